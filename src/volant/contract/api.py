@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models of the REST API under /api/v1: what volantd answers and volar shows.
+
+volar reads plain JSON and does not import this module (start-up time); the generated docs/reference/openapi.json
+and the tests hold both sides to it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from volant.contract.agent import AgentStats, Check, CloudInitState, ProcessState
+from volant.contract.manifest import Manifest, Port, Resources
+
+VmStatus = Literal["created", "starting", "running", "stopping", "stopped", "failed"]
+VmHealth = Literal["starting", "healthy", "unhealthy", "unknown"]
+NetworkMode = Literal["bridged", "user", "vsock", "dhcp"]
+
+
+class ApiModel(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ErrorReply(ApiModel):
+    error: str
+    code: str
+    details: list[str] = Field(default_factory=list)
+    resolution: str = ""
+
+
+class PluginReference(ApiModel):
+    name: str
+    version: str
+
+
+class Plugin(ApiModel):
+    name: str
+    version: str
+    description: str = ""
+    enabled: bool = True
+    kind: Literal["rootfs", "initramfs"]
+    boot: Literal["kernel", "firmware"] = "kernel"
+    size_bytes: int = Field(description="of the stored disk or initramfs")
+    virtual_size_bytes: int = 0
+    checksum: str
+    installed_at: str
+    vms: int = Field(0, description="how many VMs use it")
+    manifest: Manifest
+
+
+class PublishedPort(ApiModel):
+    host_ip: str
+    host_port: int
+    guest_port: Port
+    protocol: Literal["tcp", "udp"] = "tcp"
+
+
+class AgentInfo(ApiModel):
+    connected: bool = False
+    version: str = ""
+    protocol: int = 0
+    missing: list[str] = Field(default_factory=list, description="features of this host that the agent lacks")
+
+
+class HypervisorInfo(ApiModel):
+    kind: Literal["qemu", "cloud-hypervisor"]
+    accelerator: Literal["kvm", "tcg"]
+    pid: int | None = None
+    kernel: str = ""
+
+
+class Vm(ApiModel):
+    id: str
+    name: str
+    status: VmStatus
+    status_reason: str = ""
+    health: VmHealth = "unknown"
+    health_reason: str = ""
+    checks: list[Check] = Field(default_factory=list)
+    processes: list[ProcessState] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+    plugin: PluginReference
+    resources: Resources
+    network: NetworkMode
+    ip: str | None = None
+    url: str | None = None
+    ports: list[PublishedPort] = Field(default_factory=list)
+    agent: AgentInfo = Field(default_factory=AgentInfo)
+    hypervisor: HypervisorInfo | None = None
+    cloud_init: CloudInitState = Field(default_factory=CloudInitState)
+    secrets: list[str] = Field(default_factory=list, description="names only")
+    restart: Literal["always", "no"] = "always"
+    exit_code: int | None = Field(None, description="of a batch workload")
+    last_console_lines: list[str] = Field(default_factory=list, description="only where the VM failed")
+    created_at: str
+    started_at: str | None = None
+
+
+class PublishRequest(ApiModel):
+    host_ip: str | None = None
+    host_port: int | None = None
+    guest_port: Port
+    protocol: Literal["tcp", "udp"] = "tcp"
+
+
+class SecretAttachment(ApiModel):
+    """`port` null: part of what port 9000 answers; else a port of its own, for `uid` only where given."""
+
+    name: str
+    port: int | None = Field(None, ge=1, le=0xFFFFFFFE)
+    uid: int | None = Field(None, ge=0)
+
+
+class VmCreate(ApiModel):
+    name: str
+    plugin: str = Field(description="name, or name:version (default: the newest enabled version)")
+    resources: Resources | None = None
+    network: NetworkMode | None = None
+    publish: list[PublishRequest] = Field(default_factory=list)
+    env: dict[str, str] = Field(default_factory=dict)
+    user_data_base64: str | None = Field(None, description="cloud-init user-data, as the file's bytes")
+    ssh_keys: list[str] = Field(default_factory=list)
+    secrets: list[SecretAttachment] = Field(default_factory=list)
+    disk_size: str | None = Field(None, description="grow the root disk to this, e.g. 20G")
+    restart: Literal["always", "no"] = "always"
+    start: bool = True
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class StopRequest(ApiModel):
+    timeout_seconds: float = Field(30.0, ge=0)
+    force: bool = False
+
+
+class ExecRequest(ApiModel):
+    command: list[str] = Field(min_length=1)
+    user: str = ""
+    working_dir: str = ""
+    env: dict[str, str] = Field(default_factory=dict)
+    stdin_base64: str = ""
+    timeout_seconds: float = Field(60.0, gt=0)
+
+
+class ExecResult(ApiModel):
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+class SshSessionRequest(ApiModel):
+    """Authorizes a client's key for a while; the stream is then a WebSocket at /vms/{name}/ssh/stream."""
+
+    public_key: str
+    ttl_seconds: int = Field(60, ge=1, le=3600)
+
+
+class SshSession(ApiModel):
+    host_key: str = Field(description="public key of the guest's SSH server, for known_hosts")
+    user: str = "root"
+
+
+class LogLine(ApiModel):
+    time: str
+    process: str
+    stream: Literal["stdout", "stderr", "agent"]
+    line: str
+
+
+class Secret(ApiModel):
+    name: str
+    size_bytes: int
+    updated_at: str
+    vms: list[str] = Field(default_factory=list)
+
+
+class VmStats(ApiModel):
+    guest: AgentStats | None = None
+    host_memory_bytes: int = 0
+    host_cpu_seconds: float = 0
+
+
+class SystemInfo(ApiModel):
+    version: str
+    api_versions: list[str] = Field(default_factory=lambda: ["v1"])
+    hypervisor: str = ""
+    accelerator: str = ""
+    accelerator_reason: str = ""
+    kernel: str = ""
+    default_network: NetworkMode = "user"
+    state_dir: str = ""
+    vms: int = 0
+    plugins: int = 0
+
+
+class Event(ApiModel):
+    """One server-sent event of /events/vms; `id` counts up and may be given as Last-Event-ID."""
+
+    id: int
+    time: str
+    kind: str
+    vm: str
+    data: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""guest.json: one VM's settings, appended to the boot archive by volantd and read by kestrel as PID 1 of the initrd.
+
+The file lies at /volant/guest.json in the initramfs, mode 0600, and never reaches the root disk or a kernel command
+line. Unknown keys are ignored by the agent (an older agent under a newer host), a missing or malformed file ends
+the boot with that reason. For an initramfs plugin `root` is null and the plugin's own archive follows kestrel's in
+the concatenated initrd.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from volant.contract.manifest import HealthCheck, Workload
+
+GUEST_CONFIG_PATH = "volant/guest.json"
+CONTROL_PORT_NAME = "volant.control.0"
+
+
+class GuestModel(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Root(GuestModel):
+    """The root disk. `serial` is the virtio-blk serial number the agent looks for (at most 20 bytes)."""
+
+    serial: str = "root"
+    fstype: str = "ext4"
+    read_only: bool = False
+
+
+class Interface(GuestModel):
+    """One network interface, found by its MAC address."""
+
+    mac: str
+    mode: Literal["static", "dhcp"]
+    addresses: list[str] = Field(default_factory=list, description="CIDR form, IPv4 and IPv6")
+    gateway: str | None = None
+    gateway6: str | None = None
+    mtu: int | None = None
+
+
+class GuestNetwork(GuestModel):
+    interfaces: list[Interface] = Field(default_factory=list, description="empty: no network but loopback")
+    nameservers: list[str] = Field(default_factory=list)
+    search: list[str] = Field(default_factory=list)
+    hosts: dict[str, list[str]] = Field(default_factory=dict, description="further lines of /etc/hosts: address → names")
+
+
+class Control(GuestModel):
+    """How host and guest find each other: a virtio-serial port by name, or a vsock port; keys in OpenSSH form."""
+
+    transport: Literal["virtio-serial", "vsock"] = "virtio-serial"
+    port_name: str = CONTROL_PORT_NAME
+    vsock_port: int = 1024
+    host_key: str = Field(description="private key (OpenSSH PEM, ed25519) that the agent's SSH server shows")
+    authorized_keys: list[str] = Field(description="public keys that may open the control stream")
+
+
+class Ssh(GuestModel):
+    """SSH on the network: off unless a key is known and the image has no sshd of its own."""
+
+    listen_port: int | None = 22
+    authorized_keys: list[str] = Field(default_factory=list)
+
+
+class Mount(GuestModel):
+    """A further disk. `format_if_blank`: the file system to make on a disk that holds none."""
+
+    serial: str
+    target: str
+    fstype: str = "ext4"
+    read_only: bool = False
+    format_if_blank: bool = False
+
+
+class SecretPort(GuestModel):
+    """A vsock port of CID 2 on which the host answers secrets; `uid`: the only user that may connect (null: all)."""
+
+    port: int = 9000
+    uid: int | None = None
+
+
+class CloudInitDocuments(GuestModel):
+    """NoCloud documents as text (user_data_base64 for gzip or MIME bytes). The instance id is the VM's id."""
+
+    instance_id: str
+    user_data_base64: str = ""
+    meta_data: str = ""
+    network_config: str = ""
+
+
+class GuestConfig(GuestModel):
+    schema_version: Literal[1] = 1
+    vm_id: str
+    vm_name: str
+    hostname: str
+    root: Root | None = Field(default_factory=Root)
+    network: GuestNetwork = Field(default_factory=GuestNetwork)
+    control: Control
+    ssh: Ssh = Field(default_factory=Ssh)
+    mounts: list[Mount] = Field(default_factory=list)
+    secrets: list[SecretPort] = Field(default_factory=list)
+    workload: Workload = Field(default_factory=Workload)
+    health_check: HealthCheck | None = None
+    cloud_init: CloudInitDocuments | None = None
+    unix_time_nanoseconds: int = Field(0, description="the host's clock when the VM was started; 0: leave the clock")
+    modules: list[str] = Field(
+        default_factory=list,
+        description="kernel modules in load order, paths under /volant/modules in the boot archive",
+    )
+    console: str = Field("/dev/console", description="where tagged logs of processes are copied to")

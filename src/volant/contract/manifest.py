@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""manifest.json, schema 1.0: what a plugin says of itself. Written by fledge (or by hand), read by volantd."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+SCHEMA_VERSION = "1.0"
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+# https://semver.org, section "Is there a suggested regular expression"
+VERSION_PATTERN = (
+    r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+    r"(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$"
+)
+CHECKSUM_PATTERN = r"^sha256:[0-9a-f]{64}$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Version = Annotated[str, StringConstraints(pattern=VERSION_PATTERN, max_length=128)]
+Checksum = Annotated[str, StringConstraints(pattern=CHECKSUM_PATTERN)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Strict(BaseModel):
+    """A frozen value that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class DiskFile(Strict):
+    """The root disk, as a path in the archive or a URL."""
+
+    path: str | None = None
+    url: str | None = None
+    format: Literal["qcow2", "raw"] = "qcow2"
+    checksum: Checksum | None = None
+    boot: Literal["kernel", "firmware"] | None = Field(
+        None, description="kernel: a bare file system booted by volant's kernel; firmware: a whole system"
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.path is None) == (self.url is None):
+            raise ValueError("needs exactly one of path and url")
+        return self
+
+
+class InitramfsFile(Strict):
+    """The RAM file system, as a path in the archive or a URL."""
+
+    path: str | None = None
+    url: str | None = None
+    checksum: Checksum | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.path is None) == (self.url is None):
+            raise ValueError("needs exactly one of path and url")
+        return self
+
+
+class Resources(Strict):
+    vcpu: int = Field(1, ge=1, le=256, validation_alias=AliasChoices("vcpu", "cpu_cores"))
+    memory_mb: int = Field(256, ge=32, le=4 * 1024 * 1024)
+
+
+class Workload(Strict):
+    """What the plugin exists to run. `entrypoint` is an argument list that replaces the image's whole command."""
+
+    type: Literal["http", "tcp", "daemon", "batch"] = "daemon"
+    port: Port | None = None
+    base_url: str | None = None
+    entrypoint: list[str] = Field(default_factory=list)
+    workdir: str | None = None
+    env: dict[str, str] = Field(default_factory=dict)
+    user: str | None = None
+
+
+class HealthCheck(Strict):
+    endpoint: str = Field(description="path of an HTTP check on workload.port, e.g. /health")
+    interval_ms: int = Field(10_000, ge=100)
+    timeout_ms: int = Field(2_000, ge=10)
+    retries: int = Field(3, ge=1)
+
+
+class Network(Strict):
+    mode: Literal["bridged", "user", "vsock", "dhcp"]
+
+
+class CloudInitDocument(Strict):
+    content: str | None = None
+    path: str | None = None
+
+
+class CloudInit(Strict):
+    datasource: Literal["NoCloud"] = "NoCloud"
+    seed_mode: Literal["disk", "iso"] = "disk"
+    user_data: CloudInitDocument | None = None
+    meta_data: CloudInitDocument | None = None
+    network_config: CloudInitDocument | None = None
+
+
+class Disk(Strict):
+    """A further disk that comes with the plugin."""
+
+    name: Name
+    source: str
+    format: Literal["qcow2", "raw"] = "raw"
+    readonly: bool = False
+    target: str | None = None
+    checksum: Checksum | None = None
+
+
+class Action(Strict):
+    """A named HTTP request to the workload."""
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    path: str
+    timeout_ms: int = Field(30_000, ge=1)
+    description: str = ""
+
+
+class RuntimeHalf(Strict):
+    """The part of a manifest that a recipe may give under [plugin.manifest]."""
+
+    resources: Resources = Field(default_factory=lambda: Resources())
+    workload: Workload = Field(default_factory=lambda: Workload())
+    health_check: HealthCheck | None = None
+    network: Network | None = None
+    cloud_init: CloudInit | None = None
+    disks: list[Disk] = Field(default_factory=list)
+    actions: dict[str, Action] = Field(default_factory=dict)
+    openapi: str | dict[str, Any] | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class Manifest(RuntimeHalf):
+    """A whole manifest. A hand-made one may leave out everything but name and version."""
+
+    schema_version: Literal["1.0"] = SCHEMA_VERSION
+    name: Name
+    version: Version
+    description: str = ""
+    runtime: str = Field("", description="always equal to name; kept for readers of older manifests")
+    enabled: bool = True
+    rootfs: DiskFile | None = None
+    initramfs: InitramfsFile | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _runtime_is_name(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("runtime") and "name" in data:
+            data = {**data, "runtime": data["name"]}
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.rootfs is not None and self.initramfs is not None:
+            raise ValueError("has both rootfs and initramfs: exactly one may be given")
+        if self.runtime != self.name:
+            raise ValueError(f"runtime is {self.runtime!r} but must equal name {self.name!r}")
+        return self
+
+
+def is_version(text: str) -> bool:
+    return re.match(VERSION_PATTERN, text) is not None

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands between the file system writer and the disk formats: a planned image, told in pieces.
+
+Step 5 of the line plans every block before anything is written; step 6 asks for the pieces in ascending order and
+writes them as QCOW2 clusters or as a sparse raw file. What no piece covers is zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+
+class Piece(NamedTuple):
+    """`length` bytes at `offset` of the image: `data`, or (data None) the bytes at `source_offset` of `descriptor`.
+
+    Bytes of the last block past the end of a file are no part of any piece, so they are zero.
+    """
+
+    offset: int
+    length: int
+    data: bytes | bytearray | memoryview | None
+    descriptor: int = -1
+    source_offset: int = 0
+
+
+class PlannedImage(Protocol):
+    """An image that is known to the last block and not yet written anywhere."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The virtual size."""
+
+    @property
+    def descriptors(self) -> Sequence[int]:
+        """Every descriptor that a piece may name."""
+
+    def pieces(self) -> Iterator[Piece]:
+        """All that is not zero, ascending, without overlap. Metadata is made while it is asked for."""
