@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package contract
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// GuestConfig is guest.json: one VM's settings (contract/guest_config.py).
+type GuestConfig struct {
+	SchemaVersion       int                 `json:"schema_version"`
+	VMID                string              `json:"vm_id"`
+	VMName              string              `json:"vm_name"`
+	Hostname            string              `json:"hostname"`
+	Root                *Root               `json:"root"` // null: stay in RAM (initramfs plugin)
+	Network             GuestNetwork        `json:"network"`
+	Control             Control             `json:"control"`
+	SSH                 SSH                 `json:"ssh"`
+	Mounts              []Mount             `json:"mounts,omitempty"`
+	Secrets             []SecretPort        `json:"secrets,omitempty"`
+	Workload            Workload            `json:"workload"`
+	HealthCheck         *HealthCheck        `json:"health_check"`
+	CloudInit           *CloudInitDocuments `json:"cloud_init"`
+	UnixTimeNanoseconds int64               `json:"unix_time_nanoseconds"` // 0: leave the clock
+	Modules             []string            `json:"modules,omitempty"`     // load order, under ModulesFolder
+	Console             string              `json:"console"`
+}
+
+// Root is the root disk, found by the serial number of its virtio-blk device.
+type Root struct {
+	Serial   string `json:"serial"`
+	Fstype   string `json:"fstype"`
+	ReadOnly bool   `json:"read_only"`
+}
+
+// GuestNetwork is what the guest is told about its network; no interfaces: loopback only.
+type GuestNetwork struct {
+	Interfaces  []Interface         `json:"interfaces,omitempty"`
+	Nameservers []string            `json:"nameservers,omitempty"`
+	Search      []string            `json:"search,omitempty"`
+	Hosts       map[string][]string `json:"hosts,omitempty"`
+}
+
+// Interface is one network interface, found by its MAC address. Mode is "static" or "dhcp".
+type Interface struct {
+	MAC       string   `json:"mac"`
+	Mode      string   `json:"mode"`
+	Addresses []string `json:"addresses,omitempty"` // CIDR form
+	Gateway   *string  `json:"gateway"`
+	Gateway6  *string  `json:"gateway6"`
+	MTU       *int     `json:"mtu"`
+}
+
+// Control says how host and guest find each other. Transport is "virtio-serial" or "vsock".
+type Control struct {
+	Transport      string   `json:"transport"`
+	PortName       string   `json:"port_name"`
+	VsockPort      uint32   `json:"vsock_port"`
+	HostKey        string   `json:"host_key"`
+	AuthorizedKeys []string `json:"authorized_keys"`
+}
+
+// SSH is the SSH server on the network; a nil ListenPort: none.
+type SSH struct {
+	ListenPort     *int     `json:"listen_port"`
+	AuthorizedKeys []string `json:"authorized_keys,omitempty"`
+}
+
+// Mount is a further disk.
+type Mount struct {
+	Serial        string `json:"serial"`
+	Target        string `json:"target"`
+	Fstype        string `json:"fstype"`
+	ReadOnly      bool   `json:"read_only"`
+	FormatIfBlank bool   `json:"format_if_blank"`
+}
+
+// SecretPort is a vsock port of CID 2 that answers secrets, for one user only where UID is set.
+type SecretPort struct {
+	Port uint32  `json:"port"`
+	UID  *uint32 `json:"uid"`
+}
+
+// CloudInitDocuments are the NoCloud documents of this VM.
+type CloudInitDocuments struct {
+	InstanceID     string `json:"instance_id"`
+	UserDataBase64 string `json:"user_data_base64"`
+	MetaData       string `json:"meta_data"`
+	NetworkConfig  string `json:"network_config"`
+}
+
+// Workload is the manifest's workload (contract/manifest.py). Type is http, tcp, daemon or batch.
+type Workload struct {
+	Type       string            `json:"type"`
+	Port       *int              `json:"port"`
+	BaseURL    *string           `json:"base_url"`
+	Entrypoint []string          `json:"entrypoint,omitempty"`
+	Workdir    *string           `json:"workdir"`
+	Env        map[string]string `json:"env,omitempty"`
+	User       *string           `json:"user"`
+}
+
+// HealthCheck is the manifest's health check: HTTP on the workload's port.
+type HealthCheck struct {
+	Endpoint   string `json:"endpoint"`
+	IntervalMs int    `json:"interval_ms"`
+	TimeoutMs  int    `json:"timeout_ms"`
+	Retries    int    `json:"retries"`
+}
+
+// ParseGuestConfig reads guest.json and fills in the defaults of contract/guest_config.py for keys left out.
+func ParseGuestConfig(data []byte) (*GuestConfig, error) {
+	config := &GuestConfig{
+		SchemaVersion: 1,
+		Root:          &Root{Serial: "root", Fstype: "ext4"},
+		Console:       "/dev/console",
+		Control:       Control{Transport: "virtio-serial", PortName: ControlPortName, VsockPort: 1024},
+		Workload:      Workload{Type: "daemon"},
+	}
+	if err := json.Unmarshal(data, config); err != nil {
+		return nil, fmt.Errorf("it is not valid: %w", err)
+	}
+	if config.SchemaVersion != 1 {
+		return nil, fmt.Errorf("its schema_version is %d, this agent knows 1", config.SchemaVersion)
+	}
+	if config.VMID == "" {
+		return nil, errors.New("it names no VM (vm_id is missing)")
+	}
+	if config.Hostname == "" {
+		config.Hostname = config.VMName
+	}
+	for index := range config.Mounts {
+		if config.Mounts[index].Fstype == "" {
+			config.Mounts[index].Fstype = "ext4"
+		}
+	}
+	for index := range config.Secrets {
+		if config.Secrets[index].Port == 0 {
+			config.Secrets[index].Port = 9000
+		}
+	}
+	return config, nil
+}
