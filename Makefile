@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+# The one door for developers. `make help` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export GOTOOLCHAIN := local
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: help demo demo-clean test check lint types unit go-check integration e2e setup build lock reference bench bench-build bench-agent clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## set up, build the nginx example, boot it and show its page
+	@scripts/demo.sh
+
+demo-clean: ## remove everything that the demo made
+	@scripts/demo.sh clean
+
+test: setup check integration e2e ## set up and run every test, VMs included (under 20 minutes)
+	@echo "all tests passed"
+
+setup: .venv/.ready ## install what development needs (Debian packages, .venv)
+	@scripts/install-debian-packages.sh test
+
+.venv/.ready: requirements/dev.lock pyproject.toml hatch_build.py
+	@scripts/install-debian-packages.sh test
+	@scripts/make-venv.sh .venv requirements/dev.lock
+	@touch $@
+
+build: setup ## compile the agent for every architecture into src/volant/agents
+	@$(BIN)/python scripts/build_agents.py
+
+check: setup lint types build unit go-check ## lint, types and unit tests (under two minutes)
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	cd kestrel && unformatted=$$(go run cmd/gofmt -l .) && test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
+
+types:
+	$(BIN)/mypy
+
+unit: build
+	$(BIN)/pytest -q tests/unit
+
+go-check: setup
+	cd kestrel && go vet ./... && go run $(STATICCHECK) ./... && go test -race ./...
+
+integration: build ## tests that run real tools, no VM
+	$(BIN)/pytest -q tests/integration
+
+e2e: build ## tests that boot real VMs
+	$(BIN)/pytest -q tests/e2e
+
+bench: build ## every bench against its peers; prints RATIO lines
+	$(BIN)/python -m bench
+
+bench-build: build ## fledge against the usual and the tuned tools
+	$(BIN)/python -m bench build
+
+bench-agent: build ## kestrel against pebble and supervisord
+	$(BIN)/python -m bench agent
+
+reference: build ## regenerate docs/reference
+	$(BIN)/python scripts/generate_reference.py
+
+lock: ## resolve the dependencies again
+	@scripts/lock.sh
+
+clean: ## remove what was built here
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache src/volant/agents/kestrel-linux-*

@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The main job on a fresh machine: a Dockerfile becomes a web page served by a real VM. `demo.sh clean` undoes it.
+# Everything it makes lies in .cache/demo, except Debian packages and the base image in the image builder's store.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+home=$PWD/.cache/demo
+vm=my-nginx
+
+# volar and fledge with a state of their own, so that the demo never meets VMs that are already here.
+write_wrappers() {
+    mkdir -p "$home/bin"
+    local program
+    for program in fledge volar volantd; do
+        cat >"$home/bin/$program" <<END
+#!/bin/sh
+export VOLANT_HOME='$home/state'
+exec '$home/venv/bin/$program' "\$@"
+END
+        chmod +x "$home/bin/$program"
+    done
+}
+
+say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+show() { printf '\033[2m$ %s\033[0m\n' "$*"; "$@"; }
+
+clean() {
+    if [ -x "$home/bin/volar" ]; then
+        "$home/bin/volar" vms delete "$vm" --force 2>/dev/null || true
+        "$home/bin/volar" plugins remove nginx 2>/dev/null || true
+        "$home/bin/volar" daemon stop 2>/dev/null || true
+    fi
+    if [ -s "$home/made-base-image" ]; then
+        local builder; builder=$(cat "$home/made-base-image")
+        case $builder in
+            buildah) buildah rmi localhost/debian:bookworm >/dev/null 2>&1 || true ;;
+            *) "$builder" rmi localhost/debian:bookworm >/dev/null 2>&1 || true ;;
+        esac
+    fi
+    rm -rf "$home" examples/nginx/nginx.tar.gz
+    echo "removed what the demo made (installed Debian packages stay)"
+}
+
+if [ "${1:-}" = clean ]; then
+    clean
+    exit 0
+fi
+
+say "1/6 packages and programs"
+scripts/install-debian-packages.sh demo
+stamp=$(cat requirements/*.lock pyproject.toml hatch_build.py $(git ls-files src kestrel) | sha256sum | cut -d' ' -f1)
+if [ "$(cat "$home/venv/.stamp" 2>/dev/null)" != "$stamp" ]; then
+    echo "building the wheel with the guest agent in it"
+    scripts/make-demo-venv.sh "$home/venv"
+    echo "$stamp" >"$home/venv/.stamp"
+fi
+write_wrappers
+export PATH="$home/bin:$PATH"
+
+say "2/6 a base image to say FROM, and a kernel to boot"
+builder=$(fledge builder)
+before=$(scripts/make-base-image.sh "$builder" "$home/cache")
+if [ -n "$before" ]; then
+    echo "$before"
+    echo "$builder" >"$home/made-base-image"
+fi
+show volar setup kernel
+
+say "3/6 Dockerfile to plugin"
+cd examples/nginx
+show fledge build
+
+say "4/6 plugin to VM"
+if volar vms get "$vm" >/dev/null 2>&1; then
+    show volar vms delete "$vm" --force
+fi
+if ! show volar plugins install ./nginx.tar.gz; then
+    # An older build of the same version is installed from an earlier run: nothing uses it any more.
+    show volar plugins remove nginx
+    show volar plugins install ./nginx.tar.gz
+fi
+show volar vms create "$vm" --plugin nginx
+show volar vms list
+
+say "5/6 the page"
+ip=$(volar vms get "$vm" --output json | jq -r .ip)
+url=$(volar vms get "$vm" --output json | jq -r .url)
+if [ "$url" != "http://$ip" ]; then
+    echo "port 80 cannot be bound by this user: using .url"
+fi
+show curl --silent --show-error --fail --max-time 20 "$url"
+
+say "6/6 what to try next"
+cat <<END
+  export PATH=$home/bin:\$PATH
+  curl $url
+  volar vms logs $vm
+  volar vms logs $vm --console
+  volar vms ssh $vm
+  volar vms stop $vm && volar vms start $vm
+  make demo-clean
+END
