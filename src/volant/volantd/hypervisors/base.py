@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What volantd asks of any hypervisor: a resolved VM in, a running process out.
+
+A driver takes only plain values (paths, numbers, addresses): it knows neither the database nor the API. A
+VM's process belongs to a session of its own and outlives the daemon; whoever stored its `ProcessIdentity` can
+`adopt` it later. Orderly stopping goes through the guest's agent (`volantd.guest`): the hypervisor only kills.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from volant.contract.agents import Architecture
+from volant.contract.api import PublishedPort
+
+Accelerator = Literal["kvm", "tcg"]
+# sun_path of unix(7) holds 108 bytes, the last of which is the terminating zero.
+SOCKET_PATH_LIMIT = 107
+
+
+@dataclass(frozen=True, slots=True)
+class DiskDrive:
+    """One virtio-blk disk. `serial` (at most 20 bytes) is how the guest finds it."""
+
+    path: Path
+    format: Literal["qcow2", "raw"]
+    serial: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UserNic:
+    """A NIC on QEMU's own user-mode network (10.0.2.0/24, gateway .2, DNS .3; the guest is told 10.0.2.15).
+
+    Each published port is bound on its host address (a loopback address of the VM's own) by the hypervisor.
+    """
+
+    mac: str
+    published: tuple[PublishedPort, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TapNic:
+    """A NIC whose other end is a tap device that exists already."""
+
+    mac: str
+    tap: str
+
+
+Nic = UserNic | TapNic
+
+
+@dataclass(frozen=True, slots=True)
+class VmSpec:
+    """Everything that the hypervisor's argument list depends on, resolved. All paths are absolute.
+
+    `kernel` None means firmware: the first disk boots itself. Of the kernel command line only `extra_cmdline` is
+    the caller's; nothing secret belongs there. The three sockets are made by the hypervisor; their paths may have
+    at most `SOCKET_PATH_LIMIT` bytes. `console_log` is appended to across starts, `hypervisor_log` takes the
+    process's own standard error. `tsc_khz` is the host clock's rate, which x86 guests under TCG must be told.
+    """
+
+    id: str
+    name: str
+    architecture: Architecture
+    accelerator: Accelerator
+    vcpu: int
+    memory_mb: int
+    disks: tuple[DiskDrive, ...]
+    nics: tuple[Nic, ...]
+    control_socket: Path
+    console_socket: Path
+    qmp_socket: Path
+    console_log: Path
+    hypervisor_log: Path
+    kernel: Path | None = None
+    initrd: Path | None = None
+    extra_cmdline: tuple[str, ...] = ()
+    tsc_khz: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process that cannot be mistaken for a later one with the same number: to be stored with the VM.
+
+    `start_ticks` is field 22 of /proc/PID/stat, `boot_id` /proc/sys/kernel/random/boot_id.
+    """
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+
+class MachineState(enum.Enum):
+    """running ⇄ paused → ended; from running straight to ended too."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    ENDED = "ended"
+
+
+class EndKind(enum.Enum):
+    POWERED_OFF = "powered off"
+    """The guest switched itself off, or we asked the hypervisor to quit."""
+    KILLED = "killed"
+    """`kill` of ours ended it."""
+    CRASHED = "crashed"
+    """Anything else: a signal, an error exit, a guest panic."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineEnd:
+    """How the process ended. `reason` is one line for people, empty for an orderly end.
+
+    Exit code and signal are None for an adopted process: only a parent learns them.
+    """
+
+    kind: EndKind
+    reason: str = ""
+    exit_code: int | None = None
+    signal: str | None = None
+    host_disk_full: bool = False
+
+
+class Machine(Protocol):
+    """A running VM process."""
+
+    @property
+    def identity(self) -> ProcessIdentity: ...
+
+    @property
+    def state(self) -> MachineState: ...
+
+    async def wait(self) -> MachineEnd:
+        """Wait until the process has ended. May be called by several tasks; cancelling it harms nothing."""
+
+    async def kill(self) -> MachineEnd:
+        """End the process at once and wait for it. Harmless when it has ended already."""
+
+    async def pause(self) -> None:
+        """Stop the virtual CPUs. Conflict unless running."""
+
+    async def resume(self) -> None:
+        """Let the virtual CPUs go on. Conflict unless paused."""
+
+    async def release(self) -> None:
+        """Let go of the process (the daemon ends): nothing of ours is left open, the VM runs on."""
+
+
+class Hypervisor(Protocol):
+    """A kind of hypervisor on this host."""
+
+    kind: Literal["qemu", "cloud-hypervisor"]
+
+    async def start(self, spec: VmSpec) -> Machine:
+        """Start a VM. Raises ToolMissing, Conflict (port in use), ToolFailed with the hypervisor's own words."""
+
+    async def adopt(self, identity: ProcessIdentity, spec: VmSpec) -> Machine | None:
+        """The machine that this identity names, or None where that process is gone."""
