@@ -26,6 +26,11 @@ Besides `control` the same connection serves: exec, shell, pty-req, window-chang
 (so a real `ssh` client talks to it end to end through volantd); and `tcpip-forward` with bind address "vsock"
 and a port: connections to CID 2 at this port come back as `forwarded-tcpip` channels (secrets).
 
+On the control connection every login name means root. A session's `env` requests choose otherwise for exec and
+shell, and are not passed on: `KESTREL_USER` (name or number, from the guest's own /etc/passwd) and
+`KESTREL_WORKING_DIR`. The command of an exec is run by the guest's `/bin/sh -c`; in a guest without a shell it is
+split into arguments by POSIX quoting rules, so what `shlex.join` writes means the same in both.
+
 Error codes are JSON-RPC's own, and: 1 not found, 2 wrong state, 3 failed, 4 not supported by this agent.
 """
 
@@ -36,6 +41,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 PROTOCOL_VERSIONS = (1,)
+USER_VARIABLE = "KESTREL_USER"
+WORKING_DIR_VARIABLE = "KESTREL_WORKING_DIR"
 FORWARD_BIND_ADDRESS = "vsock"
 SESSION_SOCKET = "/run/kestrel/ssh.sock"
 
