@@ -48,7 +48,8 @@ fi
 
 say "1/6 packages and programs"
 scripts/install-debian-packages.sh demo
-stamp=$(cat requirements/*.lock pyproject.toml hatch_build.py $(git ls-files src kestrel) | sha256sum | cut -d' ' -f1)
+stamp=$(find requirements pyproject.toml hatch_build.py src kestrel -type f -not -path '*/agents/kestrel-*' -not -name '*.pyc' -print0 |
+    sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$home/venv/.stamp" 2>/dev/null)" != "$stamp" ]; then
     echo "building the wheel with the guest agent in it"
     scripts/make-demo-venv.sh "$home/venv"

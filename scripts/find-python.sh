@@ -3,7 +3,7 @@
 # find_python: path of a Python 3.11 or newer that can make virtual environments.
 find_python() {
     local candidate
-    for candidate in python3 python3.11 python3.12 python3.13; do
+    for candidate in /usr/bin/python3 python3 python3.11 python3.12 python3.13; do
         if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             command -v "$candidate"
             return

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The line, end to end: the guide's quick start, and what may happen to its VM afterwards. One VM, in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.host import Host, fetch, wait_until
+
+NAME = "my-nginx"
+
+
+@pytest.fixture(scope="module")
+def vm(host: Host, nginx_plugin: Path) -> Iterator[str]:
+    host.volar("vms", "create", NAME, "--plugin", "nginx")
+    yield NAME
+    host.volar("vms", "delete", NAME, "--force", check=False)
+
+
+def test_create_returns_when_the_page_can_be_fetched(host: Host, vm: str) -> None:
+    assert "Hello from Volant!" in fetch(host.vm(vm)["url"])
+
+
+def test_the_guides_last_line_works_as_typed(host: Host, vm: str) -> None:
+    line = f"curl --silent --fail http://$(volar vms get {vm} --output json | jq -r .ip)"
+    done = host.run("sh", "-c", line)
+    assert "Hello from Volant!" in done.stdout
+
+
+def test_list_shows_the_vm(host: Host, vm: str) -> None:
+    table = host.volar("vms", "list").stdout
+    row = next(line for line in table.splitlines() if vm in line)
+    assert "running" in row
+    assert "nginx" in row
+
+
+def test_get_tells_health_checks_and_agent(host: Host, vm: str) -> None:
+    found = host.vm(vm)
+    assert found["status"] == "running"
+    assert found["health"] == "healthy"
+    assert [check["state"] for check in found["checks"]] == ["healthy"]
+    assert found["agent"]["connected"]
+    assert found["plugin"] == {"name": "nginx", "version": "1.0.0"}
+
+
+def test_ssh_runs_the_guides_commands(host: Host, vm: str) -> None:
+    assert host.volar("vms", "ssh", vm, "which kestrel").stdout.strip() == "/usr/local/bin/kestrel"
+    assert "nginx" in host.volar("vms", "ssh", vm, "cat /etc/kestrel/config.yaml").stdout
+    assert host.volar("vms", "ssh", vm, "journalctl -u kestrel").stdout.strip()
+    failed = host.volar("vms", "ssh", vm, "echo out; echo err >&2; exit 7", check=False)
+    assert failed.returncode == 7
+    assert failed.stdout == "out\n"
+    assert "err" in failed.stderr
+
+
+def test_logs_and_console_answer(host: Host, vm: str) -> None:
+    host.volar("vms", "ssh", vm, "cat /proc/1/cmdline")
+    assert "kestrel" in host.volar("vms", "logs", vm, "--console").stdout
+    assert host.volar("vms", "logs", vm).returncode == 0
+
+
+def test_the_agent_is_pid_1_and_the_disk_is_sound(host: Host, vm: str) -> None:
+    assert "kestrel" in host.volar("vms", "ssh", vm, "cat /proc/1/cmdline | tr '\\0' ' '; cat /proc/1/comm").stdout
+    assert " / ext4 rw" in host.volar("vms", "ssh", vm, "cat /proc/mounts").stdout
+
+
+def test_a_restart_keeps_what_the_guest_wrote(host: Host, vm: str) -> None:
+    host.volar("vms", "ssh", vm, "echo kept > /root/kept")
+    host.volar("vms", "restart", vm)
+    assert host.volar("vms", "ssh", vm, "cat /root/kept").stdout == "kept\n"
+    assert "Hello from Volant!" in fetch(host.vm(vm)["url"])
+
+
+def test_the_plugin_in_use_cannot_be_removed(host: Host, vm: str) -> None:
+    refused = host.volar("plugins", "remove", "nginx", check=False)
+    assert refused.returncode != 0
+    assert vm in refused.stderr
+
+
+def test_a_killed_daemon_leaves_the_vm_serving_and_adopts_it(host: Host, vm: str) -> None:
+    before = host.vm(vm)
+    os.kill(host.daemon_pid(), signal.SIGKILL)
+    assert "Hello from Volant!" in fetch(before["url"])
+    after = wait_until("adoption", lambda: (found := host.vm(vm))["agent"]["connected"] and found)
+    assert after["status"] == "running"
+    assert after["hypervisor"]["pid"] == before["hypervisor"]["pid"]
+    assert after["health"] == "healthy"
+    assert host.volar("vms", "ssh", vm, "echo again").stdout == "again\n"
+
+
+def test_stop_and_start(host: Host, vm: str) -> None:
+    host.volar("vms", "stop", vm)
+    assert host.vm(vm)["status"] == "stopped"
+    assert "kestrel" in host.volar("vms", "logs", vm, "--console").stdout
+    host.volar("vms", "start", vm)
+    assert "Hello from Volant!" in fetch(host.vm(vm)["url"])
+
+
+def test_a_killed_hypervisor_is_a_failed_vm_with_a_reason(host: Host, vm: str) -> None:
+    os.kill(host.vm(vm)["hypervisor"]["pid"], signal.SIGKILL)
+    found = wait_until("failure", lambda: (found := host.vm(vm))["status"] == "failed" and found)
+    assert "SIGKILL" in found["status_reason"] or "killed" in found["status_reason"].lower()
+    shown = host.volar("vms", "get", vm).stdout
+    assert "failed" in shown
+    host.volar("vms", "start", vm)
+    assert host.volar("vms", "ssh", vm, "cat /root/kept").stdout == "kept\n"
+
+
+def test_delete_leaves_nothing(host: Host, vm: str) -> None:
+    found = host.vm(vm)
+    host.volar("vms", "delete", vm)
+    assert host.volar("vms", "get", vm, check=False).returncode == 4
+    assert not Path(f"/proc/{found['hypervisor']['pid']}").exists()
+    left = [path for path in host.home.rglob("*") if found["id"] in path.name]
+    assert left == []
+    done = subprocess.run(["curl", "--silent", "--max-time", "3", found["url"]], capture_output=True)
+    assert done.returncode != 0
