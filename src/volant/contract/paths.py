@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a user's daemon keeps its state and listens: volantd makes these places, volar looks for the socket there.
+
+Root's are the system's own. A user's runtime folder may vanish at log-out and be missing in containers, so there is
+a fallback that only its owner can enter. `VOLANT_HOME` moves everything under one folder of its own (a second daemon of the same
+user, the demo, tests).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+SOCKET_NAME = "volantd.sock"
+# sun_path of unix(7) holds 107 bytes; what lies in the folder needs up to 40 of them.
+RUNTIME_DIR_LIMIT = 67
+
+
+def find_state_dir(environment: Mapping[str, str] = os.environ) -> Path:
+    """The folder of the database, plugins and disks."""
+    if home := environment.get("VOLANT_HOME"):
+        return Path(home).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/volant")
+    home = environment.get("HOME") or os.path.expanduser("~")
+    return Path(environment.get("XDG_STATE_HOME") or f"{home}/.local/state") / "volant"
+
+
+def find_runtime_dir(environment: Mapping[str, str] = os.environ) -> Path:
+    """The folder of the daemon's socket."""
+    if home := environment.get("VOLANT_HOME"):
+        chosen = Path(home).absolute() / "run"
+        if len(os.fsencode(chosen)) <= RUNTIME_DIR_LIMIT:
+            return chosen
+        digest = hashlib.sha256(os.fsencode(chosen)).hexdigest()[:12]
+        return Path(f"/tmp/volant-{os.geteuid()}-{digest}")  # noqa: S108  # as below
+    if os.geteuid() == 0:
+        return Path("/run/volant")
+    runtime = environment.get("XDG_RUNTIME_DIR")
+    if runtime and os.access(runtime, os.W_OK):
+        return Path(runtime) / "volant"
+    return Path(f"/tmp/volant-{os.geteuid()}")  # noqa: S108  # made 0700, and refused when it is somebody else's
+
+
+def find_socket(environment: Mapping[str, str] = os.environ) -> Path:
+    return find_runtime_dir(environment) / SOCKET_NAME

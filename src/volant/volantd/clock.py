@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Times as the API and the database spell them: RFC 3339 in UTC with milliseconds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plugin store: content-addressed payloads on disk, their rows in the database.
+
+    <state>/plugins/incoming/<random>     a payload being received; swept at start
+    <state>/plugins/sha256/<hex>          a disk or initramfs, read-only, named by its content
+
+A payload is received, checked, flushed and renamed to its final name before its row is written, and a row goes
+before its payload does. So a kill at any instant leaves at worst a file that no row names, which `sweep` removes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from volant.contract.api import Plugin
+from volant.contract.manifest import Manifest
+from volant.contract.plugin_archive import PluginContent, read_plugin_archive
+from volant.errors import Conflict, InvalidInput, NotFound, StorageFull
+from volant.volantd.clock import now
+from volant.volantd.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPlugin:
+    """An installed plugin with the path of its payload."""
+
+    manifest: Manifest
+    kind: Literal["rootfs", "initramfs"]
+    boot: Literal["kernel", "firmware"]
+    format: Literal["qcow2", "raw"]
+    payload: Path
+    enabled: bool
+    files: dict[str, str]
+
+
+class PluginStore:
+    def __init__(self, database: Database, folder: Path) -> None:
+        self._database = database
+        self._payloads = folder / "sha256"
+        self._incoming = folder / "incoming"
+        for path in (self._payloads, self._incoming):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = asyncio.Lock()
+
+    def sweep(self) -> list[Path]:
+        """Remove what an interrupted install or removal left behind; returns the removed paths."""
+        named = {row["checksum"] for row in self._database.fetch_all("SELECT checksum FROM plugins")}
+        orphans = [path for path in self._payloads.iterdir() if f"sha256:{path.name}" not in named]
+        orphans += self._incoming.iterdir()
+        for path in orphans:
+            path.unlink()
+        return orphans
+
+    async def install(self, stream: BinaryIO, *, source: str) -> tuple[Plugin, bool]:
+        """Install an archive that is read from `stream`; returns the plugin and whether it is new.
+
+        `source` names the archive in errors. The same plugin once more is no error; the same name and version with
+        other bytes is a Conflict. Cancelling leaves nothing behind.
+        """
+        cancelled = threading.Event()
+        with self._receive() as (path, descriptor):
+            reading = asyncio.ensure_future(asyncio.to_thread(_read, stream, descriptor, source, cancelled))
+            try:
+                content = await asyncio.shield(reading)
+            except asyncio.CancelledError:
+                # The thread must have let go of the descriptor before it is closed under it.
+                cancelled.set()
+                with contextlib.suppress(BaseException):
+                    await reading
+                raise
+            async with self._lock:
+                return self._keep(content, path)
+
+    @contextmanager
+    def _receive(self) -> Iterator[tuple[Path, int]]:
+        path = self._incoming / secrets.token_hex(8)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            yield path, descriptor
+        finally:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+
+    def _keep(self, content: PluginContent, path: Path) -> tuple[Plugin, bool]:
+        """The short synchronous end of an install: nothing else runs between the check and the row."""
+        manifest = content.manifest
+        present = self._find_row(manifest.name, manifest.version)
+        if present is not None:
+            if present["checksum"] == content.checksum and _stored_manifest(content) == present["manifest"]:
+                return self._describe(present), False
+            raise Conflict(
+                f"cannot install {manifest.name} {manifest.version}: this version is installed with other content",
+                details=[f"installed: {present['checksum']}", f"given:     {content.checksum}"],
+                resolution="raise the version in fledge.toml, or remove the installed one first: "
+                f"volar plugins remove {manifest.name}:{manifest.version}",
+            )
+        self._payloads.mkdir(exist_ok=True)
+        target = self.find_payload(content.checksum)
+        if not target.exists():
+            path.chmod(0o400)
+            os.rename(path, target)
+            _flush_folder(self._payloads)
+        payload = manifest.rootfs
+        self._database.execute(
+            "INSERT INTO plugins VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                manifest.name, manifest.version, content.kind, (payload.boot if payload else None) or "kernel",
+                payload.format if payload else "raw", content.checksum, content.payload_size_bytes,
+                content.virtual_size_bytes, "amd64", int(manifest.enabled), now(), _stored_manifest(content),
+            ),
+        )  # fmt: skip
+        row = self._find_row(manifest.name, manifest.version)
+        assert row is not None
+        return self._describe(row), True
+
+    def find_payload(self, checksum: str) -> Path:
+        return self._payloads / checksum.removeprefix("sha256:")
+
+    def list_all(self) -> list[Plugin]:
+        return [
+            self._describe(row)
+            for row in self._database.fetch_all("SELECT * FROM plugins ORDER BY name, version")
+        ]
+
+    def get(self, reference: str) -> Plugin:
+        """A plugin by `name` (its newest version, enabled ones first) or `name:version`; NotFound otherwise."""
+        return self._describe(self._resolve(reference))
+
+    def load(self, reference: str) -> StoredPlugin:
+        """As `get`, with everything that a VM needs to start from it."""
+        row = self._resolve(reference)
+        stored = json.loads(row["manifest"])
+        return StoredPlugin(
+            manifest=Manifest.model_validate(stored["manifest"]), kind=row["kind"], boot=row["boot"],
+            format=row["format"], payload=self.find_payload(row["checksum"]), enabled=bool(row["enabled"]),
+            files=stored["files"],
+        )  # fmt: skip
+
+    def enable(self, reference: str, enabled: bool) -> Plugin:
+        row = self._resolve(reference)
+        self._database.execute(
+            "UPDATE plugins SET enabled = ? WHERE name = ? AND version = ?",
+            (int(enabled), row["name"], row["version"]),
+        )
+        return self.get(f"{row['name']}:{row['version']}")
+
+    async def remove(self, reference: str) -> Plugin:
+        """Remove one version. Conflict while a VM uses it."""
+        async with self._lock:
+            row = self._resolve(reference, only_version=True)
+            plugin = self._describe(row)
+            users = self._find_users(row)
+            if users:
+                raise Conflict(
+                    f"cannot remove plugin {plugin.name} {plugin.version}: {len(users)} VM(s) use it",
+                    details=[f"VM {name}" for name in users],
+                    resolution=f"delete them first: volar vms delete {' '.join(users)}",
+                )
+            self._database.execute(
+                "DELETE FROM plugins WHERE name = ? AND version = ?", (plugin.name, plugin.version)
+            )
+            shared = self._database.fetch_one("SELECT 1 FROM plugins WHERE checksum = ?", (plugin.checksum,))
+            if shared is None:
+                self.find_payload(plugin.checksum).unlink(missing_ok=True)
+            return plugin
+
+    def _resolve(self, reference: str, *, only_version: bool = False) -> sqlite3.Row:
+        name, separator, version = reference.partition(":")
+        if separator:
+            row = self._find_row(name, version)
+            if row is not None:
+                return row
+        else:
+            rows = self._database.fetch_all("SELECT * FROM plugins WHERE name = ?", (name,))
+            if only_version and len(rows) > 1:
+                raise Conflict(
+                    f"cannot tell which version of {name} is meant",
+                    details=[f"{name}:{row['version']}" for row in rows],
+                    resolution="give one as NAME:VERSION",
+                )
+            if rows:
+                best: sqlite3.Row = max(rows, key=lambda row: (row["enabled"], version_key(row["version"])))
+                return best
+        known = [f"{plugin.name}:{plugin.version}" for plugin in self.list_all()]
+        raise NotFound(
+            f"cannot find plugin {reference}",
+            details=[f"installed: {', '.join(known)}" if known else "no plugin is installed"],
+            resolution="install it first: volar plugins install PLUGIN.tar.gz",
+        )
+
+    def _find_row(self, name: str, version: str) -> sqlite3.Row | None:
+        return self._database.fetch_one(
+            "SELECT * FROM plugins WHERE name = ? AND version = ?", (name, version)
+        )
+
+    def _find_users(self, row: sqlite3.Row) -> list[str]:
+        rows = self._database.fetch_all(
+            "SELECT name FROM vms WHERE plugin_name = ? AND plugin_version = ? ORDER BY name",
+            (row["name"], row["version"]),
+        )
+        return [vm["name"] for vm in rows]
+
+    def _describe(self, row: sqlite3.Row) -> Plugin:
+        manifest = Manifest.model_validate(json.loads(row["manifest"])["manifest"])
+        return Plugin(
+            name=row["name"], version=row["version"], description=manifest.description,
+            enabled=bool(row["enabled"]), kind=row["kind"], boot=row["boot"], size_bytes=row["size_bytes"],
+            virtual_size_bytes=row["virtual_size_bytes"], checksum=row["checksum"],
+            installed_at=row["installed_at"], vms=len(self._find_users(row)), manifest=manifest,
+        )  # fmt: skip
+
+
+def _read(stream: BinaryIO, descriptor: int, source: str, cancelled: threading.Event) -> PluginContent:
+    """In a thread: read, check and flush. OSErrors of the host's disk become StorageFull."""
+
+    def on_bytes(_count: int) -> None:
+        if cancelled.is_set():
+            raise InvalidInput(f"cannot install {source}: cancelled")
+
+    try:
+        content = read_plugin_archive(stream, descriptor, on_bytes=on_bytes)
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(
+                f"cannot install {source}: the host's disk is full",
+                resolution="free some space and try again",
+            ) from error
+        raise InvalidInput(f"cannot install {source}: {error.strerror or error}") from error
+    return content
+
+
+def _stored_manifest(content: PluginContent) -> str:
+    """The manifest as the database keeps it, with the small files beside it (as text; they are YAML or JSON)."""
+    return json.dumps(
+        {
+            "manifest": content.manifest.model_dump(mode="json", exclude_none=True),
+            "files": {name: data.decode("utf-8", "surrogateescape") for name, data in content.files.items()},
+        },
+        sort_keys=True,
+    )
+
+
+def version_key(version: str) -> tuple[object, ...]:
+    """Sort key of a semantic version (https://semver.org, precedence): a release is above its pre-releases."""
+    core, _, pre = version.partition("+")[0].partition("-")
+    numbers = tuple(int(part) for part in core.split("."))
+    identifiers = tuple(
+        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in (pre.split(".") if pre else ())
+    )
+    return (*numbers, not pre, identifiers)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Secrets, encrypted at rest, and what a guest is answered when it asks for its own.
+
+Values are sealed with AES-256-GCM under a key in a file that only the daemon's user can read; the name is bound in
+as associated data, so that a row copied under another name does not open.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from volant.contract.api import Secret, SecretAttachment
+from volant.errors import Conflict, InvalidInput, NotFound, VolantError
+from volant.volantd.clock import now
+from volant.volantd.database import Database
+
+DEFAULT_PORT = 9000
+MAXIMUM_BYTES = 1024 * 1024
+NAME_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
+_NONCE_BYTES = 12
+
+
+class SecretStore:
+    def __init__(self, database: Database, key_file: Path) -> None:
+        self._database = database
+        self._cipher = AESGCM(_load_key(key_file))
+
+    def set(self, name: str, value: bytes) -> Secret:
+        if not NAME_PATTERN.fullmatch(name):
+            raise InvalidInput(
+                f"cannot keep secret {name!r}: a name has letters, digits, '.', '_' and '-', and begins with a letter"
+            )
+        if len(value) > MAXIMUM_BYTES:
+            raise InvalidInput(f"cannot keep secret {name}: {len(value)} bytes are more than {MAXIMUM_BYTES}")
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = nonce + self._cipher.encrypt(nonce, value, name.encode())
+        self._database.execute(
+            "INSERT INTO secrets VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+            " sealed = excluded.sealed, size_bytes = excluded.size_bytes, updated_at = excluded.updated_at",
+            (name, sealed, len(value), now()),
+        )
+        return self.get(name, [])
+
+    def get(self, name: str, vms: Sequence[str]) -> Secret:
+        row = self._database.fetch_one(
+            "SELECT name, size_bytes, updated_at FROM secrets WHERE name = ?", (name,)
+        )
+        if row is None:
+            raise NotFound(
+                f"cannot find secret {name}", resolution=f"store it first: volar secrets set {name} < FILE"
+            )
+        return Secret(
+            name=row["name"], size_bytes=row["size_bytes"], updated_at=row["updated_at"], vms=list(vms)
+        )
+
+    def list_names(self) -> list[str]:
+        return [row["name"] for row in self._database.fetch_all("SELECT name FROM secrets ORDER BY name")]
+
+    def remove(self, name: str, vms: Sequence[str]) -> None:
+        self.get(name, vms)
+        if vms:
+            raise Conflict(
+                f"cannot remove secret {name}: {len(vms)} VM(s) use it",
+                details=[f"VM {vm}" for vm in vms],
+                resolution="delete these VMs first",
+            )
+        self._database.execute("DELETE FROM secrets WHERE name = ?", (name,))
+
+    def reveal(self, name: str) -> bytes:
+        row = self._database.fetch_one("SELECT sealed FROM secrets WHERE name = ?", (name,))
+        if row is None:
+            raise NotFound(f"cannot find secret {name}")
+        try:
+            return self._cipher.decrypt(
+                row["sealed"][:_NONCE_BYTES], row["sealed"][_NONCE_BYTES:], name.encode()
+            )
+        except InvalidTag:
+            raise VolantError(
+                f"cannot open secret {name}: the key file is another one than it was sealed with",
+                resolution=f"store it again: volar secrets set {name} < FILE",
+            ) from None
+
+    def answer(self, attachments: Sequence[SecretAttachment], port: int) -> bytes | None:
+        """What a guest with these secrets gets on a port of CID 2, or None: refuse the connection.
+
+        One secret on the port: its very bytes. Several: NAME=value lines quoted for a POSIX shell, with what a
+        variable's name cannot hold turned into underscores.
+        """
+        names = [attached.name for attached in attachments if (attached.port or DEFAULT_PORT) == port]
+        if not names:
+            return None
+        if len(names) == 1:
+            return self.reveal(names[0])
+        lines = []
+        for name in names:
+            variable = re.sub(r"[^A-Za-z0-9_]", "_", name)
+            value = self.reveal(name).decode("utf-8", "surrogateescape").removesuffix("\n")
+            lines.append(f"{variable}={shlex.quote(value)}\n")
+        return "".join(lines).encode("utf-8", "surrogateescape")
+
+
+def _load_key(path: Path) -> bytes:
+    """The key, made at the first start. Written beside its place and linked there, so that no half key is kept."""
+    if not path.exists():
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(AESGCM.generate_key(256))
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(draft, path)
+    key = path.read_bytes()
+    if len(key) != 32:
+        raise VolantError(
+            f"cannot read {path}: it is no key of 32 bytes", resolution="restore it from a backup"
+        )
+    return key

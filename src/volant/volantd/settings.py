@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's settings: one frozen value, read from the environment here and nowhere else."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from volant.contract.paths import SOCKET_NAME, find_runtime_dir, find_state_dir
+from volant.errors import InvalidInput
+
+# Names under VOLANT_ that belong to volar, fledge or the build.
+FOREIGN_NAMES = frozenset({"API_BASE", "GO", "HOME", "NO_AUTOSTART"})
+
+
+class Settings(BaseModel):
+    """`listen` is None or HOST:PORT on loopback; `token` is what TCP clients must show (made when missing)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state_dir: Path
+    runtime_dir: Path
+    listen: str | None = None
+    token: str | None = None
+    socket_group: str | None = None
+    kernel: Path | None = None
+    accelerator: Literal["auto", "kvm", "tcg"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_limit_bytes: int = Field(8 * 1024 * 1024, ge=4096, description="of one VM's process logs, per half")
+
+    @field_validator("listen")
+    @classmethod
+    def _loopback_only(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        host, separator, port = value.rpartition(":")
+        if not separator or not port.isdigit() or not 0 <= int(port) <= 65535:
+            raise ValueError(f"{value!r} is not HOST:PORT")
+        if host != "localhost" and not ipaddress.ip_address(host.strip("[]")).is_loopback:
+            raise ValueError(f"{host} is not a loopback address; publish the API with a proxy that has TLS")
+        return value
+
+    @property
+    def socket(self) -> Path:
+        return self.runtime_dir / SOCKET_NAME
+
+    @property
+    def database(self) -> Path:
+        return self.state_dir / "volant.db"
+
+    @property
+    def cache_dir(self) -> Path:
+        return self.state_dir / "cache"
+
+    @property
+    def vms_dir(self) -> Path:
+        return self.state_dir / "vms"
+
+
+def read_settings(environment: Mapping[str, str] = os.environ, **overrides: object) -> Settings:
+    """Settings from VOLANT_* variables; overrides (command line options) win. All problems are told at once."""
+    values: dict[str, object] = {
+        name.removeprefix("VOLANT_").lower(): value
+        for name, value in environment.items()
+        if name.startswith("VOLANT_") and name.removeprefix("VOLANT_") not in FOREIGN_NAMES and value
+    }
+    values["state_dir"] = find_state_dir(environment).absolute()
+    values["runtime_dir"] = find_runtime_dir(environment).absolute()
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        problems = [
+            f"VOLANT_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise InvalidInput(
+            "cannot start volantd: its settings are wrong",
+            details=problems,
+            resolution="correct these variables",
+        ) from error

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The states of a VM and the moves between them.
+
+created ──▶ starting ──▶ running ──▶ stopping ──▶ stopped
+             ▲   │          │            │          │
+             │   └──▶ failed ◀───────────┘          │
+             └──────────┴───────────────────────────┘
+"""
+
+from __future__ import annotations
+
+import enum
+
+from volant.errors import Conflict
+
+
+class VmState(enum.StrEnum):
+    CREATED = "created"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+LEGAL_MOVES: dict[VmState, frozenset[VmState]] = {
+    VmState.CREATED: frozenset({VmState.STARTING}),
+    # A start that is interrupted (the daemon was killed before a process existed) falls back to stopped.
+    VmState.STARTING: frozenset({VmState.RUNNING, VmState.STOPPING, VmState.FAILED, VmState.STOPPED}),
+    VmState.RUNNING: frozenset({VmState.STOPPING, VmState.STOPPED, VmState.FAILED}),
+    VmState.STOPPING: frozenset({VmState.STOPPED, VmState.FAILED}),
+    VmState.STOPPED: frozenset({VmState.STARTING}),
+    VmState.FAILED: frozenset({VmState.STARTING}),
+}
+WITH_PROCESS = frozenset({VmState.STARTING, VmState.RUNNING, VmState.STOPPING})
+
+
+class WrongState(Conflict):
+    """A call that makes no sense in the state the VM is in."""
+
+    code = "wrong_state"
+
+
+def check_move(name: str, verb: str, state: VmState, target: VmState) -> None:
+    """Raise WrongState ("cannot <verb> VM <name>: it is <state>") unless the move is legal."""
+    if target not in LEGAL_MOVES[state]:
+        raise WrongState(
+            f"cannot {verb} VM {name}: it is {state.value}",
+            resolution=f"look at it with 'volar vms get {name}'",
+        )
