@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ from e2e.host import CACHE, ROOT, Host
 def host() -> Iterator[Host]:
     # A short path: a UNIX socket's name holds at most 107 bytes.
     home = Path(tempfile.mkdtemp(prefix="volant-", dir="/tmp"))
-    os.environ.setdefault("VOLANT_KERNELS", str(CACHE / "kernels"))
     found = Host(home)
     try:
         found.volar("setup", "kernel", timeout=300)

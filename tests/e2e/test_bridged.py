@@ -33,6 +33,7 @@ def bridged(host: Host, nginx_plugin: Path) -> Iterator[NamespaceHost]:
     found = NamespaceHost(Path(tempfile.mkdtemp(prefix="volant-", dir="/tmp")))
     try:
         found.run("ip", "link", "set", "lo", "up")
+        found.volar("setup", "kernel", timeout=300)
         found.volar("setup", "network")
         found.volar("plugins", "install", str(nginx_plugin))
         yield found

@@ -33,7 +33,6 @@ class UserHost(Host):
             "PATH": f"{home}/venv/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
             "XDG_RUNTIME_DIR": str(runtime),
             "VOLANT_HOME": str(home / "state"),
-            "VOLANT_KERNELS": str(home / "kernels"),
             "LC_ALL": "C.UTF-8",
         }
 
@@ -53,7 +52,6 @@ def user_host(host: Host, base_image: str) -> Iterator[UserHost]:
     try:
         found = UserHost(home)
         subprocess.run([str(ROOT / "scripts" / "make-demo-venv.sh"), str(home / "venv")], check=True, timeout=600)
-        shutil.copytree(CACHE / "kernels", home / "kernels", symlinks=True)
         shutil.copytree(ROOT / "examples" / "nginx", home / "nginx", ignore=shutil.ignore_patterns("*.tar.gz"))
         shutil.copytree(ROOT / "scripts", home / "scripts")
         shutil.copy(CACHE / "debian-bookworm.tar", home / "debian-bookworm.tar")
@@ -72,6 +70,7 @@ def user_host(host: Host, base_image: str) -> Iterator[UserHost]:
 def test_the_line_without_privileges(user_host: UserHost) -> None:
     home = user_host.user_home
     user_host.run(str(home / "scripts" / "make-base-image.sh"), "buildah", str(home), timeout=300)
+    user_host.volar("setup", "kernel", timeout=300)
     user_host.run("fledge", "build", "--builder", "buildah", cwd=home / "nginx", timeout=300)
     user_host.volar("plugins", "install", str(home / "nginx" / "nginx.tar.gz"))
     user_host.volar("vms", "create", "my-nginx", "--plugin", "nginx")
