@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # make-base-image.sh BUILDER CACHE: puts localhost/debian:bookworm into the store of docker, podman or buildah, once.
-# The image is Debian's minimal system made by mmdebstrap (no registry needed); its tar stays in CACHE.
+# The image is Debian's minimal system (no registry needed); its tar stays in CACHE.
 set -euo pipefail
 builder=$1 cache=$2
 image=localhost/debian:bookworm
@@ -10,16 +10,8 @@ case $builder in
     podman | docker) "$builder" image inspect "$image" >/dev/null 2>&1 && exit 0 ;;
     *) echo "unknown builder $builder: buildah, podman or docker" >&2; exit 2 ;;
 esac
+"$(dirname "$0")/make-base-tar.sh" "$cache"
 tar=$cache/debian-bookworm.tar
-if [ ! -s "$tar" ]; then
-    mkdir -p "$cache"
-    echo "making a Debian base image with mmdebstrap (once, about a minute)"
-    # A fixed time makes the image, and so the plugin's bytes, the same for the same package versions.
-    mode=unshare; [ "$(id -u)" = 0 ] && mode=root
-    SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-1735689600} mmdebstrap --mode=$mode --variant=minbase --quiet \
-        bookworm "$tar.part"
-    mv "$tar.part" "$tar"
-fi
 case $builder in
     buildah)
         container=$(buildah from scratch)

@@ -26,6 +26,13 @@ def host() -> Iterator[Host]:
 
 
 @pytest.fixture(scope="session")
+def base_tar() -> Path:
+    """Debian's minimal system as a tar."""
+    subprocess.run([str(ROOT / "scripts" / "make-base-tar.sh"), str(CACHE)], check=True, timeout=600)
+    return CACHE / "debian-bookworm.tar"
+
+
+@pytest.fixture(scope="session")
 def base_image() -> str:
     """localhost/debian:bookworm in buildah's store."""
     subprocess.run([str(ROOT / "scripts" / "make-base-image.sh"), "buildah", str(CACHE)], check=True, timeout=600)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.host import CACHE, ROOT, Host, fetch
+from e2e.host import ROOT, Host, fetch
 
 USER = "volant-e2e"
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a user")
@@ -46,7 +46,7 @@ class UserHost(Host):
 
 
 @pytest.fixture(scope="module")
-def user_host(host: Host, base_image: str) -> Iterator[UserHost]:
+def user_host(base_tar: Path) -> Iterator[UserHost]:
     home = Path(tempfile.mkdtemp(prefix="volant-user-", dir="/tmp"))
     subprocess.run(["useradd", "--home-dir", str(home), "--shell", "/bin/sh", USER], check=True)
     try:
@@ -54,7 +54,7 @@ def user_host(host: Host, base_image: str) -> Iterator[UserHost]:
         subprocess.run([str(ROOT / "scripts" / "make-demo-venv.sh"), str(home / "venv")], check=True, timeout=600)
         shutil.copytree(ROOT / "examples" / "nginx", home / "nginx", ignore=shutil.ignore_patterns("*.tar.gz"))
         shutil.copytree(ROOT / "scripts", home / "scripts")
-        shutil.copy(CACHE / "debian-bookworm.tar", home / "debian-bookworm.tar")
+        shutil.copy(base_tar, home)
         (home / "run").mkdir(mode=0o700)
         account = pwd.getpwnam(USER)
         subprocess.run(["chown", "-R", f"{account.pw_uid}:{account.pw_gid}", str(home)], check=True)
