@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package network
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
+	"github.com/vishvananda/netlink"
+
+	"github.com/volantvm/volant/kestrel/internal/power"
+)
+
+// Boot waits this long for a first lease; the client goes on in the background.
+const (
+	dhcpPatience     = 10 * time.Second
+	dhcpRetry        = 15 * time.Second
+	shortestRenewal  = 30 * time.Second
+	assumedLeaseTime = time.Hour
+)
+
+// startDHCP takes a lease and keeps it (RFC 2131: renew at half its time). Only the first lease gives resolvers.
+func startDHCP(link netlink.Link, hostname string, warn func(string)) (Resolvers, error) {
+	first := make(chan *dhcpv4.DHCPv4, 1)
+	go func() {
+		defer power.Guard()
+		keepLease(link, hostname, first, warn)
+	}()
+	select {
+	case answer := <-first:
+		return resolversOf(answer), nil
+	case <-time.After(dhcpPatience):
+		return Resolvers{}, fmt.Errorf("no DHCP server answered within %v; still asking", dhcpPatience)
+	}
+}
+
+func keepLease(link netlink.Link, hostname string, first chan<- *dhcpv4.DHCPv4, warn func(string)) {
+	var held *net.IPNet
+	var lease *nclient4.Lease
+	for {
+		renewed, err := requestLease(link, hostname, lease)
+		if err != nil {
+			lease = nil // ask anew; the address stays until another one replaces it
+			time.Sleep(dhcpRetry)
+			continue
+		}
+		lease = renewed
+		address, err := applyLease(link, lease.ACK, held)
+		if err != nil {
+			warn(fmt.Sprintf("cannot use the DHCP lease on %s: %v", link.Attrs().Name, err))
+		} else {
+			held = address
+		}
+		select {
+		case first <- lease.ACK:
+		default:
+		}
+		time.Sleep(max(lease.ACK.IPAddressLeaseTime(assumedLeaseTime)/2, shortestRenewal))
+	}
+}
+
+func requestLease(link netlink.Link, hostname string, lease *nclient4.Lease) (*nclient4.Lease, error) {
+	client, err := nclient4.New(link.Attrs().Name, nclient4.WithTimeout(2*time.Second), nclient4.WithRetry(4))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = client.Close() }()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if lease != nil {
+		return client.Renew(ctx, lease, dhcpv4.WithOption(dhcpv4.OptHostName(hostname)))
+	}
+	return client.Request(ctx, dhcpv4.WithOption(dhcpv4.OptHostName(hostname)))
+}
+
+// applyLease sets the address and routes of a lease and removes the address held before where it differs.
+func applyLease(link netlink.Link, answer *dhcpv4.DHCPv4, held *net.IPNet) (*net.IPNet, error) {
+	mask := answer.SubnetMask()
+	if mask == nil {
+		mask = answer.YourIPAddr.DefaultMask()
+	}
+	address := &net.IPNet{IP: answer.YourIPAddr, Mask: mask}
+	if err := addAddresses(link, []string{address.String()}); err != nil {
+		return nil, err
+	}
+	if held != nil && held.String() != address.String() {
+		_ = netlink.AddrDel(link, &netlink.Addr{IPNet: held})
+	}
+	for _, gateway := range answer.Router() {
+		if err := addDefaultRoute(link, gateway.String()); err != nil {
+			return nil, err
+		}
+		break
+	}
+	return address, nil
+}
+
+func resolversOf(answer *dhcpv4.DHCPv4) Resolvers {
+	var resolvers Resolvers
+	for _, server := range answer.DNS() {
+		resolvers.Nameservers = append(resolvers.Nameservers, server.String())
+	}
+	if search := answer.DomainSearch(); search != nil {
+		resolvers.Search = search.Labels
+	} else if domain := answer.DomainName(); domain != "" {
+		resolvers.Search = []string{domain}
+	}
+	return resolvers
+}
