@@ -1,6 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command kestrel is PID 1 of every Volant guest.
+// Command kestrel is PID 1 of every Volant guest, and in it also journalctl.
 package main
 
-func main() {}
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/volantvm/volant/kestrel/internal/boot"
+)
+
+// exitNotAGuest is EX_CONFIG of sysexits.h: started where there is nothing to do for it.
+const exitNotAGuest = 78
+
+// version is the distribution's, set by the linker.
+var version = "0.1.0"
+
+func main() {
+	switch {
+	case startedByKernel():
+		boot.Main()
+	case filepath.Base(os.Args[0]) == "journalctl":
+		os.Exit(0)
+	case len(os.Args) > 1 && (os.Args[1] == "version" || os.Args[1] == "--version"):
+		fmt.Println("kestrel " + version)
+	default:
+		fmt.Fprintln(os.Stderr, "kestrel: this is the agent of Volant guests and runs as PID 1 of a virtual machine only: nothing done")
+		os.Exit(exitNotAGuest)
+	}
+}
+
+// startedByKernel: PID 1 of a machine is /init of the boot archive, and nothing has mounted /proc yet; in a container
+// somebody has.
+func startedByKernel() bool {
+	if os.Getpid() != 1 || os.Args[0] != "/init" {
+		return false
+	}
+	_, err := os.Stat("/proc/self")
+	return err != nil
+}
