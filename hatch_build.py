@@ -39,7 +39,9 @@ def find_go(pinned: str) -> str | None:
         return go
     # GOTOOLCHAIN=local: ask this toolchain itself, not one that it would download to satisfy a go.mod.
     environment = dict(os.environ, GOTOOLCHAIN="local")
-    output = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=True, env=environment)
+    output = subprocess.run(
+        [go, "env", "GOVERSION"], capture_output=True, text=True, check=True, env=environment
+    )
     return go if output.stdout.strip() == f"go{pinned}" else None
 
 
@@ -63,7 +65,14 @@ def build_agents(root: Path) -> None:
             "GOFLAGS": "-mod=readonly",
             "GOWORK": "off",
         }
-        command = [go, "build", *BUILD_FLAGS, "-o", str(target / f"kestrel-linux-{architecture}"), "./cmd/kestrel"]
+        command = [
+            go,
+            "build",
+            *BUILD_FLAGS,
+            "-o",
+            str(target / f"kestrel-linux-{architecture}"),
+            "./cmd/kestrel",
+        ]
         subprocess.run(command, cwd=module, env=environment, check=True)
 
 

@@ -35,7 +35,9 @@ def base_tar() -> Path:
 @pytest.fixture(scope="session")
 def base_image() -> str:
     """localhost/debian:bookworm in buildah's store."""
-    subprocess.run([str(ROOT / "scripts" / "make-base-image.sh"), "buildah", str(CACHE)], check=True, timeout=600)
+    subprocess.run(
+        [str(ROOT / "scripts" / "make-base-image.sh"), "buildah", str(CACHE)], check=True, timeout=600
+    )
     return "localhost/debian:bookworm"
 
 
@@ -44,7 +46,14 @@ def nginx_plugin(host: Host, base_image: str) -> Path:
     """examples/nginx as plugin.tar.gz, built by the command that the guide gives, and installed."""
     output = host.home / "nginx.tar.gz"
     host.run(
-        "fledge", "build", "--builder", "buildah", "--output", str(output), cwd=ROOT / "examples" / "nginx", timeout=600
+        "fledge",
+        "build",
+        "--builder",
+        "buildah",
+        "--output",
+        str(output),
+        cwd=ROOT / "examples" / "nginx",
+        timeout=600,
     )
     host.volar("plugins", "install", str(output))
     return output

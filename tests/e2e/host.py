@@ -35,7 +35,12 @@ class Host:
         }
 
     def run(
-        self, *arguments: str, check: bool = True, cwd: Path | None = None, timeout: float = 240, stdin: str | None = None
+        self,
+        *arguments: str,
+        check: bool = True,
+        cwd: Path | None = None,
+        timeout: float = 240,
+        stdin: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             arguments, cwd=cwd, env=self.environment, capture_output=True, text=True, timeout=timeout, input=stdin,

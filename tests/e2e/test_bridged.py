@@ -56,7 +56,9 @@ def test_a_bridged_vm_has_an_address_a_name_and_leaves_nothing(host: Host, bridg
     assert "192.168.127.1" in resolved
     bridged.volar("vms", "delete", "web")
     assert sorted(bridged.links()) == sorted(links_before)
-    assert bridged.run("curl", "--silent", "--max-time", "3", f"http://{vm['ip']}", check=False).returncode != 0
+    assert (
+        bridged.run("curl", "--silent", "--max-time", "3", f"http://{vm['ip']}", check=False).returncode != 0
+    )
 
 
 def test_nothing_reached_the_hosts_own_namespace(host: Host, bridged: NamespaceHost) -> None:

@@ -51,8 +51,12 @@ def user_host(base_tar: Path) -> Iterator[UserHost]:
     subprocess.run(["useradd", "--home-dir", str(home), "--shell", "/bin/sh", USER], check=True)
     try:
         found = UserHost(home)
-        subprocess.run([str(ROOT / "scripts" / "make-demo-venv.sh"), str(home / "venv")], check=True, timeout=600)
-        shutil.copytree(ROOT / "examples" / "nginx", home / "nginx", ignore=shutil.ignore_patterns("*.tar.gz"))
+        subprocess.run(
+            [str(ROOT / "scripts" / "make-demo-venv.sh"), str(home / "venv")], check=True, timeout=600
+        )
+        shutil.copytree(
+            ROOT / "examples" / "nginx", home / "nginx", ignore=shutil.ignore_patterns("*.tar.gz")
+        )
         shutil.copytree(ROOT / "scripts", home / "scripts")
         shutil.copy(base_tar, home)
         (home / "run").mkdir(mode=0o700)
