@@ -64,7 +64,7 @@ def user_host(base_tar: Path) -> Iterator[UserHost]:
         subprocess.run(["chown", "-R", f"{account.pw_uid}:{account.pw_gid}", str(home)], check=True)
         yield found
         found.close()
-        # Files of the image builder's store belong to the user's subordinate ids: only its own namespace can remove them.
+        # The image builder's store belongs to the user's subordinate ids: only its own namespace can remove it.
         found.run("buildah", "unshare", "rm", "-rf", str(home / ".local"), check=False)
     finally:
         subprocess.run(["userdel", USER], check=False, capture_output=True)
