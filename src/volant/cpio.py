@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writer of cpio archives in the kernel's initramfs form ("newc", Documentation/driver-api/early-userspace/buffer-format.rst).
+"""Writer of cpio archives in the kernel's initramfs form.
+
+The form is "newc" (Documentation/driver-api/early-userspace/buffer-format.rst).
 
 Two programs need it: fledge for initramfs plugins, volantd for the boot archive with a VM's settings. Entries come
 out in the order given, padded to four bytes; nothing is read back.

@@ -10,7 +10,7 @@ Transport: the SSH subsystem "control" on the control stream; JSON-RPC 2.0, one 
 | hello | {versions: [int], host_version: str} | Hello |
 | state.get | {} | AgentState |
 | events.subscribe | {} | {} and then a notification `state` {state: AgentState} at every change (coalesced) |
-| logs.read | LogQuery | {cursor}; entries come before it as notifications `log` {id, entries: [LogEntry]}; with follow the result comes when the call is cancelled or the stream ends |
+| logs.read | LogQuery | {cursor}; entries come before it (see below) |
 | logs.cancel | {id} | {} |
 | stats.get | {} | AgentStats |
 | settings.apply | {health_check?, workload_env?} | {} |
@@ -19,6 +19,9 @@ Transport: the SSH subsystem "control" on the control stream; JSON-RPC 2.0, one 
 | process.restart / process.stop / process.start | {name} | {} |
 | clock.set | {unix_time_nanoseconds} | {} |
 | power.stop | {action: poweroff | reboot, deadline_seconds} | {} — the answer means "begun" |
+
+Entries of `logs.read` come as notifications `log` {id, entries: [LogEntry]}; with `follow` the result comes when
+the call is cancelled or the stream ends.
 
 Besides `control` the same connection serves: exec, shell, pty-req, window-change, signal, env, SFTP;
 `direct-tcpip` to addresses in the guest (the special host name "workload" means the workload's own address);

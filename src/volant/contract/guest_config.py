@@ -46,7 +46,7 @@ class GuestNetwork(GuestModel):
     interfaces: list[Interface] = Field(default_factory=list, description="empty: no network but loopback")
     nameservers: list[str] = Field(default_factory=list)
     search: list[str] = Field(default_factory=list)
-    hosts: dict[str, list[str]] = Field(default_factory=dict, description="further lines of /etc/hosts: address → names")
+    hosts: dict[str, list[str]] = Field(default_factory=dict, description="more of /etc/hosts: address → names")
 
 
 class Control(GuestModel):

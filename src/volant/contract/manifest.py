@@ -125,8 +125,8 @@ class Action(Strict):
 class RuntimeHalf(Strict):
     """The part of a manifest that a recipe may give under [plugin.manifest]."""
 
-    resources: Resources = Field(default_factory=lambda: Resources())
-    workload: Workload = Field(default_factory=lambda: Workload())
+    resources: Resources = Field(default_factory=Resources)
+    workload: Workload = Field(default_factory=Workload)
     health_check: HealthCheck | None = None
     network: Network | None = None
     cloud_init: CloudInit | None = None

@@ -2,8 +2,8 @@
 """Where a user's daemon keeps its state and listens: volantd makes these places, volar looks for the socket there.
 
 Root's are the system's own. A user's runtime folder may vanish at log-out and be missing in containers, so there is
-a fallback that only its owner can enter. `VOLANT_HOME` moves everything under one folder of its own (a second daemon of the same
-user, the demo, tests).
+a fallback that only its owner can enter. `VOLANT_HOME` moves everything under one folder of its own (a second
+daemon of the same user, the demo, tests).
 """
 
 from __future__ import annotations
