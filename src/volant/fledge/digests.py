@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Digests are checked in the background, and their verdict is asked for just before something is published.
+
+hashlib lets go of the interpreter lock, so hashing the layers costs no waiting as long as a core is idle. Nothing
+that comes out of unverified bytes may reach a user: the pipeline calls `DigestChecks.verify` before it renames the
+finished plugin into place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from volant.errors import InvalidInput
+
+CHUNK_BYTES = 1 << 20
+# The algorithms that the image specification registers, with the length of their hexadecimal form.
+ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
+
+
+def parse_digest(digest: object) -> tuple[str, str]:
+    """Split `sha256:<hex>`; InvalidInput for anything else, so that the parts are safe as file names."""
+    if isinstance(digest, str):
+        algorithm, _, value = digest.partition(":")
+        if len(value) == ALGORITHMS.get(algorithm) and set(value) <= set("0123456789abcdef"):
+            return algorithm, value
+    raise InvalidInput(f"cannot read the image: {str(digest)[:100]!r} is no digest that fledge knows")
+
+
+def check_bytes(what: str, content: bytes, digest: str) -> None:
+    """Check a small document at once. Raises InvalidInput."""
+    algorithm, value = parse_digest(digest)
+    found = hashlib.new(algorithm, content).hexdigest()
+    if found != value:
+        raise damaged(what, digest, f"{algorithm}:{found}")
+
+
+def damaged(what: str, expected: str, found: str) -> InvalidInput:
+    return InvalidInput(
+        f"cannot use {what}: its content is not what its digest promises",
+        details=[f"expected {expected}", f"found    {found}"],
+        resolution="the file was damaged or changed on its way: save or fetch the image again",
+    )
+
+
+class DigestChecks:
+    """Digests that are being checked. A context manager: on leaving, what still runs is stopped and waited for.
+
+    Enter it after the descriptors that it reads have been registered for closing, so that it ends before they do.
+    """
+
+    def __init__(self, workers: int = 0) -> None:
+        self._pool = ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1), "digest")
+        self._stopping = threading.Event()
+        self._checks: list[tuple[str, Future[None]]] = []
+
+    def add(self, what: str, digest: str, descriptor: int, offset: int, length: int) -> None:
+        """Begin to hash `length` bytes at `offset` of a descriptor. `what` names them in the error."""
+        algorithm, value = parse_digest(digest)
+        self._checks.append(
+            (what, self._pool.submit(self._check, what, algorithm, value, descriptor, offset, length))
+        )
+
+    def _check(
+        self, what: str, algorithm: str, value: str, descriptor: int, offset: int, length: int
+    ) -> None:
+        found = hashlib.new(algorithm)
+        buffer = memoryview(bytearray(CHUNK_BYTES))
+        end = offset + length
+        while offset < end and not self._stopping.is_set():
+            count = os.preadv(descriptor, [buffer[: min(CHUNK_BYTES, end - offset)]], offset)
+            if not count:
+                break
+            found.update(buffer[:count])
+            offset += count
+        if found.hexdigest() != value and not self._stopping.is_set():
+            raise damaged(what, f"{algorithm}:{value}", f"{algorithm}:{found.hexdigest()}")
+
+    def verify(self) -> None:
+        """Wait for every check begun so far. Raises InvalidInput for the first in order that failed."""
+        for _, check in self._checks:
+            check.result()
+        self._checks.clear()
+
+    def verify_only(self, what: str) -> None:
+        """Wait for the checks of one thing, to blame damaged bytes before blaming what they seem to say."""
+        for name, check in self._checks:
+            if name == what:
+                check.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An OCI image as step 2 of the line hands it to step 3: what it says about running it, and where its layers lie.
+
+Layers are byte ranges of open descriptors: a tar inside an archive costs no copy. The descriptors belong to the
+ExitStack that the source was opened with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from volant.contract.image_config import ImageConfig, ImageHealthcheck
+from volant.errors import InvalidInput
+from volant.fledge.digests import DigestChecks
+
+Compression = Literal["plain", "gzip", "zstd"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """`length` stored bytes at `offset` of `descriptor`; compressed or not is told by the bytes themselves.
+
+    `digest` is that of the stored bytes and empty where the archive names none (a plain docker-archive); `diff_id`
+    is that of the tar inside.
+    """
+
+    descriptor: int
+    offset: int
+    length: int
+    digest: str
+    diff_id: str
+    media_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OciImage:
+    """An image that is open for reading. `verify` must pass before anything made of it is published."""
+
+    config: ImageConfig
+    layers: tuple[Layer, ...]
+    digest: str
+    """Of the image's config document, which names everything else: the image's identity."""
+    checks: DigestChecks = field(repr=False, compare=False)
+    reference: str = ""
+    """The name it was saved under, e.g. `docker.io/library/my-app:1.2.0`; empty where there is none."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def verify(self) -> None:
+        """Wait for the digests of all layers; InvalidInput names the first that is wrong."""
+        self.checks.verify()
+
+
+def make_image_config(document: Mapping[str, Any]) -> tuple[ImageConfig, dict[str, str]]:
+    """The contract's ImageConfig, and the labels, from an image's config document (image-spec config.md).
+
+    Docker's extras (Healthcheck, Shell form already expanded by the builder) are read where they are. Raises
+    InvalidInput for a document of the wrong shape and for images that are not for Linux.
+    """
+    if document.get("os") not in (None, "", "linux"):
+        raise InvalidInput(
+            f"cannot use the image: it is for {str(document['os'])[:40]}, not for Linux",
+            resolution="choose a Linux image, e.g. with --platform linux/amd64",
+        )
+    config = document.get("config") or {}
+    try:
+        if not isinstance(config, dict):
+            raise TypeError("its config is no object")
+        health = config.get("Healthcheck")
+        healthcheck = None
+        if isinstance(health, dict) and health.get("Test") and health["Test"][0] != "NONE":
+            healthcheck = ImageHealthcheck(
+                test=health["Test"],
+                interval=health.get("Interval") or 0,
+                timeout=health.get("Timeout") or 0,
+                start_period=health.get("StartPeriod") or 0,
+                retries=health.get("Retries") or 0,
+            )
+        found = ImageConfig(
+            entrypoint=config.get("Entrypoint") or [],
+            cmd=config.get("Cmd") or [],
+            env=config.get("Env") or [],
+            working_dir=config.get("WorkingDir") or "",
+            user=config.get("User") or "",
+            stop_signal=config.get("StopSignal") or "",
+            exposed_ports=sorted(config.get("ExposedPorts") or {}),
+            volumes=sorted(config.get("Volumes") or {}),
+            healthcheck=healthcheck,
+            architecture=document.get("architecture") or "amd64",
+        )
+        labels = {str(name): str(value) for name, value in (config.get("Labels") or {}).items()}
+    except (ValidationError, TypeError, AttributeError, KeyError, IndexError) as error:
+        raise InvalidInput("cannot read the image's config document", details=str(error)[:500]) from error
+    return found, labels

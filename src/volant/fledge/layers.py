@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Step 3 of the line: layers become one tree, by headers and byte ranges, without extracting anything.
+
+The rules are those of the image specification (layer.md) and, where it is silent, what `umoci unpack` and
+containerd do on a real file system:
+
+- Names are taken relative to the root whatever they say; `..` never leaves it. A path that leads through a symlink
+  is followed inside the root. Parent folders that nobody mentioned are made, root's, mode 0755.
+- An entry replaces what is there, except a directory on a directory, which only takes the new owner, mode, time and
+  xattrs. A hard link is a name of the file that has the target's name at that moment.
+- `.wh.NAME` and `.wh..wh..opq` hide what lower layers brought and never what their own layer brings, in whatever
+  order the entries stand.
+
+What makes no sense is an InvalidInput that names the layer, the entry and its byte offset; if the layer's bytes turn
+out to be damaged, that is told instead.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from volant.errors import InvalidInput
+from volant.fledge.filetree import ROOT, Extent, FileTree, Metadata
+from volant.fledge.image import Layer, OciImage
+from volant.fledge.spool import Limits, SpoolBudget, find_compression, inflate, open_spool
+from volant.fledge.tar import (
+    BLOCK,
+    CHARACTER,
+    DIRECTORY,
+    FIFO,
+    HARD_LINK,
+    REGULAR,
+    SYMLINK,
+    TarEntry,
+    TarError,
+    read_entries,
+)  # fmt: skip
+from volant.progress import Monitor
+
+WHITEOUT_PREFIX = b".wh."
+OPAQUE_NAME = b".wh..wh..opq"
+MAX_NAME_BYTES = 255
+MAX_PATH_BYTES = 4095
+MAX_DEPTH = 2048
+MAX_SYMLINKS = 255
+
+_TYPE_BITS = {
+    REGULAR: stat.S_IFREG, DIRECTORY: stat.S_IFDIR, SYMLINK: stat.S_IFLNK, CHARACTER: stat.S_IFCHR,
+    BLOCK: stat.S_IFBLK, FIFO: stat.S_IFIFO,
+}  # fmt: skip
+_IMPLICIT_DIRECTORY = Metadata(stat.S_IFDIR | 0o755)
+
+
+class _OpenTar(NamedTuple):
+    """The tar of a layer, inflated where it was compressed."""
+
+    descriptor: int
+    offset: int
+    length: int
+
+
+class _RefusedError(ValueError):
+    """An entry that has no safe meaning; becomes an InvalidInput where layer and entry are known."""
+
+
+def merge_layers(
+    image: OciImage, stack: ExitStack, monitor: Monitor, limits: Limits | None = None
+) -> FileTree:
+    """Merge all layers of an image. The tree's sources live as long as `stack`.
+
+    Digests are still being checked when this returns: call `image.verify()` before publishing what is made of it.
+    Raises InvalidInput or StorageFull.
+    """
+    limits = limits or Limits()
+    tree = FileTree()
+    merger = LayerMerger(tree, limits.entries)
+    inflating = _start_inflating(image, stack, limits)
+    monitor.step("Reading layers", total=sum(layer.length for layer in image.layers))
+    sources: dict[int, int] = {}
+    for number, layer in enumerate(image.layers, start=1):
+        future = inflating.get(layer.diff_id)
+        tar = future.result() if future else _OpenTar(layer.descriptor, layer.offset, layer.length)
+        source = sources.get(tar.descriptor)
+        if source is None:
+            source = sources[tar.descriptor] = tree.add_source(tar.descriptor)
+        try:
+            merger.apply(read_entries(tar.descriptor, tar.offset, tar.length), source)
+        except TarError as error:
+            image.checks.verify_only(describe_layer(image, number))
+            raise InvalidInput(
+                f"cannot read {describe_layer(image, number)}: {error}",
+                resolution="save the image again, or rebuild it",
+            ) from error
+        monitor.advance(layer.length)
+    return tree
+
+
+def describe_layer(image: OciImage, number: int) -> str:
+    """How errors name a layer, counted from 1 at the bottom."""
+    return f"layer {number} of {len(image.layers)} ({image.layers[number - 1].diff_id[:19]})"
+
+
+def _start_inflating(image: OciImage, stack: ExitStack, limits: Limits) -> dict[str, Future[_OpenTar]]:
+    """Begin to check all digests and to inflate every compressed layer once; by diff id."""
+    budget = SpoolBudget(limits.spool_bytes)
+    pool: ThreadPoolExecutor | None = None
+    inflating: dict[str, Future[_OpenTar]] = {}
+    for number, layer in enumerate(image.layers, start=1):
+        what = describe_layer(image, number)
+        compression = find_compression(layer.descriptor, layer.offset, layer.length, what)
+        if layer.digest and layer.digest != layer.diff_id:
+            image.checks.add(what, layer.digest, layer.descriptor, layer.offset, layer.length)
+        if compression == "plain":
+            image.checks.add(what, layer.diff_id, layer.descriptor, layer.offset, layer.length)
+        elif layer.diff_id not in inflating:
+            if pool is None:
+                pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "inflate")
+                stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+            spool = open_spool(stack)
+            inflating[layer.diff_id] = pool.submit(_inflate_layer, what, compression, layer, spool, budget)
+    return inflating
+
+
+def _inflate_layer(what: str, compression: str, layer: Layer, spool: int, budget: SpoolBudget) -> _OpenTar:
+    length = inflate(
+        what, compression, layer.descriptor, layer.offset, layer.length,
+        diff_id=layer.diff_id, spool=spool, budget=budget,
+    )  # fmt: skip
+    return _OpenTar(spool, 0, length)
+
+
+class LayerMerger:
+    """Puts one layer after the other on top of a tree.
+
+    A name is *upper* when the layer that is being applied brought it or something below it: its node is newer than
+    the layer's start, or an older directory that was touched, or a hard link made to an older node. Whiteouts spare
+    upper names, which makes them independent of their place in the layer.
+    """
+
+    def __init__(self, tree: FileTree, max_entries: int = 8_000_000) -> None:
+        self._tree = tree
+        self._entries_left = max_entries
+        self._layer_start = 0
+        self._touched: set[int] = set()
+        self._links: set[tuple[int, bytes]] = set()
+
+    def apply(self, entries: Iterable[TarEntry], source: int) -> None:
+        """Apply the entries of one layer; their content lies in the tree's source number `source`."""
+        tree = self._tree
+        all_children = tree.children
+        self._layer_start = len(tree.mode)
+        self._touched = {ROOT}
+        self._links = set()
+        # The parent of the entry before, by the spelling of its path: entries of one folder come together.
+        parent_path: bytes | None = None
+        parent = ROOT
+        for entry in entries:
+            self._entries_left -= 1 + (len(entry.sparse) if entry.sparse else 0)
+            try:
+                if self._entries_left < 0:
+                    raise _RefusedError("the image has too many files")
+                path = clean_path(entry.name)
+                folder, _, name = path.rpartition(b"/")
+                if name.startswith(WHITEOUT_PREFIX):
+                    if self._apply_whiteout(folder, name):
+                        parent_path = None
+                    continue
+                if folder != parent_path:
+                    parent = self._make_parent(folder)
+                    parent_path = folder
+                if len(name) > MAX_NAME_BYTES:
+                    raise _RefusedError(f"its name of {len(name)} bytes is longer than a file system allows")
+                if not name:
+                    if entry.kind != DIRECTORY:
+                        raise _RefusedError("it would replace the root directory")
+                    tree.set_metadata(ROOT, _make_metadata(entry))
+                    continue
+                siblings = all_children[parent]
+                existing = siblings.get(name)
+                kind = entry.kind
+                if kind == HARD_LINK:
+                    target = self._find_link_target(entry.link)
+                    if target == existing:
+                        self._links.add((parent, name))
+                        continue
+                    if existing is not None:
+                        if existing in all_children or existing in tree.link_target:
+                            parent_path = None
+                        if self._is_below(target, existing):
+                            raise _RefusedError(
+                                "it is a hard link to a file below the directory that it replaces"
+                            )
+                        tree.remove(parent, name)
+                    tree.add_link(parent, name, target)
+                    if target < self._layer_start:
+                        self._links.add((parent, name))
+                    continue
+                metadata = _make_metadata(entry)
+                if existing is not None:
+                    if kind == DIRECTORY and existing in all_children:
+                        tree.set_metadata(existing, metadata)
+                        self._touched.add(existing)
+                        continue
+                    if existing in all_children or existing in tree.link_target:
+                        parent_path = None
+                    tree.remove(parent, name)
+                if kind == REGULAR:
+                    sparse = None
+                    if entry.sparse is not None:
+                        sparse = tuple(
+                            Extent(at, source, offset, length) for at, offset, length in entry.sparse
+                        )
+                    tree.add_file(parent, name, metadata, entry.size, source, entry.offset, sparse)
+                elif kind == DIRECTORY:
+                    tree.add_directory(parent, name, metadata)
+                elif kind == SYMLINK:
+                    if not 0 < len(entry.link) <= MAX_PATH_BYTES:
+                        raise _RefusedError(f"its target of {len(entry.link)} bytes is no path")
+                    tree.add_symlink(parent, name, metadata, entry.link)
+                else:
+                    tree.add_special(parent, name, metadata, entry.major, entry.minor)
+            except _RefusedError as error:
+                raise TarError(str(error), entry.name, entry.header_offset) from None
+
+    # -- paths --------------------------------------------------------------------------------------------------
+
+    def _resolve(self, path: bytes) -> list[tuple[bytes, int | None]]:
+        """The (name, node) steps from the root to a cleaned path, symlinks followed inside the root.
+
+        A step that does not exist has no node; neither have those below it.
+        """
+        tree = self._tree
+        steps: list[tuple[bytes, int | None]] = []
+        pending = path.split(b"/")[::-1] if path else []
+        symlinks = 0
+        while pending:
+            part = pending.pop()
+            if part in (b"", b"."):
+                continue
+            if part == b"..":
+                if steps:
+                    steps.pop()
+                continue
+            above = steps[-1][1] if steps else ROOT
+            node = tree.children[above].get(part) if above is not None and above in tree.children else None
+            target = tree.link_target.get(node) if node is not None else None
+            if target is None:
+                steps.append((part, node))
+                if len(steps) > MAX_DEPTH:
+                    raise _RefusedError("it lies too many directories deep")
+                continue
+            symlinks += 1
+            if symlinks > MAX_SYMLINKS:
+                raise _RefusedError("its path leads through a loop of symlinks")
+            if target.startswith(b"/"):
+                steps.clear()
+            pending.extend(target.split(b"/")[::-1])
+        return steps
+
+    def _make_parent(self, folder: bytes) -> int:
+        """The directory at a path, made with those above it where missing, all marked as touched."""
+        tree = self._tree
+        parent = ROOT
+        for name, node in self._resolve(folder):
+            if node is None:
+                if len(name) > MAX_NAME_BYTES:
+                    raise _RefusedError(
+                        f"a directory name of {len(name)} bytes is longer than a file system allows"
+                    )
+                if name in tree.children[parent]:
+                    raise _RefusedError(f"its parent {show(name)} is not a directory")
+                node = tree.add_directory(parent, name, _IMPLICIT_DIRECTORY)
+            elif node not in tree.children:
+                raise _RefusedError(f"its parent {show(name)} is not a directory")
+            if node < self._layer_start:
+                self._touched.add(node)
+            parent = node
+        return parent
+
+    def _find_directory(self, folder: bytes) -> int | None:
+        steps = self._resolve(folder)
+        node = steps[-1][1] if steps else ROOT
+        return node if node is not None and node in self._tree.children else None
+
+    def _find_link_target(self, link: bytes) -> int:
+        folder, _, name = clean_path(link).rpartition(b"/")
+        parent = self._find_directory(folder)
+        node = self._tree.children[parent].get(name) if parent is not None else None
+        if node is None:
+            raise _RefusedError(f"it is a hard link to {show(link)}, which does not exist")
+        if node in self._tree.children:
+            raise _RefusedError(f"it is a hard link to {show(link)}, which is a directory")
+        return node
+
+    def _is_below(self, target: int, directory: int) -> bool:
+        """Whether the only names of `target` vanish with `directory`: nothing is left to link to then."""
+        tree = self._tree
+        if directory not in tree.children:
+            return False
+        pending = [directory]
+        while pending:
+            for child in tree.children[pending.pop()].values():
+                if child == target:
+                    return True
+                if child in tree.children:
+                    pending.append(child)
+        return False
+
+    # -- whiteouts ----------------------------------------------------------------------------------------------
+
+    def _apply_whiteout(self, folder: bytes, name: bytes) -> bool:
+        """Hide what lower layers have at a path; True where something was removed."""
+        hidden = name[len(WHITEOUT_PREFIX) :]
+        if name != OPAQUE_NAME and hidden.startswith(WHITEOUT_PREFIX):
+            # Files that aufs kept for itself.
+            return False
+        if hidden in (b"", b".", b".."):
+            raise _RefusedError("it is a whiteout of nothing")
+        parent = self._find_directory(folder)
+        if parent is None:
+            return False
+        if name == OPAQUE_NAME:
+            self._remove_lower(parent, list(self._tree.children[parent]))
+            return True
+        if hidden in self._tree.children[parent]:
+            self._remove_lower(parent, [hidden])
+            return True
+        return False
+
+    def _remove_lower(self, parent: int, names: list[bytes]) -> None:
+        tree = self._tree
+        pending = [(parent, name) for name in names]
+        while pending:
+            above, name = pending.pop()
+            node = tree.children[above][name]
+            if node >= self._layer_start or (above, name) in self._links:
+                continue
+            if node in self._touched:
+                pending.extend((node, child) for child in tree.children[node])
+            else:
+                tree.remove(above, name)
+
+
+def clean_path(path: bytes) -> bytes:
+    """A path relative to the root: without empty parts and `.`, with `..` taken back, never above the root."""
+    if not (path.startswith((b"/", b".")) or path.endswith(b"/") or b"/." in path or b"//" in path):
+        if len(path) > MAX_PATH_BYTES:
+            raise _RefusedError(f"its path of {len(path)} bytes is longer than a file system allows")
+        return path
+    parts: list[bytes] = []
+    for part in path.split(b"/"):
+        if part == b"..":
+            if parts:
+                parts.pop()
+        elif part not in (b"", b"."):
+            parts.append(part)
+    cleaned = b"/".join(parts)
+    if len(cleaned) > MAX_PATH_BYTES:
+        raise _RefusedError(f"its path of {len(cleaned)} bytes is longer than a file system allows")
+    return cleaned
+
+
+def show(name: bytes) -> str:
+    """A name for an error message."""
+    return repr(name[:200].decode("utf-8", "backslashreplace"))
+
+
+def _make_metadata(entry: TarEntry) -> Metadata:
+    return Metadata(
+        _TYPE_BITS[entry.kind] | entry.mode,
+        entry.uid,
+        entry.gid,
+        entry.mtime,
+        entry.mtime_nanoseconds,
+        entry.xattrs,
+    )

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Step 2 of the line: images that are fetched, by skopeo, from a registry, a Docker daemon or podman's storage.
+
+skopeo copies into a folder in its `dir:` form: blobs and config stay byte for byte as the source has them, so
+nothing is compressed again and Docker's HEALTHCHECK survives, which the OCI config of an `oci:` copy cannot hold.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack
+from pathlib import Path
+
+from volant.errors import InvalidInput, ToolFailed, Unreachable
+from volant.fledge.digests import parse_digest
+from volant.fledge.image import OciImage
+from volant.fledge.sources.archive import open_docker_archive, open_file, open_oci_archive, open_oci_layout
+from volant.fledge.sources.manifest import Blob, open_manifest, parse_platform, read_document
+from volant.fledge.spool import make_spool_folder
+from volant.process import require_tool, run_tool
+from volant.progress import Monitor
+
+_FETCHED = ("docker://", "docker-daemon:", "containers-storage:")
+_LOCAL = ("docker-archive:", "oci-archive:", "oci:")
+_NO_ANSWER = re.compile(
+    r"no such host|connection refused|i/o timeout|network is unreachable|TLS handshake|cannot connect to the docker",
+    re.IGNORECASE,
+)
+
+
+class _CopiedFolder:
+    """What skopeo's `dir:` wrote: each blob under its bare hexadecimal digest."""
+
+    def __init__(self, folder: Path, name: str, stack: ExitStack) -> None:
+        self.name = name
+        self._folder = folder
+        self._stack = stack
+
+    def find_blob(self, digest: str) -> Blob | None:
+        path = self._folder / parse_digest(digest)[1]
+        return Blob(*open_blob(path, self._stack)) if path.is_file() else None
+
+
+def open_blob(path: Path, stack: ExitStack) -> tuple[int, int, int]:
+    descriptor, length = open_file(path, stack)
+    return descriptor, 0, length
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """A reference as skopeo spells it, as (transport with its separator, rest); a bare name is a registry's."""
+    for transport in (*_FETCHED, *_LOCAL):
+        if reference.startswith(transport):
+            return transport, reference[len(transport) :]
+    if re.match(r"[a-z-]+:/|(dir|sif|ostree|tarball):", reference):
+        raise InvalidInput(
+            f"cannot use the reference {reference!r}: this transport is not supported",
+            resolution=f"use one of {' '.join((*_FETCHED, *_LOCAL))}",
+        )
+    if not reference or reference.startswith("-") or any(character.isspace() for character in reference):
+        raise InvalidInput(f"cannot understand the image reference {reference!r}")
+    return "docker://", reference
+
+
+def fetch_reference(
+    reference: str, stack: ExitStack, monitor: Monitor, platform: str | None = None
+) -> OciImage:
+    """Fetch an image into a temporary folder, or open a local archive or layout that the reference names.
+
+    `docker://` may be left out; credentials are those of `skopeo login`, `podman login` or `docker login`. The
+    stack removes what was fetched. Raises InvalidInput, ToolMissing, Unreachable, ToolFailed.
+    """
+    transport, rest = split_reference(reference)
+    if transport in _LOCAL:
+        return _open_local(transport, rest, stack, platform)
+    if transport == "docker-daemon:" and ":" not in rest and "@" not in rest:
+        rest += ":latest"
+    skopeo = require_tool("skopeo")
+    folder = make_spool_folder(stack)
+    operating_system, architecture, variant = parse_platform(platform)
+    arguments = [
+        skopeo, "--insecure-policy", "--tmpdir", str(folder),
+        "--override-os", operating_system, "--override-arch", architecture,
+        *(["--override-variant", variant] if variant else []),
+        "copy", "--remove-signatures", "--retry-times", "2", transport + rest, f"dir:{folder / 'image'}",
+    ]  # fmt: skip
+    monitor.step(f"Fetching {reference}")
+    try:
+        run_tool(arguments, what=f"fetch the image {reference}")
+    except ToolFailed as error:
+        if _NO_ANSWER.search(str(error)):
+            raise Unreachable(
+                f"cannot fetch the image {reference}: no answer",
+                details=error.details,
+                resolution="check the name, the network and, for a private registry, skopeo login",
+            ) from error
+        error.resolution = (
+            error.resolution or "check the name and tag, and log in with skopeo login if it is private"
+        )
+        raise
+    image_folder = folder / "image"
+    descriptor, length = open_file(image_folder / "manifest.json", stack)
+    manifest = read_document(Blob(descriptor, 0, length), f"the manifest of {reference}", None)
+    store = _CopiedFolder(image_folder, reference, stack)
+    return open_manifest(store, manifest, stack, platform=platform, reference=rest.lstrip("/"))
+
+
+def _open_local(transport: str, rest: str, stack: ExitStack, platform: str | None) -> OciImage:
+    path, _, tag = rest.partition(":")
+    if transport == "docker-archive:":
+        return open_docker_archive(Path(path), stack, tag=tag or None, platform=platform)
+    if transport == "oci-archive:":
+        return open_oci_archive(Path(path), stack, tag=tag or None, platform=platform)
+    return open_oci_layout(Path(path), stack, tag=tag or None, platform=platform)
