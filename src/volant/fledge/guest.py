@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Step 4 of the line: an image's tree → a tree that boots.
+
+Adds the agent at /usr/local/bin/kestrel, the image's own settings at /etc/kestrel/image.json, the recipe's
+mappings, and the folders that a boot mounts on, which `FROM scratch` images lack.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import stat
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from volant.contract.agents import Architecture, find_agent
+from volant.contract.image_config import (
+    AGENT_PATH,
+    IMAGE_CONFIG_PATH,
+    KESTREL_CONFIG_PATH,
+    ImageConfig,
+)
+from volant.errors import ToolFailed, ToolMissing
+from volant.fledge.filetree import FileTree, Metadata
+from volant.fledge.local_files import LocalFiles, find_file, find_folder
+from volant.fledge.problems import Problem, refuse
+from volant.process import run_tool
+from volant.progress import Monitor
+
+# Mount points and the folder that programs take for granted, with their permissions.
+FOLDERS = {
+    "/dev": 0o755,
+    "/proc": 0o555,
+    "/sys": 0o555,
+    "/run": 0o755,
+    "/tmp": 0o1777,  # noqa: S108 - a path in the guest
+    "/etc": 0o755,
+}
+
+
+def install_guest(
+    tree: FileTree, config: ImageConfig, agent: Path, mappings: Sequence[tuple[Path, str]], stamp: int,
+    stack: ExitStack, monitor: Monitor,
+) -> None:  # fmt: skip
+    """Make a merged tree bootable, in place. `stamp`: the modification time of everything added."""
+    files = LocalFiles(tree, stack, stamp)
+    for local, path in mappings:
+        files.add_local(local, path)
+    _install_agent(tree, files, agent, monitor)
+    files.add_bytes(IMAGE_CONFIG_PATH, encode_image_config(config))
+    for path, permissions in FOLDERS.items():
+        find_folder(tree, path, Metadata(stat.S_IFDIR | permissions, mtime=stamp))
+    for path in (*config.volumes, config.working_dir):
+        find_folder(tree, path, Metadata(stat.S_IFDIR | 0o755, mtime=stamp))
+
+
+def _install_agent(tree: FileTree, files: LocalFiles, agent: Path, monitor: Monitor) -> None:
+    data = agent.read_bytes()
+    present = find_file(tree, AGENT_PATH)
+    if present is not None:
+        if tree.size[present] == len(data) and tree.read(present, len(data)) == data:
+            tree.mode[present] |= 0o555
+            return
+        monitor.say(f"the image's {AGENT_PATH} is another build of the agent: replaced by this fledge's")
+    files.add_bytes(AGENT_PATH, data, 0o755)
+
+
+def encode_image_config(config: ImageConfig) -> bytes:
+    """image.json: what the image says, without what it leaves at its default."""
+    return (json.dumps(config.model_dump(exclude_defaults=True), indent=1, sort_keys=True) + "\n").encode()
+
+
+def check_guest(tree: FileTree, config: ImageConfig, entrypoint: Sequence[str], monitor: Monitor) -> None:
+    """Refuse a kestrel config that the agent would refuse; warn of what will not run."""
+    node = find_file(tree, KESTREL_CONFIG_PATH)
+    if node is not None:
+        problems = check_kestrel_config(tree.read(node), f"{KESTREL_CONFIG_PATH} in the image")
+        if problems:
+            raise refuse(f"cannot use the image's {KESTREL_CONFIG_PATH}", problems)
+    elif not (config.entrypoint or config.cmd or entrypoint):
+        monitor.warn(
+            "the image has no command and no kestrel config: the VM will boot and run nothing "
+            f"(give CMD, {KESTREL_CONFIG_PATH} or workload.entrypoint)"
+        )
+    user = config.user.partition(":")[0]
+    if user and not user.isdigit() and not _has_user(tree, user):
+        monitor.warn(f"USER {user} is not in the image's /etc/passwd: its processes will not start")
+
+
+def _has_user(tree: FileTree, user: str) -> bool:
+    node = find_file(tree, "/etc/passwd")
+    if node is None:
+        return False
+    return any(line.startswith(os.fsencode(user) + b":") for line in tree.read(node).splitlines())
+
+
+def check_kestrel_config(content: bytes, shown: str) -> list[Problem]:
+    """What the agent itself says of a config; empty also where no agent of this machine's kind is here."""
+    machine: Architecture = "arm64" if platform.machine() in ("aarch64", "arm64") else "amd64"
+    try:
+        agent = find_agent(machine)
+    except ToolMissing:
+        return []
+    with tempfile.NamedTemporaryFile(prefix="fledge-", suffix=".yaml") as copy:
+        copy.write(content)
+        copy.flush()
+        try:
+            answer = run_tool(
+                [str(agent), "check-config", copy.name], accepted_exit_codes=(0, 1), timeout_seconds=20
+            )
+        except ToolFailed:
+            return []
+    problems: list[Problem] = []
+    for line in answer.stdout.splitlines():
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue
+        place = (int(said.get("line") or 0), int(said.get("column") or 0))
+        problems.append(Problem(shown, *place, str(said.get("message")), str(said.get("resolution") or "")))
+    return problems

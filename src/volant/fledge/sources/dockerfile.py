@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Step 1 of the line: a Dockerfile → an image archive, by the builder that this machine has.
+
+The Dockerfile stays as typed. Where it downloads the agent the builder gets a copy with our own address in
+it, and where it says `COPY --from=kestrel` a build context of that name.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from volant.contract.agents import Architecture
+from volant.errors import InvalidInput, NotFound
+from volant.fledge.agent_server import (
+    describe_rewrite,
+    make_agent_context,
+    start_agent_server,
+    want_agent,
+)
+from volant.fledge.builders import BuilderChoice, BuildRequest, export_image, find_builder, make_image
+from volant.fledge.problems import show_path
+from volant.fledge.spool import make_spool_folder
+from volant.progress import Monitor
+
+
+@dataclass(frozen=True)
+class DockerfileSource:
+    """A Dockerfile and what its build is to be told. `build_args` may hold secrets."""
+
+    path: Path
+    context: Path
+    target: str | None = None
+    platform: str | None = None
+    build_args: Mapping[str, str] = field(default_factory=dict, repr=False)
+    builder: BuilderChoice = "auto"
+
+
+def build_dockerfile(source: DockerfileSource, stack: ExitStack, monitor: Monitor) -> Path:
+    """Build and return a docker-archive in a scratch folder that goes with `stack`."""
+    text = _read(source)
+    builder = find_builder(source.builder)
+    monitor.say(f"builder: {builder.name}" + (f" ({builder.note})" if builder.note else ""))
+    scratch = make_spool_folder(stack)
+    archive = scratch / "image.tar"
+    with ExitStack() as build:
+        dockerfile = source.path
+        if want_agent(text):
+            server = build.enter_context(start_agent_server(monitor))
+            monitor.say(describe_rewrite(source.path, server))
+            dockerfile = _write_copy(scratch / source.path.name, server.rewrite(text))
+        ignore_file = _find_ignore_file(source, dockerfile)
+        contexts: dict[str, Path] = {}
+        if _want_agent_context(text):
+            contexts["kestrel"] = make_agent_context(scratch / "kestrel", _architecture(source))
+        request = BuildRequest(
+            dockerfile=dockerfile.absolute(),
+            context=source.context.absolute(),
+            ignore_file=ignore_file,
+            target=source.target,
+            platform=source.platform,
+            build_args=source.build_args,
+            extra_contexts=contexts,
+            host_network=want_agent(text),
+        )
+        monitor.step(f"build {show_path(source.path)}")
+        image_id = make_image(builder, request, scratch, monitor)
+    monitor.step(f"export image from {builder.name}")
+    export_image(builder, image_id, archive)
+    return archive
+
+
+def _read(source: DockerfileSource) -> str:
+    if not source.context.is_dir():
+        raise NotFound(f"cannot build {show_path(source.path)}: no such folder: {show_path(source.context)}")
+    try:
+        return source.path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotFound(
+            f"cannot build {show_path(source.path)}: no such file",
+            resolution="name the Dockerfile in fledge.toml ([plugin.runtime] source = ...) or on the command line",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"cannot read {show_path(source.path)}: {error}") from error
+
+
+def _write_copy(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    os.utime(path, (0, 0))
+    return path
+
+
+def _find_ignore_file(source: DockerfileSource, dockerfile: Path) -> Path | None:
+    """The Dockerfile's own ignore file (`web.Dockerfile.dockerignore`), put beside the copy where there is one.
+
+    The context's .dockerignore needs nothing: every builder finds it by itself.
+    """
+    own = source.path.with_name(f"{source.path.name}.dockerignore")
+    if not own.is_file():
+        return None
+    if dockerfile != source.path:
+        _write_copy(dockerfile.with_name(f"{dockerfile.name}.dockerignore"), own.read_text(encoding="utf-8"))
+    return own.absolute()
+
+
+def _want_agent_context(text: str) -> bool:
+    """Whether the Dockerfile copies from `kestrel` and means ours, not a stage of its own."""
+    wants = re.search(r"--from=kestrel\b|\bfrom=kestrel\b", text) is not None
+    return wants and not re.search(r"^\s*FROM\s.*\sAS\s+kestrel\s*$", text, re.IGNORECASE | re.MULTILINE)
+
+
+def _architecture(source: DockerfileSource) -> Architecture:
+    machine = source.platform or platform.machine()
+    return "arm64" if machine.endswith(("arm64", "aarch64")) else "amd64"
