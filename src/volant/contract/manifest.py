@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-SCHEMA_VERSION = "1.0"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 # https://semver.org, section "Is there a suggested regular expression"
 VERSION_PATTERN = (
@@ -139,7 +138,7 @@ class RuntimeHalf(Strict):
 class Manifest(RuntimeHalf):
     """A whole manifest. A hand-made one may leave out everything but name and version."""
 
-    schema_version: Literal["1.0"] = SCHEMA_VERSION
+    schema_version: Literal["1.0"] = "1.0"
     name: Name
     version: Version
     description: str = ""
