@@ -114,10 +114,17 @@ type Command struct {
 	Directory  string
 	Files      []*os.File
 	Attributes *syscall.SysProcAttr
+	// Release are closed by Start in any case: ends of pipes that only the program is to hold.
+	Release []*os.File
 }
 
 // Start starts a program and notes its pid before its exit status can be taken.
 func (r *Reaper) Start(command Command) (*Process, error) {
+	defer func() {
+		for _, file := range command.Release {
+			_ = file.Close()
+		}
+	}()
 	files := make([]uintptr, max(3, len(command.Files)))
 	var null *os.File
 	for index := range files {
@@ -130,7 +137,7 @@ func (r *Reaper) Start(command Command) (*Process, error) {
 			if null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
 				return nil, fmt.Errorf("cannot start %s: %w", command.Path, err)
 			}
-			defer null.Close()
+			defer func() { _ = null.Close() }()
 		}
 		files[index] = null.Fd()
 	}
