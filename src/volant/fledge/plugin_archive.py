@@ -1,15 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Step 7 of the line: disk + manifest → plugin.tar.gz, manifest first, deterministic, nothing compressed twice."""
+"""Step 7 of the line: disk + manifest → plugin.tar.gz, manifest first, deterministic, nothing compressed twice.
+
+The disk is compressed inside (QCOW2), so the gzip around it only stores. The manifest's length is known before the
+disk's checksum is: the checksum is filled in at the end, in place. No temporary copy of anything is made.
+"""
 
 from __future__ import annotations
 
+import errno
+import json
+import os
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from volant.contract.manifest import Manifest
+from isal import isal_zlib
+
+from volant.contract.manifest import DiskFile, InitramfsFile, Manifest
+from volant.errors import NotPermitted, StorageFull, UsageError
 from volant.fledge.blocks import PlannedImage
+from volant.fledge.qcow2 import Compression, write_qcow2
+from volant.fledge.stored_gzip import StoredGzip
 from volant.progress import Monitor
+
+MANIFEST_NAME = "manifest.json"
+# 1980, the epoch of zip: old enough to say nothing, new enough for GNU tar not to warn about it.
+TIMESTAMP = 315532800
+_NO_CHECKSUM = "sha256:" + "0" * 64
+_FIRST_FIELDS = (
+    "schema_version", "name", "version", "description", "runtime", "enabled", "rootfs", "initramfs",
+)  # fmt: skip
+_TAR_BLOCK = 512
+_COPY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -17,14 +43,14 @@ class DiskOptions:
     """How the disk is written. `compression` counts for qcow2 only; `level` None: the compressor's usual one."""
 
     format: Literal["qcow2", "raw"] = "qcow2"
-    compression: Literal["zstd", "zlib"] | None = "zstd"
+    compression: Compression | None = "zstd"
     level: int | None = None
     threads: int | None = None
 
 
 @dataclass(frozen=True)
 class WrittenPlugin:
-    """The finished archive; `manifest` as it was written, with the disk's path and checksum."""
+    """The finished archive; `manifest` as it was written, with the payload's path and checksum."""
 
     path: Path
     size_bytes: int
@@ -35,10 +61,144 @@ class WrittenPlugin:
 def write_disk_plugin(
     path: Path, image: PlannedImage, manifest: Manifest, options: DiskOptions, monitor: Monitor
 ) -> WrittenPlugin:
-    """Write a plugin whose root is a disk. `manifest` has no rootfs yet. Appears at `path` whole or not at all."""
-    raise NotImplementedError
+    """Write a plugin whose root is a disk. `manifest` has no rootfs yet. Appears at `path` whole or not at all.
+
+    `monitor` is told the bytes of content as they are written. Raises UsageError, NotPermitted or StorageFull where
+    the file cannot be written.
+    """
+    name = "rootfs.qcow2" if options.format == "qcow2" else "rootfs.img"
+
+    def describe(checksum: str) -> Manifest:
+        disk = DiskFile(path=name, format=options.format, checksum=checksum, boot="kernel")
+        return manifest.model_copy(update={"rootfs": disk})
+
+    with _new_file(path) as descriptor:
+        archive = _Archive(descriptor, describe(_NO_CHECKSUM))
+        archive.begin_payload(name)
+        if options.format == "qcow2":
+            write_qcow2(
+                image, archive, compression=options.compression, level=options.level, threads=options.threads,
+                monitor=monitor,
+            )  # fmt: skip
+        else:
+            raise UsageError("cannot write a raw disk into an archive yet")
+        checksum = archive.end_payload()
+        written = describe(checksum)
+        archive.finish(written)
+        size = os.fstat(descriptor).st_size
+    return WrittenPlugin(path, size, archive.payload_size, written)
 
 
-def write_initramfs_plugin(path: Path, descriptor: int, manifest: Manifest, monitor: Monitor) -> WrittenPlugin:
+def write_initramfs_plugin(
+    path: Path, descriptor: int, manifest: Manifest, monitor: Monitor
+) -> WrittenPlugin:
     """Write a plugin whose root is the cpio.gz in `descriptor` (from its start). `manifest` has no initramfs yet."""
-    raise NotImplementedError
+    name = "initramfs.cpio.gz"
+
+    def describe(checksum: str) -> Manifest:
+        return manifest.model_copy(update={"initramfs": InitramfsFile(path=name, checksum=checksum)})
+
+    with _new_file(path) as output:
+        archive = _Archive(output, describe(_NO_CHECKSUM))
+        archive.begin_payload(name)
+        offset = 0
+        while part := os.pread(descriptor, _COPY_BYTES, offset):
+            archive.append(part)
+            offset += len(part)
+            monitor.advance(len(part))
+        written = describe(archive.end_payload())
+        archive.finish(written)
+        size = os.fstat(output).st_size
+    return WrittenPlugin(path, size, archive.payload_size, written)
+
+
+def make_manifest_text(manifest: Manifest) -> bytes:
+    """manifest.json as it stands in the archive: who it is first, then what it holds, then how it runs."""
+    fields = manifest.model_dump(mode="json", exclude_none=True)
+    ordered = {name: fields.pop(name) for name in _FIRST_FIELDS if name in fields} | fields
+    return json.dumps(ordered, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def make_entry_header(name: str, size: int) -> bytes:
+    """The tar header of a plain file, the same on every machine."""
+    entry = tarfile.TarInfo(name)
+    entry.size = size
+    entry.mode = 0o644
+    entry.mtime = TIMESTAMP
+    return entry.tobuf(tarfile.GNU_FORMAT)
+
+
+class _Archive:
+    """A tar of two entries in a StoredGzip; it is the payload's Output."""
+
+    def __init__(self, descriptor: int, manifest: Manifest) -> None:
+        self._gzip = StoredGzip(descriptor)
+        self._manifest_size = len(make_manifest_text(manifest))
+        self._gzip.append(self._make_manifest_entry(manifest))
+        self._name = ""
+        self._header_offset = 0
+        self._payload_offset = 0
+        self.payload_size = 0
+
+    def _make_manifest_entry(self, manifest: Manifest) -> bytes:
+        text = make_manifest_text(manifest)
+        assert len(text) == self._manifest_size, "a checksum does not change the manifest's length"
+        return make_entry_header(MANIFEST_NAME, len(text)) + text + bytes(-len(text) % _TAR_BLOCK)
+
+    def begin_payload(self, name: str) -> None:
+        self._name = name
+        self._header_offset = self._gzip.size
+        self._gzip.append(make_entry_header(name, 0))
+        self._payload_offset = self._gzip.size
+
+    def append(self, data: bytes | memoryview) -> None:
+        self._gzip.append(data)
+
+    def patch(self, offset: int, data: bytes) -> None:
+        self._gzip.patch(self._payload_offset + offset, data)
+
+    def end_payload(self) -> str:
+        """Returns the payload's checksum, "sha256:…"."""
+        self.payload_size = self._gzip.size - self._payload_offset
+        digest, self._payload_crc = self._gzip.hash_from(self._payload_offset)
+        return f"sha256:{digest}"
+
+    def finish(self, manifest: Manifest) -> None:
+        """Fill in what is known only now, and end the archive."""
+        head = self._make_manifest_entry(manifest) + make_entry_header(self._name, self.payload_size)
+        self._gzip.patch(0, head)
+        tail = bytes(-self.payload_size % _TAR_BLOCK + 2 * _TAR_BLOCK)
+        self._gzip.append(tail)
+        crc = isal_zlib.crc32_combine(isal_zlib.crc32(head), self._payload_crc, self.payload_size)
+        self._gzip.finish(isal_zlib.crc32(tail, crc))
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[int]:
+    """A file that gets its name when it is complete and on disk; on any failure nothing stays behind."""
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    except PermissionError as error:
+        raise NotPermitted(f"cannot write {path}: {error.strerror}") from error
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        try:
+            yield descriptor
+            mask = os.umask(0)
+            os.umask(mask)
+            os.fchmod(descriptor, 0o666 & ~mask)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StorageFull(
+                f"cannot write {path}: {error.strerror}",
+                resolution="free some space, or choose another --output",
+            ) from error
+        raise
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Step 6 of the line: a planned image as QCOW2 version 3 (QEMU: docs/interop/qcow2.txt).
+
+Clusters of 64 KiB, each compressed by itself and put one after the other without alignment; what does not become
+smaller is stored plain, what is zero not at all. Only the header is not written front to back.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from array import array
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import zstandard
+
+from volant.fledge.blocks import PlannedImage
+from volant.fledge.clusters import Window, transform_windows
+from volant.progress import Monitor
+
+Compression = Literal["zstd", "zlib"]
+CLUSTER_BITS = 16
+CLUSTER_SIZE = 1 << CLUSTER_BITS
+_DEFAULT_LEVELS = {"zstd": 3, "zlib": 6}
+_ENTRIES = CLUSTER_SIZE // 8
+_REFCOUNTS = CLUSTER_SIZE // 2
+_COPIED = 1 << 63
+_COMPRESSED = 1 << 62
+_SECTOR_SHIFT = 62 - (CLUSTER_BITS - 8)
+_COMPRESSION_TYPE_BIT = 1 << 3
+_HEADER_LENGTH = 112
+_ZERO_CLUSTER = bytes(CLUSTER_SIZE)
+# QEMU inflates with a window of 4 KiB and without the zlib header.
+_ZLIB_WINDOW_BITS = -12
+
+
+class Output(Protocol):
+    """Where a disk's bytes go: appended, but for the header."""
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Further bytes."""
+
+    def patch(self, offset: int, data: bytes) -> None:
+        """Other bytes in place of what was appended at `offset`."""
+
+
+class _Writer:
+    """Positions, tables and reference counts of one file."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self.position = 0
+        self.tables: dict[int, array[int]] = {}
+        self.refcounts = array("H")
+
+    def append(self, data: bytes | memoryview) -> None:
+        self._output.append(data)
+        self.position += len(data)
+
+    def align(self) -> None:
+        rest = -self.position % CLUSTER_SIZE
+        if rest:
+            self.append(_ZERO_CLUSTER[:rest])
+
+    def count(self, first_byte: int, end: int) -> None:
+        """One more reference to every host cluster of a stretch."""
+        last = (end - 1) >> CLUSTER_BITS
+        while len(self.refcounts) <= last:
+            self.refcounts.append(0)
+        for cluster in range(first_byte >> CLUSTER_BITS, last + 1):
+            self.refcounts[cluster] += 1
+
+    def append_clusters(self, data: bytes) -> int:
+        """Whole clusters of metadata; returns where they lie."""
+        self.align()
+        offset = self.position
+        self.append(data)
+        self.align()
+        self.count(offset, self.position)
+        return offset
+
+    def map(self, cluster: int, entry: int) -> None:
+        table_number, index = divmod(cluster, _ENTRIES)
+        table = self.tables.get(table_number)
+        if table is None:
+            table = self.tables[table_number] = array("Q", bytes(CLUSTER_SIZE))
+        table[index] = entry
+
+    def add_compressed(self, cluster: int, data: bytes) -> None:
+        offset, end = self.position, self.position + len(data)
+        sectors = ((end - 1) >> 9) - (offset >> 9)
+        self.map(cluster, _COMPRESSED | sectors << _SECTOR_SHIFT | offset)
+        self.count(offset, end)
+        self.append(data)
+
+    def add_plain(self, cluster: int, data: bytes) -> None:
+        self.map(cluster, self.append_clusters(data) | _COPIED)
+
+
+def _make_compress(compression: Compression | None, level: int) -> Callable[[memoryview], bytes]:
+    if compression == "zstd":
+        return zstandard.ZstdCompressor(level=level).compress
+    if compression == "zlib":
+
+        def deflate(data: memoryview) -> bytes:
+            compressor = zlib.compressobj(level, zlib.DEFLATED, _ZLIB_WINDOW_BITS, 9)
+            return compressor.compress(data) + compressor.flush()
+
+        return deflate
+    return bytes
+
+
+def write_qcow2(
+    image: PlannedImage,
+    output: Output,
+    *,
+    compression: Compression | None = "zstd",
+    level: int | None = None,
+    threads: int | None = None,
+    monitor: Monitor | None = None,
+) -> None:
+    """Append a whole QCOW2 file to `output`, which is empty. The bytes depend on image, compression and level only."""
+    chosen = _DEFAULT_LEVELS[compression] if compression and level is None else level or 0
+    # A zero cluster is known by what it compresses to: nothing else becomes the same bytes.
+    zero = _make_compress(compression, chosen)(memoryview(_ZERO_CLUSTER))
+
+    def make_transform() -> Callable[[Window, memoryview], list[tuple[int, bytes]]]:
+        compress = _make_compress(compression, chosen)
+
+        def transform(window: Window, buffer: memoryview) -> list[tuple[int, bytes]]:
+            clusters: list[tuple[int, bytes]] = []
+            end = 0
+            for start, length, *_ in window.parts:
+                first = max(end, start >> CLUSTER_BITS)
+                end = max(end, (start + length + CLUSTER_SIZE - 1) >> CLUSTER_BITS)
+                for cluster in range(first, end):
+                    plain = buffer[cluster << CLUSTER_BITS : (cluster + 1) << CLUSTER_BITS]
+                    packed = compress(plain)
+                    if packed == zero:
+                        continue
+                    clusters.append((cluster, packed if len(packed) < CLUSTER_SIZE - 512 else bytes(plain)))
+            return clusters
+
+        return transform
+
+    writer = _Writer(output)
+    writer.append_clusters(_ZERO_CLUSTER)
+    for window, clusters in transform_windows(image, make_transform, threads):
+        base = window.offset >> CLUSTER_BITS
+        for cluster, data in clusters:
+            if len(data) == CLUSTER_SIZE:
+                writer.add_plain(base + cluster, data)
+            else:
+                writer.add_compressed(base + cluster, data)
+        if monitor is not None:
+            monitor.advance(sum(part[1] for part in window.parts))
+    output.patch(0, _finish(writer, image.size_bytes, compression))
+
+
+def _big_endian(words: array[int]) -> bytes:
+    swapped = array(words.typecode, words)
+    swapped.byteswap()
+    return swapped.tobytes()
+
+
+def _finish(writer: _Writer, size_bytes: int, compression: Compression | None) -> bytes:
+    """Write the tables after the data; returns the header."""
+    first_level = array("Q", bytes(8 * -(-size_bytes // (CLUSTER_SIZE * _ENTRIES))))
+    for number in sorted(writer.tables):
+        first_level[number] = writer.append_clusters(_big_endian(writer.tables[number])) | _COPIED
+    first_level_offset = writer.append_clusters(_big_endian(first_level))
+
+    # Table and blocks of reference counts count themselves: find the number that is enough.
+    used = writer.position >> CLUSTER_BITS
+    blocks = 1
+    while True:
+        table_clusters = -(-blocks // _ENTRIES)
+        needed = -(-(used + table_clusters + blocks) // _REFCOUNTS)
+        if needed <= blocks:
+            break
+        blocks = needed
+    table_offset = writer.position
+    blocks_offset = table_offset + table_clusters * CLUSTER_SIZE
+    end = blocks_offset + blocks * CLUSTER_SIZE
+    writer.count(table_offset, end)
+    table = array("Q", (blocks_offset + number * CLUSTER_SIZE for number in range(blocks)))
+    writer.append(_big_endian(table).ljust(table_clusters * CLUSTER_SIZE, b"\0"))
+    writer.append(_big_endian(writer.refcounts).ljust(blocks * CLUSTER_SIZE, b"\0"))
+
+    zstd = compression == "zstd"
+    return struct.pack(
+        ">4sIQIIQIIQQIIQQQQIIB7x", b"QFI\xfb", 3, 0, 0, CLUSTER_BITS, size_bytes, 0, len(first_level),
+        first_level_offset, table_offset, table_clusters, 0, 0, _COMPRESSION_TYPE_BIT if zstd else 0, 0, 0, 4,
+        _HEADER_LENGTH, 1 if zstd else 0,
+    )  # fmt: skip
