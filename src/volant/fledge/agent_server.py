@@ -55,8 +55,7 @@ def want_agent(dockerfile: str) -> bool:
 def start_agent_server(monitor: Monitor) -> Iterator[AgentServer]:
     """Serve both agents on loopback until the block ends."""
     agents = {architecture: find_agent(architecture).read_bytes() for architecture in _available()}
-    digest = hashlib.sha256(b"".join(agents[name] for name in sorted(agents))).hexdigest()[:16]
-    base = f"/{digest}/kestrel/latest/linux-"
+    base = f"/{digest_agents()[:16]}/kestrel/latest/linux-"
     content = {f"{base}{architecture}": data for architecture, data in agents.items()}
     with _bind(content) as server:
         port = server.server_address[1]
@@ -72,6 +71,14 @@ def start_agent_server(monitor: Monitor) -> Iterator[AgentServer]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def digest_agents() -> str:
+    """One digest for the agents of this installation."""
+    whole = hashlib.sha256()
+    for architecture in _available():
+        whole.update(find_agent(architecture).read_bytes())
+    return whole.hexdigest()
 
 
 def _available() -> list[Architecture]:

@@ -57,11 +57,8 @@ class PluginCache:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = (folder or find_cache_folder()) / "plugins"
 
-    def fetch(self, key: str, target: Path) -> dict[str, Any] | None:
-        """Copy the plugin of `key` to `target` and return its notes, or None where there is none."""
-        note = self._read(key)
-        if note is None:
-            return None
+    def fetch(self, key: str, target: Path) -> bool:
+        """Copy the plugin of `key` to `target`; False where that fails."""
         try:
             shutil.copyfile(self._folder / f"{key}.tar.gz", target)
             now = time.time()
@@ -69,8 +66,8 @@ class PluginCache:
         except OSError:
             with suppress(OSError):
                 target.unlink(missing_ok=True)
-            return None
-        return note
+            return False
+        return True
 
     def store(self, key: str, plugin: Path, facts: Mapping[str, Any]) -> None:
         """Keep a plugin that was just written under its final name."""
@@ -87,7 +84,8 @@ class PluginCache:
             (self._folder / f"{key}.json").write_text(json.dumps(note))
             self.prune(keep_bytes=LIMIT_BYTES)
 
-    def _read(self, key: str) -> dict[str, Any] | None:
+    def read(self, key: str) -> dict[str, Any] | None:
+        """The notes of an entry that is still as it was written: name, version, size_bytes."""
         try:
             note: dict[str, Any] = json.loads((self._folder / f"{key}.json").read_text())
             status = (self._folder / f"{key}.tar.gz").stat()
@@ -102,7 +100,7 @@ class PluginCache:
         """What is kept, the most recently used first."""
         found: list[CacheEntry] = []
         for path in self._folder.glob("*.json"):
-            note = self._read(path.stem)
+            note = self.read(path.stem)
             if note is not None:
                 plugin = f"{note.get('name', '?')} {note.get('version', '?')}"
                 found.append(CacheEntry(path.stem, plugin, note["size_bytes"], path.stat().st_mtime, path))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from volant.contract.agents import Architecture, find_agent
 from volant.contract.image_config import ImageConfig
 from volant.contract.manifest import Manifest
 from volant.errors import InvalidInput
+from volant.fledge.agent_server import digest_agents
 from volant.fledge.cache import PluginCache, make_key
 from volant.fledge.ext4 import plan_ext4
 from volant.fledge.filetree import FileTree
@@ -35,6 +37,9 @@ from volant.fledge.sources.dockerfile import DockerfileSource, build_dockerfile
 from volant.fledge.sources.reference import fetch_reference
 from volant.progress import Monitor
 
+# What a builder writes about itself: it would make plugins differ between machines.
+BUILDER_LABELS = frozenset({"io.buildah.version"})
+
 
 @dataclass(frozen=True)
 class BuiltPlugin:
@@ -52,50 +57,67 @@ def build_plugin(order: BuildOrder, monitor: Monitor) -> BuiltPlugin:
     with ExitStack() as stack:
         for note in order.notes:
             monitor.say(note)
-        image = open_image(order, stack, monitor)
-        manifest = make_manifest(order, image, monitor)
-        target = order.output or Path(f"{manifest.name}.tar.gz")
-        partial = stack.enter_context(PartialFile(target))
-        key = make_cache_key(order, image, manifest)
-        kept = fetch_from_cache(order, key, partial, manifest, image)
+        found = find_image(order, stack, monitor)
+        key = make_cache_key(order, found.identity)
+        kept = fetch_from_cache(order, key, stack, monitor)
         if kept is not None:
-            monitor.say("nothing has changed: taken from the cache (--no-cache converts again)")
             return kept
+        image = found.open()
+        manifest = make_manifest(order, image, monitor)
+        partial = stack.enter_context(PartialFile(choose_target(order, manifest.name)))
         tree, prefix = make_tree(order, image, manifest, stack, monitor)
         written = write_plugin(order, tree, prefix, manifest, partial.path, stack, monitor)
         if image is not None:
             image.verify()
         partial.publish()
-        if key and order.use_cache:
-            PluginCache().store(key, target, {"name": manifest.name, "version": manifest.version})
-        return BuiltPlugin(target, manifest.name, manifest.version, written.size_bytes)
+        if key:
+            PluginCache().store(key, partial.target, {"name": manifest.name, "version": manifest.version})
+        return BuiltPlugin(partial.target, manifest.name, manifest.version, written.size_bytes)
 
 
-# -- the steps -------------------------------------------------------------------------------------------
+# -- the steps ---------------------------------------------------------------------------------------------
 
 
-def open_image(order: BuildOrder, stack: ExitStack, monitor: Monitor) -> OciImage | None:
-    """The ordered image, open for reading; None for a plugin that is made of local files only."""
+@dataclass(frozen=True)
+class FoundImage:
+    """An image that is there, by an identity that names its content. `open` gives None where there is no image."""
+
+    identity: str
+    open: Callable[[], OciImage | None]
+
+
+def find_image(order: BuildOrder, stack: ExitStack, monitor: Monitor) -> FoundImage:
+    """Build, open or fetch the ordered image. One that was built is taken out of the builder only by `open`."""
     source = order.source
+    if isinstance(source, DockerfileSource):
+        built = build_dockerfile(source, stack, monitor)
+        return FoundImage(built.image_id, lambda: open_docker_archive(built.export(), stack))
+    image: OciImage | None = None
     match source:
-        case DockerfileSource():
-            return open_docker_archive(build_dockerfile(source, stack, monitor), stack)
         case ArchiveSource(kind="docker-archive"):
-            return open_docker_archive(source.path, stack, platform=source.platform)
+            image = open_docker_archive(source.path, stack, platform=source.platform)
         case ArchiveSource(kind="oci-archive"):
-            return open_oci_archive(source.path, stack, platform=source.platform)
+            image = open_oci_archive(source.path, stack, platform=source.platform)
         case ArchiveSource():
-            return open_oci_layout(source.path, stack, platform=source.platform)
+            image = open_oci_layout(source.path, stack, platform=source.platform)
         case ReferenceSource():
-            return fetch_reference(source.reference, stack, monitor, platform=source.platform)
-    return None
+            image = fetch_reference(source.reference, stack, monitor, platform=source.platform)
+    # The tag decides the plugin's name where no recipe does.
+    return FoundImage(f"{image.reference}@{image.digest}" if image else "", lambda: image)
+
+
+def choose_target(order: BuildOrder, name: str) -> Path:
+    return order.output or Path(f"{name}.tar.gz")
 
 
 def make_manifest(order: BuildOrder, image: OciImage | None, monitor: Monitor) -> Manifest:
     """The manifest as far as it is known before the disk is written; the image fills what the recipe leaves open."""
     name, version = _name_and_version(order, image, monitor)
     runtime = order.runtime
-    labels = {**(image.labels if image else {}), **runtime.labels}
+    of_image = (
+        {name: value for name, value in image.labels.items() if name not in BUILDER_LABELS} if image else {}
+    )
+    labels = {**of_image, **runtime.labels}
     workload = runtime.workload
     port = choose_port(image.config.exposed_ports) if image and order.want_port_from_image else None
     if port is not None:
@@ -114,37 +136,36 @@ def make_manifest(order: BuildOrder, image: OciImage | None, monitor: Monitor) -
     )
 
 
-def make_cache_key(order: BuildOrder, image: OciImage | None, manifest: Manifest) -> str:
-    """Digest of all inputs; empty where they cannot be known without running something."""
+def make_cache_key(order: BuildOrder, identity: str) -> str:
+    """Digest of all inputs; empty where they cannot be known without running something, or nobody asks."""
     if isinstance(order.source, ScriptSource) or not order.use_cache:
         return ""
-    agent = find_agent(_architecture(order, image))
     return make_key(
         {
-            "image": image.digest if image else "",
-            "manifest": manifest.model_dump(mode="json"),
-            "kind": order.kind,
-            "format": order.format,
-            "compression": order.compression,
-            "disk_size": order.disk_size_bytes,
+            "image": identity,
+            "plugin": [order.kind, order.name, order.version, order.description, order.want_port_from_image],
+            "runtime": order.runtime.model_dump(mode="json", exclude_unset=True),
+            "disk": [order.format, order.compression, order.disk_size_bytes],
+            "file": order.source.path.name if isinstance(order.source, ArchiveSource) else "",
             "mappings": [[guest, local.is_dir(), digest_local(local)] for local, guest in order.mappings],
-            "agent": digest_local(agent),
+            "agents": digest_agents(),
             "epoch": os.environ.get("SOURCE_DATE_EPOCH", ""),
         }
     )
 
 
-def fetch_from_cache(
-    order: BuildOrder, key: str, partial: PartialFile, manifest: Manifest, image: OciImage | None
-) -> BuiltPlugin | None:
+def fetch_from_cache(order: BuildOrder, key: str, stack: ExitStack, monitor: Monitor) -> BuiltPlugin | None:
     """The same plugin from an earlier build, published; None where there is none."""
-    if not key or not order.use_cache or PluginCache().fetch(key, partial.path) is None:
+    cache = PluginCache()
+    note = cache.read(key) if key else None
+    if note is None:
         return None
-    if image is not None:
-        image.verify()
-    size_bytes = partial.path.stat().st_size
+    partial = stack.enter_context(PartialFile(choose_target(order, note["name"])))
+    if not cache.fetch(key, partial.path):
+        return None
     partial.publish()
-    return BuiltPlugin(partial.target, manifest.name, manifest.version, size_bytes, from_cache=True)
+    monitor.say("nothing has changed: the plugin comes from the cache (--no-cache converts again)")
+    return BuiltPlugin(partial.target, note["name"], note["version"], note["size_bytes"], from_cache=True)
 
 
 def make_tree(
@@ -153,7 +174,6 @@ def make_tree(
     """The bootable tree, and an archive that a build script made to go before it."""
     prefix: Path | None = None
     if image is not None:
-        monitor.step("merge layers")
         tree = merge_layers(image, stack, monitor)
     elif isinstance(order.source, ScriptSource):
         rootfs, prefix = run_build_script(order.source.script, monitor)

@@ -23,7 +23,14 @@ from volant.fledge.agent_server import (
     start_agent_server,
     want_agent,
 )
-from volant.fledge.builders import BuilderChoice, BuildRequest, export_image, find_builder, make_image
+from volant.fledge.builders import (
+    Builder,
+    BuilderChoice,
+    BuildRequest,
+    export_image,
+    find_builder,
+    make_image,
+)
 from volant.fledge.problems import show_path
 from volant.fledge.spool import make_spool_folder
 from volant.progress import Monitor
@@ -41,13 +48,29 @@ class DockerfileSource:
     builder: BuilderChoice = "auto"
 
 
-def build_dockerfile(source: DockerfileSource, stack: ExitStack, monitor: Monitor) -> Path:
-    """Build and return a docker-archive in a scratch folder that goes with `stack`."""
+@dataclass(frozen=True)
+class BuiltImage:
+    """An image in a builder's store. `image_id` names its content."""
+
+    image_id: str
+    builder: Builder
+    folder: Path
+    monitor: Monitor
+
+    def export(self) -> Path:
+        """Write it as a docker-archive into the scratch folder."""
+        self.monitor.step(f"export image from {self.builder.name}")
+        archive = self.folder / "image.tar"
+        export_image(self.builder, self.image_id, archive)
+        return archive
+
+
+def build_dockerfile(source: DockerfileSource, stack: ExitStack, monitor: Monitor) -> BuiltImage:
+    """Build; the image stays in the builder's store, its scratch folder goes with `stack`."""
     text = _read(source)
     builder = find_builder(source.builder)
     monitor.say(f"builder: {builder.name}" + (f" ({builder.note})" if builder.note else ""))
     scratch = make_spool_folder(stack)
-    archive = scratch / "image.tar"
     with ExitStack() as build:
         dockerfile = source.path
         if want_agent(text):
@@ -70,9 +93,7 @@ def build_dockerfile(source: DockerfileSource, stack: ExitStack, monitor: Monito
         )
         monitor.step(f"build {show_path(source.path)}")
         image_id = make_image(builder, request, scratch, monitor)
-    monitor.step(f"export image from {builder.name}")
-    export_image(builder, image_id, archive)
-    return archive
+    return BuiltImage(image_id, builder, scratch, monitor)
 
 
 def _read(source: DockerfileSource) -> str:
