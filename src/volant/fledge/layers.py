@@ -371,11 +371,8 @@ def show(name: bytes) -> str:
 
 
 def _make_metadata(entry: TarEntry) -> Metadata:
+    # Linux has no mode of a symlink: every one reads as 0777.
+    mode = 0o777 if entry.kind == SYMLINK else entry.mode
     return Metadata(
-        _TYPE_BITS[entry.kind] | entry.mode,
-        entry.uid,
-        entry.gid,
-        entry.mtime,
-        entry.mtime_nanoseconds,
-        entry.xattrs,
-    )
+        _TYPE_BITS[entry.kind] | mode, entry.uid, entry.gid, entry.mtime, entry.mtime_nanoseconds, entry.xattrs
+    )  # fmt: skip
