@@ -82,11 +82,51 @@ func TestParseGuestConfigFillsDefaults(t *testing.T) {
 	}
 }
 
+// Reading by hand and encoding/json agree on every field of the golden documents.
+func TestReadingByHandMissesNothing(t *testing.T) {
+	folder := filepath.Join("..", "..", "..", "contract", "golden")
+	data, err := os.ReadFile(filepath.Join(folder, "guest_config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want GuestConfig
+	if err := json.Unmarshal(data, &want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ParseGuestConfig(data)
+	if err != nil || !reflect.DeepEqual(*got, want) {
+		t.Errorf("got %+v, want %+v (%v)", got, want, err)
+	}
+	if data, err = os.ReadFile(filepath.Join(folder, "image_config.json")); err != nil {
+		t.Fatal(err)
+	}
+	var wantImage ImageConfig
+	if err := json.Unmarshal(data, &wantImage); err != nil {
+		t.Fatal(err)
+	}
+	gotImage, err := ParseImageConfig(data)
+	if err != nil || !reflect.DeepEqual(gotImage, wantImage) {
+		t.Errorf("got %+v, want %+v (%v)", gotImage, wantImage, err)
+	}
+}
+
+func TestNullTurnsDefaultsOff(t *testing.T) {
+	config, err := ParseGuestConfig([]byte(`{"vm_id": "a", "ssh": {"listen_port": null}}`))
+	if err != nil || config.SSH.ListenPort != nil {
+		t.Errorf("listen_port %v, error %v", config.SSH.ListenPort, err)
+	}
+	config, err = ParseGuestConfig([]byte(`{"vm_id": "a"}`))
+	if err != nil || config.SSH.ListenPort == nil || *config.SSH.ListenPort != 22 {
+		t.Errorf("listen_port %v, error %v", config.SSH.ListenPort, err)
+	}
+}
+
 func TestParseGuestConfigRefuses(t *testing.T) {
 	for name, testCase := range map[string]struct{ document, reason string }{
 		"not JSON":       {"{", "not valid"},
 		"wrong type":     {`{"vm_id": 5}`, "vm_id"},
 		"no VM":          {`{}`, "vm_id is missing"},
+		"wrong in depth": {`{"vm_id": "a", "network": {"interfaces": [{"mac": 5}]}}`, "network.interfaces[0].mac is not a text"},
 		"newer schema":   {`{"vm_id": "a", "schema_version": 2}`, "schema_version is 2"},
 		"empty document": {``, "not valid"},
 	} {

@@ -2,12 +2,6 @@
 
 package contract
 
-import (
-	"encoding/json"
-	"errors"
-	"fmt"
-)
-
 // GuestConfig is guest.json: one VM's settings (contract/guest_config.py).
 type GuestConfig struct {
 	SchemaVersion       int                 `json:"schema_version"`
@@ -108,38 +102,4 @@ type HealthCheck struct {
 	IntervalMs int    `json:"interval_ms"`
 	TimeoutMs  int    `json:"timeout_ms"`
 	Retries    int    `json:"retries"`
-}
-
-// ParseGuestConfig reads guest.json and fills in the defaults of contract/guest_config.py for keys left out.
-func ParseGuestConfig(data []byte) (*GuestConfig, error) {
-	config := &GuestConfig{
-		SchemaVersion: 1,
-		Root:          &Root{Serial: "root", Fstype: "ext4"},
-		Console:       "/dev/console",
-		Control:       Control{Transport: "virtio-serial", PortName: ControlPortName, VsockPort: 1024},
-		Workload:      Workload{Type: "daemon"},
-	}
-	if err := json.Unmarshal(data, config); err != nil {
-		return nil, fmt.Errorf("it is not valid: %w", err)
-	}
-	if config.SchemaVersion != 1 {
-		return nil, fmt.Errorf("its schema_version is %d, this agent knows 1", config.SchemaVersion)
-	}
-	if config.VMID == "" {
-		return nil, errors.New("it names no VM (vm_id is missing)")
-	}
-	if config.Hostname == "" {
-		config.Hostname = config.VMName
-	}
-	for index := range config.Mounts {
-		if config.Mounts[index].Fstype == "" {
-			config.Mounts[index].Fstype = "ext4"
-		}
-	}
-	for index := range config.Secrets {
-		if config.Secrets[index].Port == 0 {
-			config.Secrets[index].Port = 9000
-		}
-	}
-	return config, nil
 }
