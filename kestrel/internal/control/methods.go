@@ -81,7 +81,9 @@ func serveHello(c *conversation, _ context.Context, call request) (any, error) {
 	return hello, nil
 }
 
-func serveState(c *conversation, _ context.Context, _ request) (any, error) { return c.agent.State(), nil }
+func serveState(c *conversation, _ context.Context, _ request) (any, error) {
+	return c.agent.State(), nil
+}
 
 func serveStats(c *conversation, _ context.Context, _ request) (any, error) { return c.agent.Stats() }
 
