@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a disk image is, from its own bytes: format, virtual size, and whether it boots by itself.
+
+Reads QCOW2 without qemu-img, so that a hostile image is refused before any tool opens it: backing files, external
+data files and encryption would let it reach beyond itself (QEMU: docs/interop/qcow2.txt).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Literal
+
+from volant.errors import InvalidInput
+
+DiskFormat = Literal["qcow2", "raw"]
+Boot = Literal["kernel", "firmware"]
+
+QCOW2_MAGIC = b"QFI\xfb"
+_HEADER = struct.Struct(">4sIQIIQIIQQIIQ")
+_HEADER_V3 = struct.Struct(">QQQII")
+_DIRTY, _CORRUPT, _DATA_FILE, _COMPRESSION, _EXTENDED = 1, 2, 4, 8, 16
+_OFFSET_MASK = 0x00FFFFFFFFFFFE00
+_COMPRESSED = 1 << 62
+_ZERO = 1
+_MOST_VIRTUAL_BYTES = 1 << 46
+
+
+@dataclass(frozen=True)
+class DiskImage:
+    """What was found out. Sizes in bytes."""
+
+    format: DiskFormat
+    virtual_size_bytes: int
+    boot: Boot
+
+
+def probe_disk(descriptor: int, length: int) -> DiskImage:
+    """Look at a disk image of `length` bytes. Raises InvalidInput for a QCOW2 that is broken or reaches outside."""
+    if os.pread(descriptor, 4, 0) == QCOW2_MAGIC:
+        image = _Qcow2(descriptor, length)
+        return DiskImage("qcow2", image.virtual_size, _find_boot(image.read(0, 4096)))
+    return DiskImage("raw", length, _find_boot(os.pread(descriptor, 4096, 0)))
+
+
+def _find_boot(start: bytes) -> Boot:
+    """`firmware` where there is a partition table or a boot sector; a bare file system, and all else, is `kernel`."""
+    start = start.ljust(4096, b"\0")
+    if start[512:520] == b"EFI PART":
+        return "firmware"
+    is_extended_fs = start[1024 + 56 : 1024 + 58] == b"\x53\xef"
+    is_boot_sector = start[510:512] == b"\x55\xaa"
+    return "firmware" if is_boot_sector and not is_extended_fs else "kernel"
+
+
+class _Qcow2:
+    """Enough of QCOW2 to read a few bytes of the guest's disk."""
+
+    def __init__(self, descriptor: int, length: int) -> None:
+        self._descriptor = descriptor
+        self._length = length
+        raw = self._read_file(0, _HEADER.size)
+        (_, version, backing, _, bits, size, crypt, entries, table, _, _, _, _) = _HEADER.unpack(raw)
+        if version not in (2, 3):
+            raise _refuse(f"its version is {version}")
+        if backing:
+            raise _refuse(
+                "it has a backing file", "flatten it: qemu-img convert -O qcow2 -c old.qcow2 rootfs.qcow2"
+            )
+        if crypt:
+            raise _refuse("it is encrypted")
+        if not 9 <= bits <= 21:
+            raise _refuse(f"its cluster size is 2^{bits}")
+        if size > _MOST_VIRTUAL_BYTES:
+            raise _refuse(f"its virtual size is {size >> 40} TiB")
+        self.virtual_size = size
+        self._bits = bits
+        self._entry_bytes = 8
+        self._zstd = False
+        if version == 3:
+            features, _, _, _, header_length = _HEADER_V3.unpack(self._read_file(72, _HEADER_V3.size))
+            self._check_features(features)
+            if features & _EXTENDED:
+                self._entry_bytes = 16
+            if features & _COMPRESSION:
+                kind = self._read_file(104, 1)[0] if header_length > 104 else 0
+                if kind > 1:
+                    raise _refuse(f"its compression type is {kind}")
+                self._zstd = kind == 1
+        self._table = table
+        self._entries = entries
+
+    def _check_features(self, features: int) -> None:
+        if features & _DATA_FILE:
+            raise _refuse("its data are in another file")
+        if features & _CORRUPT:
+            raise _refuse("it is marked as corrupt", "repair it: qemu-img check -r all rootfs.qcow2")
+        if features & ~(_DIRTY | _CORRUPT | _DATA_FILE | _COMPRESSION | _EXTENDED):
+            raise _refuse(f"it needs features that are not known here ({features:#x})")
+
+    def _read_file(self, offset: int, length: int) -> bytes:
+        if offset + length > self._length:
+            raise _refuse("it is cut short")
+        data = os.pread(self._descriptor, length, offset)
+        if len(data) != length:
+            raise _refuse("it is cut short")
+        return data
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes of the guest's disk, inside one cluster or across small ones."""
+        parts: list[bytes] = []
+        length = max(0, min(length, self.virtual_size - offset))
+        while length:
+            inside = offset & ((1 << self._bits) - 1)
+            take = min(length, (1 << self._bits) - inside)
+            parts.append(self._read_cluster(offset >> self._bits, inside, take))
+            offset += take
+            length -= take
+        return b"".join(parts)
+
+    def _read_cluster(self, cluster: int, inside: int, length: int) -> bytes:
+        per_table = (1 << self._bits) // self._entry_bytes
+        number, index = divmod(cluster, per_table)
+        if number >= self._entries:
+            raise _refuse("its tables are too short")
+        first = int.from_bytes(self._read_file(self._table + number * 8, 8), "big") & _OFFSET_MASK
+        if not first:
+            return bytes(length)
+        entry = int.from_bytes(self._read_file(first + index * self._entry_bytes, 8), "big")
+        if entry & _COMPRESSED:
+            return self._inflate(entry)[inside : inside + length].ljust(length, b"\0")
+        host = entry & _OFFSET_MASK
+        if not host or entry & _ZERO:
+            return bytes(length)
+        return self._read_file(host + inside, length)
+
+    def _inflate(self, entry: int) -> bytes:
+        shift = 62 - (self._bits - 8)
+        offset = entry & ((1 << shift) - 1)
+        sectors = (entry >> shift & ((1 << (self._bits - 8)) - 1)) + 1
+        data = os.pread(self._descriptor, sectors * 512 - (offset & 511), offset)
+        size = 1 << self._bits
+        try:
+            if not self._zstd:
+                return zlib.decompressobj(-15).decompress(data, size)
+            import zstandard  # only where it is needed: its import costs every start otherwise
+
+            with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(data) as reader:
+                return reader.read(size)
+        except Exception as error:
+            raise _refuse(f"a compressed cluster cannot be read ({error})") from error
+
+
+def _refuse(why: str, resolution: str = "") -> InvalidInput:
+    return InvalidInput(f"cannot use the QCOW2 disk: {why}", resolution=resolution)
