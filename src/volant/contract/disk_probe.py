@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a disk image is, from its own bytes: format, virtual size, and whether it boots by itself.
 
-Reads QCOW2 without qemu-img, so that a hostile image is refused before any tool opens it: backing files, external
-data files and encryption would let it reach beyond itself (QEMU: docs/interop/qcow2.txt).
+Reads QCOW2 without qemu-img, so that a hostile image is refused before any tool opens it: backing files,
+external data files and encryption would let it reach beyond itself (QEMU: docs/interop/qcow2.txt).
 """
 
 from __future__ import annotations
@@ -155,3 +155,8 @@ class _Qcow2:
 
 def _refuse(why: str, resolution: str = "") -> InvalidInput:
     return InvalidInput(f"cannot use the QCOW2 disk: {why}", resolution=resolution)
+
+
+def open_qcow2(descriptor: int, length: int) -> _Qcow2:
+    """A QCOW2 image whose content can be read (`read`, `virtual_size`). Raises InvalidInput as `probe_disk` does."""
+    return _Qcow2(descriptor, length)

@@ -75,7 +75,7 @@ def build_plugin(order: BuildOrder, monitor: Monitor) -> BuiltPlugin:
         return BuiltPlugin(partial.target, manifest.name, manifest.version, written.size_bytes)
 
 
-# -- the steps ---------------------------------------------------------------------------------------------
+# -- the steps -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

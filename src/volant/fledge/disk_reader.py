@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads names and sizes back out of a plugin's disk or initramfs, for `fledge inspect`.
+
+Only what inspection needs of ext4 (the kernel's Documentation/filesystems/ext4) and of cpio's "newc" form.
+A disk may come from anywhere, so every loop is bounded and a structure that makes no sense ends the
+listing.
+"""
+
+from __future__ import annotations
+
+import gzip
+import heapq
+import os
+import stat
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from volant.contract.disk_probe import QCOW2_MAGIC, open_qcow2
+from volant.contract.plugin_archive import PluginContent
+
+_CHUNK_BYTES = 1 << 16
+_CHUNKS_KEPT = 256
+_MOST_ENTRIES = 20_000_000
+_MOST_EXTENT_DEPTH = 5
+_ROOT_INODE = 2
+_EXTENT_MAGIC = 0xF30A
+_INCOMPAT_64BIT = 0x80
+_INODE_USES_EXTENTS = 0x80000
+
+
+class PathSize(NamedTuple):
+    """A file, or a folder with all below it (its path then ends in a slash)."""
+
+    path: str
+    size_bytes: int
+
+
+def find_biggest_paths(descriptor: int, content: PluginContent, top: int) -> list[PathSize] | None:
+    """The biggest files and folders of a payload; None where it is nothing that can be read here."""
+    try:
+        if content.kind == "initramfs":
+            files = list(_read_cpio(descriptor))
+        else:
+            files = list(_Ext4(_open_disk(descriptor, content.payload_size_bytes)).walk())
+    except (ValueError, struct.error, EOFError, OSError):
+        return None
+    folders: dict[bytes, int] = {}
+    for path, size in files:
+        parts = path.split(b"/")[:-1]
+        for depth in range(1, min(len(parts), 3) + 1):
+            folder = b"/".join(parts[:depth])
+            folders[folder] = folders.get(folder, 0) + size
+    rows = [PathSize(f"/{os.fsdecode(path)}", size) for path, size in files]
+    rows += [PathSize(f"/{os.fsdecode(path)}/", size) for path, size in folders.items()]
+    return heapq.nlargest(top, rows, key=lambda row: (row.size_bytes, row.path))
+
+
+def _open_disk(descriptor: int, length: int) -> Callable[[int, int], bytes]:
+    """Random access to the guest's bytes, the last used chunks kept: a compressed cluster is inflated whole."""
+    read_raw: Callable[[int, int], bytes] = lambda offset, size: os.pread(descriptor, size, offset)  # noqa: E731
+    if os.pread(descriptor, 4, 0) == QCOW2_MAGIC:
+        read_raw = open_qcow2(descriptor, length).read
+    kept: OrderedDict[int, bytes] = OrderedDict()
+
+    def chunk(number: int) -> bytes:
+        if number not in kept:
+            kept[number] = read_raw(number * _CHUNK_BYTES, _CHUNK_BYTES)
+            if len(kept) > _CHUNKS_KEPT:
+                kept.popitem(last=False)
+        kept.move_to_end(number)
+        return kept[number]
+
+    def read(offset: int, size: int) -> bytes:
+        parts = []
+        while size > 0:
+            number, inside = divmod(offset, _CHUNK_BYTES)
+            part = chunk(number)[inside : inside + size]
+            if not part:
+                raise EOFError
+            parts.append(part)
+            offset += len(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    return read
+
+
+class _Ext4:
+    def __init__(self, read: Callable[[int, int], bytes]) -> None:
+        self._read = read
+        superblock = read(1024, 1024)
+        if superblock[56:58] != b"\x53\xef":
+            raise ValueError("no ext4 file system")
+        (self._inodes,) = struct.unpack_from("<I", superblock, 0)
+        (log_block,) = struct.unpack_from("<I", superblock, 24)
+        (self._inodes_per_group,) = struct.unpack_from("<I", superblock, 40)
+        (self._inode_size,) = struct.unpack_from("<H", superblock, 88)
+        (incompat,) = struct.unpack_from("<I", superblock, 96)
+        if log_block > 6 or not self._inodes_per_group:
+            raise ValueError("a superblock that makes no sense")
+        self._block = 1024 << log_block
+        self._has_64_bits = bool(incompat & _INCOMPAT_64BIT)
+        self._descriptor_size = (
+            max(32, struct.unpack_from("<H", superblock, 254)[0]) if self._has_64_bits else 32
+        )
+        self._table = (2 if self._block == 1024 else 1) * self._block
+
+    def _inode(self, number: int) -> bytes:
+        if not 0 < number <= self._inodes:
+            raise ValueError("an inode number outside the table")
+        group, index = divmod(number - 1, self._inodes_per_group)
+        descriptor = self._read(self._table + group * self._descriptor_size, self._descriptor_size)
+        (block,) = struct.unpack_from("<I", descriptor, 8)
+        if self._descriptor_size >= 64:
+            block |= struct.unpack_from("<I", descriptor, 0x28)[0] << 32
+        return self._read(block * self._block + index * self._inode_size, self._inode_size)
+
+    def _blocks(self, node: bytes, depth: int = 0) -> Iterator[tuple[int, int]]:
+        """(first block on disk, count) of an extent tree's node."""
+        magic, entries, _, level = struct.unpack_from("<HHHH", node, 0)
+        if magic != _EXTENT_MAGIC or depth > _MOST_EXTENT_DEPTH:
+            raise ValueError("no extent tree")
+        for entry in range(entries):
+            at = 12 + entry * 12
+            if level == 0:
+                _, count, high, low = struct.unpack_from("<IHHI", node, at)
+                yield low | high << 32, count if count <= 32768 else 0
+            else:
+                _, low, high = struct.unpack_from("<IIH", node, at)
+                yield from self._blocks(self._read((low | high << 32) * self._block, self._block), depth + 1)
+
+    def _names(self, inode: bytes) -> Iterator[tuple[bytes, int]]:
+        if not struct.unpack_from("<I", inode, 32)[0] & _INODE_USES_EXTENTS:
+            raise ValueError("a folder without extents")
+        for first, count in self._blocks(inode[40:100]):
+            for block in range(first, first + count):
+                data = self._read(block * self._block, self._block)
+                at = 0
+                while at + 8 <= len(data):
+                    number, length, name_length = struct.unpack_from("<IHB", data, at)
+                    if length < 8:
+                        raise ValueError("a folder entry of no length")
+                    name = data[at + 8 : at + 8 + name_length]
+                    if number and name not in (b"", b".", b".."):
+                        yield name, number
+                    at += length
+
+    def walk(self) -> Iterator[tuple[bytes, int]]:
+        """(path, size) of every regular file; a file of several names is told once."""
+        pending: list[tuple[bytes, int]] = [(b"", _ROOT_INODE)]
+        seen = {_ROOT_INODE}
+        while pending:
+            folder, number = pending.pop()
+            for name, child in self._names(self._inode(number)):
+                if child in seen:
+                    continue
+                seen.add(child)
+                if len(seen) > _MOST_ENTRIES:
+                    raise ValueError("too many files")
+                inode = self._inode(child)
+                (mode,) = struct.unpack_from("<H", inode, 0)
+                path = folder + name
+                if stat.S_ISDIR(mode):
+                    pending.append((path + b"/", child))
+                elif stat.S_ISREG(mode):
+                    low, high = struct.unpack_from("<I", inode, 4)[0], struct.unpack_from("<I", inode, 108)[0]
+                    yield path, low | high << 32
+
+
+def _read_cpio(descriptor: int) -> Iterator[tuple[bytes, int]]:
+    """(path, size) of every regular file of one or more concatenated archives."""
+    with os.fdopen(os.dup(descriptor), "rb") as raw, gzip.GzipFile(fileobj=raw) as stream:
+        raw.seek(0)
+        while header := stream.read(110):
+            if header[:4] == b"\0\0\0\0":  # padding between archives
+                skip = len(header) - len(header.lstrip(b"\0"))
+                header = header[skip:] + stream.read(skip)
+                if not header.strip(b"\0"):
+                    continue
+            if header[:6] not in (b"070701", b"070702"):
+                raise ValueError("no cpio archive")
+            mode, size, name_length = (int(header[at : at + 8], 16) for at in (14, 54, 94))
+            name = stream.read(name_length)[:-1]
+            stream.read(-(110 + name_length) % 4)
+            left = size + -size % 4
+            while left:
+                skipped = len(stream.read(min(left, _CHUNK_BYTES)))
+                if not skipped:
+                    raise EOFError
+                left -= skipped
+            if stat.S_ISREG(mode):
+                yield name, size

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fledge inspect`: what a plugin holds, told to people or as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from volant.contract.plugin_archive import PluginContent, read_plugin_archive
+from volant.fledge.disk_reader import PathSize, find_biggest_paths
+from volant.fledge.spool import open_spool
+
+
+def inspect_plugin(path: Path, *, top: int, as_json: bool) -> str:
+    """A plugin's manifest, payload and biggest paths, as text that ends in a newline."""
+    with ExitStack() as stack:
+        spool = open_spool(stack)
+        with path.open("rb") as stream:
+            content = read_plugin_archive(stream, spool)
+        os.lseek(spool, 0, os.SEEK_SET)
+        biggest = find_biggest_paths(spool, content, top)
+    if as_json:
+        return json.dumps(_as_json(path, content, biggest), indent=2) + "\n"
+    return _as_text(path, content, biggest)
+
+
+def _as_json(path: Path, content: PluginContent, biggest: list[PathSize] | None) -> dict[str, Any]:
+    return {
+        "size_bytes": path.stat().st_size,
+        "kind": content.kind,
+        "payload": content.payload_name,
+        "payload_size_bytes": content.payload_size_bytes,
+        "virtual_size_bytes": content.virtual_size_bytes,
+        "checksum": content.checksum,
+        "biggest_paths": [{"path": row.path, "size_bytes": row.size_bytes} for row in biggest or []],
+        "manifest": content.manifest.model_dump(mode="json", exclude_none=True),
+    }
+
+
+def _as_text(path: Path, content: PluginContent, biggest: list[PathSize] | None) -> str:
+    manifest = content.manifest
+    workload = manifest.workload
+    port = f", port {workload.port}" if workload.port else ""
+    rows = [
+        ("plugin", f"{manifest.name} {manifest.version}"),
+        ("description", manifest.description),
+        ("archive", f"{show_size(path.stat().st_size)}"),
+        (content.kind, f"{content.payload_name}, {show_size(content.payload_size_bytes)}"),
+        ("checksum", content.checksum),
+        ("workload", f"{workload.type}{port}"),
+        ("resources", f"{manifest.resources.vcpu} vCPU, {manifest.resources.memory_mb} MB"),
+    ]
+    if content.kind == "rootfs":
+        rows.insert(4, ("disk size", show_size(content.virtual_size_bytes)))
+        rows.insert(5, ("boots by", manifest.rootfs.boot or "kernel" if manifest.rootfs else "kernel"))
+    if manifest.labels:
+        rows.append(
+            ("labels", ", ".join(f"{name}={value}" for name, value in sorted(manifest.labels.items())))
+        )
+    lines = [f"{name + ':':<13}{value}" for name, value in rows if value]
+    if biggest:
+        lines += ["", "biggest paths (content, before compression):"]
+        lines += [f"{show_size(row.size_bytes):>11}  {row.path}" for row in biggest]
+    elif biggest is None:
+        lines += ["", "biggest paths: not shown, the disk holds no ext4 file system of its own"]
+    return "\n".join(lines) + "\n"
+
+
+def show_size(size_bytes: int) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= scale:
+            return f"{size_bytes / scale:.1f} {unit}"
+    return f"{size_bytes} B"

@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fledge validate`: everything that is wrong with a folder, at once, before anything is built.
+
+The recipe is checked by its own model, the kestrel config by the agent that will read it, the Dockerfile
+for what makes a plugin surprising: a base that moves, files that are not there, ports that do not agree.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from volant.contract.image_config import KESTREL_CONFIG_PATH
+from volant.errors import NotFound
+from volant.fledge.guest import check_kestrel_config
+from volant.fledge.instructions import KEYWORDS, Instruction, read_instructions
+from volant.fledge.order import TRANSPORT
+from volant.fledge.problems import Problem, show_path
+from volant.fledge.recipe import RECIPE_NAME, Recipe, find_line, read_recipe
+
+
+@dataclass
+class _Findings:
+    """What one part of the folder says that another part must agree with."""
+
+    problems: list[Problem] = field(default_factory=list)
+    exposed: dict[int, int] = field(default_factory=dict)
+    config: Path | None = None
+    has_command: bool = False
+
+    def error(self, file: Path, line: int, message: str, resolution: str = "") -> None:
+        self.problems.append(Problem(show_path(file), line, 0, message, resolution))
+
+    def warn(self, file: Path, line: int, message: str, resolution: str = "") -> None:
+        self.problems.append(Problem(show_path(file), line, 0, message, resolution, "warning"))
+
+
+def validate_folder(folder: Path, config: str | None = None) -> list[Problem]:
+    """All problems of a folder's recipe, Dockerfile and kestrel config, in the order of files and lines."""
+    found = _Findings()
+    recipe_path = folder / (config or RECIPE_NAME)
+    recipe: Recipe | None = None
+    if recipe_path.is_file() or config is not None:
+        recipe, problems = read_recipe(recipe_path)
+        found.problems += problems
+    dockerfile = _find_dockerfile(recipe, recipe_path, folder)
+    if dockerfile is None and not recipe_path.is_file():
+        raise NotFound(
+            f"cannot validate {show_path(folder)}: neither {RECIPE_NAME} nor a Dockerfile is there",
+            resolution="run 'fledge init' for a skeleton",
+        )
+    if dockerfile is not None:
+        _check_dockerfile(found, dockerfile, recipe, recipe_path)
+    if recipe is not None:
+        for local, guest in recipe.mappings.items():
+            if guest == KESTREL_CONFIG_PATH:
+                found.config = recipe_path.parent / local
+    health = _check_kestrel_config(found)
+    _check_ports(found, recipe, recipe_path, dockerfile, health)
+    return sorted(found.problems)
+
+
+def _find_dockerfile(recipe: Recipe | None, recipe_path: Path, folder: Path) -> Path | None:
+    """The Dockerfile that would be built; None where the source is something else."""
+    runtime = recipe.plugin.runtime if recipe else None
+    if runtime and runtime.build_script:
+        return None
+    if runtime and runtime.source:
+        path = recipe_path.parent / runtime.source
+        if not path.is_file() and (TRANSPORT.match(runtime.source) or ":" in runtime.source):
+            return None
+        return path
+    path = folder / "Dockerfile"
+    if path.is_file():
+        return path
+    wanted = recipe is not None and not (recipe.plugin.runtime.type == "initramfs" and recipe.mappings)
+    return path if wanted else None
+
+
+# -- Dockerfile ------------------------------------------------------------------------------------------
+
+
+def _check_dockerfile(found: _Findings, path: Path, recipe: Recipe | None, recipe_path: Path) -> None:
+    try:
+        instructions = read_instructions(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        line = find_line(_read(recipe_path), ("plugin", "runtime", "source"))
+        found.error(recipe_path, line, f"the Dockerfile {show_path(path)} cannot be read", "mend `source`")
+        return
+    runtime = recipe.plugin.runtime if recipe else None
+    context = recipe_path.parent / runtime.context if runtime and runtime.context else path.parent
+    _check_keywords(found, path, instructions)
+    stages = _check_bases(found, path, instructions)
+    if runtime and runtime.target and runtime.target not in stages:
+        line = find_line(_read(recipe_path), ("plugin", "runtime", "target"))
+        known = ", ".join(stages) or "none has a name"
+        found.error(
+            recipe_path, line, f"no stage {runtime.target!r} in {show_path(path)}", f"stages: {known}"
+        )
+    for instruction in instructions:
+        if instruction.keyword in ("COPY", "ADD"):
+            _check_copy(found, path, context, instruction, stages)
+    for instruction in _final_stage(instructions, runtime.target if runtime else None):
+        if instruction.keyword == "EXPOSE":
+            for number in re.findall(r"\b(\d+)(?:/tcp)?(?=\s|$)", instruction.rest):
+                found.exposed[int(number)] = instruction.line
+        if instruction.keyword in ("CMD", "ENTRYPOINT"):
+            found.has_command = True
+        if instruction.keyword == "COPY" and instruction.rest.rstrip("\"'] ").endswith(KESTREL_CONFIG_PATH):
+            source = instruction.words()[0]
+            if instruction.flag("from") is None:
+                found.config = context / source.lstrip("/")
+    _check_config_is_copied(found, path, context)
+
+
+def _check_keywords(found: _Findings, path: Path, instructions: Sequence[Instruction]) -> None:
+    for instruction in instructions:
+        if instruction.keyword not in KEYWORDS:
+            near = difflib.get_close_matches(instruction.keyword, KEYWORDS, n=1)
+            advice = f"did you mean {near[0]}?" if near else "see the Dockerfile reference"
+            found.error(path, instruction.line, f"unknown instruction {instruction.keyword}", advice)
+    before = [instruction for instruction in instructions if instruction.keyword != "ARG"]
+    if not before or before[0].keyword != "FROM":
+        line = before[0].line if before else 1
+        found.error(
+            path, line, "a Dockerfile begins with FROM", "name a base image, e.g. FROM debian:bookworm-slim"
+        )
+
+
+def _check_bases(found: _Findings, path: Path, instructions: Sequence[Instruction]) -> list[str]:
+    """Warn of bases that are another image tomorrow; returns the names of the stages."""
+    stages: list[str] = []
+    for instruction in instructions:
+        if instruction.keyword != "FROM":
+            continue
+        words = instruction.rest.split()
+        base = words[0] if words else ""
+        last = base.rpartition("/")[2]
+        if not base:
+            found.error(path, instruction.line, "FROM names no image", "e.g. FROM debian:bookworm-slim")
+        elif base in stages or base == "scratch" or "$" in base or "@" in base:
+            pass
+        elif ":" not in last:
+            found.warn(
+                path,
+                instruction.line,
+                f"the base {base} is not pinned",
+                f"add a tag or a digest, e.g. {base}:1.2",
+            )
+        elif last.endswith(":latest"):
+            found.warn(
+                path,
+                instruction.line,
+                f"the base {base} is another image tomorrow",
+                "name a version in its place",
+            )
+        if len(words) == 3 and words[1].upper() == "AS":
+            stages.append(words[2])
+    return stages
+
+
+def _check_copy(
+    found: _Findings, path: Path, context: Path, instruction: Instruction, stages: Sequence[str]
+) -> None:
+    origin = instruction.flag("from")
+    if origin is not None:
+        known = origin in stages or origin.isdigit() or origin == "kestrel" or re.search(r"[.:/$]", origin)
+        if not known:
+            found.warn(
+                path, instruction.line, f"no stage is called {origin}", "it will be looked up as an image"
+            )
+        return
+    if "<<" in instruction.rest:
+        return
+    for source in instruction.words()[:-1]:
+        if "$" in source or source.startswith(("http://", "https://", "git@")) or source.endswith(".git"):
+            continue
+        pattern = source.lstrip("/").removeprefix("./") or "."
+        if any(letter in pattern for letter in "*?["):
+            present = any(True for _ in context.glob(pattern))
+        else:
+            present = (context / pattern).exists()
+        if not present:
+            found.error(
+                path, instruction.line, f"{instruction.keyword} {source}: no such file in {show_path(context)}",
+                "make the file, or mend the path (it is relative to the build context)",
+            )  # fmt: skip
+
+
+def _final_stage(instructions: Sequence[Instruction], target: str | None) -> Iterator[Instruction]:
+    """The instructions that decide the image: those of the last stage, or of `target`, and of its own bases."""
+    stages: list[list[Instruction]] = []
+    for instruction in instructions:
+        if instruction.keyword == "FROM":
+            stages.append([])
+        if stages:
+            stages[-1].append(instruction)
+    by_name = {stage[0].rest.split()[-1]: stage for stage in stages if stage[0].rest}
+    stage = by_name.get(target, []) if target else (stages[-1] if stages else [])
+    seen: set[int] = set()
+    while stage and id(stage) not in seen:
+        seen.add(id(stage))
+        yield from stage
+        base = stage[0].rest.split()[0] if stage[0].rest else ""
+        stage = by_name.get(base, [])
+
+
+def _check_config_is_copied(found: _Findings, path: Path, context: Path) -> None:
+    if found.config is not None:
+        return
+    for name in ("kestrel-config.yaml", "kestrel.yaml", "kestrel-config.yml"):
+        if (context / name).is_file():
+            found.warn(
+                path, 0, f"{name} is here, but nothing copies it into the image",
+                f"COPY {name} {KESTREL_CONFIG_PATH}",
+            )  # fmt: skip
+            found.config = context / name
+            return
+
+
+# -- kestrel config and ports ----------------------------------------------------------------------------
+
+
+def _check_kestrel_config(found: _Findings) -> list[tuple[int, int]]:
+    """The agent's own opinion of its config; returns the ports of its health checks with their lines."""
+    path = found.config
+    if path is None or not path.is_file():
+        return []
+    content = path.read_bytes()
+    problems = check_kestrel_config(content, show_path(path))
+    try:
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+        document = YAML(typ="rt").load(content)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        if not problems and mark is not None:
+            problems = [
+                Problem(show_path(path), mark.line + 1, mark.column + 1, f"not YAML: {error.problem}")
+            ]
+        found.problems += problems
+        return []
+    except YAMLError as error:
+        found.problems += problems or [Problem(show_path(path), 0, 0, f"not YAML: {error}")]
+        return []
+    found.problems += problems
+    return list(_health_ports(document))
+
+
+def _health_ports(document: Any) -> Iterator[tuple[int, int]]:
+    """(port, line) of every http or tcp check, at the top level and in entries."""
+    if not isinstance(document, dict):
+        return
+    holders = [document, *(entry for entry in document.get("exec") or [] if isinstance(entry, dict))]
+    for holder in holders:
+        health = holder.get("health")
+        for check in health if isinstance(health, list) else [health]:
+            if not isinstance(check, dict):
+                continue
+            for kind in ("http", "tcp"):
+                value = check.get(kind)
+                if isinstance(value, dict) and isinstance(value.get("port"), int):
+                    place = value.lc.key("port")[0] + 1 if hasattr(value, "lc") else 0
+                    yield value["port"], place
+
+
+def _check_ports(
+    found: _Findings, recipe: Recipe | None, recipe_path: Path, dockerfile: Path | None,
+    health: Sequence[tuple[int, int]],
+) -> None:  # fmt: skip
+    if recipe is None:
+        return
+    workload = recipe.plugin.manifest.workload
+    line = find_line(_read(recipe_path), ("plugin", "manifest", "workload", "port"))
+    if workload.type in ("http", "tcp") and "type" in workload.model_fields_set and workload.port is None:
+        if not found.exposed:
+            found.warn(
+                recipe_path, line, f"workload.type is {workload.type}, but no port is given",
+                "set workload.port, or EXPOSE it in the Dockerfile",
+            )  # fmt: skip
+        return
+    if workload.port is None:
+        return
+    if dockerfile is not None and found.exposed and workload.port not in found.exposed:
+        ports = ", ".join(map(str, found.exposed))
+        found.warn(
+            recipe_path, line, f"workload.port is {workload.port}, but the Dockerfile says EXPOSE {ports}",
+            "make them agree, or drop EXPOSE",
+        )  # fmt: skip
+    if found.config is not None:
+        for port, place in health:
+            if port != workload.port:
+                found.warn(
+                    found.config, place, f"the health check asks port {port}, workload.port is {workload.port}",
+                    "make them agree, unless the check has a port of its own",
+                )  # fmt: skip
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
