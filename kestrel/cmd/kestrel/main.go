@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 
 	"github.com/volantvm/volant/kestrel/internal/boot"
+	"github.com/volantvm/volant/kestrel/internal/config"
+	"github.com/volantvm/volant/kestrel/internal/journalctl"
+	"github.com/volantvm/volant/kestrel/internal/sshd"
 )
 
 // exitNotAGuest is EX_CONFIG of sysexits.h: started where there is nothing to do for it.
@@ -20,9 +23,16 @@ var version = "0.1.0"
 func main() {
 	switch {
 	case startedByKernel():
-		boot.Main()
+		boot.Main(version)
 	case filepath.Base(os.Args[0]) == "journalctl":
-		os.Exit(0)
+		os.Exit(journalctl.Main(os.Args[1:], os.Stdout, os.Stderr))
+	case len(os.Args) > 1 && os.Args[1] == "check-config":
+		os.Exit(config.CheckMain(os.Args[2:], os.Stdout, os.Stderr))
+	case len(os.Args) > 1 && os.Args[1] == sshd.SFTPServerArgument:
+		if err := sshd.ServeSFTPOnStdio(); err != nil {
+			fmt.Fprintln(os.Stderr, "kestrel: "+err.Error())
+			os.Exit(1)
+		}
 	case len(os.Args) > 1 && (os.Args[1] == "version" || os.Args[1] == "--version"):
 		fmt.Println("kestrel " + version)
 	default:

@@ -2,102 +2,98 @@
 
 // Package boot is the guest's life as one function: from the kernel's first process to power-off.
 //
-// Run is the line; every step of it is a file here or a package beside it. Two kinds of trouble exist: an error that
-// Run returns makes the boot impossible and powers off with its reason, a warning is shown to the host and the guest
+// run is the line; every step of it is a file here or a package beside it. Two kinds of trouble exist: an error that
+// run returns makes the boot impossible and powers off with its reason; a warning is shown to the host and the guest
 // goes on, because people need a guest with a broken config more than one that is gone.
+//
+// The order serves the time until the workload starts. Under emulation code that runs for the first time is what
+// costs, so whatever the workload does not need is left to settle, after its start.
 package boot
 
 import (
-	"fmt"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/volantvm/volant/kestrel/internal/clock"
 	"github.com/volantvm/volant/kestrel/internal/contract"
 	"github.com/volantvm/volant/kestrel/internal/network"
 	"github.com/volantvm/volant/kestrel/internal/power"
+	"github.com/volantvm/volant/kestrel/internal/reaper"
 )
 
-// Main is PID 1. It does not return.
-func Main() {
+// Main is PID 1 of an agent of this version. It does not return.
+func Main(version string) {
 	defer power.Guard()
-	power.CannotBoot(run(time.Now()))
+	debug.SetGCPercent(-1) // the few megabytes until the workload runs need no collection; settle turns it on
+	journal := &journal{}
+	err := run(version, time.Now(), journal)
+	journal.spill()
+	power.CannotBoot(err)
 }
 
-func run(started time.Time) error {
-	warnings := &Warnings{}
+// run returns only where the boot is impossible.
+func run(version string, started time.Time, journal *journal) error {
 	stamps := newStamps(started)
 	if err := prepareProcess(); err != nil {
 		return err
 	}
-	guest, err := readGuestConfig()
+	config, err := readGuestConfig()
 	if err != nil {
 		return err
 	}
-	stamps.note("mounts")
-	loadModules(guest.Modules, warnings.Add)
+	archive, err := openBootArchive()
+	if err != nil {
+		return err
+	}
+	stamps.note("settings")
+	early, later := splitModules(config.Modules)
+	archive.load(early, journal.warn)
 	stamps.noteModules()
-	if err := enterRootOf(guest, warnings); err != nil {
+	if err := enterRoot(config.Root, journal); err != nil {
 		return err
 	}
 	stamps.note("root")
-	warnings.AddError(clock.SetAtBoot(guest.UnixTimeNanoseconds))
-	resolvers := network.Configure(guest.Network, guest.Hostname, warnings.Add)
-	warnings.AddError(network.RuntimeNames().Write(guest.Hostname, guest.Network.Hosts, network.Addresses(), resolvers))
+	mountUserland(journal)
+	mountFurtherDisks(config.Mounts, journal)
+	journal.warnError(archive.installAgent())
+	stamps.note("userland")
+	journal.warnError(clock.SetAtBoot(config.UnixTimeNanoseconds))
+	bringUpNetwork(config, journal)
 	stamps.note("network")
-	return serve(guest, warnings, stamps)
-}
-
-// enterRootOf makes the root disk, or the boot archive itself for a plugin that lives in RAM, a Linux userland.
-func enterRootOf(guest *contract.GuestConfig, warnings *Warnings) error {
-	agent, err := openAgentFile()
+	children, err := reaper.Start()
 	if err != nil {
 		return err
 	}
-	releaseBootArchive()
-	if guest.Root != nil {
-		if err := enterRoot(*guest.Root, warnings); err != nil {
-			return err
-		}
-	}
-	mountUserland(warnings)
-	warnings.AddError(agent.install())
-	network.AllowUnprivilegedPorts()
+	guest := newGuest(version, config, children, stamps, journal)
+	guest.start()
+	go guest.settle(archive, later)
+	guest.serveUntilStopped()
 	return nil
 }
 
-// stamps tell how long each phase of the boot took.
-type stamps struct {
-	started, last time.Time
-	modules       time.Duration
-	text          string
-}
-
-func newStamps(started time.Time) *stamps { return &stamps{started: started, last: started} }
-
-func (s *stamps) lap() time.Duration {
-	now := time.Now()
-	took := now.Sub(s.last)
-	s.last = now
-	return took
-}
-
-func (s *stamps) note(phase string) {
-	s.text += fmt.Sprintf(", %s %.1f", phase, milliseconds(s.lap()))
-}
-
-func (s *stamps) noteModules() { s.modules += s.lap() }
-
-// finish gives the times since main started, without the loading of modules, and prints them.
-func (s *stamps) finish(phase string) contract.BootTimes {
-	s.note(phase)
-	times := contract.BootTimes{
-		ModuleLoadMs: milliseconds(s.modules),
-		MainToExecMs: milliseconds(s.last.Sub(s.started) - s.modules),
+// bringUpNetwork configures interfaces and then the files by which the guest knows names.
+func bringUpNetwork(config *contract.GuestConfig, journal *journal) {
+	network.AllowUnprivilegedPorts()
+	resolvers := network.Configure(config.Network, config.Hostname, journal.warn)
+	addresses := network.ToldAddresses(config.Network)
+	if addresses == nil && len(config.Network.Interfaces) > 0 {
+		addresses = network.Addresses()
 	}
-	tell("boot: main to exec %.1f ms (%s), modules %.1f ms", times.MainToExecMs, s.text[2:], times.ModuleLoadMs)
-	return times
+	journal.warnError(network.RuntimeNames().Write(config.Hostname, config.Network.Hosts, addresses, resolvers))
 }
 
-func milliseconds(duration time.Duration) float64 {
-	return float64(duration.Microseconds()) / 1000
+func readImageConfig(path string, journal *journal) contract.ImageConfig {
+	data, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		return contract.ImageConfig{}
+	}
+	var image contract.ImageConfig
+	if err == nil {
+		image, err = contract.ParseImageConfig(data)
+	}
+	if err != nil {
+		journal.warn("cannot use the image's configuration " + path + ": " + err.Error())
+	}
+	return image
 }

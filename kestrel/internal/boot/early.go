@@ -5,7 +5,6 @@ package boot
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -35,8 +34,6 @@ func prepareProcess() error {
 		}
 	}
 	openConsole()
-	// Should PID 1 die all the same, the kernel ends the machine one second later instead of standing still.
-	_ = os.WriteFile("/proc/sys/kernel/panic", []byte("1"), 0)
 	limit := unix.Rlimit{Cur: 65536, Max: 1 << 20}
 	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
 	return os.Setenv("PATH", contract.BinFolder+":"+contract.DefaultPath)
@@ -85,6 +82,3 @@ func readGuestConfig() (*contract.GuestConfig, error) {
 	}
 	return config, os.Remove(contract.GuestConfigPath)
 }
-
-// releaseBootArchive gives the memory of the modules back; the running binary stays.
-func releaseBootArchive() { _ = os.RemoveAll(filepath.Dir(contract.ModulesFolder)) }

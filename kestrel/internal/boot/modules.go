@@ -5,32 +5,60 @@ package boot
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/volantvm/volant/kestrel/internal/contract"
 )
 
-// loadModules loads kernel modules in the order given. One that fails is a warning: whether the guest can do without
-// it shows when the disk or the network it would have driven is looked for.
-func loadModules(names []string, warn func(string)) {
+// Modules that nothing needs before the workload starts: the control port waits for its driver, and a process that
+// wants a vsock port waits for the port.
+var laterModules = []string{"virtio_console", "virtio_rng", "vsock", "vmw_vsock_"}
+
+// splitModules keeps the order within both halves.
+func splitModules(names []string) (early, later []string) {
 	for _, name := range names {
-		if err := loadModule(filepath.Join(contract.ModulesFolder, name)); err != nil {
+		if isLater(name) {
+			later = append(later, name)
+		} else {
+			early = append(early, name)
+		}
+	}
+	return early, later
+}
+
+func isLater(name string) bool {
+	plain := strings.ReplaceAll(filepath.Base(name), "-", "_")
+	for _, prefix := range laterModules {
+		if strings.HasPrefix(plain, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// load loads kernel modules in the order given. One that fails is a warning: whether the guest can do without it
+// shows when the disk or the network it would have driven is looked for.
+func (a bootArchive) load(names []string, warn func(string)) {
+	for _, name := range names {
+		if err := a.loadModule(name); err != nil {
 			warn(fmt.Sprintf("cannot load the kernel module %s: %v", name, err))
 		}
 	}
 }
 
-func loadModule(path string) error {
-	file, err := os.Open(path)
+func (a bootArchive) loadModule(name string) error {
+	path := filepath.Join(filepath.Base(contract.ModulesFolder), name)
+	file, err := unix.Openat(a.folder, path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return errors.Unwrap(err)
+		return err
 	}
-	defer func() { _ = file.Close() }()
-	err = unix.FinitModule(int(file.Fd()), "", 0)
-	if err == unix.EEXIST { // built in, or loaded by an earlier name
+	defer func() { _ = unix.Close(file) }()
+	err = unix.FinitModule(file, "", 0)
+	_ = unix.Unlinkat(a.folder, path, 0) // its memory goes back once it is closed
+	if errors.Is(err, unix.EEXIST) {     // built in, or loaded by an earlier name
 		return nil
 	}
 	return err

@@ -14,14 +14,18 @@ import (
 
 const rootFolder = "/root.disk"
 
-// enterRoot makes the root disk the root of this very process. Nothing is executed again: a second start of the
-// binary would cost ten times what moving the mounts costs.
-func enterRoot(wanted contract.Root, warnings *Warnings) error {
+// enterRoot makes the root disk the root of this very process; without one (a plugin that lives in RAM) the boot
+// archive stays it. Nothing is executed again: a second start of the binary would cost ten times what moving the
+// mounts costs.
+func enterRoot(wanted *contract.Root, journal *journal) error {
+	if wanted == nil {
+		return nil
+	}
 	found, err := findDisk("/sys/block", wanted.Serial, diskPatience)
 	if err != nil {
 		return fmt.Errorf("cannot find the root disk: %w", err)
 	}
-	if err := mountDisk(found, rootFolder, wanted.Fstype, wanted.ReadOnly, warnings); err != nil {
+	if err := mountDisk(found, rootFolder, wanted.Fstype, wanted.ReadOnly, journal); err != nil {
 		return fmt.Errorf("cannot mount the root disk: %w", err)
 	}
 	for _, mount := range earlyMounts {
@@ -34,19 +38,14 @@ func enterRoot(wanted contract.Root, warnings *Warnings) error {
 	if err := switchRoot(rootFolder); err != nil {
 		return fmt.Errorf("cannot enter the root disk: %w", err)
 	}
-	if strings.HasPrefix(wanted.Fstype, "ext") && !wanted.ReadOnly {
-		warnings.AddError(growRoot(found))
+	if isExt(wanted.Fstype) {
+		journal.warnError(lookAtExt(found, "/", wanted.ReadOnly, journal))
 	}
 	return nil
 }
 
-// mountDisk mounts a disk's file system. The kernel replays a journal by itself; what a replay does not mend is told.
-func mountDisk(found disk, target, fstype string, readOnly bool, warnings *Warnings) error {
-	if strings.HasPrefix(fstype, "ext") {
-		if err := lookAtSuperblock(found, warnings); err != nil {
-			return fmt.Errorf("%s: %w", found.device, err)
-		}
-	}
+// mountDisk mounts a disk's file system; the kernel replays a journal by itself.
+func mountDisk(found disk, target, fstype string, readOnly bool, journal *journal) error {
 	if err := os.MkdirAll(target, 0o755); err != nil && !isFolder(target) {
 		return err
 	}
@@ -56,26 +55,44 @@ func mountDisk(found disk, target, fstype string, readOnly bool, warnings *Warni
 	}
 	err := unix.Mount(found.device, target, fstype, flags, "")
 	if (err == unix.EACCES || err == unix.EROFS) && !readOnly {
-		warnings.Add(fmt.Sprintf("%s is write-protected: mounted read-only", found.device))
+		journal.warn(fmt.Sprintf("%s is write-protected: mounted read-only", found.device))
 		err = unix.Mount(found.device, target, fstype, unix.MS_RDONLY, "")
 	}
 	if err != nil {
-		return fmt.Errorf("%s as %s: %w", found.device, fstype, err)
+		return fmt.Errorf("%s as %s: %w%s", found.device, fstype, err, explainMount(found, fstype))
 	}
 	return nil
 }
 
-func lookAtSuperblock(found disk, warnings *Warnings) error {
-	device, err := os.Open(found.device)
+// explainMount says what the disk holds where that is why it cannot be mounted.
+func explainMount(found disk, fstype string) string {
+	if !isExt(fstype) {
+		return ""
+	}
+	if _, err := found.superblock(); err != nil {
+		return fmt.Sprintf(" (%v)", err)
+	}
+	return " (its ext4 file system is damaged or of a kind that this kernel does not know)"
+}
+
+func isExt(fstype string) bool { return strings.HasPrefix(fstype, "ext") }
+
+// lookAtExt tells of damage that a journal does not mend, and makes the file system as large as its disk.
+func lookAtExt(found disk, target string, readOnly bool, journal *journal) error {
+	block, err := found.superblock()
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot look at the file system on %s: %w", found.device, err)
 	}
-	defer func() { _ = device.Close() }()
-	block, err := readSuperblock(device)
-	if err == nil && block.hasErrors {
-		warnings.Add(fmt.Sprintf("the file system on %s is marked as damaged: check it with e2fsck", found.device))
+	if block.hasErrors {
+		journal.warn(fmt.Sprintf("the file system on %s is marked as damaged: check it with e2fsck", found.device))
 	}
-	return err
+	if blocks := found.sizeBytes / block.blockSize; blocks > block.blockCount && !readOnly {
+		if err := grow(target, blocks); err != nil {
+			return fmt.Errorf("cannot grow the file system on %s from %d to %d blocks: %w",
+				found.device, block.blockCount, blocks, err)
+		}
+	}
+	return nil
 }
 
 // switchRoot is switch_root(8) without its exec.

@@ -4,8 +4,10 @@ package boot
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 )
 
 // superblock is what the agent wants to know of an ext4 file system (Documentation/filesystems/ext4/super.rst).
@@ -30,7 +32,7 @@ func readSuperblock(disk io.ReaderAt) (superblock, error) {
 		return superblock{}, fmt.Errorf("cannot read its superblock: %w", err)
 	}
 	if binary.LittleEndian.Uint16(raw[0x38:]) != extMagic {
-		return superblock{}, fmt.Errorf("it holds no ext4 file system")
+		return superblock{}, errors.New("it holds no ext4 file system")
 	}
 	count := uint64(binary.LittleEndian.Uint32(raw[0x4:]))
 	if binary.LittleEndian.Uint32(raw[0x60:])&incompat64Bit != 0 {
@@ -43,5 +45,11 @@ func readSuperblock(disk io.ReaderAt) (superblock, error) {
 	}, nil
 }
 
-// wantedBlocks is how many whole blocks a disk of this size holds.
-func (s superblock) wantedBlocks(diskBytes uint64) uint64 { return diskBytes / s.blockSize }
+func (d disk) superblock() (superblock, error) {
+	device, err := os.Open(d.device)
+	if err != nil {
+		return superblock{}, err
+	}
+	defer func() { _ = device.Close() }()
+	return readSuperblock(device)
+}

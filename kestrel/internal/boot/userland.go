@@ -26,7 +26,7 @@ var deviceLinks = map[string]string{
 }
 
 // mountUserland gives a Linux userland what it expects. Nothing of it is worth stopping for.
-func mountUserland(warnings *Warnings) {
+func mountUserland(journal *journal) {
 	for _, folder := range []string{"/etc", "/run"} {
 		_ = os.Mkdir(folder, 0o755)
 	}
@@ -34,12 +34,12 @@ func mountUserland(warnings *Warnings) {
 		_ = os.Chmod("/tmp", 0o1777|os.ModeSticky)
 	}
 	for _, mount := range userlandMounts {
-		warnings.AddError(mount.mount())
+		journal.warnError(mount.mount())
 	}
 	for name, target := range deviceLinks {
 		_ = os.Symlink(target, name)
 	}
-	warnings.AddError(mountRun())
+	journal.warnError(mountRun())
 }
 
 // mountRun puts a tmpfs on /run and brings over what the image keeps there: packages ship socket folders in it.

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package network gives the guest the network it was told to have: addresses and routes by netlink, DHCP where asked,
-// and the names in /etc.
+// Package network gives the guest the network it was told to have: addresses and routes by rtnetlink, DHCP where
+// asked, and the names in /etc.
 package network
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/volantvm/volant/kestrel/internal/contract"
@@ -22,18 +23,31 @@ import (
 // interfacePatience is how long a network card may take to show up after its driver was loaded.
 const interfacePatience = 3 * time.Second
 
+const (
+	loopbackIndex = 1 // of every network namespace
+	linksFolder   = "/sys/class/net"
+)
+
 // Resolvers are the name servers and search domains to write into resolv.conf.
 type Resolvers struct {
 	Nameservers []string
 	Search      []string
 }
 
+// link is a network interface of the kernel.
+type link struct {
+	name  string
+	index int
+}
+
 // Configure brings up loopback and every interface. What fails is told to warn and does not stop the rest: a guest
 // without its network is still one that a person can look into. Given resolvers win over those that DHCP hands out.
 func Configure(config contract.GuestNetwork, hostname string, warn func(string)) Resolvers {
 	resolvers := Resolvers{Nameservers: config.Nameservers, Search: config.Search}
-	if err := bringUpLoopback(); err != nil {
-		warn(err.Error())
+	var requests requests
+	requests.linkUp(loopbackIndex, 0)
+	if err := requests.send(); err != nil {
+		warn("loopback: " + err.Error())
 	}
 	for _, wanted := range config.Interfaces {
 		leased, err := configureInterface(wanted, hostname, warn)
@@ -51,113 +65,108 @@ func Configure(config contract.GuestNetwork, hostname string, warn func(string))
 	return resolvers
 }
 
-func bringUpLoopback() error {
-	loopback, err := netlink.LinkByName("lo")
-	if err == nil {
-		err = netlink.LinkSetUp(loopback)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot bring up loopback: %w", err)
-	}
-	return nil
-}
-
 func configureInterface(wanted contract.Interface, hostname string, warn func(string)) (Resolvers, error) {
-	link, err := waitForLink(wanted.MAC)
+	found, err := waitForLink(linksFolder, wanted.MAC, interfacePatience)
 	if err != nil {
 		return Resolvers{}, err
 	}
+	var requests requests
+	mtu := 0
 	if wanted.MTU != nil {
-		if err := netlink.LinkSetMTU(link, *wanted.MTU); err != nil {
-			warn(fmt.Sprintf("cannot set the MTU of %s to %d: %v", link.Attrs().Name, *wanted.MTU, err))
+		mtu = *wanted.MTU
+	}
+	requests.linkUp(found.index, mtu)
+	for _, text := range wanted.Addresses {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return Resolvers{}, fmt.Errorf("%q is not an address in CIDR form", text)
 		}
+		requests.address(found.index, prefix)
 	}
-	if err := netlink.LinkSetUp(link); err != nil {
-		return Resolvers{}, fmt.Errorf("cannot bring it up: %w", err)
-	}
-	if err := addAddresses(link, wanted.Addresses); err != nil {
+	if err := requests.send(); err != nil {
 		return Resolvers{}, err
 	}
 	if wanted.Mode == "dhcp" {
-		return startDHCP(link, hostname, warn)
+		return startDHCP(found, hostname, warn)
 	}
 	for _, gateway := range []*string{wanted.Gateway, wanted.Gateway6} {
-		if gateway == nil || *gateway == "" {
-			continue
+		if gateway != nil && *gateway != "" {
+			if err := addDefaultRoute(found, *gateway); err != nil {
+				return Resolvers{}, err
+			}
 		}
-		if err := addDefaultRoute(link, *gateway); err != nil {
-			return Resolvers{}, err
-		}
-		announce(*gateway)
 	}
 	return Resolvers{}, nil
 }
 
-func waitForLink(mac string) (netlink.Link, error) {
-	address, err := net.ParseMAC(mac)
-	if err != nil {
-		return nil, fmt.Errorf("not a MAC address: %w", err)
-	}
-	for deadline := time.Now().Add(interfacePatience); ; time.Sleep(5 * time.Millisecond) {
-		links, err := netlink.LinkList()
+// waitForLink finds the interface with a MAC address, below sysfs, and waits for it a while.
+func waitForLink(folder, mac string, patience time.Duration) (link, error) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
+		entries, err := os.ReadDir(folder)
 		if err != nil {
-			return nil, fmt.Errorf("cannot list interfaces: %w", err)
+			return link{}, err
 		}
-		var seen []string
-		for _, link := range links {
-			if bytes.Equal(link.Attrs().HardwareAddr, address) {
-				return link, nil
+		var names []string
+		for _, entry := range entries {
+			name := entry.Name()
+			names = append(names, name)
+			address, err := os.ReadFile(filepath.Join(folder, name, "address"))
+			if err != nil || name == "lo" || !strings.EqualFold(strings.TrimSpace(string(address)), mac) {
+				continue
 			}
-			seen = append(seen, link.Attrs().Name)
+			text, err := os.ReadFile(filepath.Join(folder, name, "ifindex"))
+			if err != nil {
+				return link{}, err
+			}
+			index, err := strconv.Atoi(strings.TrimSpace(string(text)))
+			return link{name, index}, err
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("there is none (only %s)", strings.Join(seen, ", "))
+			return link{}, fmt.Errorf("there is none (only %s)", strings.Join(names, ", "))
 		}
 	}
 }
 
-func addAddresses(link netlink.Link, addresses []string) error {
-	for _, text := range addresses {
-		address, err := netlink.ParseAddr(text)
-		if err != nil {
-			return fmt.Errorf("%q is not an address in CIDR form: %w", text, err)
-		}
-		if address.IP.To4() == nil {
-			address.Flags = unix.IFA_F_NODAD // the host gives each address out once; a probe would delay the first bind
-		}
-		if err := netlink.AddrReplace(link, address); err != nil {
-			return fmt.Errorf("cannot add the address %s: %w", text, err)
-		}
-	}
-	return nil
-}
-
-func addDefaultRoute(link netlink.Link, gateway string) error {
-	address := net.ParseIP(gateway)
-	if address == nil {
+func addDefaultRoute(through link, gateway string) error {
+	address, err := netip.ParseAddr(gateway)
+	if err != nil {
 		return fmt.Errorf("the gateway %q is not an address", gateway)
 	}
-	route := &netlink.Route{LinkIndex: link.Attrs().Index, Gw: address}
-	err := netlink.RouteReplace(route)
-	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {
-		route.Flags = int(netlink.FLAG_ONLINK) // a gateway outside the interface's own prefix
-		err = netlink.RouteReplace(route)
+	for _, onLink := range []bool{false, true} {
+		var requests requests
+		requests.defaultRoute(through.index, address, onLink)
+		if err = requests.send(); !errors.Is(err, unix.ENETUNREACH) && !errors.Is(err, unix.EHOSTUNREACH) {
+			break
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("cannot set the route by %s: %w", gateway, err)
-	}
-	return nil
+	return err
 }
 
-// announce sends one packet to the gateway (UDP port 9, discard): bridges and user-mode networks learn the guest's
+// Announce sends one packet to each gateway (UDP port 9, discard): bridges and user-mode networks learn the guest's
 // address by it, and some deliver nothing to a guest that has never spoken.
-func announce(gateway string) {
-	connection, err := net.Dial("udp", net.JoinHostPort(gateway, "9"))
-	if err != nil {
-		return
+func Announce(config contract.GuestNetwork) {
+	for _, wanted := range config.Interfaces {
+		for _, gateway := range []*string{wanted.Gateway, wanted.Gateway6} {
+			if gateway == nil || *gateway == "" {
+				continue
+			}
+			connection, err := net.Dial("udp", net.JoinHostPort(*gateway, "9"))
+			if err != nil {
+				continue
+			}
+			_, _ = connection.Write([]byte{0})
+			_ = connection.Close()
+		}
 	}
-	_, _ = connection.Write([]byte{0})
-	_ = connection.Close()
+}
+
+// ToldAddresses are the addresses that the guest was told to take, in CIDR form; those of DHCP are not among them.
+func ToldAddresses(config contract.GuestNetwork) []string {
+	var addresses []string
+	for _, wanted := range config.Interfaces {
+		addresses = append(addresses, wanted.Addresses...)
+	}
+	return addresses
 }
 
 // Addresses lists the guest's addresses in CIDR form, without loopback and link-local ones.
@@ -179,7 +188,6 @@ func Addresses() []string {
 // AllowUnprivilegedPorts lets every user bind every port and send pings, as in a container: an image with USER and
 // EXPOSE 80 was tested that way.
 func AllowUnprivilegedPorts() {
-	for name, value := range map[string]string{"ip_unprivileged_port_start": "0", "ping_group_range": "0 2147483647"} {
-		_ = os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0)
-	}
+	_ = os.WriteFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", []byte("0"), 0)
+	_ = os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 2147483647"), 0)
 }

@@ -5,12 +5,11 @@ package network
 import (
 	"context"
 	"fmt"
-	"net"
+	"net/netip"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
-	"github.com/vishvananda/netlink"
 
 	"github.com/volantvm/volant/kestrel/internal/power"
 )
@@ -24,11 +23,11 @@ const (
 )
 
 // startDHCP takes a lease and keeps it (RFC 2131: renew at half its time). Only the first lease gives resolvers.
-func startDHCP(link netlink.Link, hostname string, warn func(string)) (Resolvers, error) {
+func startDHCP(through link, hostname string, warn func(string)) (Resolvers, error) {
 	first := make(chan *dhcpv4.DHCPv4, 1)
 	go func() {
 		defer power.Guard()
-		keepLease(link, hostname, first, warn)
+		keepLease(through, hostname, first, warn)
 	}()
 	select {
 	case answer := <-first:
@@ -38,20 +37,20 @@ func startDHCP(link netlink.Link, hostname string, warn func(string)) (Resolvers
 	}
 }
 
-func keepLease(link netlink.Link, hostname string, first chan<- *dhcpv4.DHCPv4, warn func(string)) {
-	var held *net.IPNet
+func keepLease(through link, hostname string, first chan<- *dhcpv4.DHCPv4, warn func(string)) {
+	var held netip.Prefix
 	var lease *nclient4.Lease
 	for {
-		renewed, err := requestLease(link, hostname, lease)
+		renewed, err := requestLease(through, hostname, lease)
 		if err != nil {
 			lease = nil // ask anew; the address stays until another one replaces it
 			time.Sleep(dhcpRetry)
 			continue
 		}
 		lease = renewed
-		address, err := applyLease(link, lease.ACK, held)
+		address, err := applyLease(through, lease.ACK, held)
 		if err != nil {
-			warn(fmt.Sprintf("cannot use the DHCP lease on %s: %v", link.Attrs().Name, err))
+			warn(fmt.Sprintf("cannot use the DHCP lease on %s: %v", through.name, err))
 		} else {
 			held = address
 		}
@@ -63,8 +62,8 @@ func keepLease(link netlink.Link, hostname string, first chan<- *dhcpv4.DHCPv4, 
 	}
 }
 
-func requestLease(link netlink.Link, hostname string, lease *nclient4.Lease) (*nclient4.Lease, error) {
-	client, err := nclient4.New(link.Attrs().Name, nclient4.WithTimeout(2*time.Second), nclient4.WithRetry(4))
+func requestLease(through link, hostname string, lease *nclient4.Lease) (*nclient4.Lease, error) {
+	client, err := nclient4.New(through.name, nclient4.WithTimeout(2*time.Second), nclient4.WithRetry(4))
 	if err != nil {
 		return nil, err
 	}
@@ -78,25 +77,29 @@ func requestLease(link netlink.Link, hostname string, lease *nclient4.Lease) (*n
 }
 
 // applyLease sets the address and routes of a lease and removes the address held before where it differs.
-func applyLease(link netlink.Link, answer *dhcpv4.DHCPv4, held *net.IPNet) (*net.IPNet, error) {
+func applyLease(through link, answer *dhcpv4.DHCPv4, held netip.Prefix) (netip.Prefix, error) {
+	address, ok := netip.AddrFromSlice(answer.YourIPAddr.To4())
+	if !ok {
+		return held, fmt.Errorf("its address %v is no IPv4 address", answer.YourIPAddr)
+	}
 	mask := answer.SubnetMask()
 	if mask == nil {
 		mask = answer.YourIPAddr.DefaultMask()
 	}
-	address := &net.IPNet{IP: answer.YourIPAddr, Mask: mask}
-	if err := addAddresses(link, []string{address.String()}); err != nil {
-		return nil, err
+	bits, _ := mask.Size()
+	prefix := netip.PrefixFrom(address, bits)
+	var requests requests
+	requests.address(through.index, prefix)
+	if held.IsValid() && held != prefix {
+		requests.removeAddress(through.index, held)
 	}
-	if held != nil && held.String() != address.String() {
-		_ = netlink.AddrDel(link, &netlink.Addr{IPNet: held})
+	if err := requests.send(); err != nil {
+		return held, err
 	}
 	for _, gateway := range answer.Router() {
-		if err := addDefaultRoute(link, gateway.String()); err != nil {
-			return nil, err
-		}
-		break
+		return prefix, addDefaultRoute(through, gateway.String())
 	}
-	return address, nil
+	return prefix, nil
 }
 
 func resolversOf(answer *dhcpv4.DHCPv4) Resolvers {

@@ -14,14 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Orderly is the end of a guest that booted. Workload and PostStop may be nil.
+// Orderly is the end of a guest that booted.
 type Orderly struct {
-	// Workload stops the supervised processes, each by its own signal and timeout, until the context ends.
+	// Workload stops the supervised processes and runs the post_stop hooks, until the context ends.
 	Workload func(context.Context)
-	// PostStop runs the post_stop hooks after the last process has stopped.
-	PostStop func(context.Context)
-	// Unmounted is called when nothing will be written any more, as the last sign of life.
-	Unmounted func()
+	// Quiet is called when every process has ended: the last moment to write, e.g. to close the logs.
+	Quiet func()
 }
 
 // strayPatience is how long processes that nobody supervises may take after SIGTERM.
@@ -33,15 +31,12 @@ func (o Orderly) Run(ctx context.Context, action Action) {
 	if o.Workload != nil {
 		o.Workload(ctx)
 	}
-	if o.PostStop != nil {
-		o.PostStop(ctx)
-	}
 	killStrays()
+	if o.Quiet != nil {
+		o.Quiet()
+	}
 	unix.Sync()
 	unmountAll()
-	if o.Unmounted != nil {
-		o.Unmounted()
-	}
 	end(action)
 }
 

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/volantvm/volant/kestrel/internal/clock"
+	"github.com/volantvm/volant/kestrel/internal/contract"
+	"github.com/volantvm/volant/kestrel/internal/control"
+	"github.com/volantvm/volant/kestrel/internal/network"
+	"github.com/volantvm/volant/kestrel/internal/power"
+	"github.com/volantvm/volant/kestrel/internal/supervise"
+)
+
+// The guest is what the control protocol drives.
+var _ control.Agent = (*guest)(nil)
+
+// Hello introduces the agent.
+func (g *guest) Hello() contract.Hello {
+	bootID, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return contract.Hello{
+		AgentVersion: g.version,
+		Features:     []string{"sftp", "streamlocal", "vsock-forward", "workload-forward", "settings-apply"},
+		BootID:       strings.TrimSpace(string(bootID)),
+	}
+}
+
+// State is the whole state, from what the supervisor and the boot know.
+func (g *guest) State() contract.AgentState {
+	supervised := g.supervisor.State()
+	state := contract.AgentState{
+		Phase:        supervised.Phase,
+		Reason:       supervised.Reason,
+		Health:       supervised.Health,
+		HealthReason: supervised.HealthReason,
+		Checks:       supervised.Checks,
+		Processes:    supervised.Processes,
+		Result:       supervised.Result,
+		CloudInit:    contract.CloudInitState{Status: "none"},
+		Addresses:    network.Addresses(),
+		Warnings:     g.journal.listWarnings(),
+		Boot:         g.stamps.bootTimes(),
+		Kernel:       kernelRelease(),
+	}
+	if state.Phase == "" {
+		state.Phase = contract.PhaseBooting
+	}
+	if state.Health == "" {
+		state.Health = contract.HealthUnknown
+	}
+	if g.stopping.Load() && state.Phase != contract.PhaseStopped {
+		state.Phase = contract.PhaseStopping
+	}
+	return state
+}
+
+func kernelRelease() string {
+	var names unix.Utsname
+	if unix.Uname(&names) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(names.Release[:])
+}
+
+// Subscribe tells of changes of the state.
+func (g *guest) Subscribe() (changes <-chan struct{}, cancel func()) { return g.changes.subscribe() }
+
+// ReadLogs reads what processes and the agent said.
+func (g *guest) ReadLogs(
+	ctx context.Context, query contract.LogQuery, emit func([]contract.LogEntry) error,
+) (cursor string, err error) {
+	return g.logs.Read(ctx, query, emit)
+}
+
+// Stats are the guest's use of its resources.
+func (g *guest) Stats() (contract.AgentStats, error) {
+	return readStats("/proc", "/sys/class/net", "/")
+}
+
+// ApplySettings changes settings of the manifest.
+func (g *guest) ApplySettings(settings contract.SettingsApply) error {
+	return controlError(g.supervisor.Apply(settings))
+}
+
+// AuthorizeKey lets a key open sessions for a while.
+func (g *guest) AuthorizeKey(publicKey string, lifetime time.Duration) (hostKey string, err error) {
+	if err := g.keys.Authorize(publicKey, lifetime); err != nil {
+		return "", err
+	}
+	return g.hostKey, nil
+}
+
+// RunHook runs hooks by their name.
+func (g *guest) RunHook(ctx context.Context, name string) (exitCode int, err error) {
+	exitCode, err = g.supervisor.RunHook(ctx, name)
+	return exitCode, controlError(err)
+}
+
+// StartProcess starts a process that is not running.
+func (g *guest) StartProcess(name string) error { return controlError(g.supervisor.StartProcess(name)) }
+
+// StopProcess stops a process.
+func (g *guest) StopProcess(name string) error { return controlError(g.supervisor.StopProcess(name)) }
+
+// RestartProcess stops and starts a process.
+func (g *guest) RestartProcess(name string) error {
+	return controlError(g.supervisor.RestartProcess(name))
+}
+
+// SetClock brings the guest's clock to the host's.
+func (g *guest) SetClock(now time.Time) error { return clock.Set(now) }
+
+// Stop begins the end of the guest.
+func (g *guest) Stop(request contract.PowerStop) error {
+	action := power.Action(request.Action)
+	if action != power.PowerOff && action != power.Reboot {
+		return fmt.Errorf("cannot %q: the actions are poweroff and reboot", request.Action)
+	}
+	deadline := time.Duration(request.DeadlineSeconds * float64(time.Second))
+	g.requests.Ask(power.Request{Action: action, Deadline: deadline, Origin: "the host"})
+	return nil
+}
+
+// controlError gives the supervisor's errors their code in the control protocol.
+func controlError(err error) error {
+	var supervised *supervise.Error
+	if errors.As(err, &supervised) {
+		return &control.Error{Code: supervised.Code, Message: supervised.Message}
+	}
+	return err
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/volantvm/volant/kestrel/internal/contract"
+	"github.com/volantvm/volant/kestrel/internal/control"
+	"github.com/volantvm/volant/kestrel/internal/network"
+	"github.com/volantvm/volant/kestrel/internal/passwd"
+	"github.com/volantvm/volant/kestrel/internal/power"
+	"github.com/volantvm/volant/kestrel/internal/sshd"
+	"github.com/volantvm/volant/kestrel/internal/stream"
+	"github.com/volantvm/volant/kestrel/internal/vsock"
+)
+
+const runtimeFolder = "/run/kestrel"
+
+// Where distributions keep their own SSH server. Where an image has one, port 22 is the image's business.
+var ownServers = []string{"/usr/sbin/sshd", "/usr/sbin/dropbear", "/usr/bin/dropbear"}
+
+// openDoors serves SSH to the host, to people's sessions that come through the host, and to the network where a key
+// for that is known.
+func (g *guest) openDoors() {
+	signer, err := ssh.ParsePrivateKey([]byte(g.config.Control.HostKey))
+	if err != nil {
+		g.journal.warn(fmt.Sprintf("cannot serve SSH: the host key of guest.json is of no use: %v", err))
+		return
+	}
+	g.hostKey = strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
+	g.journal.warnError(g.openControl(signer))
+	g.journal.warnError(g.openSessions(signer))
+	g.journal.warnError(g.openNetwork(signer))
+}
+
+func (g *guest) doorConfig(signer ssh.Signer, accept func(passwd.Account, ssh.PublicKey) bool) sshd.Config {
+	return sshd.Config{
+		Reaper:        g.children,
+		HostKey:       signer,
+		Accept:        accept,
+		Environment:   g.supervisor.Environment,
+		WorkloadHosts: workloadHosts,
+		RuntimeFolder: runtimeFolder,
+		SFTPCommand:   []string{filepath.Join(contract.BinFolder, "kestrel"), sshd.SFTPServerArgument},
+		Logf:          g.journal.say,
+	}
+}
+
+// openControl is the host's door.
+func (g *guest) openControl(signer ssh.Signer) error {
+	hostKeys := sshd.NewKeys()
+	for _, key := range g.config.Control.AuthorizedKeys {
+		if err := hostKeys.Add(key); err != nil {
+			return fmt.Errorf("cannot let the host in by one of its keys: %w", err)
+		}
+	}
+	config := g.doorConfig(signer, func(_ passwd.Account, key ssh.PublicKey) bool { return hostKeys.Contains(key) })
+	config.Trusted = true
+	config.ListenSecret = g.secrets.Listen
+	config.Subsystems = map[string]func(io.ReadWriteCloser){
+		"control": func(stream io.ReadWriteCloser) { _ = control.Serve(stream, g) },
+	}
+	var listener net.Listener = stream.ListenPort(g.config.Control.PortName)
+	if g.config.Control.Transport == "vsock" {
+		var err error
+		if listener, err = vsock.Listen(g.config.Control.VsockPort); err != nil {
+			return fmt.Errorf("cannot serve the host: %w", err)
+		}
+	}
+	serveDoor(sshd.New(config), listener)
+	return nil
+}
+
+// openSessions is the door of `volar vms ssh`, by keys that the host authorizes for a while.
+func (g *guest) openSessions(signer ssh.Signer) error {
+	for _, key := range g.config.SSH.AuthorizedKeys {
+		if err := g.keys.Add(key); err != nil {
+			g.journal.warn(fmt.Sprintf("cannot use an SSH key given for this VM: %v", err))
+		}
+	}
+	if err := os.MkdirAll(runtimeFolder, 0o755); err != nil {
+		return fmt.Errorf("cannot serve sessions: %w", err)
+	}
+	_ = os.Remove(contract.SessionSocket)
+	listener, err := net.Listen("unix", contract.SessionSocket)
+	if err == nil {
+		err = os.Chmod(contract.SessionSocket, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot serve sessions: %w", err)
+	}
+	serveDoor(sshd.New(g.doorConfig(signer, g.acceptPerson)), listener)
+	return nil
+}
+
+// openNetwork is the door on the network, off unless somebody has a key for it and the image has no server of its own.
+func (g *guest) openNetwork(signer ssh.Signer) error {
+	port := g.config.SSH.ListenPort
+	if port == nil || g.keys.Permanent() == 0 || len(g.config.Network.Interfaces) == 0 {
+		return nil
+	}
+	for _, server := range ownServers {
+		if _, err := os.Stat(server); err == nil {
+			return nil
+		}
+	}
+	listener, err := net.Listen("tcp", ":"+strconv.Itoa(*port))
+	if errors.Is(err, os.ErrPermission) || err != nil {
+		return fmt.Errorf("cannot serve SSH on port %d: %w", *port, err)
+	}
+	serveDoor(sshd.New(g.doorConfig(signer, g.acceptPerson)), listener)
+	return nil
+}
+
+func (g *guest) acceptPerson(account passwd.Account, key ssh.PublicKey) bool {
+	return g.keys.Contains(key) || sshd.AccountAccepts("", account, key)
+}
+
+func serveDoor(server *sshd.Server, listener net.Listener) {
+	go func() {
+		defer power.Guard()
+		_ = server.Serve(listener)
+	}()
+}
+
+// workloadHosts is where the workload may listen: loopback first, then the guest's own addresses.
+func workloadHosts() []string {
+	hosts := []string{"127.0.0.1", "::1"}
+	for _, address := range network.Addresses() {
+		host, _, _ := strings.Cut(address, "/")
+		hosts = append(hosts, host)
+	}
+	return hosts
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package boot
+
+import (
+	"context"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/volantvm/volant/kestrel/internal/clock"
+	"github.com/volantvm/volant/kestrel/internal/contract"
+	"github.com/volantvm/volant/kestrel/internal/logs"
+	"github.com/volantvm/volant/kestrel/internal/network"
+	"github.com/volantvm/volant/kestrel/internal/power"
+	"github.com/volantvm/volant/kestrel/internal/reaper"
+	"github.com/volantvm/volant/kestrel/internal/secrets"
+	"github.com/volantvm/volant/kestrel/internal/sshd"
+	"github.com/volantvm/volant/kestrel/internal/supervise"
+)
+
+const (
+	// Stopping takes this much longer than the slowest process may: hooks, unmounting.
+	stopReserve = 5 * time.Second
+	// A batch guest waits for its host to read the result before it powers off.
+	resultPatience = 500 * time.Millisecond
+	// How long a stuck serial line may hold up power-off.
+	consolePatience = 300 * time.Millisecond
+)
+
+// guest is the running system: what serves the host and what the supervisor runs.
+type guest struct {
+	version    string
+	config     *contract.GuestConfig
+	journal    *journal
+	stamps     *stamps
+	children   *reaper.Reaper
+	console    *logs.Console
+	logs       *logs.Store
+	supervisor *supervise.Supervisor
+	secrets    *secrets.Ports
+	keys       *sshd.Keys
+	requests   power.Requests
+	changes    *changes
+	stopping   atomic.Bool
+	hostKey    string // public, authorized_keys form; set before the control stream is served
+}
+
+func newGuest(
+	version string, config *contract.GuestConfig, children *reaper.Reaper, stamps *stamps, journal *journal,
+) *guest {
+	guest := &guest{
+		version:  version,
+		config:   config,
+		journal:  journal,
+		stamps:   stamps,
+		children: children,
+		keys:     sshd.NewKeys(),
+		requests: power.NewRequests(),
+		changes:  newChanges(),
+	}
+	guest.openLogs()
+	guest.secrets = secrets.New(secrets.Options{
+		Attached:       config.Secrets,
+		AnsweredByHost: config.Control.Transport == "vsock",
+		Logf:           journal.say,
+	})
+	guest.supervisor = supervise.New(supervise.Options{
+		Reaper:       children,
+		Logs:         guest.logs,
+		Image:        readImageConfig(contract.ImageConfigPath, journal),
+		Workload:     config.Workload,
+		HealthCheck:  config.HealthCheck,
+		WaitForVsock: guest.secrets.Wait,
+		OnFirstExec:  stamps.noteExec,
+		OnResult:     guest.endWithResult,
+	})
+	return guest
+}
+
+// openLogs keeps logs on the disk, or in RAM where that cannot be written. A guest without any is not worth having.
+func (g *guest) openLogs() {
+	output, err := os.OpenFile(g.config.Console, os.O_WRONLY|unix.O_NOCTTY, 0)
+	if err != nil {
+		output = os.Stderr
+	}
+	g.console = logs.NewConsole(output)
+	g.logs, err = logs.Open(logs.Options{Console: g.console})
+	if err != nil {
+		power.CannotBoot(err)
+	}
+	g.journal.attach(g.logs, g.changes.tell)
+}
+
+// start begins what the guest exists for.
+func (g *guest) start() {
+	g.supervisor.Start()
+	go func() {
+		defer power.Guard()
+		g.followSupervisor()
+	}()
+}
+
+// followSupervisor passes changes on to whoever watches the guest's state.
+func (g *guest) followSupervisor() {
+	changed, cancel := g.supervisor.Subscribe()
+	defer cancel()
+	for range changed {
+		g.changes.tell()
+	}
+}
+
+// settle does what can wait until the workload has been started, in the order in which people notice.
+func (g *guest) settle(archive bootArchive, modules []string) {
+	defer power.Guard()
+	began := time.Now()
+	archive.load(modules, g.journal.warn)
+	g.stamps.noteFurtherModules(time.Since(began))
+	g.openDoors()
+	archive.coverDiskAgent()
+	archive.close()
+	network.Announce(g.config.Network)
+	limitMemory()
+	g.journal.say("boot: %v", g.stamps)
+	g.journal.warnError(checkEntropy())
+	clock.FollowPTP(g.journal.warn)
+}
+
+// limitMemory trades a little of the processor for memory, of which guests have little.
+func limitMemory() {
+	debug.SetGCPercent(50)
+	debug.SetMemoryLimit(24 << 20)
+	debug.FreeOSMemory()
+}
+
+// endWithResult ends the guest of a batch workload. The host sees the result in the state before the machine goes.
+func (g *guest) endWithResult(code int) {
+	g.journal.say("the workload has ended with %d: powering off", code)
+	g.changes.tell()
+	time.AfterFunc(resultPatience, func() { g.requests.Ask(power.Request{Action: power.PowerOff, Origin: "result"}) })
+}
+
+// serveUntilStopped waits for the first request to end and carries it out; it does not return.
+func (g *guest) serveUntilStopped() {
+	request := <-g.requests
+	g.stopping.Store(true)
+	g.changes.tell()
+	g.journal.say("%s asked for by %s", request.Action, request.Origin)
+	deadline := request.Deadline
+	if deadline <= 0 {
+		deadline = g.supervisor.StopDeadline() + stopReserve
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	power.Orderly{Workload: g.supervisor.Stop, Quiet: g.closeLogs}.Run(ctx, request.Action)
+}
+
+func (g *guest) closeLogs() {
+	g.journal.say("all processes have stopped")
+	g.logs.Close()
+	g.console.Close(consolePatience)
+}

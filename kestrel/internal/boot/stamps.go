@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package boot
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/volantvm/volant/kestrel/internal/contract"
+)
+
+// stamps tell how long each phase of the boot took; loading modules counts apart, being the kernel's time.
+type stamps struct {
+	mutex         sync.Mutex
+	started, last time.Time
+	modules       time.Duration
+	phases        []string
+	times         contract.BootTimes
+}
+
+func newStamps(started time.Time) *stamps { return &stamps{started: started, last: started} }
+
+func (s *stamps) lap() time.Duration {
+	now := time.Now()
+	took := now.Sub(s.last)
+	s.last = now
+	return took
+}
+
+func (s *stamps) note(phase string) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.phases = append(s.phases, fmt.Sprintf("%s %.1f", phase, milliseconds(s.lap())))
+}
+
+func (s *stamps) noteModules() {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.modules += s.lap()
+}
+
+// noteFurtherModules adds modules that were loaded after the workload's start.
+func (s *stamps) noteFurtherModules(took time.Duration) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.times.ModuleLoadMs += milliseconds(took)
+}
+
+// noteExec ends the count: the workload is started now.
+func (s *stamps) noteExec() {
+	s.note("start")
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.times.ModuleLoadMs += milliseconds(s.modules)
+	s.times.MainToExecMs = milliseconds(s.last.Sub(s.started) - s.modules)
+}
+
+func (s *stamps) bootTimes() contract.BootTimes {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return s.times
+}
+
+func (s *stamps) String() string {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return fmt.Sprintf("main to exec %.1f ms (%s), modules %.1f ms",
+		s.times.MainToExecMs, strings.Join(s.phases, ", "), s.times.ModuleLoadMs)
+}
+
+func milliseconds(duration time.Duration) float64 { return float64(duration.Microseconds()) / 1000 }
