@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entry point of volar: parse, call, turn an error into an exit code.
+
+Start-up time is a feature (`volar vms list` in a prompt or a loop), so each group's module is imported only when one
+of its commands is asked for, and nothing here imports more than click.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from typing import Any
+
+import click
+
+from volant import __version__
+from volant.errors import Interrupted, VolantError
+
+# Name → (module, attribute, one line for --help without importing the module).
+COMMANDS = {
+    "plugins": ("plugins", "plugins", "Install, list and remove plugins."),
+    "vms": ("vms", "vms", "Create, inspect, enter and delete VMs."),
+    "secrets": ("secrets", "secrets", "Keep values that VMs may fetch."),
+    "events": ("events", "events", "Follow what happens to VMs."),
+    "setup": ("host", "setup", "Prepare this host: kernel, bridge, service."),
+    "doctor": ("host", "doctor", "Tell what this host can do, and how to mend what it cannot."),
+    "daemon": ("daemon", "daemon", "Start, stop and inspect this user's volantd."),
+    "system": ("system", "system", "Facts about the daemon and its host."),
+    "completion": ("completion", "completion", "Print the completion script of a shell."),
+    "version": ("system", "version", "Print the versions of volar and of the daemon."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are needed."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[name]
+        command: click.Command = getattr(importlib.import_module(f"volant.volar.commands.{module}"), attribute)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, _, summary) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Environment: VOLANT_API_BASE (socket path or http address), VOLANT_TOKEN, VOLANT_HOME.",
+)
+@click.version_option(__version__, "--version", prog_name="volar")
+@click.option("-a", "--api", metavar="ADDRESS", help="The daemon: a socket's path or http://127.0.0.1:7777.")
+@click.pass_context
+def volar(context: click.Context, api: str | None) -> None:
+    """Run container images as virtual machines.
+
+    \b
+    volar plugins install ./nginx.tar.gz
+    volar vms create my-nginx --plugin nginx
+    volar vms ssh my-nginx
+    """
+    context.obj = api
+
+
+def main() -> Any:
+    # A reader that went away (`volar vms list | head -1`) ends us quietly, as any other tool.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return volar(prog_name="volar", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(Interrupted.exit_code)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(Interrupted.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except VolantError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()
