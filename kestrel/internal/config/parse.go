@@ -211,6 +211,9 @@ func (d *decoder) execOptions(entry *Exec, fields map[string]field, what string)
 			entry.VsockCID = &cid
 		}
 	}
+	if cid, given := fields["vsock_cid"]; given && fields["vsock_port"].key == nil {
+		d.problem(cid.key, "add 'vsock_port: 9000'", "%s has a vsock_cid but no vsock_port", what)
+	}
 	if item, given := fields["vsock_port"]; given {
 		if value, ok := d.integer(item, what+".vsock_port", 0, 1<<32-1); ok {
 			port := uint32(value)

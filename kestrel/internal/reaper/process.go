@@ -46,6 +46,7 @@ func SignalName(number unix.Signal) string {
 type Process struct {
 	reaper *Reaper
 	pid    int
+	group  int
 	status Status // valid once done is closed
 	done   chan struct{}
 }
@@ -89,9 +90,9 @@ func (p *Process) Signal(number unix.Signal) error {
 	return p.signal(p.pid, number)
 }
 
-// SignalGroup sends a signal to the process group that the process leads.
+// SignalGroup sends a signal to the process group that the process leads (or, adopted, is in).
 func (p *Process) SignalGroup(number unix.Signal) error {
-	return p.signal(-p.pid, number)
+	return p.signal(-p.group, number)
 }
 
 // SignalRest sends a signal to what is left of the group after its leader has been reaped; ESRCH: nobody is left.
@@ -101,11 +102,11 @@ func (p *Process) SignalRest(number unix.Signal) error {
 	p.reaper.mutex.Lock()
 	defer p.reaper.mutex.Unlock()
 	if p.reaper.known[p.pid] != p {
-		if err := unix.Kill(p.pid, 0); !errors.Is(err, unix.ESRCH) {
+		if err := unix.Kill(p.group, 0); !errors.Is(err, unix.ESRCH) {
 			return unix.ESRCH
 		}
 	}
-	return unix.Kill(-p.pid, number)
+	return unix.Kill(-p.group, number)
 }
 
 func (p *Process) signal(target int, number unix.Signal) error {

@@ -190,7 +190,13 @@ func (r *Reaper) Adopt(pid int) *Process {
 	if err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil); err != nil {
 		return nil
 	}
-	return r.note(pid)
+	group, err := unix.Getpgid(pid)
+	if err != nil || group == unix.Getpgrp() {
+		group = pid // ours must never be signalled; a number that leads no group reaches nobody
+	}
+	process := r.note(pid)
+	process.group = group
+	return process
 }
 
 // Knows says whether pid was started here and is not reaped yet.
@@ -203,7 +209,7 @@ func (r *Reaper) Knows(pid int) bool {
 
 // note is called with the lock held.
 func (r *Reaper) note(pid int) *Process {
-	process := &Process{reaper: r, pid: pid, done: make(chan struct{})}
+	process := &Process{reaper: r, pid: pid, group: pid, done: make(chan struct{})}
 	r.known[pid] = process
 	return process
 }

@@ -1,14 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package supervise runs what the guest exists to run: the entries of the kestrel config, or the image's own command.
+//
+// Each process has a loop (process.go) that lives while the process is wanted: wait for dependencies, start, attend,
+// decide on another start. Everything that is known about processes is guarded by the supervisor's one lock, and every
+// change goes through Supervisor.update, which works out phase and result and tells subscribers.
 package supervise
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/volantvm/volant/kestrel/internal/config"
 	"github.com/volantvm/volant/kestrel/internal/contract"
+	"github.com/volantvm/volant/kestrel/internal/health"
+	"github.com/volantvm/volant/kestrel/internal/hooks"
 	"github.com/volantvm/volant/kestrel/internal/logs"
+	"github.com/volantvm/volant/kestrel/internal/program"
 	"github.com/volantvm/volant/kestrel/internal/reaper"
 )
 
@@ -21,16 +38,15 @@ type Options struct {
 	Workload    contract.Workload    // the manifest's
 	HealthCheck *contract.HealthCheck
 
+	Root            string // the folder that holds /etc of passwd and group; default the guest's own
 	ConfigPath      string // default /etc/kestrel/config.yaml; a file that does not exist means the image's command
 	EnvironmentPath string // default /etc/environment
-	PasswdPath      string // default /etc/passwd
-	GroupPath       string // default /etc/group
 
 	// WaitForVsock returns when the channel to (cid, port) is open; nil: it is taken to be open.
 	WaitForVsock func(ctx context.Context, cid, port uint32) error
 	// OnFirstExec is called once, right before the first process is started (boot times).
 	OnFirstExec func()
-	// OnResult is called once when a batch workload has ended, with the VM's result.
+	// OnResult is called once, on a goroutine of its own, when a batch workload has ended, with the VM's result.
 	OnResult func(code int)
 }
 
@@ -46,27 +62,276 @@ type State struct {
 }
 
 // Supervisor runs the processes of one guest.
-type Supervisor struct{ options Options }
+type Supervisor struct {
+	options   Options
+	settings  *config.Config
+	processes []*process
+	byName    map[string]*process
+	firstExec sync.Once
+	stopOnce  sync.Once
+	starting  chan struct{} // closed when the start sequence is over
+	cancel    context.CancelFunc
+	startCtx  context.Context //nolint:containedctx // ends the start sequence when Stop comes first
+	killed    chan struct{}   // closed when the deadline of Stop has passed
+	loops     sync.WaitGroup
+	memory    memoryWatch
+
+	mutex       sync.Mutex
+	phase       contract.Phase
+	reason      string
+	workloadEnv map[string]string
+	result      *int
+	checks      []*health.Monitor // of the workload, not of an entry
+	checksBegun bool
+	subscribers map[chan struct{}]struct{}
+	stopping    bool
+}
 
 // New makes a supervisor that has not started anything.
-func New(options Options) *Supervisor { return &Supervisor{options: options} }
+func New(options Options) *Supervisor {
+	if options.ConfigPath == "" {
+		options.ConfigPath = contract.KestrelConfigPath
+	}
+	if options.EnvironmentPath == "" {
+		options.EnvironmentPath = filepath.Join("/", options.Root, "etc/environment")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Supervisor{
+		options:     options,
+		settings:    &config.Config{Hooks: config.Hooks{Timeout: config.DefaultHookTimeout}},
+		byName:      make(map[string]*process),
+		starting:    make(chan struct{}),
+		startCtx:    ctx,
+		cancel:      cancel,
+		killed:      make(chan struct{}),
+		phase:       contract.PhaseStarting,
+		memory:      memoryWatch{kills: readKills()},
+		workloadEnv: maps.Clone(options.Workload.Env),
+		subscribers: make(map[chan struct{}]struct{}),
+	}
+}
 
-// Start reads the configuration and starts everything; it returns at once. A broken configuration does not fail: it
-// becomes the state "failed" with the reason, and the guest stays up.
-func (s *Supervisor) Start() {}
+// Start reads the configuration and starts everything; it returns once the configuration is read, while hooks and
+// processes start on goroutines of their own. It is called once. A broken configuration does not fail: it becomes the
+// state "failed" with the reason, and the guest stays up.
+func (s *Supervisor) Start() {
+	if err := s.load(); err != nil {
+		s.fail(err)
+		close(s.starting)
+		return
+	}
+	go func() {
+		defer close(s.starting)
+		if len(s.settings.Hooks.PreStart) > 0 {
+			if _, err := s.hookRunner().Run(s.startCtx, hooks.PreStart, s.settings.Hooks.PreStart); err != nil {
+				if s.startCtx.Err() == nil {
+					s.fail(err)
+				}
+				return
+			}
+		}
+		for _, process := range s.processes {
+			if s.startCtx.Err() != nil {
+				return
+			}
+			process.begin()
+		}
+	}()
+}
+
+// load makes processes and checks of the config.
+func (s *Supervisor) load() error {
+	path := s.options.ConfigPath
+	data, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return fmt.Errorf("cannot read the config: %w", err)
+	default:
+		settings, problems := config.Parse(path, data)
+		if len(problems) > 0 {
+			return s.explain(problems)
+		}
+		s.settings = settings
+	}
+	specs, err := makeSpecs(s.settings, s.options.Image, s.options.Workload)
+	if err != nil {
+		return err
+	}
+	for _, spec := range specs {
+		process := newProcess(s, spec)
+		s.processes = append(s.processes, process)
+		s.byName[spec.name] = process
+	}
+	for _, process := range s.processes {
+		for _, name := range process.spec.dependsOn {
+			s.byName[name].dependants = append(s.byName[name].dependants, process)
+			process.dependencies = append(process.dependencies, s.byName[name])
+		}
+	}
+	s.mutex.Lock()
+	s.checks = s.makeWorkloadChecks(s.options.HealthCheck)
+	s.mutex.Unlock()
+	return nil
+}
+
+// explain logs every problem and returns the first, with the number of others.
+func (s *Supervisor) explain(problems []config.Problem) error {
+	for _, problem := range problems {
+		s.options.Logs.Say("%s:%d:%d: %s: %s", problem.File, problem.Line, problem.Column, problem.Message, problem.Resolution)
+	}
+	first := problems[0]
+	text := fmt.Sprintf("the config is not valid: %s:%d: %s", first.File, first.Line, first.Message)
+	if others := len(problems) - 1; others > 0 {
+		text += fmt.Sprintf(" (and %d more: journalctl -u kestrel)", others)
+	}
+	return errors.New(text)
+}
+
+func (s *Supervisor) fail(err error) {
+	s.options.Logs.Say("%v", err)
+	s.update(func() { s.phase, s.reason = contract.PhaseFailed, err.Error() })
+}
 
 // Stop stops all processes in the reverse order of their dependencies and runs the post_stop hooks. What is left at
-// the end of the context is killed. It returns when nothing is left.
-func (s *Supervisor) Stop(ctx context.Context) {}
+// the end of the context is killed. It returns when nothing is left; further calls wait for the first.
+func (s *Supervisor) Stop(ctx context.Context) {
+	s.stopOnce.Do(func() { s.stop(ctx) })
+}
+
+func (s *Supervisor) stop(ctx context.Context) {
+	s.update(func() { s.phase, s.stopping = contract.PhaseStopping, true })
+	s.cancel()
+	defer context.AfterFunc(ctx, func() { close(s.killed) })()
+	<-s.starting
+	for _, monitor := range s.workloadChecks() {
+		monitor.End(contract.HealthUnknown, "")
+	}
+	var all sync.WaitGroup
+	for _, process := range s.processes {
+		all.Go(func() {
+			for _, dependant := range process.dependants {
+				<-dependant.ended
+			}
+			process.end()
+			close(process.ended)
+		})
+	}
+	all.Wait()
+	s.loops.Wait()
+	if len(s.settings.Hooks.PostStop) > 0 {
+		if ctx.Err() != nil {
+			s.options.Logs.Say("the post_stop hooks are not run: no time is left")
+		} else {
+			_, _ = s.hookRunner().Run(ctx, hooks.PostStop, s.settings.Hooks.PostStop)
+		}
+	}
+	s.update(func() { s.phase = contract.PhaseStopped })
+}
+
+func (s *Supervisor) hookRunner() hooks.Runner {
+	return hooks.Runner{
+		Reaper: s.options.Reaper, Logs: s.options.Logs, Environment: s.Environment(), Timeout: s.settings.Hooks.Timeout,
+	}
+}
+
+// Environment is what root's processes and sessions get: image, manifest and /etc/environment, with PATH led by
+// kestrel's own folder.
+func (s *Supervisor) Environment() []string {
+	return program.LeadPath(program.Merge([]string{"HOME=/root"}, s.environment()))
+}
+
+// update changes state under the lock, works out what follows from it, and tells whoever listens.
+func (s *Supervisor) update(change func()) {
+	s.mutex.Lock()
+	change()
+	begin := s.settle()
+	for subscriber := range s.subscribers {
+		select {
+		case subscriber <- struct{}{}:
+		default: // it has not looked at the last change yet
+		}
+	}
+	s.mutex.Unlock()
+	for _, monitor := range begin {
+		monitor.Begin()
+	}
+}
+
+// settle works out phase and result. It returns the monitors that have to begin. Called with the lock held.
+func (s *Supervisor) settle() (begin []*health.Monitor) {
+	if s.stopping || len(s.processes) == 0 || s.phase == contract.PhaseFailed {
+		return nil
+	}
+	allUp, allLaunched, allEnded := true, true, true
+	for _, process := range s.processes {
+		allUp = allUp && process.settled
+		allLaunched = allLaunched && process.state != contract.ProcessWaiting && process.state != contract.ProcessStarting
+		allEnded = allEnded && (process.state == contract.ProcessExited || process.state == contract.ProcessFailed)
+	}
+	if allUp && s.phase == contract.PhaseStarting {
+		s.phase = contract.PhaseRunning
+	}
+	if allLaunched && !s.checksBegun {
+		s.checksBegun = true
+		begin = s.checks
+	}
+	if s.options.Workload.Type == "batch" && allEnded && s.result == nil {
+		code := s.batchResult()
+		s.result = &code
+		if s.options.OnResult != nil {
+			go s.options.OnResult(code)
+		}
+	}
+	return begin
+}
+
+// batchResult is the exit code of the first process that failed, else 0.
+func (s *Supervisor) batchResult() int {
+	for _, process := range s.processes {
+		switch {
+		case process.state != contract.ProcessFailed:
+		case process.exit != nil:
+			return process.exit.ExitCode()
+		default:
+			return 127 // it could not be started, as a shell reports it
+		}
+	}
+	return 0
+}
 
 // State is a copy of the present state.
-func (s *Supervisor) State() State { return State{} }
+func (s *Supervisor) State() State {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	state := State{Phase: s.phase, Reason: s.reason}
+	if s.result != nil {
+		result := *s.result
+		state.Result = &result
+	}
+	for _, process := range s.processes {
+		state.Processes = append(state.Processes, process.describe())
+	}
+	state.Checks = s.describeChecks()
+	state.Health, state.HealthReason = s.judge()
+	return state
+}
 
 // Subscribe returns a channel that gets a value after every change (changes that come together are told once), and
 // a function that ends the subscription.
-func (s *Supervisor) Subscribe() (changes <-chan struct{}, cancel func()) { return nil, func() {} }
+func (s *Supervisor) Subscribe() (changes <-chan struct{}, cancel func()) {
+	subscriber := make(chan struct{}, 1)
+	s.mutex.Lock()
+	s.subscribers[subscriber] = struct{}{}
+	s.mutex.Unlock()
+	return subscriber, func() {
+		s.mutex.Lock()
+		delete(s.subscribers, subscriber)
+		s.mutex.Unlock()
+	}
+}
 
-// Errors of the process calls. ErrNotFound: there is no process of this name; ErrWrongState: it is not running.
+// Error is the failure of a call about one process or hook, with its code of the control protocol.
 type Error struct {
 	Code    int // contract.ErrorNotFound, ErrorWrongState or ErrorFailed
 	Message string
@@ -75,24 +340,126 @@ type Error struct {
 func (e *Error) Error() string { return e.Message }
 
 // StartProcess starts a stopped, exited or failed process.
-func (s *Supervisor) StartProcess(name string) error { return nil }
+func (s *Supervisor) StartProcess(name string) error {
+	process, err := s.find(name)
+	if err != nil {
+		return err
+	}
+	if !process.begin() {
+		return &Error{contract.ErrorWrongState, fmt.Sprintf("cannot start process %s: it is started already", name)}
+	}
+	return nil
+}
 
-// StopProcess stops a process until StartProcess or the next boot.
-func (s *Supervisor) StopProcess(name string) error { return nil }
+// StopProcess stops a process until StartProcess or the next boot. It returns when the process has ended.
+func (s *Supervisor) StopProcess(name string) error {
+	process, err := s.find(name)
+	if err != nil {
+		return err
+	}
+	if !process.end() {
+		return &Error{contract.ErrorWrongState, fmt.Sprintf("cannot stop process %s: it is not running", name)}
+	}
+	return nil
+}
 
 // RestartProcess stops a process if it runs, and starts it.
-func (s *Supervisor) RestartProcess(name string) error { return nil }
+func (s *Supervisor) RestartProcess(name string) error {
+	process, err := s.find(name)
+	if err != nil {
+		return err
+	}
+	process.end()
+	process.begin()
+	return nil
+}
 
-// RunHook runs the hooks of that name (pre_start, post_stop) now and returns the first exit code that is not 0.
-func (s *Supervisor) RunHook(ctx context.Context, name string) (exitCode int, err error) { return 0, nil }
+func (s *Supervisor) find(name string) (*process, error) {
+	s.mutex.Lock()
+	stopping := s.stopping
+	s.mutex.Unlock()
+	process, known := s.byName[name]
+	switch {
+	case !known:
+		return nil, &Error{contract.ErrorNotFound, fmt.Sprintf("there is no process %q", name)}
+	case stopping:
+		return nil, &Error{contract.ErrorWrongState, "the guest is stopping"}
+	}
+	return process, nil
+}
+
+// RunHook runs the hooks of that name (pre_start, post_stop) now and returns the exit code of the first that failed.
+func (s *Supervisor) RunHook(ctx context.Context, name string) (exitCode int, err error) {
+	commands := map[string][][]string{
+		hooks.PreStart: s.settings.Hooks.PreStart,
+		hooks.PostStop: s.settings.Hooks.PostStop,
+	}
+	list, known := commands[name]
+	if !known {
+		return 0, &Error{contract.ErrorNotFound, fmt.Sprintf("there is no hook %q: it is pre_start or post_stop", name)}
+	}
+	exitCode, err = s.hookRunner().Run(ctx, name, list)
+	if err != nil && exitCode != 0 {
+		err = nil // the code says it, and the log says why
+	}
+	return exitCode, err
+}
 
 // Apply changes settings of the manifest: a nil value leaves what is there. A new environment is for processes that
 // start from now on; a new health check replaces the old one at once.
-func (s *Supervisor) Apply(settings contract.SettingsApply) error { return nil }
-
-// Environment is what a process (or a session) gets: image, manifest and /etc/environment, with PATH led by
-// kestrel's own folder.
-func (s *Supervisor) Environment() []string { return nil }
+func (s *Supervisor) Apply(settings contract.SettingsApply) error {
+	if settings.WorkloadEnv != nil {
+		s.mutex.Lock()
+		s.workloadEnv = maps.Clone(settings.WorkloadEnv)
+		s.mutex.Unlock()
+	}
+	if settings.HealthCheck == nil {
+		return nil
+	}
+	s.mutex.Lock()
+	old := s.checks
+	s.options.HealthCheck = settings.HealthCheck
+	s.checks = s.makeWorkloadChecks(settings.HealthCheck)
+	s.checksBegun = false
+	s.mutex.Unlock()
+	for _, monitor := range old {
+		monitor.End(contract.HealthUnknown, "")
+	}
+	s.update(func() {})
+	return nil
+}
 
 // StopDeadline is how long Stop needs at most if every process uses up its own stop_timeout.
-func (s *Supervisor) StopDeadline() time.Duration { return 0 }
+func (s *Supervisor) StopDeadline() time.Duration {
+	longest := make(map[*process]time.Duration)
+	var measure func(process *process) time.Duration
+	measure = func(process *process) time.Duration {
+		if known, ok := longest[process]; ok {
+			return known
+		}
+		var before time.Duration
+		for _, dependant := range process.dependants {
+			before = max(before, measure(dependant))
+		}
+		longest[process] = before + process.spec.stopTimeout
+		return longest[process]
+	}
+	var total time.Duration
+	for _, process := range s.processes {
+		total = max(total, measure(process))
+	}
+	return total + time.Duration(len(s.settings.Hooks.PostStop))*s.settings.Hooks.Timeout
+}
+
+// RaiseLimits sets what every process inherits: many open files, as people are used to from containers.
+func RaiseLimits() error {
+	var present unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &present); err != nil {
+		return fmt.Errorf("cannot raise the limit of open files: %w", err)
+	}
+	limit := unix.Rlimit{Cur: 65536, Max: max(present.Max, 1<<20)}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("cannot raise the limit of open files: %w", err)
+	}
+	return nil
+}

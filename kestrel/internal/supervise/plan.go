@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package supervise
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/volantvm/volant/kestrel/internal/config"
+	"github.com/volantvm/volant/kestrel/internal/contract"
+	"github.com/volantvm/volant/kestrel/internal/program"
+)
+
+// defaultName is the process that runs the image's own command.
+const defaultName = "workload"
+
+// hostVsockCID is the host's (VMADDR_CID_HOST).
+const hostVsockCID = 2
+
+// spec is one process with everything decided that does not change from start to start.
+type spec struct {
+	name        string
+	command     []string
+	variables   []config.Variable
+	directory   string
+	user        string
+	dependsOn   []string
+	runOnce     bool
+	restart     config.Restart
+	backoff     time.Duration
+	stopSignal  unix.Signal
+	stopTimeout time.Duration
+	vsock       *vsockAddress
+	checks      []config.Check
+}
+
+type vsockAddress struct{ cid, port uint32 }
+
+// makeSpecs decides what runs: the entries of the config, or the one command of manifest or image.
+func makeSpecs(settings *config.Config, image contract.ImageConfig, workload contract.Workload) ([]spec, error) {
+	stopSignal := unix.SIGTERM
+	if image.StopSignal != "" {
+		number, err := config.ParseSignal(image.StopSignal)
+		if err != nil {
+			return nil, fmt.Errorf("the image's STOPSIGNAL: %w", err)
+		}
+		stopSignal = number
+	}
+	base := spec{
+		directory:   firstText(workload.Workdir, image.WorkingDir),
+		user:        firstText(workload.User, image.User),
+		restart:     config.RestartOnFailure,
+		backoff:     config.DefaultBackoff,
+		stopSignal:  stopSignal,
+		stopTimeout: config.DefaultStopTimeout,
+	}
+	if workload.Type == "batch" {
+		base.restart = config.RestartNever // its exit code is the result, not a reason to try again
+	}
+	if len(settings.Exec) > 0 {
+		specs := make([]spec, 0, len(settings.Exec))
+		for _, entry := range settings.Exec {
+			specs = append(specs, makeSpec(base, entry, settings.Exec))
+		}
+		return specs, nil
+	}
+	command := workload.Entrypoint
+	if len(command) == 0 {
+		command = slices.Concat(image.Entrypoint, image.Cmd)
+	}
+	if len(command) == 0 {
+		return nil, errors.New("nothing to run: there is no /etc/kestrel/config.yaml with exec entries, and neither " +
+			"the manifest (workload.entrypoint) nor the image (ENTRYPOINT, CMD) names a command")
+	}
+	base.name, base.command = defaultName, command
+	return []spec{base}, nil
+}
+
+func makeSpec(base spec, entry config.Exec, all []config.Exec) spec {
+	s := base
+	s.name = entry.Name
+	s.command = append([]string{entry.Command}, entry.Args...)
+	s.variables = entry.Env
+	s.dependsOn = entry.DependsOn
+	s.checks = entry.Health
+	s.backoff, s.stopTimeout = entry.Backoff, entry.StopTimeout
+	if entry.WorkingDir != "" {
+		s.directory = entry.WorkingDir
+	}
+	if entry.User != "" {
+		s.user = entry.User
+	}
+	if entry.StopSignal != 0 {
+		s.stopSignal = entry.StopSignal
+	}
+	if entry.VsockPort != nil {
+		s.vsock = &vsockAddress{hostVsockCID, *entry.VsockPort}
+		if entry.VsockCID != nil {
+			s.vsock.cid = *entry.VsockCID
+		}
+	}
+	if entry.RunOnce != nil {
+		s.runOnce = *entry.RunOnce
+	} else {
+		// An entry that fetches something over vsock for others is a one-shot unless it says otherwise.
+		s.runOnce = s.vsock != nil && slices.ContainsFunc(all, func(other config.Exec) bool {
+			return slices.Contains(other.DependsOn, entry.Name)
+		})
+	}
+	switch {
+	case entry.Restart != "":
+		s.restart = entry.Restart
+	case s.runOnce:
+		s.restart = config.RestartNever // its failure is told to those that wait for it
+	}
+	return s
+}
+
+// environment merges all that a process gets. It is read anew for every start: cloud-init may have written.
+func (s *Supervisor) environment() []string {
+	s.mutex.Lock()
+	workload := s.workloadEnv
+	s.mutex.Unlock()
+	names := make([]string, 0, len(workload))
+	for name := range workload {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	manifest := make([]string, 0, len(names))
+	for _, name := range names {
+		manifest = append(manifest, name+"="+workload[name])
+	}
+	var lowest []string
+	if hostname, err := os.Hostname(); err == nil {
+		lowest = []string{"HOSTNAME=" + hostname}
+	}
+	return program.Merge(lowest, s.options.Image.Env, manifest, program.ReadEnvironmentFile(s.options.EnvironmentPath))
+}
+
+// finishEnvironment adds what an entry says itself.
+func (sp spec) finishEnvironment(base []string, home string) ([]string, error) {
+	var own []string
+	for _, variable := range sp.variables {
+		if !variable.FromEnv {
+			own = append(own, variable.Name+"="+variable.Value)
+			continue
+		}
+		if !slices.ContainsFunc(base, func(entry string) bool {
+			return len(entry) > len(variable.Name) && entry[:len(variable.Name)+1] == variable.Name+"="
+		}) {
+			return nil, fmt.Errorf("cannot start %s: its variable %s is to come from the VM's environment, which has none "+
+				"of that name (image, manifest, /etc/environment)", sp.name, variable.Name)
+		}
+	}
+	if sp.vsock != nil {
+		own = append(own, "VSOCK_CID="+strconv.FormatUint(uint64(sp.vsock.cid), 10),
+			"VSOCK_PORT="+strconv.FormatUint(uint64(sp.vsock.port), 10))
+	}
+	return program.LeadPath(program.Merge([]string{"HOME=" + home}, base, own)), nil
+}
+
+func firstText(first *string, second string) string {
+	if first != nil && *first != "" {
+		return *first
+	}
+	return second
+}
