@@ -153,13 +153,13 @@ def read_error(status: int, content: bytes) -> errors.VolantError:
         return errors.VolantError(f"volantd answered with HTTP {status}", details=text)
 
 
-def make_client(context: click.Context) -> Client:
+def make_client(context: click.Context, *, autostart: bool = True) -> Client:
     """The client for this command: --api, else VOLANT_API_BASE, else this user's own daemon, started if need be."""
     chosen = context.find_root().obj or os.environ.get("VOLANT_API_BASE")
     token = os.environ.get("VOLANT_TOKEN")
     if chosen:
         return Client(chosen.rstrip("/"), token)
-    return Client(str(find_socket()), token, autostart="VOLANT_NO_AUTOSTART" not in os.environ)
+    return Client(str(find_socket()), token, autostart=autostart and "VOLANT_NO_AUTOSTART" not in os.environ)
 
 
 def quoted(name: str) -> str:

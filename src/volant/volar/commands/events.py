@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""volar events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from http.client import HTTPResponse
+from typing import Any
+
+import click
+
+from volant.volar.client import make_client
+from volant.volar.complete import complete_vms
+from volant.volar.output import Format, output_option
+
+
+@click.group()
+def events() -> None:
+    """Follow what happens to VMs."""
+
+
+@events.command("vms")
+@click.option("--watch", is_flag=True, help="Go on until interrupted; without it, what happened so far.")
+@click.option("--vm", "name", shell_complete=complete_vms, help="Only this VM.")
+@output_option
+@click.pass_context
+def watch_vms(context: click.Context, watch: bool, name: str | None, output_format: Format) -> None:
+    """Show events of VMs, oldest first."""
+    query = {"vm": name, "follow": watch}
+    with make_client(context).open("GET", "/events/vms", query=query, timeout_seconds=None) as reply:
+        for event in read_events(reply):
+            if output_format == "json":
+                click.echo(json.dumps(event))
+            else:
+                detail = " ".join(f"{key}={value}" for key, value in event["data"].items() if value not in ("", None))
+                click.echo(f"{event['time']}  {event['vm']:<20}  {event['kind']:<12}  {detail}".rstrip())
+
+
+def read_events(reply: HTTPResponse) -> Iterator[dict[str, Any]]:
+    """The data of each server-sent event (HTML standard, section 9.2)."""
+    data: list[str] = []
+    for raw in reply:
+        line = raw.decode().rstrip("\r\n")
+        if line.startswith("data:"):
+            data.append(line[5:].lstrip())
+        elif not line and data:
+            yield json.loads("\n".join(data))
+            data = []

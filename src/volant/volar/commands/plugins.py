@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""volar plugins."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from volant.errors import NotFound
+from volant.volar.client import Client, make_client, quoted
+from volant.volar.complete import complete_plugins
+from volant.volar.output import Format, format_age, format_size, output_option, show_document, show_facts, show_rows
+
+COLUMNS = {
+    "NAME": lambda plugin: plugin["name"],
+    "VERSION": lambda plugin: plugin["version"],
+    "KIND": lambda plugin: plugin["kind"],
+    "SIZE": lambda plugin: format_size(plugin["size_bytes"]),
+    "VMS": lambda plugin: plugin["vms"],
+    "ENABLED": lambda plugin: plugin["enabled"],
+    "INSTALLED": lambda plugin: format_age(plugin["installed_at"]),
+}
+WIDE = {
+    "BOOT": lambda plugin: plugin["boot"],
+    "CHECKSUM": lambda plugin: plugin["checksum"],
+    "DESCRIPTION": lambda plugin: plugin["description"],
+}
+
+
+@click.group()
+def plugins() -> None:
+    """Install, list and remove plugins."""
+
+
+@plugins.command()
+@click.argument("source")
+@output_option
+@click.pass_context
+def install(context: click.Context, source: str, output_format: Format) -> None:
+    """Install a plugin from a file or an http(s) address.
+
+    \b
+    volar plugins install ./nginx.tar.gz
+    volar plugins install https://example.com/nginx.tar.gz
+    """
+    client = make_client(context)
+    if source.startswith(("http://", "https://")):
+        plugin = client.post("/plugins", {"url": source}, timeout_seconds=None)
+    else:
+        plugin = upload_plugin(client, Path(source))
+    if output_format == "table":
+        size = format_size(plugin["size_bytes"])
+        click.echo(f"installed {plugin['name']} {plugin['version']} ({size}, {plugin['checksum'][:19]}…)")
+    else:
+        show_rows([plugin], output_format, kind="plugin", columns=COLUMNS, wide=WIDE)
+
+
+def upload_plugin(client: Client, path: Path) -> Any:
+    """Send a file, with a bar on a terminal."""
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise NotFound(
+            f"cannot install {path}: {error.strerror}", resolution="build one with 'fledge build', then name its file"
+        ) from error
+    with stream:
+        length = os.fstat(stream.fileno()).st_size
+        return client.call(
+            "POST", "/plugins", upload=_show_upload(stream, length), upload_length=length, timeout_seconds=None
+        )
+
+
+def _show_upload(stream: IO[bytes], length: int) -> Iterator[bytes]:
+    sent, shown = 0, -1
+    on_terminal = sys.stderr.isatty()
+    while chunk := stream.read(1 << 20):
+        yield chunk
+        sent += len(chunk)
+        if on_terminal and (percent := 100 * sent // max(length, 1)) != shown:
+            shown = percent
+            click.echo(f"\ruploading {percent} %", nl=percent == 100, err=True)
+
+
+@plugins.command("list")
+@output_option
+@click.pass_context
+def list_plugins(context: click.Context, output_format: Format) -> None:
+    """List the installed plugins."""
+    show_rows(make_client(context).get("/plugins"), output_format, kind="plugin", columns=COLUMNS, wide=WIDE)
+
+
+@plugins.command()
+@click.argument("name", shell_complete=complete_plugins)
+@output_option
+@click.pass_context
+def show(context: click.Context, name: str, output_format: Format) -> None:
+    """Show one plugin. NAME or NAME:VERSION."""
+    plugin = _get(make_client(context), name)
+    if output_format in ("json", "yaml"):
+        show_document(plugin, output_format)
+        return
+    manifest = plugin["manifest"]
+    show_facts(
+        [
+            ("name", plugin["name"]),
+            ("version", plugin["version"]),
+            ("description", plugin["description"]),
+            ("kind", plugin["kind"]),
+            ("boot", plugin["boot"]),
+            ("size", format_size(plugin["size_bytes"])),
+            ("virtual size", format_size(plugin["virtual_size_bytes"]) if plugin["virtual_size_bytes"] else None),
+            ("checksum", plugin["checksum"]),
+            ("enabled", plugin["enabled"]),
+            ("vms", plugin["vms"]),
+            ("workload", f"{manifest['workload']['type']}, port {manifest['workload']['port'] or 'none'}"),
+            ("resources", f"{manifest['resources']['vcpu']} vCPU, {manifest['resources']['memory_mb']} MiB"),
+            ("installed", plugin["installed_at"]),
+        ]
+    )
+
+
+@plugins.command()
+@click.argument("name", shell_complete=complete_plugins)
+@click.pass_context
+def inspect(context: click.Context, name: str) -> None:
+    """Print a plugin's whole manifest as JSON."""
+    show_document(_get(make_client(context), name)["manifest"], "json")
+
+
+def _get(client: Client, name: str) -> Any:
+    plain, _, version = name.partition(":")
+    return client.get(f"/plugins/{quoted(plain)}", version=version)
+
+
+@plugins.command()
+@click.argument("name", shell_complete=complete_plugins)
+@click.pass_context
+def enable(context: click.Context, name: str) -> None:
+    """Let new VMs be made of a plugin."""
+    _switch(context, name, "enable")
+
+
+@plugins.command()
+@click.argument("name", shell_complete=complete_plugins)
+@click.pass_context
+def disable(context: click.Context, name: str) -> None:
+    """Refuse new VMs of a plugin; those that exist go on."""
+    _switch(context, name, "disable")
+
+
+def _switch(context: click.Context, name: str, verb: str) -> None:
+    plain, _, version = name.partition(":")
+    make_client(context).post(f"/plugins/{quoted(plain)}/{verb}", query={"version": version})
+    click.echo(f"{verb}d {name}")
+
+
+@plugins.command()
+@click.argument("names", nargs=-1, required=True, shell_complete=complete_plugins)
+@click.pass_context
+def remove(context: click.Context, names: tuple[str, ...]) -> None:
+    """Remove plugins that no VM uses. NAME (all versions) or NAME:VERSION."""
+    client = make_client(context)
+    for name in names:
+        plain, _, version = name.partition(":")
+        client.delete(f"/plugins/{quoted(plain)}", version=version)
+        click.echo(f"removed {name}")

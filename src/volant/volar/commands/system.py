@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""volar system and volar version."""
+
+from __future__ import annotations
+
+import click
+
+from volant import __version__
+from volant.errors import VolantError
+from volant.volar.client import make_client
+from volant.volar.output import Format, output_option, show_document, show_facts
+
+
+@click.group()
+def system() -> None:
+    """Facts about the daemon and its host."""
+
+
+@system.command()
+@output_option
+@click.pass_context
+def info(context: click.Context, output_format: Format) -> None:
+    """Show hypervisor, accelerator, kernel and network of the daemon."""
+    facts = make_client(context).get("/system/info")
+    if output_format in ("json", "yaml"):
+        show_document(facts, output_format)
+    else:
+        show_facts([(name.replace("_", " "), _plain(value)) for name, value in facts.items()])
+
+
+def _plain(value: object) -> object:
+    return ", ".join(str(item) for item in value) if isinstance(value, list) else value
+
+
+@click.command()
+@output_option
+@click.pass_context
+def version(context: click.Context, output_format: Format) -> None:
+    """Print the versions of volar and of the daemon (which is not started for it)."""
+    try:
+        daemon = make_client(context, autostart=False).get("/system/info")["version"]
+    except VolantError:
+        daemon = None
+    if output_format in ("json", "yaml"):
+        show_document({"volar": __version__, "volantd": daemon}, output_format)
+    else:
+        show_facts([("volar", __version__), ("volantd", daemon or "not running")])
