@@ -38,6 +38,13 @@ class Metadata(NamedTuple):
     xattrs: Xattrs = ()
 
 
+class _FewNumbers(dict[int, int]):
+    """A column in which nearly every node has 0: only the others are kept."""
+
+    def __missing__(self, node: int) -> int:
+        return 0
+
+
 class FileTree:
     """A tree of nodes; node 0 is the root directory. Hard links are several names of one node.
 
@@ -53,8 +60,8 @@ class FileTree:
         self.mtime = array("q")
         self.mtime_nanoseconds = array("I")
         self.size = array("Q")
-        self.rdev_major = array("I")
-        self.rdev_minor = array("I")
+        self.rdev_major = _FewNumbers()
+        self.rdev_minor = _FewNumbers()
         # Content of a regular file in one piece, the usual case; -1: none, or several pieces in `sparse`.
         self.data_source = array("i")
         self.data_offset = array("Q")
@@ -72,20 +79,19 @@ class FileTree:
         self.sources.append(descriptor)
         return len(self.sources) - 1
 
-    def _add_node(self, metadata: Metadata) -> int:
+    def _add_node(self, metadata: Metadata, size: int = 0, source: int = -1, offset: int = 0) -> int:
+        mode, uid, gid, mtime, nanoseconds, xattrs = metadata
         node = len(self.mode)
-        self.mode.append(metadata.mode)
-        self.uid.append(metadata.uid)
-        self.gid.append(metadata.gid)
-        self.mtime.append(metadata.mtime)
-        self.mtime_nanoseconds.append(metadata.mtime_nanoseconds)
-        self.size.append(0)
-        self.rdev_major.append(0)
-        self.rdev_minor.append(0)
-        self.data_source.append(-1)
-        self.data_offset.append(0)
-        if metadata.xattrs:
-            self.xattrs[node] = metadata.xattrs
+        self.mode.append(mode)
+        self.uid.append(uid)
+        self.gid.append(gid)
+        self.mtime.append(mtime)
+        self.mtime_nanoseconds.append(nanoseconds)
+        self.size.append(size)
+        self.data_source.append(source)
+        self.data_offset.append(offset)
+        if xattrs:
+            self.xattrs[node] = xattrs
         return node
 
     def set_metadata(self, node: int, metadata: Metadata) -> None:
@@ -111,28 +117,30 @@ class FileTree:
         sparse: tuple[Extent, ...] | None = None,
     ) -> int:  # fmt: skip
         """A regular file of `size` bytes: one range of a source, or the pieces of `sparse` with holes between."""
-        node = self._add_node(metadata)
-        self.size[node] = size
         if sparse is not None:
+            node = self._add_node(metadata, size)
             self.sparse[node] = sparse
         elif size:
-            self.data_source[node] = source
-            self.data_offset[node] = offset
+            node = self._add_node(metadata, size, source, offset)
+        else:
+            node = self._add_node(metadata)
         self.children[parent][name] = node
         return node
 
     def add_symlink(self, parent: int, name: bytes, metadata: Metadata, target: bytes) -> int:
-        node = self._add_node(metadata)
-        self.size[node] = len(target)
+        node = self._add_node(metadata, len(target))
         self.link_target[node] = target
         self.children[parent][name] = node
         return node
 
-    def add_special(self, parent: int, name: bytes, metadata: Metadata, major: int = 0, minor: int = 0) -> int:
+    def add_special(
+        self, parent: int, name: bytes, metadata: Metadata, major: int = 0, minor: int = 0
+    ) -> int:
         """A device node, FIFO or socket."""
         node = self._add_node(metadata)
-        self.rdev_major[node] = major
-        self.rdev_minor[node] = minor
+        if major or minor:
+            self.rdev_major[node] = major
+            self.rdev_minor[node] = minor
         self.children[parent][name] = node
         return node
 

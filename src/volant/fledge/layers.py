@@ -53,6 +53,9 @@ _TYPE_BITS = {
     REGULAR: stat.S_IFREG, DIRECTORY: stat.S_IFDIR, SYMLINK: stat.S_IFLNK, CHARACTER: stat.S_IFCHR,
     BLOCK: stat.S_IFBLK, FIFO: stat.S_IFIFO,
 }  # fmt: skip
+_LINK_BITS = stat.S_IFLNK | 0o777
+# First bytes of a path that may need cleaning: `.` of `..`, `/`, and nothing at all.
+_ODD_STARTS = (b".", b"/", b"")
 _IMPLICIT_DIRECTORY = Metadata(stat.S_IFDIR | 0o755)
 
 
@@ -158,74 +161,98 @@ class LayerMerger:
         self._links = set()
         # The parent of the entry before, by the spelling of its path: entries of one folder come together.
         parent_path: bytes | None = None
-        parent = ROOT
+        parent, siblings = ROOT, all_children[ROOT]
+        entries_left, new_tuple = self._entries_left, tuple.__new__
         for entry in entries:
-            self._entries_left -= 1 + (len(entry.sparse) if entry.sparse else 0)
+            (
+                name,
+                kind,
+                mode,
+                uid,
+                gid,
+                size,
+                mtime,
+                nanoseconds,
+                link,
+                major,
+                minor,
+                offset,
+                _,
+                xattrs,
+                pieces,
+            ) = entry
+            entries_left -= 1 + len(pieces) if pieces else 1
             try:
-                if self._entries_left < 0:
+                if entries_left < 0:
                     raise _RefusedError("the image has too many files")
-                path = clean_path(entry.name)
-                folder, _, name = path.rpartition(b"/")
-                if name.startswith(WHITEOUT_PREFIX):
-                    if self._apply_whiteout(folder, name):
-                        parent_path = None
+                if name[:2] == b"./":
+                    name = name[2:]
+                name = name.rstrip(b"/")
+                if b"/." in name or b"//" in name or name[:1] in _ODD_STARTS:
+                    name = clean_path(name)
+                folder, _, name = name.rpartition(b"/")
+                if name[:4] == WHITEOUT_PREFIX:
+                    self._apply_whiteout(folder, name)
+                    parent_path = None
                     continue
                 if folder != parent_path:
                     parent = self._make_parent(folder)
+                    siblings = all_children[parent]
                     parent_path = folder
                 if len(name) > MAX_NAME_BYTES:
                     raise _RefusedError(f"its name of {len(name)} bytes is longer than a file system allows")
-                if not name:
-                    if entry.kind != DIRECTORY:
-                        raise _RefusedError("it would replace the root directory")
-                    tree.set_metadata(ROOT, _make_metadata(entry))
-                    continue
-                siblings = all_children[parent]
                 existing = siblings.get(name)
-                kind = entry.kind
+                if existing is not None and (existing in all_children or existing in tree.link_target):
+                    # What paths lead through may be about to change.
+                    parent_path = None
                 if kind == HARD_LINK:
-                    target = self._find_link_target(entry.link)
-                    if target == existing:
-                        self._links.add((parent, name))
-                        continue
-                    if existing is not None:
-                        if existing in all_children or existing in tree.link_target:
-                            parent_path = None
-                        if self._is_below(target, existing):
-                            raise _RefusedError(
-                                "it is a hard link to a file below the directory that it replaces"
-                            )
-                        tree.remove(parent, name)
-                    tree.add_link(parent, name, target)
-                    if target < self._layer_start:
-                        self._links.add((parent, name))
+                    self._link(parent, name, existing, link)
                     continue
-                metadata = _make_metadata(entry)
+                # Linux has no mode of a symlink: every one reads as 0777.
+                bits = _LINK_BITS if kind == SYMLINK else _TYPE_BITS[kind] | mode
+                metadata = new_tuple(Metadata, (bits, uid, gid, mtime, nanoseconds, xattrs))
+                if not name:
+                    if kind != DIRECTORY:
+                        raise _RefusedError("it would replace the root directory")
+                    tree.set_metadata(ROOT, metadata)
+                    continue
                 if existing is not None:
                     if kind == DIRECTORY and existing in all_children:
                         tree.set_metadata(existing, metadata)
                         self._touched.add(existing)
                         continue
-                    if existing in all_children or existing in tree.link_target:
-                        parent_path = None
                     tree.remove(parent, name)
                 if kind == REGULAR:
                     sparse = None
-                    if entry.sparse is not None:
-                        sparse = tuple(
-                            Extent(at, source, offset, length) for at, offset, length in entry.sparse
-                        )
-                    tree.add_file(parent, name, metadata, entry.size, source, entry.offset, sparse)
+                    if pieces is not None:
+                        sparse = tuple(Extent(at, source, start, length) for at, start, length in pieces)
+                    tree.add_file(parent, name, metadata, size, source, offset, sparse)
                 elif kind == DIRECTORY:
                     tree.add_directory(parent, name, metadata)
                 elif kind == SYMLINK:
-                    if not 0 < len(entry.link) <= MAX_PATH_BYTES:
-                        raise _RefusedError(f"its target of {len(entry.link)} bytes is no path")
-                    tree.add_symlink(parent, name, metadata, entry.link)
+                    if not 0 < len(link) <= MAX_PATH_BYTES:
+                        raise _RefusedError(f"its target of {len(link)} bytes is no path")
+                    tree.add_symlink(parent, name, metadata, link)
                 else:
-                    tree.add_special(parent, name, metadata, entry.major, entry.minor)
+                    tree.add_special(parent, name, metadata, major, minor)
             except _RefusedError as error:
                 raise TarError(str(error), entry.name, entry.header_offset) from None
+        self._entries_left = entries_left
+
+    def _link(self, parent: int, name: bytes, existing: int | None, link: bytes) -> None:
+        """Make a hard link in place of what has its name."""
+        if not name:
+            raise _RefusedError("it would replace the root directory")
+        target = self._find_link_target(link)
+        if target < self._layer_start:
+            self._links.add((parent, name))
+        if target == existing:
+            return
+        if existing is not None:
+            if self._is_below(target, existing):
+                raise _RefusedError("it is a hard link to a file below the directory that it replaces")
+            self._tree.remove(parent, name)
+        self._tree.add_link(parent, name, target)
 
     # -- paths --------------------------------------------------------------------------------------------------
 
@@ -235,6 +262,8 @@ class LayerMerger:
         A step that does not exist has no node; neither have those below it.
         """
         tree = self._tree
+        if len(path) > MAX_PATH_BYTES:
+            raise _RefusedError(f"its path of {len(path)} bytes is longer than a file system allows")
         steps: list[tuple[bytes, int | None]] = []
         pending = path.split(b"/")[::-1] if path else []
         symlinks = 0
@@ -313,24 +342,21 @@ class LayerMerger:
 
     # -- whiteouts ----------------------------------------------------------------------------------------------
 
-    def _apply_whiteout(self, folder: bytes, name: bytes) -> bool:
-        """Hide what lower layers have at a path; True where something was removed."""
+    def _apply_whiteout(self, folder: bytes, name: bytes) -> None:
+        """Hide what lower layers have at a path."""
         hidden = name[len(WHITEOUT_PREFIX) :]
         if name != OPAQUE_NAME and hidden.startswith(WHITEOUT_PREFIX):
             # Files that aufs kept for itself.
-            return False
+            return
         if hidden in (b"", b".", b".."):
             raise _RefusedError("it is a whiteout of nothing")
         parent = self._find_directory(folder)
         if parent is None:
-            return False
+            return
         if name == OPAQUE_NAME:
             self._remove_lower(parent, list(self._tree.children[parent]))
-            return True
-        if hidden in self._tree.children[parent]:
+        elif hidden in self._tree.children[parent]:
             self._remove_lower(parent, [hidden])
-            return True
-        return False
 
     def _remove_lower(self, parent: int, names: list[bytes]) -> None:
         tree = self._tree
@@ -348,10 +374,6 @@ class LayerMerger:
 
 def clean_path(path: bytes) -> bytes:
     """A path relative to the root: without empty parts and `.`, with `..` taken back, never above the root."""
-    if not (path.startswith((b"/", b".")) or path.endswith(b"/") or b"/." in path or b"//" in path):
-        if len(path) > MAX_PATH_BYTES:
-            raise _RefusedError(f"its path of {len(path)} bytes is longer than a file system allows")
-        return path
     parts: list[bytes] = []
     for part in path.split(b"/"):
         if part == b"..":
@@ -359,20 +381,9 @@ def clean_path(path: bytes) -> bytes:
                 parts.pop()
         elif part not in (b"", b"."):
             parts.append(part)
-    cleaned = b"/".join(parts)
-    if len(cleaned) > MAX_PATH_BYTES:
-        raise _RefusedError(f"its path of {len(cleaned)} bytes is longer than a file system allows")
-    return cleaned
+    return b"/".join(parts)
 
 
 def show(name: bytes) -> str:
     """A name for an error message."""
     return repr(name[:200].decode("utf-8", "backslashreplace"))
-
-
-def _make_metadata(entry: TarEntry) -> Metadata:
-    # Linux has no mode of a symlink: every one reads as 0777.
-    mode = 0o777 if entry.kind == SYMLINK else entry.mode
-    return Metadata(
-        _TYPE_BITS[entry.kind] | mode, entry.uid, entry.gid, entry.mtime, entry.mtime_nanoseconds, entry.xattrs
-    )  # fmt: skip

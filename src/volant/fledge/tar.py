@@ -27,6 +27,7 @@ _WINDOW_BYTES = 16 << 10
 _HEADER = Struct("100s8s8s8s12s12s8sc100s8s64x8s8s155s12x")
 _ZERO_BLOCK = bytes(BLOCK_BYTES)
 _XATTR_PREFIX = b"SCHILY.xattr."
+_EXTENSION_KINDS = frozenset((b"x", b"g", b"L", b"K"))
 _REGULAR_KINDS = frozenset((b"0", b"\0", b"7"))
 _KNOWN_KINDS = {bytes([kind]): kind for kind in (HARD_LINK, SYMLINK, CHARACTER, BLOCK, DIRECTORY, FIFO)}
 
@@ -263,7 +264,7 @@ def read_entries(descriptor: int, offset: int, length: int) -> Iterator[TarEntry
     buffer, buffer_start, buffer_end = b"", 0, 0
     # Numbers repeat (modes, owners, times), so most fields are one dictionary look-up.
     numbers: dict[bytes, int] = {}
-    unpack, adler32, pread = _HEADER.unpack, zlib.adler32, os.pread
+    unpack, adler32, pread, new_tuple = _HEADER.unpack, zlib.adler32, os.pread, tuple.__new__
 
     records: list[tuple[bytes, bytes]] | None = None
     long_name: bytes | None = None
@@ -285,11 +286,10 @@ def read_entries(descriptor: int, offset: int, length: int) -> Iterator[TarEntry
              magic, major_field, minor_field, prefix_field) = unpack(header)  # fmt: skip
 
             # The low half of Adler-32 is one plus the sum of bytes modulo 65521: a sum in C instead of in Python.
-            try:
-                wanted = int(sum_field[:6], 8)
-            except ValueError:
-                wanted = -1
-            if ((adler32(header) & 0xFFFF) - 1 - sum(sum_field) + 256 - wanted) % 65521:
+            if (
+                not sum_field[:6].isdigit()
+                or ((adler32(header) & 0xFFFF) - 1 - sum(sum_field) + 256 - int(sum_field[:6], 8)) % 65521
+            ):
                 if header == _ZERO_BLOCK:
                     following = window.read(position + 512, 512) if position + 1024 <= end else _ZERO_BLOCK
                     if following != _ZERO_BLOCK:
@@ -299,8 +299,6 @@ def read_entries(descriptor: int, offset: int, length: int) -> Iterator[TarEntry
                     raise _MalformedError("its header's checksum is wrong, or this is no tar")
 
             name = name_field.partition(b"\0")[0]
-            if len(numbers) > 20_000:
-                numbers.clear()
             mode = numbers.get(mode_field)
             if mode is None:
                 mode = numbers[mode_field] = _parse_number(mode_field)
@@ -312,15 +310,16 @@ def read_entries(descriptor: int, offset: int, length: int) -> Iterator[TarEntry
                 gid = numbers[gid_field] = _parse_number(gid_field)
             mtime = numbers.get(mtime_field)
             if mtime is None:
+                if len(numbers) > 20_000:
+                    numbers.clear()
                 mtime = numbers[mtime_field] = _parse_number(mtime_field)
-            size = numbers.get(size_field)
-            if size is None:
-                size = numbers[size_field] = _parse_number(size_field)
+            digits = size_field.rstrip(b"\0 ")
+            size = int(digits, 8) if digits.isdigit() else _parse_number(size_field)
             if size < 0:
                 raise _MalformedError("its size is negative")
             position += BLOCK_BYTES
 
-            if flag in (b"x", b"g", b"L", b"K"):
+            if flag in _EXTENSION_KINDS:
                 if size > MAX_EXTENSION_BYTES:
                     raise _MalformedError(f"its extended header of {size} bytes is too long")
                 content = window.read(position, size)
@@ -338,7 +337,7 @@ def read_entries(descriptor: int, offset: int, length: int) -> Iterator[TarEntry
             nanoseconds = major = minor = 0
             xattrs: tuple[tuple[bytes, bytes], ...] = ()
             sparse: tuple[tuple[int, int, int], ...] | None = None
-            link = link_field.partition(b"\0")[0]
+            link = link_field.partition(b"\0")[0] if link_field[0] else b""
             if magic == b"ustar\x0000" and prefix_field[0] and header[508:] != b"tar\0":
                 name = prefix_field.partition(b"\0")[0] + b"/" + name
             if long_name is not None:
@@ -375,10 +374,10 @@ def read_entries(descriptor: int, offset: int, length: int) -> Iterator[TarEntry
                 if xattr_values:
                     xattrs = tuple(sorted(xattr_values.items()))
                 records = None
-            if not (0 <= uid < 1 << 32 and 0 <= gid < 1 << 32):
+                if b"\0" in name or b"\0" in link:
+                    raise _MalformedError("its name holds a zero byte")
+            if uid >> 32 or gid >> 32:
                 raise _MalformedError(f"its owner {uid}:{gid} is out of range")
-            if b"\0" in name or b"\0" in link:
-                raise _MalformedError("its name holds a zero byte")
 
             content_at = position
             kind = _KNOWN_KINDS.get(flag)
@@ -419,11 +418,14 @@ def read_entries(descriptor: int, offset: int, length: int) -> Iterator[TarEntry
             else:
                 raise _MalformedError(f"its type {flag!r} is unknown")
 
-            yield TarEntry(
+            # Without the Python-level __new__ of a named tuple, which costs as much as the rest of the tuple.
+            yield new_tuple(TarEntry, (
                 name, kind, mode & 0o7777, uid, gid, size, mtime, nanoseconds, link, major, minor,
                 content_at, first - base, xattrs, sparse,
-            )  # fmt: skip
+            ))  # fmt: skip
         if records is not None or long_name is not None or long_link is not None:
             raise _MalformedError("the archive ends after an extended header")
     except _MalformedError as error:
         raise TarError(str(error), name, first - base) from None
+    except ValueError:
+        raise TarError("one of its numbers is none", name, first - base) from None
