@@ -42,7 +42,9 @@ class LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         module, attribute, _ = COMMANDS[name]
-        command: click.Command = getattr(importlib.import_module(f"volant.volar.commands.{module}"), attribute)
+        command: click.Command = getattr(
+            importlib.import_module(f"volant.volar.commands.{module}"), attribute
+        )
         return command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:

@@ -96,7 +96,9 @@ class Client:
         target = path[1:] if path.startswith("//") else f"/api/v1{path}"
         given = {name: value for name, value in (query or {}).items() if value not in (None, "", False)}
         if given:
-            target += "?" + urlencode({name: "true" if value is True else value for name, value in given.items()})
+            target += "?" + urlencode(
+                {name: "true" if value is True else value for name, value in given.items()}
+            )
         headers = self.headers()
         content: Any = None
         if upload is not None:

@@ -24,9 +24,13 @@ def complete_vms(context: click.Context, parameter: click.Parameter, incomplete:
     return _complete(context, "/vms", incomplete)
 
 
-def complete_plugins(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_plugins(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     return _complete(context, "/plugins", incomplete)
 
 
-def complete_secrets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_secrets(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     return _complete(context, "/secrets", incomplete)

@@ -19,7 +19,12 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def output_option(command: Command) -> Command:
     """The -o/--output option, the same on every command that shows something."""
     option = click.option(
-        "-o", "--output", "output_format", type=click.Choice(FORMATS), default="table", help="How to show the result."
+        "-o",
+        "--output",
+        "output_format",
+        type=click.Choice(FORMATS),
+        default="table",
+        help="How to show the result.",
     )
     decorated: Command = option(command)
     return decorated

@@ -33,7 +33,9 @@ def watch_vms(context: click.Context, watch: bool, name: str | None, output_form
             if output_format == "json":
                 click.echo(json.dumps(event))
             else:
-                detail = " ".join(f"{key}={value}" for key, value in event["data"].items() if value not in ("", None))
+                detail = " ".join(
+                    f"{key}={value}" for key, value in event["data"].items() if value not in ("", None)
+                )
                 click.echo(f"{event['time']}  {event['vm']:<20}  {event['kind']:<12}  {detail}".rstrip())
 
 

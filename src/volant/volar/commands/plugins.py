@@ -14,7 +14,15 @@ import click
 from volant.errors import NotFound
 from volant.volar.client import Client, make_client, quoted
 from volant.volar.complete import complete_plugins
-from volant.volar.output import Format, format_age, format_size, output_option, show_document, show_facts, show_rows
+from volant.volar.output import (
+    Format,
+    format_age,
+    format_size,
+    output_option,
+    show_document,
+    show_facts,
+    show_rows,
+)
 
 COLUMNS = {
     "NAME": lambda plugin: plugin["name"],
@@ -66,12 +74,17 @@ def upload_plugin(client: Client, path: Path) -> Any:
         stream = path.open("rb")
     except OSError as error:
         raise NotFound(
-            f"cannot install {path}: {error.strerror}", resolution="build one with 'fledge build', then name its file"
+            f"cannot install {path}: {error.strerror}",
+            resolution="build one with 'fledge build', then name its file",
         ) from error
     with stream:
         length = os.fstat(stream.fileno()).st_size
         return client.call(
-            "POST", "/plugins", upload=_show_upload(stream, length), upload_length=length, timeout_seconds=None
+            "POST",
+            "/plugins",
+            upload=_show_upload(stream, length),
+            upload_length=length,
+            timeout_seconds=None,
         )
 
 
@@ -113,7 +126,10 @@ def show(context: click.Context, name: str, output_format: Format) -> None:
             ("kind", plugin["kind"]),
             ("boot", plugin["boot"]),
             ("size", format_size(plugin["size_bytes"])),
-            ("virtual size", format_size(plugin["virtual_size_bytes"]) if plugin["virtual_size_bytes"] else None),
+            (
+                "virtual size",
+                format_size(plugin["virtual_size_bytes"]) if plugin["virtual_size_bytes"] else None,
+            ),
             ("checksum", plugin["checksum"]),
             ("enabled", plugin["enabled"]),
             ("vms", plugin["vms"]),

@@ -32,7 +32,9 @@ def set_secret(context: click.Context, name: str, source: click.File | None) -> 
 
     stream = source or sys.stdin.buffer
     if source is None and sys.stdin.isatty():
-        raise UsageError("cannot set a secret: no value on standard input", resolution=f"volar secrets set {name} < FILE")
+        raise UsageError(
+            "cannot set a secret: no value on standard input", resolution=f"volar secrets set {name} < FILE"
+        )
     value: bytes = stream.read()  # type: ignore[union-attr]  # click.File opens to a binary stream
     body = {"value_base64": base64.b64encode(value).decode()}
     make_client(context).call("PUT", f"/secrets/{quoted(name)}", body=body)

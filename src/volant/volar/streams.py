@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Byte streams through the API's WebSockets: to a guest's SSH server, a port of it, or its console."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from urllib.parse import urlsplit
+
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect, unix_connect
+
+from volant.errors import Unreachable
+from volant.volar.client import Client, read_error
+
+CHUNK_BYTES = 1 << 16
+
+
+@contextmanager
+def open_stream(client: Client, path: str) -> Iterator[ClientConnection]:
+    """A WebSocket below /api/v1 whose binary messages are the stream's bytes."""
+    # Neither compression nor pings: the bytes are encrypted already, and the daemon may be suspended with its host.
+    options = {
+        "compression": None, "max_size": None, "ping_interval": None, "additional_headers": client.headers(),
+        "open_timeout": 30,
+    }  # fmt: skip
+    try:
+        if (unix := client.socket_path) is not None:
+            opened = unix_connect(unix, uri=f"ws://localhost/api/v1{path}", **options)  # type: ignore[arg-type]  # one dict for both
+        else:
+            address = urlsplit(client.address)
+            opened = connect(f"ws://{address.netloc}/api/v1{path}", proxy=None, **options)  # type: ignore[arg-type]  # as above
+    except InvalidStatus as error:
+        raise read_error(error.response.status_code, bytes(error.response.body or b"")) from error
+    except (OSError, TimeoutError) as error:
+        raise Unreachable(f"cannot reach volantd at {client.address}: {error}") from error
+    with opened:
+        yield opened
+
+
+def pump(stream: ClientConnection, read_fd: int, write_fd: int) -> None:
+    """Carry bytes both ways until the far end closes; our own end-of-file is sent as an empty text message."""
+
+    def send() -> None:
+        with suppress(ConnectionClosed, OSError):
+            while chunk := os.read(read_fd, CHUNK_BYTES):
+                stream.send(chunk)
+            stream.send("")
+
+    threading.Thread(target=send, daemon=True).start()
+    with suppress(ConnectionClosed):
+        for message in stream:
+            if isinstance(message, str):
+                continue
+            view = memoryview(message)
+            while view:
+                view = view[os.write(write_fd, view) :]
+
+
+def serve_forward(client: Client, path: str, listener: socket.socket) -> None:
+    """Give every connection that `listener` accepts a stream of its own, until interrupted."""
+
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(Unreachable, OSError), open_stream(client, path) as stream:
+            pump(stream, connection.fileno(), connection.fileno())
+
+    while True:
+        accepted, _ = listener.accept()
+        threading.Thread(target=serve, args=(accepted,), daemon=True).start()
