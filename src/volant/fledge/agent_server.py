@@ -10,7 +10,6 @@ another agent is another layer.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import threading
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from volant.contract.agents import Architecture, find_agent
-from volant.errors import ToolMissing
+from volant.fledge.guest import digest_agents, find_architectures
 from volant.fledge.problems import show_path
 from volant.progress import Monitor
 
@@ -31,7 +30,6 @@ PORTS = 32
 # Builders put a downloaded file's date into the layer, so it has to be the same on every day.
 LAST_MODIFIED = "Tue, 01 Jan 1980 00:00:00 GMT"
 AGENT_ADDRESS = re.compile(r"https?://get\.volantvm\.com/kestrel/latest/linux-")
-ARCHITECTURES: tuple[Architecture, ...] = ("amd64", "arm64")
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def want_agent(dockerfile: str) -> bool:
 @contextmanager
 def start_agent_server(monitor: Monitor) -> Iterator[AgentServer]:
     """Serve both agents on loopback until the block ends."""
-    agents = {architecture: find_agent(architecture).read_bytes() for architecture in _available()}
+    agents = {architecture: find_agent(architecture).read_bytes() for architecture in find_architectures()}
     base = f"/{digest_agents()[:16]}/kestrel/latest/linux-"
     content = {f"{base}{architecture}": data for architecture, data in agents.items()}
     with _bind(content) as server:
@@ -71,28 +69,6 @@ def start_agent_server(monitor: Monitor) -> Iterator[AgentServer]:
         finally:
             server.shutdown()
             thread.join()
-
-
-def digest_agents() -> str:
-    """One digest for the agents of this installation."""
-    whole = hashlib.sha256()
-    for architecture in _available():
-        whole.update(find_agent(architecture).read_bytes())
-    return whole.hexdigest()
-
-
-def _available() -> list[Architecture]:
-    found: list[Architecture] = []
-    missing: ToolMissing | None = None
-    for architecture in ARCHITECTURES:
-        try:
-            find_agent(architecture)
-            found.append(architecture)
-        except ToolMissing as error:
-            missing = error
-    if not found and missing is not None:
-        raise missing
-    return found
 
 
 def _bind(content: dict[str, bytes]) -> ThreadingHTTPServer:

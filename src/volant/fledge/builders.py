@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Literal
 
 from volant.errors import ToolFailed, ToolMissing
+from volant.fledge.order import BuilderChoice
 from volant.process import describe_command, find_tool, run_tool, start_tool
 from volant.progress import Monitor
 
 BuilderName = Literal["docker", "podman", "buildah"]
-BuilderChoice = Literal["auto", "docker", "podman", "buildah"]
 ORDER: tuple[BuilderName, ...] = ("docker", "podman", "buildah")
 PROBES: dict[BuilderName, tuple[str, ...]] = {
     "docker": ("info", "--format", "{{.ServerVersion}}"),
@@ -75,14 +75,18 @@ def find_builder(choice: BuilderChoice) -> Builder:
         if refusal is None:
             return Builder(name, program, note="; ".join(reasons))
         reasons.append(f"{name}: {refusal}")
-    wanted = "any image builder" if choice == "auto" else choice
+    if choice != "auto":
+        raise ToolMissing(
+            f"cannot build the Dockerfile: {choice} does not answer",
+            details=reasons,
+            resolution="mend it, or leave --builder out to take the first that answers",
+        )
     raise ToolMissing(
-        f"cannot build the Dockerfile: {wanted} does not answer" if choice != "auto"
-        else "cannot build the Dockerfile: no image builder answers",
+        "cannot build the Dockerfile: no image builder answers",
         details=reasons,
         resolution="install one (apt-get install buildah), or build the image elsewhere and give it with "
         "--docker-archive image.tar",
-    )  # fmt: skip
+    )
 
 
 def _probe(name: BuilderName, program: str) -> str | None:
@@ -127,11 +131,22 @@ def export_image(builder: Builder, image_id: str, target: Path) -> None:
         ],
         "buildah": [builder.program, "push", "--quiet", reference, f"docker-archive:{target}"],
     }
-    run_tool(
-        commands[builder.name],
-        env={"TMPDIR": str(target.parent)},
-        what=f"take the built image out of {builder.name}",
-    )
+    what = f"take the built image out of {builder.name}"
+    try:
+        run_tool(commands[builder.name], env={"TMPDIR": str(target.parent)}, what=what)
+    except ToolFailed as error:
+        raise _recognize(error) from None
+
+
+def _recognize(error: ToolFailed) -> VolantError:
+    """A builder's failure that has a better name: a full disk."""
+    if any("no space left on device" in line.lower() for line in error.details):
+        return StorageFull(
+            error.what,
+            details=error.details,
+            resolution="free some space, or set TMPDIR to a folder with more of it",
+        )
+    return error
 
 
 # -- arguments -------------------------------------------------------------------------------------------
@@ -270,10 +285,12 @@ def _run_build(
     code = _stream(builder, arguments, environment, tell)
     if code:
         ended = f"signal {-code}" if code < 0 else f"exit code {code}"
-        raise ToolFailed(
-            f"cannot build {request.dockerfile.name}: {_failed_step(kept) or f'{builder.name} ended with {ended}'}",
-            details=[*_last_lines(kept), f"command: {describe_command(arguments, secrets)}"],
-            resolution=f"mend the step and build again; finished steps stay in {builder.name}'s cache",
+        raise _recognize(
+            ToolFailed(
+                f"cannot build {request.dockerfile.name}: {_failed_step(kept) or f'{builder.name} ended with {ended}'}",
+                details=[*_last_lines(kept), f"command: {describe_command(arguments, secrets)}"],
+                resolution=f"mend the step and build again; finished steps stay in {builder.name}'s cache",
+            )
         )
 
 
@@ -319,8 +336,12 @@ def _shorten(text: str, limit: int = 100) -> str:
 
 
 def _last_lines(lines: Sequence[str]) -> list[str]:
-    """The end of the failing step's output."""
-    return [line for line in lines if line.strip()][-20:]
+    """The output of the failing step, its end where it is long."""
+    told = [line for line in lines if line.strip()]
+    begin = max(
+        (number for number, line in enumerate(told) if re.match(r"STEP \d+|Step \d+", line)), default=0
+    )
+    return told[begin:][-20:]
 
 
 def _end_steps_first(process: subprocess.Popen[bytes], deadline_seconds: float = 8.0) -> None:

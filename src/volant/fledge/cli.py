@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -112,8 +113,6 @@ def build(
 
 
 def _parse_build_args(pairs: tuple[str, ...]) -> dict[str, str]:
-    import os
-
     parsed: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -290,6 +289,8 @@ def _on_terminate(number: int, frame: FrameType | None) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script."""
     signal.signal(signal.SIGTERM, _on_terminate)
+    # Entry points of pydantic's plugins are looked for in every installed package otherwise.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         code = fledge.main(arguments, prog_name="fledge", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

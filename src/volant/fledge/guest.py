@@ -7,6 +7,7 @@ mappings, and the folders that a boot mounts on, which `FROM scratch` images lac
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -30,6 +31,7 @@ from volant.fledge.problems import Problem, refuse
 from volant.process import run_tool
 from volant.progress import Monitor
 
+ARCHITECTURES: tuple[Architecture, ...] = ("amd64", "arm64")
 # Mount points and the folder that programs take for granted, with their permissions.
 FOLDERS = {
     "/dev": 0o755,
@@ -66,6 +68,29 @@ def _install_agent(tree: FileTree, files: LocalFiles, agent: Path, monitor: Moni
             return
         monitor.say(f"the image's {AGENT_PATH} is another build of the agent: replaced by this fledge's")
     files.add_bytes(AGENT_PATH, data, 0o755)
+
+
+def digest_agents() -> str:
+    """One digest for the agents of this installation."""
+    whole = hashlib.sha256()
+    for architecture in find_architectures():
+        whole.update(find_agent(architecture).read_bytes())
+    return whole.hexdigest()
+
+
+def find_architectures() -> list[Architecture]:
+    """The guest architectures that this installation has an agent for; ToolMissing where there is none at all."""
+    found: list[Architecture] = []
+    missing: ToolMissing | None = None
+    for architecture in ARCHITECTURES:
+        try:
+            find_agent(architecture)
+            found.append(architecture)
+        except ToolMissing as error:
+            missing = error
+    if not found and missing is not None:
+        raise missing
+    return found
 
 
 def encode_image_config(config: ImageConfig) -> bytes:

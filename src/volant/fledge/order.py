@@ -12,18 +12,32 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from volant.contract.manifest import CloudInit, CloudInitDocument, RuntimeHalf
 from volant.errors import InvalidInput, NotFound, UsageError
-from volant.fledge.builders import BuilderChoice
 from volant.fledge.naming import clean_name
 from volant.fledge.problems import show_path
-from volant.fledge.recipe import RECIPE_NAME, Recipe, load_recipe, parse_size
-from volant.fledge.sources.dockerfile import DockerfileSource
 
+if TYPE_CHECKING:
+    from volant.fledge.recipe import Recipe
+
+BuilderChoice = Literal["auto", "docker", "podman", "buildah"]
 ArchiveKind = Literal["docker-archive", "oci-archive", "oci"]
+RECIPE_NAME = "fledge.toml"
 TRANSPORT = re.compile(r"^(docker|docker-daemon|containers-storage|docker-archive|oci-archive|oci|dir):")
+
+
+@dataclass(frozen=True)
+class DockerfileSource:
+    """A Dockerfile and what its build is to be told. `build_args` may hold secrets."""
+
+    path: Path
+    context: Path
+    target: str | None = None
+    platform: str | None = None
+    build_args: Mapping[str, str] = field(default_factory=dict, repr=False)
+    builder: BuilderChoice = "auto"
 
 
 @dataclass(frozen=True)
@@ -110,6 +124,9 @@ def make_order(line: CommandLine, folder: Path | None = None) -> BuildOrder:
     recipe_path, line = _find_recipe(line, folder)
     if recipe_path is None:
         return _order_without_recipe(line, folder)
+    # The model of fledge.toml is not loaded where there is no recipe: an image alone is to be converted fast.
+    from volant.fledge.recipe import load_recipe
+
     return _order_from_recipe(load_recipe(recipe_path), recipe_path, line)
 
 
@@ -131,6 +148,8 @@ def _find_recipe(line: CommandLine, folder: Path) -> tuple[Path | None, CommandL
 
 
 def _order_from_recipe(recipe: Recipe, path: Path, line: CommandLine) -> BuildOrder:
+    from volant.fledge.recipe import parse_size
+
     plugin, runtime = recipe.plugin, recipe.plugin.runtime
     folder = path.parent
     source = _source_from_command_line(line, recipe, folder) or _source_from_recipe(recipe, folder, line)
@@ -159,7 +178,7 @@ def _order_without_recipe(line: CommandLine, folder: Path) -> BuildOrder:
         dockerfile = folder / "Dockerfile"
         if not dockerfile.is_file():
             raise NotFound(
-                f"cannot build: neither {RECIPE_NAME} nor a Dockerfile is in {show_path(folder.absolute())}",
+                f"cannot build: neither {RECIPE_NAME} nor a Dockerfile is in {folder.absolute()}",
                 resolution="run 'fledge init' for a skeleton, or name a source: fledge build ./Dockerfile, "
                 "fledge build --docker-archive image.tar",
             )

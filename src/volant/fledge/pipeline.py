@@ -13,18 +13,17 @@ from typing import Any
 from volant.contract.agents import Architecture, find_agent
 from volant.contract.image_config import ImageConfig
 from volant.contract.manifest import Manifest
-from volant.errors import InvalidInput
-from volant.fledge.agent_server import digest_agents
+from volant.errors import InvalidInput, NotPermitted, UsageError
 from volant.fledge.cache import PluginCache, make_key
 from volant.fledge.ext4 import plan_ext4
 from volant.fledge.filetree import FileTree
-from volant.fledge.guest import check_guest, install_guest
+from volant.fledge.guest import check_guest, digest_agents, install_guest
 from volant.fledge.image import OciImage
 from volant.fledge.initramfs import make_initramfs, read_folder, run_build_script
 from volant.fledge.layers import merge_layers
 from volant.fledge.local_files import digest_local
 from volant.fledge.naming import DEFAULT_VERSION, HTTP_PORTS, choose_port, clean_name, split_reference
-from volant.fledge.order import ArchiveSource, BuildOrder, ReferenceSource, ScriptSource
+from volant.fledge.order import ArchiveSource, BuildOrder, DockerfileSource, ReferenceSource, ScriptSource
 from volant.fledge.plugin_archive import (
     DiskOptions,
     WrittenPlugin,
@@ -33,7 +32,6 @@ from volant.fledge.plugin_archive import (
 )
 from volant.fledge.problems import show_path
 from volant.fledge.sources.archive import open_docker_archive, open_oci_archive, open_oci_layout
-from volant.fledge.sources.dockerfile import DockerfileSource, build_dockerfile
 from volant.fledge.sources.reference import fetch_reference
 from volant.progress import Monitor
 
@@ -57,6 +55,7 @@ def build_plugin(order: BuildOrder, monitor: Monitor) -> BuiltPlugin:
     with ExitStack() as stack:
         for note in order.notes:
             monitor.say(note)
+        check_target(choose_target(order, order.name or "plugin"))
         found = find_image(order, stack, monitor)
         key = make_cache_key(order, found.identity)
         kept = fetch_from_cache(order, key, stack, monitor)
@@ -90,6 +89,9 @@ def find_image(order: BuildOrder, stack: ExitStack, monitor: Monitor) -> FoundIm
     """Build, open or fetch the ordered image. One that was built is taken out of the builder only by `open`."""
     source = order.source
     if isinstance(source, DockerfileSource):
+        # Builders and the web server for the agent are not loaded where an image is there already.
+        from volant.fledge.sources.dockerfile import build_dockerfile
+
         built = build_dockerfile(source, stack, monitor)
         return FoundImage(built.image_id, lambda: open_docker_archive(built.export(), stack))
     image: OciImage | None = None
@@ -198,8 +200,23 @@ def write_plugin(
         descriptor = make_initramfs(tree, stack, monitor, prefix)
         return write_initramfs_plugin(path, descriptor, manifest, monitor)
     image = plan_ext4(tree, size_bytes=order.disk_size_bytes, timestamp=_epoch() or 0)
+    monitor.step("Writing disk", sum(tree.size))
     options = DiskOptions(format=order.format, compression=order.compression)
     return write_disk_plugin(path, image, manifest, options, monitor)
+
+
+def check_target(target: Path) -> None:
+    """Refuse a place that cannot be written, before minutes are spent on what should go there."""
+    shown, folder = show_path(target), target.parent
+    if target.is_dir():
+        raise UsageError(f"cannot write {shown}: it is a folder", resolution="name a file")
+    if not folder.is_dir():
+        raise UsageError(f"cannot write {shown}: no such folder", resolution=f"mkdir -p {show_path(folder)}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise NotPermitted(
+            f"cannot write {shown}: no permission in {show_path(folder)}",
+            resolution="choose another --output",
+        )
 
 
 class PartialFile:
@@ -213,15 +230,7 @@ class PartialFile:
         os.replace(self.path, self.target)
 
     def __enter__(self) -> PartialFile:
-        if self.target.is_dir():
-            raise InvalidInput(
-                f"cannot write {show_path(self.target)}: it is a folder", resolution="name a file"
-            )
-        if not self.target.parent.is_dir():
-            raise InvalidInput(
-                f"cannot write {show_path(self.target)}: no such folder",
-                resolution=f"mkdir -p {show_path(self.target.parent)}",
-            )
+        check_target(self.target)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -244,7 +253,7 @@ def _name_and_version(order: BuildOrder, image: OciImage | None, monitor: Monito
             )
     if version is None:
         version = tag_version or DEFAULT_VERSION
-        why = "" if tag_version else " (no semantic version is given, so 0.1.0)"
+        why = "" if tag_version else f" (nothing gives a semantic version, so {DEFAULT_VERSION})"
         monitor.say(f"plugin: {name} {version}{why}")
     return name, version
 

@@ -23,7 +23,6 @@ from volant.contract.manifest import NAME_PATTERN, VERSION_PATTERN, Name, Runtim
 from volant.errors import InvalidInput, NotFound
 from volant.fledge.problems import Problem, refuse, show_path
 
-RECIPE_NAME = "fledge.toml"
 SIZE_PATTERN = r"^[1-9][0-9]*[KMGT]$"
 PLATFORM_PATTERN = r"^linux/(amd64|arm64)$"
 DEFAULT_DISK_BYTES = 10 << 30

@@ -18,9 +18,9 @@ from volant.contract.image_config import KESTREL_CONFIG_PATH
 from volant.errors import NotFound
 from volant.fledge.guest import check_kestrel_config
 from volant.fledge.instructions import KEYWORDS, Instruction, read_instructions
-from volant.fledge.order import TRANSPORT
+from volant.fledge.order import RECIPE_NAME, TRANSPORT
 from volant.fledge.problems import Problem, show_path
-from volant.fledge.recipe import RECIPE_NAME, Recipe, find_line, read_recipe
+from volant.fledge.recipe import Recipe, find_line, read_recipe
 
 
 @dataclass
@@ -50,7 +50,7 @@ def validate_folder(folder: Path, config: str | None = None) -> list[Problem]:
     dockerfile = _find_dockerfile(recipe, recipe_path, folder)
     if dockerfile is None and not recipe_path.is_file():
         raise NotFound(
-            f"cannot validate {show_path(folder)}: neither {RECIPE_NAME} nor a Dockerfile is there",
+            f"cannot validate {folder.absolute()}: neither {RECIPE_NAME} nor a Dockerfile is there",
             resolution="run 'fledge init' for a skeleton",
         )
     if dockerfile is not None:

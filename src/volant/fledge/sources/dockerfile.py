@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from volant.contract.agents import Architecture
@@ -25,27 +24,15 @@ from volant.fledge.agent_server import (
 )
 from volant.fledge.builders import (
     Builder,
-    BuilderChoice,
     BuildRequest,
     export_image,
     find_builder,
     make_image,
 )
+from volant.fledge.order import DockerfileSource
 from volant.fledge.problems import show_path
 from volant.fledge.spool import make_spool_folder
 from volant.progress import Monitor
-
-
-@dataclass(frozen=True)
-class DockerfileSource:
-    """A Dockerfile and what its build is to be told. `build_args` may hold secrets."""
-
-    path: Path
-    context: Path
-    target: str | None = None
-    platform: str | None = None
-    build_args: Mapping[str, str] = field(default_factory=dict, repr=False)
-    builder: BuilderChoice = "auto"
 
 
 @dataclass(frozen=True)
@@ -59,7 +46,7 @@ class BuiltImage:
 
     def export(self) -> Path:
         """Write it as a docker-archive into the scratch folder."""
-        self.monitor.step(f"export image from {self.builder.name}")
+        self.monitor.step(f"Exporting image from {self.builder.name}")
         archive = self.folder / "image.tar"
         export_image(self.builder, self.image_id, archive)
         return archive
@@ -91,7 +78,7 @@ def build_dockerfile(source: DockerfileSource, stack: ExitStack, monitor: Monito
             extra_contexts=contexts,
             host_network=want_agent(text),
         )
-        monitor.step(f"build {show_path(source.path)}")
+        monitor.step(f"Building {show_path(source.path)}")
         image_id = make_image(builder, request, scratch, monitor)
     return BuiltImage(image_id, builder, scratch, monitor)
 
