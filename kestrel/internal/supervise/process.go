@@ -173,10 +173,7 @@ func (p *process) loop(ctx context.Context) {
 			return
 		}
 		status := p.attend(ctx, child)
-		for _, output := range outputs {
-			output.WaitDrained(drainLimit)
-		}
-		if !p.again(ctx, status) {
+		if !p.again(ctx, status, outputs) {
 			return
 		}
 	}
@@ -304,11 +301,11 @@ func (p *process) attend(ctx context.Context, child *reaper.Process) reaper.Stat
 				child = next
 				continue
 			}
-			return p.finish(ctx, child, begun)
+			return p.finish(ctx, child)
 		case <-ctx.Done():
 			p.set(contract.ProcessRunning, "stopping")
 			p.terminate(child)
-			return p.finish(ctx, child, begun)
+			return p.finish(ctx, child)
 		}
 	}
 }
@@ -326,8 +323,8 @@ func (p *process) checkHealth() {
 	})
 }
 
-// finish notes that the child is gone.
-func (p *process) finish(ctx context.Context, child *reaper.Process, begun time.Time) reaper.Status {
+// finish ends what belonged to a child that is gone.
+func (p *process) finish(ctx context.Context, child *reaper.Process) reaper.Status {
 	status := child.Wait()
 	if ctx.Err() == nil && !status.Success() {
 		_ = child.SignalRest(unix.SIGKILL) // what a crash leaves behind may hold the port that the next start needs
@@ -339,53 +336,53 @@ func (p *process) finish(ctx context.Context, child *reaper.Process, begun time.
 			monitor.End(contract.HealthUnhealthy, fmt.Sprintf("process %s %s", p.spec.name, status))
 		}
 	}
-	p.supervisor.update(func() {
-		p.child, p.exit = nil, &status
-		if time.Since(begun) >= steadyFor {
-			p.failuresInRow = 0
-		}
-	})
 	return status
 }
 
-// again decides what follows an exit; true: start once more.
-func (p *process) again(ctx context.Context, status reaper.Status) bool {
-	s := p.supervisor
-	if ctx.Err() != nil {
-		s.options.Logs.Say("process %s stopped: %s", p.spec.name, status)
-		p.update(func() { p.state, p.reason, p.ready, p.settled = contract.ProcessStopped, "", false, false })
-		return false
+// again decides what follows an exit; true: start once more. The last words of the process are kept before anybody
+// hears of its end, and the state changes at once: nobody may see a running process without a pid.
+func (p *process) again(ctx context.Context, status reaper.Status, outputs []*logs.Pipe) bool {
+	for _, output := range outputs {
+		output.WaitDrained(drainLimit)
 	}
+	say := p.supervisor.options.Logs.Say
 	text := status.String()
-	if status.Signal == unix.SIGKILL && s.memory.ranOut() {
+	if status.Signal == unix.SIGKILL && p.supervisor.memory.ranOut() {
 		text += " (the guest ran out of memory)"
 	}
-	restart := p.spec.restart == config.RestartAlways || p.spec.restart == config.RestartOnFailure && !status.Success()
-	if p.spec.runOnce && status.Success() {
-		restart = false
-	}
-	if !restart {
-		s.options.Logs.Say("process %s %s", p.spec.name, text)
-		p.update(func() {
-			if status.Success() {
-				p.state, p.reason, p.ready, p.wasReady, p.settled = contract.ProcessExited, "", true, true, true
-			} else {
-				p.state, p.reason, p.ready, p.settled = contract.ProcessFailed, text, false, false
-			}
-		})
-		return false
-	}
+	stopped := ctx.Err() != nil
+	restart := !stopped && p.spec.wantsRestart(status)
 	var pause time.Duration
 	p.update(func() {
-		pause = nextBackoff(p.spec.backoff, p.failuresInRow)
-		p.failuresInRow++
-		p.state, p.reason = contract.ProcessBackoff, fmt.Sprintf("%s; starts again in %s", text, pause)
-		p.lastFailure = text
-		// One that exited 0 has done what its dependants waited for.
-		p.ready, p.settled = status.Success(), status.Success()
-		p.wasReady = p.wasReady || p.ready
+		p.child, p.exit = nil, &status
+		p.ready, p.settled = status.Success() && !stopped, status.Success() && !stopped
+		p.wasReady = p.wasReady || p.ready // one that exited 0 has done what its dependants waited for
+		if time.Since(p.startedAt) >= steadyFor {
+			p.failuresInRow = 0
+		}
+		switch {
+		case stopped:
+			p.state, p.reason = contract.ProcessStopped, ""
+		case restart:
+			pause = nextBackoff(p.spec.backoff, p.failuresInRow)
+			p.failuresInRow++
+			p.state, p.reason = contract.ProcessBackoff, fmt.Sprintf("%s; starts again in %s", text, pause)
+			p.lastFailure = text
+		case status.Success():
+			p.state, p.reason = contract.ProcessExited, ""
+		default:
+			p.state, p.reason = contract.ProcessFailed, text
+		}
 	})
-	s.options.Logs.Say("process %s %s; it starts again in %s", p.spec.name, text, pause)
+	switch {
+	case stopped:
+		say("process %s stopped: %s", p.spec.name, text)
+		return false
+	case !restart:
+		say("process %s %s", p.spec.name, text)
+		return false
+	}
+	say("process %s %s; it starts again in %s", p.spec.name, text, pause)
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
@@ -394,6 +391,18 @@ func (p *process) again(ctx context.Context, status reaper.Status) bool {
 	case <-ctx.Done():
 		p.set(contract.ProcessStopped, "")
 		return false
+	}
+}
+
+// wantsRestart is the restart policy.
+func (sp spec) wantsRestart(status reaper.Status) bool {
+	switch {
+	case sp.runOnce && status.Success():
+		return false
+	case sp.restart == config.RestartAlways:
+		return true
+	default:
+		return sp.restart == config.RestartOnFailure && !status.Success()
 	}
 }
 

@@ -430,8 +430,8 @@ func awaitGone(t *testing.T, pid int) {
 }
 
 func TestTheDeadlineOfStopKills(t *testing.T) {
-	g := startGuest(t, "exec:\n  - {name: app, stop_timeout: 1h, command: sh, args: [-c, \"trap '' TERM; echo up; while :; do sleep 0.02; done\"]}\n", nil)
-	g.awaitProcess("app", contract.ProcessRunning)
+	g := startGuest(t, "exec:\n  - {name: app, stop_timeout: 1h, command: sh, args: [-c, \"trap '' TERM; echo up > DIR/up; while :; do sleep 0.02; done\"]}\n", nil)
+	g.awaitFile("up", "up")
 	g.stopWithin(50 * time.Millisecond)
 	if process := find(g.State(), "app"); process.State != contract.ProcessStopped || process.Signal == nil || *process.Signal != "SIGKILL" {
 		t.Errorf("app is %+v", process)
