@@ -60,9 +60,12 @@ def wait_for_workload(
 
 
 def is_settled(vm: dict[str, Any]) -> bool:
-    """Healthy; or nothing checks the workload, no agent answers here at all, and the VM runs."""
-    return bool(vm["health"] == "healthy" or (vm["health"] == "unknown" and (vm["agent"]["connected"] or not vm["agent"]["version"])
-                and not vm["checks"] and _processes_up(vm)))  # fmt: skip
+    """Healthy; or nothing checks the workload and its processes are up; or no agent can answer (a whole system)."""
+    if vm["health"] == "healthy":
+        return True
+    if vm["health"] != "unknown" or vm["checks"]:
+        return False
+    return _processes_up(vm) if vm["agent"]["connected"] else vm["status_reason"].startswith("no agent")
 
 
 def _processes_up(vm: dict[str, Any]) -> bool:

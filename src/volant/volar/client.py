@@ -122,7 +122,8 @@ class Client:
             yield reply
         except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
             raise errors.Unreachable(
-                f"cannot finish {method} {target}: volantd at {self.address} went away ({error or type(error).__name__})",
+                f"cannot finish {method} {target}: volantd at {self.address} went away",
+                details=str(error) or type(error).__name__,
                 resolution="see 'volar daemon status'; the daemon starts again with the next command",
             ) from error
         finally:

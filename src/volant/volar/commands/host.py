@@ -35,4 +35,4 @@ def doctor(arguments: tuple[str, ...]) -> None:
 
 def _become_volantd(verb: str, arguments: tuple[str, ...]) -> None:
     program = find_daemon_program()
-    os.execv(program[0], [*program, verb, *arguments])
+    os.execv(program[0], [*program, verb, *arguments])  # noqa: S606  # this very process becomes volantd
