@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from volant.errors import ToolFailed, ToolMissing
+from volant.errors import StorageFull, ToolFailed, ToolMissing, VolantError
 from volant.fledge.order import BuilderChoice
 from volant.process import describe_command, find_tool, run_tool, start_tool
 from volant.progress import Monitor
