@@ -54,15 +54,15 @@ def find_kernel(architecture: Architecture, kernels: Path, explicit: Path | None
     """The kernel for guests of an architecture, or None.
 
     `explicit` (the user's choice) is an image file or a folder with an unpacked package; otherwise the newest
-    one in the folder `kernels`, where `install_kernel` puts them. NotFound or InvalidInput if the explicit one
-    is no kernel.
+    one in the folder `kernels`, where `install_kernel` puts them. NotFound or InvalidInput if the explicit
+    one is no kernel.
     """
     if explicit is not None:
         image = _find_image(explicit) if explicit.is_dir() else explicit
         if image is None or not image.is_file():
             raise NotFound(
                 f"cannot use the kernel {explicit}: there is no such file, nor a boot/vmlinuz-* in it",
-                resolution="set VOLANT_KERNEL to a kernel image or to the folder of an unpacked kernel package",
+                resolution="set VOLANT_KERNEL to a kernel image or the folder of an unpacked package",
             )
         return _make_kernel(image, architecture, kernels)
     if not kernels.is_dir():
@@ -139,7 +139,8 @@ def unpack_bzimage(image: bytes, name: str = "the image") -> bytes:
 
 
 def decompress_payload(data: bytes, name: str = "the image") -> bytes:
-    """Decompress what the kernel's build compressed: a stream, then mostly its size in four bytes (ignored)."""
+    """Decompress what the kernel's build compressed: a stream, then mostly its size in four bytes
+    (ignored)."""
     try:
         if data.startswith(LZ4_LEGACY_MAGIC):
             return decompress_lz4_legacy(data)
@@ -155,7 +156,7 @@ def decompress_payload(data: bytes, name: str = "the image") -> bytes:
         zlib.error,
         lzma.LZMAError,
         zstandard.ZstdError,
-        lz4.block.LZ4BlockError,
+        RuntimeError,
         OSError,
         struct.error,
     ) as error:
@@ -180,9 +181,15 @@ def decompress_lz4_legacy(data: bytes) -> bytes:
         if position + 4 + size > len(data):
             raise InvalidInput("cannot unpack LZ4 data: it is cut short")
         block = data[position + 4 : position + 4 + size]
-        blocks.append(lz4.block.decompress(block, uncompressed_size=LZ4_LEGACY_BLOCK_BYTES))
+        blocks.append(_decompress_lz4_block(block))
         position += 4 + size
     return b"".join(blocks)
+
+
+def _decompress_lz4_block(block: bytes) -> bytes:
+    # Untyped; raises LZ4BlockError, a RuntimeError.
+    content: bytes = lz4.block.decompress(block, uncompressed_size=LZ4_LEGACY_BLOCK_BYTES)  # type: ignore[attr-defined]  # no __all__
+    return content
 
 
 def has_pvh_entry(vmlinux: bytes) -> bool:

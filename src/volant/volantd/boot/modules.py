@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which kernel modules a guest needs, and in what order the agent loads them.
 
-Distribution kernels build the virtio drivers as modules. Dependencies are read from the modules themselves (the
-`depends=` field of their .modinfo section), not from modules.dep, which a package that was only unpacked lacks.
-The agent loads plain files by finit_module(2), so compressed modules are unpacked here, on the host.
+Distribution kernels build the virtio drivers as modules. Dependencies are read from the modules themselves
+(the `depends=` field of their .modinfo section), not from modules.dep, which a package that was only unpacked
+lacks. The agent loads plain files by finit_module(2), so compressed modules are unpacked here, on the host.
 """
 
 from __future__ import annotations
 
+import functools
 import lzma
 import re
 import zlib
@@ -55,11 +56,14 @@ def want_modules(bus: Bus, *, network: bool, vsock: bool = True) -> tuple[str, .
 def order_modules(modules: Path | None, wanted: Iterable[str]) -> list[ModuleFile]:
     """The files of `wanted` with all they depend on, each after its dependencies.
 
-    `modules` is a kernel's lib/modules/VERSION, None for a kernel that has everything built in. Drivers that are
-    built in need no file; InvalidInput where one is neither built in nor there.
+    `modules` is a kernel's lib/modules/VERSION, None for a kernel that has everything built in. Drivers that
+    are built in need no file; InvalidInput where one is neither built in nor there.
     """
-    if modules is None:
-        return []
+    return [] if modules is None else list(_order_modules(modules, tuple(wanted)))
+
+
+@functools.lru_cache(maxsize=16)
+def _order_modules(modules: Path, wanted: tuple[str, ...]) -> tuple[ModuleFile, ...]:
     files = {_plain_name(path.name): path for path in sorted(modules.glob("kernel/**/*.ko*"))}
     builtin = _read_builtin(modules)
     ordered: dict[str, ModuleFile] = {}
@@ -79,7 +83,7 @@ def order_modules(modules: Path | None, wanted: Iterable[str]) -> list[ModuleFil
 
     for name in wanted:
         visit(_plain_name(name))
-    return list(ordered.values())
+    return tuple(ordered.values())
 
 
 def _plain_name(file_name: str) -> str:

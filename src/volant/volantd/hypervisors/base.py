@@ -3,7 +3,8 @@
 
 A driver takes only plain values (paths, numbers, addresses): it knows neither the database nor the API. A
 VM's process belongs to a session of its own and outlives the daemon; whoever stored its `ProcessIdentity` can
-`adopt` it later. Orderly stopping goes through the guest's agent (`volantd.guest`): the hypervisor only kills.
+`adopt` it later. Orderly stopping goes through the guest's agent (`volantd.guest`): the hypervisor only
+kills.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from volant.contract.agents import Architecture
 from volant.contract.api import PublishedPort
 
 Accelerator = Literal["kvm", "tcg"]
+MachineType = Literal["microvm", "q35", "virt"]
+Bus = Literal["mmio", "pci"]
 # sun_path of unix(7) holds 108 bytes, the last of which is the terminating zero.
 SOCKET_PATH_LIMIT = 107
 
@@ -57,15 +60,17 @@ Nic = UserNic | TapNic
 class VmSpec:
     """Everything that the hypervisor's argument list depends on, resolved. All paths are absolute.
 
-    `kernel` None means firmware: the first disk boots itself. Of the kernel command line only `extra_cmdline` is
-    the caller's; nothing secret belongs there. The three sockets are made by the hypervisor; their paths may have
-    at most `SOCKET_PATH_LIMIT` bytes. `console_log` is appended to across starts, `hypervisor_log` takes the
-    process's own standard error. `tsc_khz` is the host clock's rate, which x86 guests under TCG must be told.
+    `kernel` None means firmware: the first disk boots itself. Of the kernel command line only `extra_cmdline`
+    is the caller's; nothing secret belongs there. The three sockets are made by the hypervisor; their paths
+    may have at most `SOCKET_PATH_LIMIT` bytes. `console_log` is appended to across starts, `hypervisor_log`
+    takes the process's own standard error. `tsc_khz` is the host clock's rate, which x86 guests under TCG
+    must be told.
     """
 
     id: str
     name: str
     architecture: Architecture
+    machine: MachineType
     accelerator: Accelerator
     vcpu: int
     memory_mb: int
@@ -79,6 +84,23 @@ class VmSpec:
     kernel: Path | None = None
     initrd: Path | None = None
     extra_cmdline: tuple[str, ...] = ()
+    tsc_khz: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostSupport:
+    """How guests of one architecture run on this host: to be copied into their `VmSpec`.
+
+    `reason` says in one line why this accelerator; `bus` is where the guest finds its devices, which decides
+    the drivers it needs; `program` and `version` name the hypervisor.
+    """
+
+    program: str
+    version: str
+    machine: MachineType
+    bus: Bus
+    accelerator: Accelerator
+    reason: str
     tsc_khz: int | None = None
 
 
@@ -104,7 +126,9 @@ class MachineState(enum.Enum):
 
 class EndKind(enum.Enum):
     POWERED_OFF = "powered off"
-    """The guest switched itself off, or we asked the hypervisor to quit."""
+    """The guest switched itself off."""
+    REBOOTED = "rebooted"
+    """The guest asked for a reset: whoever owns the VM starts it again."""
     KILLED = "killed"
     """`kill` of ours ended it."""
     CRASHED = "crashed"
@@ -155,8 +179,19 @@ class Hypervisor(Protocol):
 
     kind: Literal["qemu", "cloud-hypervisor"]
 
+    async def find_support(
+        self, architecture: Architecture, *, kernel: Path | None, firmware: bool = False
+    ) -> HostSupport:
+        """How this host runs such guests; the answer is kept for as long as the host is up.
+
+        `kernel` is what a test guest boots, since only that proves an accelerator; `firmware` asks for a
+        machine that boots whole-system disks. ToolMissing, naming the package, where the program is not
+        installed.
+        """
+
     async def start(self, spec: VmSpec) -> Machine:
-        """Start a VM. Raises ToolMissing, Conflict (port in use), ToolFailed with the hypervisor's own words."""
+        """Start a VM. Raises ToolMissing, Conflict (port in use), ToolFailed with the hypervisor's own
+        words."""
 
     async def adopt(self, identity: ProcessIdentity, spec: VmSpec) -> Machine | None:
         """The machine that this identity names, or None where that process is gone."""
