@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,7 +52,10 @@ func ReadDirectory(
 func read(
 	ctx context.Context, directory string, query contract.LogQuery, emit func([]contract.LogEntry) error, bell bell,
 ) (string, error) {
-	r := &reader{directory: directory, process: query.Process, scanners: make(map[string]*scanner)}
+	r := &reader{directory: directory, scanners: make(map[string]*scanner)}
+	if query.Process != "" { // names hold no comma: journalctl -u a -u b asks for "a,b"
+		r.processes = strings.Split(query.Process, ",")
+	}
 	if query.Cursor != "" {
 		after, err := parsePosition(query.Cursor)
 		if err != nil {
@@ -102,7 +106,7 @@ func read(
 // reader merges the logs of the processes that a query asks for.
 type reader struct {
 	directory string
-	process   string
+	processes []string // empty: all
 	after     position // entries up to here are known to the caller
 	since     int64
 	last      position
@@ -129,7 +133,7 @@ func (r *reader) refresh(tail *int) error {
 	}
 	byProcess := make(map[string][]segment)
 	for _, segment := range segments {
-		if r.process == "" || segment.process == r.process {
+		if len(r.processes) == 0 || slices.Contains(r.processes, segment.process) {
 			byProcess[segment.process] = append(byProcess[segment.process], segment)
 		}
 	}
