@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""volantd's one SSH connection to a guest's agent, over the VM's control socket.
+
+The hypervisor's socket accepts as soon as the process runs; the handshake goes on once the agent has opened its end,
+so connecting early costs nothing and needs no retry loop. The guest is not trusted: its host key is pinned, and only
+the channels below are ever opened or accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shlex
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import asyncssh
+
+from volant.contract.agent import (
+    FORWARD_BIND_ADDRESS,
+    SESSION_SOCKET,
+    USER_VARIABLE,
+    WORKING_DIR_VARIABLE,
+)
+from volant.errors import GuestFailed, Unreachable
+
+# A guest that hangs or is gone with its process is noticed after about this many seconds.
+KEEPALIVE_SECONDS = 15
+KEEPALIVE_COUNT = 4
+CHUNK_BYTES = 1 << 16
+EXEC_OUTPUT_LIMIT_BYTES = 16 << 20
+
+SecretAnswer = Callable[[int], Awaitable[bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ExecOutcome:
+    """`exit_code` is 128 plus the number for a command that a signal ended, as shells count."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class ByteReader(Protocol):
+    async def read(self, count: int) -> bytes: ...
+
+
+class ByteWriter(Protocol):
+    def write(self, data: bytes) -> None: ...
+
+    def write_eof(self) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class GuestConnection:
+    """An open connection. Made by `open_connection`; every method raises Unreachable once the stream is broken."""
+
+    def __init__(self, ssh: asyncssh.SSHClientConnection) -> None:
+        self.ssh = ssh
+
+    async def wait_closed(self) -> None:
+        """Wait until the stream has ended, for whatever reason."""
+        await self.ssh.wait_closed()
+
+    async def run(
+        self,
+        command: Sequence[str],
+        *,
+        user: str = "",
+        working_dir: str = "",
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        timeout_seconds: float = 60.0,
+    ) -> ExecOutcome:
+        """Run one command in the guest. GuestFailed when it does not end in time or says too much."""
+        choices = {USER_VARIABLE: user, WORKING_DIR_VARIABLE: working_dir}
+        variables = {**(env or {}), **{name: value for name, value in choices.items() if value}}
+        with _reachable():
+            async with self.ssh.create_process(shlex.join(command), env=variables, encoding=None) as process:
+                process.stdin.write(stdin)
+                process.stdin.write_eof()
+                try:
+                    async with asyncio.timeout(timeout_seconds):
+                        stdout, stderr = await asyncio.gather(
+                            _read_bounded(process.stdout), _read_bounded(process.stderr)
+                        )
+                        await process.wait(check=False)
+                except TimeoutError:
+                    process.kill()
+                    raise GuestFailed(
+                        f"cannot run {command[0]} in the guest: no end after {timeout_seconds:g} s"
+                    ) from None
+        code = process.exit_status
+        if process.exit_signal is not None:
+            code = 128 + getattr(signal, f"SIG{process.exit_signal[0]}", 0)
+        return ExecOutcome(code if code is not None else -1, stdout, stderr)
+
+    @asynccontextmanager
+    async def open_session_stream(self) -> AsyncIterator[tuple[ByteReader, ByteWriter]]:
+        """A stream to the agent's SSH server for people."""
+        with _reachable():
+            reader, writer = await self.ssh.open_unix_connection(SESSION_SOCKET, encoding=None)
+        async with _closing(writer):
+            yield reader, writer
+
+    @asynccontextmanager
+    async def open_port_stream(
+        self, port: int, host: str = "workload"
+    ) -> AsyncIterator[tuple[ByteReader, ByteWriter]]:
+        """A stream to a TCP port in the guest. GuestFailed where nobody listens there."""
+        with _reachable(f"cannot connect to port {port} in the guest"):
+            reader, writer = await self.ssh.open_connection(host, port, encoding=None)
+        async with _closing(writer):
+            yield reader, writer
+
+    async def answer_secrets(self, ports: Sequence[int], answer: SecretAnswer) -> None:
+        """From now on, whoever connects to CID 2 at one of `ports` is sent `answer(port)`, then end-of-file.
+
+        An answer of None closes the stream without a byte.
+        """
+
+        def make_handler(port: int) -> Callable[[str, int], Callable[..., Awaitable[None]]]:
+            async def serve(reader: ByteReader, writer: ByteWriter) -> None:
+                async with _closing(writer):
+                    content = await answer(port)
+                    if content is not None:
+                        writer.write(content)
+                        await writer.drain()
+                        writer.write_eof()
+
+            return lambda _host, _port: serve
+
+        for port in ports:
+            with _reachable(f"cannot open vsock port {port} in the guest"):
+                await self.ssh.start_server(make_handler(port), FORWARD_BIND_ADDRESS, port, encoding=None)
+
+
+@asynccontextmanager
+async def open_connection(
+    control_socket: Path, client_key: str, host_public_key: str, *, timeout_seconds: float
+) -> AsyncIterator[GuestConnection]:
+    """Connect to the agent behind `control_socket` and close on leaving.
+
+    `client_key` is our private key in OpenSSH's form, `host_public_key` the agent's one line. Unreachable when the
+    hypervisor does not accept, the agent does not answer in `timeout_seconds`, or shows another key.
+    """
+    raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    raw.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(raw, str(control_socket))
+        ssh = await asyncssh.connect(
+            "guest",
+            sock=raw,
+            username="root",
+            client_keys=[asyncssh.import_private_key(client_key)],
+            known_hosts=([asyncssh.import_public_key(host_public_key)], [], []),
+            config=None,
+            agent_path=None,
+            preferred_auth="publickey",
+            compression_algs=None,
+            login_timeout=timeout_seconds,
+            connect_timeout=timeout_seconds,
+            keepalive_interval=KEEPALIVE_SECONDS,
+            keepalive_count_max=KEEPALIVE_COUNT,
+        )
+    except (OSError, asyncssh.Error, TimeoutError) as error:
+        raw.close()
+        raise Unreachable(f"cannot reach the guest's agent: {error}") from error
+    except BaseException:
+        raw.close()
+        raise
+    try:
+        yield GuestConnection(ssh)
+    finally:
+        ssh.abort()
+        with contextlib.suppress(Exception):
+            await ssh.wait_closed()
+
+
+async def _read_bounded(reader: asyncssh.SSHReader[bytes]) -> bytes:
+    content = bytearray()
+    while chunk := await reader.read(CHUNK_BYTES):
+        content += chunk
+        if len(content) > EXEC_OUTPUT_LIMIT_BYTES:
+            raise GuestFailed(
+                f"cannot keep the command's output: more than {EXEC_OUTPUT_LIMIT_BYTES >> 20} MiB",
+                resolution="use 'volar vms ssh', which streams",
+            )
+    return bytes(content)
+
+
+@asynccontextmanager
+async def _closing(writer: ByteWriter) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        with contextlib.suppress(Exception):
+            writer.close()
+
+
+@contextlib.contextmanager
+def _reachable(what: str = "cannot use the guest's control stream") -> Iterator[None]:
+    """SSH's own errors as ours."""
+    try:
+        yield
+    except asyncssh.ChannelOpenError as error:
+        raise GuestFailed(f"{what}: {error.reason}") from error
+    except (asyncssh.Error, OSError) as error:
+        raise Unreachable(f"{what}: {error}") from error

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client of the agent's control protocol (`volant.contract.agent`): calls, and notifications of what was asked for.
+
+Whatever a guest sends is bounded and validated: a line that is too long, no JSON, or not of the contract's shape ends
+the session with Unreachable; it never reaches the domain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import asyncssh
+from pydantic import TypeAdapter, ValidationError
+
+from volant import __version__
+from volant.contract.agent import PROTOCOL_VERSIONS, AgentState, AgentStats, Hello, LogEntry, LogQuery
+from volant.errors import Conflict, GuestFailed, NotFound, Unreachable, VolantError
+from volant.volantd.guest.connection import GuestConnection
+
+LINE_LIMIT_BYTES = 1 << 20
+CALL_SECONDS = 30.0
+# What this host can make use of; an agent that does not name one of them is said to lack it.
+WANTED_FEATURES = ("logs", "secrets", "ssh", "stats", "cloud-config", "clock")
+
+_ENTRIES = TypeAdapter(list[LogEntry])
+_ERRORS: dict[int, type[VolantError]] = {1: NotFound, 2: Conflict, 3: GuestFailed, 4: GuestFailed}
+
+
+class ControlClient:
+    """One control session. Made by `open_control`, which has said hello."""
+
+    def __init__(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
+        self._process = process
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        # A slow reader of logs holds the session's reading back rather than filling memory; states replace each other.
+        self._logs: dict[int, asyncio.Queue[list[LogEntry] | None]] = {}
+        self._state: AgentState | None = None
+        self._state_changed = asyncio.Event()
+        self._broken: VolantError | None = None
+        self.hello = Hello(version=0, agent_version="")
+
+    async def call(
+        self,
+        method: str,
+        params: dict[str, Any] | None = None,
+        *,
+        timeout_seconds: float | None = CALL_SECONDS,
+    ) -> Any:
+        """One call. The agent's error becomes ours by its code; Unreachable when the session is broken or silent."""
+        number, future = self._begin(method, params)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await future
+        except TimeoutError:
+            raise Unreachable(f"the guest's agent did not answer {method} in {timeout_seconds:g} s") from None
+        finally:
+            self._waiting.pop(number, None)
+
+    def _begin(self, method: str, params: dict[str, Any] | None) -> tuple[int, asyncio.Future[Any]]:
+        if self._broken is not None:
+            raise self._broken
+        number = next(self._numbers)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        message = {"jsonrpc": "2.0", "id": number, "method": method, "params": params or {}}
+        try:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        except (OSError, asyncssh.Error) as error:
+            self._waiting.pop(number, None)
+            raise Unreachable(f"the guest's control session is closed: {error}") from error
+        return number, future
+
+    async def get_state(self) -> AgentState:
+        return AgentState.model_validate(await self.call("state.get"))
+
+    async def follow_state(self) -> AsyncIterator[AgentState]:
+        """The state now and after each change; only the newest is kept for a slow reader."""
+        await self.call("events.subscribe")
+        yield await self.get_state()
+        while True:
+            await self._state_changed.wait()
+            self._state_changed.clear()
+            if self._broken is not None:
+                raise self._broken
+            if self._state is not None:
+                yield self._state
+
+    async def read_logs(self, query: LogQuery) -> AsyncIterator[list[LogEntry]]:
+        """Entries in the agent's own portions; with `follow` without end."""
+        number, future = self._begin("logs.read", query.model_dump())
+        entries: asyncio.Queue[list[LogEntry] | None] = asyncio.Queue(16)
+        self._logs[number] = entries
+        ended = asyncio.ensure_future(_put_when_done(future, entries))
+        try:
+            while (portion := await entries.get()) is not None:
+                yield portion
+            await future
+        finally:
+            ended.cancel()
+            self._logs.pop(number, None)
+            self._waiting.pop(number, None)
+            if query.follow and not future.done() and self._broken is None:
+                with contextlib.suppress(VolantError):
+                    self._begin("logs.cancel", {"id": number})
+
+    async def get_stats(self) -> AgentStats:
+        return AgentStats.model_validate(await self.call("stats.get"))
+
+    async def authorize_ssh(self, public_key: str, ttl_seconds: int) -> str:
+        """Let this key log in for a while; the public host key of the agent's SSH server for people."""
+        result = await self.call("ssh.authorize", {"public_key": public_key, "ttl_seconds": ttl_seconds})
+        return str(result["host_key"])
+
+    async def set_clock(self, unix_time_nanoseconds: int) -> None:
+        await self.call("clock.set", {"unix_time_nanoseconds": unix_time_nanoseconds})
+
+    async def stop(self, action: Literal["poweroff", "reboot"], deadline_seconds: float) -> None:
+        """Begin an orderly end; the process ends some time later."""
+        await self.call("power.stop", {"action": action, "deadline_seconds": deadline_seconds})
+
+    # -- what comes in ------------------------------------------------------------------------------------------
+
+    async def receive(self) -> None:
+        """Read until the session ends; run as a task beside the calls."""
+        try:
+            while True:
+                try:
+                    line = await self._process.stdout.readuntil(b"\n")
+                except asyncio.IncompleteReadError:
+                    raise Unreachable("the guest has closed the control session") from None
+                if len(line) > LINE_LIMIT_BYTES:
+                    raise Unreachable(
+                        f"the guest sent a control message of more than {LINE_LIMIT_BYTES} bytes"
+                    )
+                await self._take(line)
+        except asyncio.CancelledError:
+            self._break(Unreachable("the control session was closed"))
+            raise
+        except VolantError as error:
+            self._break(error)
+        except (OSError, asyncssh.Error) as error:
+            self._break(Unreachable(f"the guest's control stream broke: {error}"))
+        except (ValueError, KeyError, TypeError, ValidationError) as error:
+            self._break(Unreachable(f"the guest sent a control message that makes no sense: {error}"))
+
+    async def _take(self, line: bytes) -> None:
+        message = json.loads(line)
+        if not isinstance(message, dict):
+            raise ValueError("not an object")
+        if message.get("method") == "state":
+            self._state = AgentState.model_validate(message["params"]["state"])
+            self._state_changed.set()
+        elif message.get("method") == "log":
+            queue = self._logs.get(message["params"]["id"])
+            if queue is not None:
+                await queue.put(_ENTRIES.validate_python(message["params"]["entries"]))
+        elif (future := self._waiting.get(message.get("id", 0))) is not None and not future.done():
+            if "error" in message:
+                error = message["error"]
+                kind = _ERRORS.get(int(error["code"]), GuestFailed)
+                future.set_exception(kind(str(error["message"])[:2000]))
+            else:
+                future.set_result(message["result"])
+
+    def _break(self, error: VolantError) -> None:
+        self._broken = error
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # whoever waits sees it; nobody waiting is no cause for a warning
+        for queue in self._logs.values():
+            with contextlib.suppress(asyncio.QueueFull):
+                queue.put_nowait(None)
+        self._state_changed.set()
+
+
+async def _put_when_done(future: asyncio.Future[Any], entries: asyncio.Queue[list[LogEntry] | None]) -> None:
+    await asyncio.wait([future])
+    await entries.put(None)
+
+
+@asynccontextmanager
+async def open_control(connection: GuestConnection) -> AsyncIterator[ControlClient]:
+    """Open the control subsystem and agree on a version; closes on leaving. Unreachable if either fails."""
+    try:
+        process = await connection.ssh.create_process(subsystem="control", encoding=None)
+    except (OSError, asyncssh.Error) as error:
+        raise Unreachable(f"cannot open the guest's control session: {error}") from error
+    client = ControlClient(process)
+    receiving = asyncio.create_task(client.receive())
+    try:
+        params = {"versions": list(PROTOCOL_VERSIONS), "host_version": __version__}
+        client.hello = Hello.model_validate(await client.call("hello", params))
+        if client.hello.version not in PROTOCOL_VERSIONS:
+            raise Unreachable(
+                f"the guest's agent {client.hello.agent_version} speaks control version {client.hello.version},"
+                f" this volantd only {', '.join(map(str, PROTOCOL_VERSIONS))}",
+                resolution="restart the VM: it boots with this host's agent then",
+            )
+        yield client
+    finally:
+        receiving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await receiving
+        process.close()
+
+
+def list_missing_features(hello: Hello) -> list[str]:
+    """What this host would use and this agent does not have."""
+    return [feature for feature in WANTED_FEATURES if feature not in hello.features]
