@@ -10,9 +10,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import struct
 import tarfile
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,8 @@ from volant.contract.manifest import DiskFile, InitramfsFile, Manifest
 from volant.errors import NotPermitted, StorageFull, UsageError
 from volant.fledge.blocks import PlannedImage
 from volant.fledge.qcow2 import Compression, write_qcow2
-from volant.fledge.stored_gzip import StoredGzip
+from volant.fledge.raw import DeflatedRaw
+from volant.fledge.stored_gzip import GZIP_HEADER, StoredGzip, write_all
 from volant.progress import Monitor
 
 MANIFEST_NAME = "manifest.json"
@@ -73,20 +76,40 @@ def write_disk_plugin(
         return manifest.model_copy(update={"rootfs": disk})
 
     with _new_file(path) as descriptor:
+        if options.format == "raw":
+            raw = DeflatedRaw(image, level=options.level, threads=options.threads)
+            return _write_raw(path, descriptor, name, image.size_bytes, raw, describe, monitor)
         archive = _Archive(descriptor, describe(_NO_CHECKSUM))
         archive.begin_payload(name)
-        if options.format == "qcow2":
-            write_qcow2(
-                image, archive, compression=options.compression, level=options.level, threads=options.threads,
-                monitor=monitor,
-            )  # fmt: skip
-        else:
-            raise UsageError("cannot write a raw disk into an archive yet")
-        checksum = archive.end_payload()
-        written = describe(checksum)
+        write_qcow2(
+            image, archive, compression=options.compression, level=options.level, threads=options.threads,
+            monitor=monitor,
+        )  # fmt: skip
+        written = describe(archive.end_payload())
         archive.finish(written)
-        size = os.fstat(descriptor).st_size
-    return WrittenPlugin(path, size, archive.payload_size, written)
+        return WrittenPlugin(path, os.fstat(descriptor).st_size, archive.payload_size, written)
+
+
+def _write_raw(
+    path: Path, descriptor: int, name: str, size: int, raw: DeflatedRaw, describe: Callable[[str], Manifest],
+    monitor: Monitor,
+) -> WrittenPlugin:  # fmt: skip
+    """Two gzip members: what comes before the disk, of known length and written again at the end, and the disk."""
+
+    def make_head(checksum: str) -> bytes:
+        manifest = _make_entry(MANIFEST_NAME, make_manifest_text(describe(checksum)))
+        return zlib.compress(manifest + make_entry_header(name, size), level=0, wbits=31)
+
+    write_all(descriptor, [make_head(_NO_CHECKSUM), GZIP_HEADER])
+    for part in raw.parts(monitor):
+        write_all(descriptor, [part])
+    tail = bytes(-size % _TAR_BLOCK + 2 * _TAR_BLOCK)
+    end = zlib.compressobj(0, zlib.DEFLATED, -15)
+    crc = isal_zlib.crc32(tail, raw.crc)
+    trailer = struct.pack("<II", crc, (size + len(tail)) & 0xFFFFFFFF)
+    write_all(descriptor, [end.compress(tail) + end.flush() + trailer])
+    os.pwrite(descriptor, make_head(raw.checksum), 0)
+    return WrittenPlugin(path, os.fstat(descriptor).st_size, size, describe(raw.checksum))
 
 
 def write_initramfs_plugin(
@@ -128,6 +151,10 @@ def make_entry_header(name: str, size: int) -> bytes:
     return entry.tobuf(tarfile.GNU_FORMAT)
 
 
+def _make_entry(name: str, content: bytes) -> bytes:
+    return make_entry_header(name, len(content)) + content + bytes(-len(content) % _TAR_BLOCK)
+
+
 class _Archive:
     """A tar of two entries in a StoredGzip; it is the payload's Output."""
 
@@ -143,7 +170,7 @@ class _Archive:
     def _make_manifest_entry(self, manifest: Manifest) -> bytes:
         text = make_manifest_text(manifest)
         assert len(text) == self._manifest_size, "a checksum does not change the manifest's length"
-        return make_entry_header(MANIFEST_NAME, len(text)) + text + bytes(-len(text) % _TAR_BLOCK)
+        return _make_entry(MANIFEST_NAME, text)
 
     def begin_payload(self, name: str) -> None:
         self._name = name

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Planned images made of given bytes, for tests of what writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from volant.fledge.blocks import Piece
+
+
+@dataclass
+class FixedImage:
+    """A PlannedImage with the pieces it is given."""
+
+    size_bytes: int
+    given: list[Piece]
+    descriptors: Sequence[int] = field(default=())
+
+    def pieces(self) -> Iterator[Piece]:
+        return iter(self.given)
+
+    def content(self) -> bytes:
+        """The whole image; sources are files of zeros here."""
+        whole = bytearray(self.size_bytes)
+        for piece in self.given:
+            assert piece.data is not None
+            whole[piece.offset : piece.offset + piece.length] = piece.data
+        return bytes(whole)
