@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A loopback address of its own for each VM in user mode, and the ports published on it.
+
+The whole of 127.0.0.0/8 reaches the host itself, so an address needs no configuration; other users' daemons choose
+from the same range, which is why an address counts as free only when the ports wanted there can be bound.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import socket
+from collections.abc import Collection, Sequence
+
+from volant.contract.api import PublishedPort, PublishRequest
+from volant.errors import Conflict, InvalidInput, NotPermitted
+
+# Where a port that this user may not bind is published instead.
+UNPRIVILEGED_OFFSET = 8000
+ATTEMPTS = 50
+
+
+def choose_address(taken: Collection[str], workload_port: int | None) -> tuple[str, list[PublishedPort]]:
+    """A free address in 127.127.0.0/16 and, where the workload has a port, its publication there."""
+    for _ in range(ATTEMPTS):
+        address = f"127.127.{random.randrange(256)}.{random.randrange(1, 255)}"  # noqa: S311  # not a secret
+        if address in taken:
+            continue
+        if workload_port is None:
+            return address, []
+        for port in (workload_port, workload_port + UNPRIVILEGED_OFFSET):
+            problem = find_bind_problem(address, port) if port < 65536 else errno.EACCES
+            if problem is None:
+                return address, [PublishedPort(host_ip=address, host_port=port, guest_port=workload_port)]
+            if problem != errno.EACCES:
+                break
+    raise Conflict(
+        "cannot find a free loopback address for the VM in 127.127.0.0/16",
+        resolution="see who listens there: ss -ltn 'src 127.127.0.0/16'",
+    )
+
+
+def publish(requests: Sequence[PublishRequest], address: str) -> list[PublishedPort]:
+    """The ports that people asked for, on 127.0.0.1 unless they say where; Conflict where one is in use."""
+    published: list[PublishedPort] = []
+    for request in requests:
+        host_ip = request.host_ip or "127.0.0.1"
+        port = PublishedPort(
+            host_ip=host_ip,
+            host_port=request.host_port or _find_free_port(host_ip),
+            guest_port=request.guest_port,
+            protocol=request.protocol,
+        )
+        if any(
+            (port.host_ip, port.host_port, port.protocol) == (p.host_ip, p.host_port, p.protocol)
+            for p in published
+        ):
+            raise InvalidInput(f"cannot publish {host_ip}:{port.host_port} twice")
+        check_port(port)
+        published.append(port)
+    return published
+
+
+def check_port(port: PublishedPort) -> None:
+    """Raise Conflict (in use), NotPermitted or InvalidInput where this port cannot be bound now."""
+    where = f"{port.host_ip}:{port.host_port}"
+    problem = find_bind_problem(port.host_ip, port.host_port, port.protocol)
+    if problem is None:
+        return
+    if problem == errno.EADDRINUSE:
+        raise Conflict(
+            f"cannot publish port {port.guest_port} on {where}: the port is in use",
+            resolution=f"choose another one, or see who has it: ss -ltnp 'sport = :{port.host_port}'",
+        )
+    if problem == errno.EACCES:
+        raise NotPermitted(
+            f"cannot publish port {port.guest_port} on {where}: ports below 1024 need root",
+            resolution=f"publish it higher, e.g. --publish {port.host_port + UNPRIVILEGED_OFFSET}:{port.guest_port}",
+        )
+    raise InvalidInput(
+        f"cannot publish port {port.guest_port} on {where}: {errno.errorcode.get(problem, problem)}",
+        resolution="give an address of this host, e.g. --publish 127.0.0.1:8080:80",
+    )
+
+
+def find_bind_problem(address: str, port: int, protocol: str = "tcp") -> int | None:
+    """The errno that binding a port there gives now, or None."""
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, kind) as probe:
+        if protocol == "tcp":
+            # As QEMU does: connections in TIME_WAIT are no reason to refuse.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+            if protocol == "tcp":
+                probe.listen(1)
+        except socket.gaierror:
+            return errno.EINVAL
+        except OSError as error:
+            return error.errno or errno.EINVAL
+    return None
+
+
+def _find_free_port(address: str) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            raise InvalidInput(f"cannot publish on {address}: {error.strerror or error}") from error
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happened to VMs, numbered: kept in the database (bounded), told to whoever listens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from volant.contract.api import Event
+from volant.volantd.clock import now
+from volant.volantd.database import Database
+
+KEPT_EVENTS = 10_000
+QUEUED_EVENTS = 1_000
+
+
+class EventLog:
+    """Every change of a VM goes through `add`, so waiting for a change is listening here."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._listeners: set[asyncio.Queue[Event]] = set()
+
+    def add(self, kind: str, vm: str, **data: Any) -> Event:
+        time = now()
+        cursor = self._database.execute(
+            "INSERT INTO events (time, kind, vm, data) VALUES (?, ?, ?, ?)",
+            (time, kind, vm, json.dumps(data)),
+        )
+        identity = cursor.lastrowid or 0
+        if identity % 500 == 0:
+            self._database.execute("DELETE FROM events WHERE id <= ?", (identity - KEPT_EVENTS,))
+        event = Event(id=identity, time=time, kind=kind, vm=vm, data=data)
+        for queue in self._listeners:
+            # A listener that reads nothing loses its oldest events rather than the daemon its memory.
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(event)
+        return event
+
+    def read_after(self, identity: int) -> list[Event]:
+        rows = self._database.fetch_all("SELECT * FROM events WHERE id > ? ORDER BY id", (identity,))
+        return [
+            Event(
+                id=row["id"], time=row["time"], kind=row["kind"], vm=row["vm"], data=json.loads(row["data"])
+            )
+            for row in rows
+        ]
+
+    @contextlib.contextmanager
+    def listen(self) -> Iterator[asyncio.Queue[Event]]:
+        queue: asyncio.Queue[Event] = asyncio.Queue(QUEUED_EVENTS)
+        self._listeners.add(queue)
+        try:
+            yield queue
+        finally:
+            self._listeners.discard(queue)
+
+    async def follow(self, after: int | None = None) -> AsyncIterator[Event]:
+        """Events as they come; with `after` first those that have come since that number."""
+        with self.listen() as queue:
+            last = after or 0
+            for event in self.read_after(after) if after is not None else ():
+                last = event.id
+                yield event
+            while True:
+                event = await queue.get()
+                if event.id > last:
+                    yield event

@@ -1,0 +1,478 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All VMs of this daemon: what people ask of them, one thing at a time per VM, and their adoption at start."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import logging
+import re
+import secrets as random
+import shutil
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from volant.contract.agent import AgentState
+from volant.contract.api import AgentInfo, HypervisorInfo, PluginReference, PublishedPort, Vm, VmCreate
+from volant.contract.manifest import NAME_PATTERN, Manifest, Resources
+from volant.errors import Conflict, InvalidInput, NotFound, Unreachable, VolantError
+from volant.volantd.clock import now
+from volant.volantd.guest.connection import GuestConnection
+from volant.volantd.hypervisors.base import EndKind, Hypervisor, Machine, MachineEnd, VmSpec
+from volant.volantd.plugins.store import PluginStore
+from volant.volantd.secrets import SecretStore
+from volant.volantd.settings import Settings
+from volant.volantd.vms.addresses import choose_address, publish
+from volant.volantd.vms.disks import read_size
+from volant.volantd.vms.events import EventLog
+from volant.volantd.vms.keys import make_private_key
+from volant.volantd.vms.lifecycle import (
+    boot_vm,
+    find_files,
+    find_guest_kernel,
+    find_lost_process,
+    make_nics,
+    read_boot_id,
+)
+from volant.volantd.vms.monitor import VmMonitor
+from volant.volantd.vms.process_log import ProcessLog, read_last_lines
+from volant.volantd.vms.registry import VmDefinition, VmRecord, VmRegistry, name_taken
+from volant.volantd.vms.states import WITH_PROCESS, VmState, WrongState
+
+logger = logging.getLogger(__name__)
+
+CONSOLE_TAIL_LINES = 20
+# How long an orderly stop may take beyond what the processes were given, before the process is killed.
+POWER_OFF_SECONDS = 10.0
+AGENT_WAIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """What the fleet works with, built once by the daemon."""
+
+    settings: Settings
+    registry: VmRegistry
+    plugins: PluginStore
+    secrets: SecretStore
+    events: EventLog
+    hypervisor: Hypervisor
+
+
+class Fleet:
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+        self._registry = domain.registry
+        self._monitors: dict[str, VmMonitor] = {}
+        self._logs: dict[str, ProcessLog] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    # What people ask for
+
+    async def create(self, request: VmCreate) -> VmRecord:
+        """A VM in state created, and then starting where the request says so (`start`)."""
+        if not re.match(NAME_PATTERN, request.name):
+            raise InvalidInput(
+                f"cannot create VM {request.name!r}: a name has lower-case letters, digits, '-' and '_',"
+                " begins with a letter or digit and has at most 63 of them"
+            )
+        if any(record.name == request.name for record in self._registry.list_all()):
+            raise name_taken(request.name)
+        plugin = self._domain.plugins.load(request.plugin)
+        if not plugin.enabled:
+            raise Conflict(
+                f"cannot create VM {request.name}: plugin {plugin.manifest.name} is disabled",
+                resolution=f"volar plugins enable {plugin.manifest.name}:{plugin.manifest.version}",
+            )
+        definition = self._resolve_definition(request, plugin.manifest)
+        if plugin.boot == "kernel":
+            await asyncio.to_thread(find_guest_kernel, self._domain.settings)
+        address, ports = self._choose_network(request, definition, plugin.manifest)
+        record = self._registry.add(
+            name=request.name,
+            plugin=(plugin.manifest.name, plugin.manifest.version),
+            definition=definition,
+            address=address,
+            # 52:54:00 is the locally administered prefix that QEMU uses.
+            mac="52:54:00:" + ":".join(f"{byte:02x}" for byte in random.token_bytes(3)),
+            ports=ports,
+            control_key=make_private_key(),
+            host_key=make_private_key(),
+        )
+        self._tell("created", record)
+        if request.start:
+            try:
+                return await self.start(record.name)
+            except BaseException:
+                # Nobody asked for a VM that cannot be started: creating is all or nothing.
+                await asyncio.shield(self.delete(record.id, force=True))
+                raise
+        return record
+
+    def _resolve_definition(self, request: VmCreate, manifest: Manifest) -> VmDefinition:
+        for attached in request.secrets:
+            self._domain.secrets.get(attached.name, [])
+        try:
+            user_data = base64.b64decode(request.user_data_base64 or "", validate=True)
+        except binascii.Error as error:
+            raise InvalidInput("cannot read user_data_base64: it is no base64") from error
+        for name in request.env:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise InvalidInput(f"cannot set variable {name!r}: a name has letters, digits and '_'")
+        given = request.resources.model_dump(exclude_unset=True) if request.resources else {}
+        network = request.network or (manifest.network.mode if manifest.network else "user")
+        return VmDefinition(
+            resources=Resources.model_validate({**manifest.resources.model_dump(), **given}),
+            network=network,
+            env=request.env,
+            user_data_base64=base64.b64encode(user_data).decode(),
+            ssh_keys=request.ssh_keys,
+            secrets=request.secrets,
+            disk_size_bytes=self._resolve_disk_size(request, manifest),
+            restart=request.restart,
+            labels={**manifest.labels, **request.labels},
+        )
+
+    def _resolve_disk_size(self, request: VmCreate, manifest: Manifest) -> int | None:
+        if request.disk_size is None:
+            return None
+        wanted = -(-read_size(request.disk_size) // 512) * 512
+        smallest = self._domain.plugins.get(f"{manifest.name}:{manifest.version}").virtual_size_bytes
+        if wanted < smallest:
+            raise InvalidInput(
+                f"cannot create VM {request.name}: its disk of {request.disk_size} would be smaller than the plugin's",
+                resolution=f"give at least {smallest >> 20}M",
+            )
+        return wanted
+
+    def _choose_network(
+        self, request: VmCreate, definition: VmDefinition, manifest: Manifest
+    ) -> tuple[str | None, list[PublishedPort]]:
+        if definition.network != "user":
+            if request.publish:
+                raise InvalidInput(f"cannot publish ports in network mode {definition.network}")
+            return None, []
+        taken = {record.address for record in self._registry.list_all() if record.address}
+        address, ports = choose_address(taken, manifest.workload.port)
+        return address, [*ports, *publish(request.publish, address)]
+
+    async def start(self, name: str) -> VmRecord:
+        """Start a VM that does not run; returns while it boots. Failed to start: an error, and state failed."""
+        async with self._locked(name) as record:
+            record = self._registry.move(
+                record, "start", VmState.STARTING, wanted=True, process=None, machine=None, guest=None, last_lines=[],
+                exit_code=None, started_at=now(),
+            )  # fmt: skip
+            self._tell("state", record)
+            machine: Machine | None = None
+            try:
+                make_nics(record)
+                plugin = self._domain.plugins.load(record.plugin_reference)
+
+                def remember(spec: VmSpec) -> None:
+                    self._registry.update(record, machine=spec)
+
+                machine = await boot_vm(
+                    record, plugin, self._domain.hypervisor, self._domain.settings, remember
+                )
+                record = self._registry.update(record, process=machine.identity)
+            except BaseException as error:
+                if machine is not None:
+                    await asyncio.shield(machine.kill())
+                reason = error.what if isinstance(error, VolantError) else "the start was interrupted"
+                self._fail(record, reason)
+                raise
+            self._watch(record, machine)
+            return record
+
+    async def stop(self, name: str, *, timeout_seconds: float = 30.0, force: bool = False) -> VmRecord:
+        """Stop a VM: in order through its agent, by force when that takes too long or is asked for."""
+        async with self._locked(name) as record:
+            if record.state not in WITH_PROCESS:
+                raise WrongState(f"cannot stop VM {record.name}: it is {record.state.value}")
+            return await self._stop(record, timeout_seconds, force)
+
+    async def _stop(self, record: VmRecord, timeout_seconds: float, force: bool) -> VmRecord:
+        if record.state is not VmState.STOPPING:
+            record = self._registry.move(record, "stop", VmState.STOPPING, wanted=False)
+            self._tell("state", record)
+        monitor = self._monitors.get(record.id)
+        if monitor is None:
+            return self._registry.move(record, "stop", VmState.STOPPED, process=None)
+        if not force:
+            await self._ask_to_stop(record, monitor, timeout_seconds)
+        await monitor.machine.kill()
+        await monitor.wait_ended()
+        return self._registry.get(record.id)
+
+    async def _ask_to_stop(self, record: VmRecord, monitor: VmMonitor, timeout_seconds: float) -> None:
+        guest = await monitor.wait_connected(min(AGENT_WAIT_SECONDS, timeout_seconds))
+        if guest is None:
+            return
+        try:
+            await guest.stop("poweroff", timeout_seconds)
+        except (VolantError, OSError) as error:
+            logger.info("VM %s: the agent cannot stop it: %s", record.name, error)
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(monitor.wait_ended(), timeout_seconds + POWER_OFF_SECONDS)
+
+    async def restart(self, name: str, *, timeout_seconds: float = 30.0) -> VmRecord:
+        record = self._registry.get(name)
+        if record.state in WITH_PROCESS:
+            await self.stop(name, timeout_seconds=timeout_seconds)
+        return await self.start(name)
+
+    async def delete(self, name: str, *, force: bool = False) -> None:
+        """Remove a VM with its disk; one that runs is stopped first, at once with `force`."""
+        async with self._locked(name) as record:
+            if record.state in WITH_PROCESS:
+                record = await self._stop(record, 10.0, force)
+            self._registry.update(record, deleting=True)
+            await self._finish_delete(record)
+        self._locks.pop(record.id, None)
+
+    async def _finish_delete(self, record: VmRecord) -> None:
+        files = find_files(self._domain.settings, record.id)
+        for folder in {files.folder, files.sockets}:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        self._logs.pop(record.id, None)
+        self._registry.remove(record)
+        self._tell("deleted", record)
+
+    # What people look at
+
+    def get(self, name: str) -> VmRecord:
+        return self._registry.get(name)
+
+    def list_all(self) -> list[VmRecord]:
+        return self._registry.list_all()
+
+    def find_log(self, record: VmRecord) -> ProcessLog:
+        if record.id not in self._logs:
+            path = find_files(self._domain.settings, record.id).process_log
+            self._logs[record.id] = ProcessLog(path, self._domain.settings.log_limit_bytes)
+        return self._logs[record.id]
+
+    async def connect(self, name: str, timeout_seconds: float = AGENT_WAIT_SECONDS) -> GuestConnection:
+        """The agent's connection of a VM that runs; WrongState or Unreachable otherwise."""
+        record = self._registry.get(name)
+        monitor = self._monitors.get(record.id)
+        if monitor is None or record.state not in WITH_PROCESS:
+            raise WrongState(
+                f"cannot reach into VM {record.name}: it is {record.state.value}",
+                resolution=f"start it first: volar vms start {record.name}",
+            )
+        if record.spec is not None and record.spec.kernel is None:
+            raise Unreachable(
+                f"cannot reach into VM {record.name}: it boots its own system, in which no agent answers",
+                resolution="reach it over the network",
+            )
+        guest = await monitor.wait_connected(timeout_seconds)
+        if guest is None:
+            raise Unreachable(
+                f"cannot reach into VM {record.name}: its agent does not answer",
+                resolution=f"see what the console says: volar vms logs {record.name} --console",
+            )
+        return guest
+
+    def describe(self, record: VmRecord) -> Vm:
+        guest = record.guest
+        runs = record.state in WITH_PROCESS
+        hypervisor = None
+        if record.spec is not None:
+            hypervisor = HypervisorInfo(
+                kind=self._domain.hypervisor.kind,
+                accelerator=record.spec.accelerator,
+                pid=record.process.pid if record.process and runs else None,
+                kernel=guest.kernel if guest else "",
+            )
+        warnings = list(guest.warnings) if guest else []
+        if record.spec is not None and record.spec.kernel is None:
+            warnings.append("this plugin boots its own system: no agent answers in it")
+        return Vm(
+            id=record.id,
+            name=record.name,
+            status=record.state.value,
+            status_reason=record.reason,
+            health=guest.health if guest and runs else "unknown",
+            health_reason=guest.health_reason if guest and runs else "",
+            checks=guest.checks if guest else [],
+            processes=guest.processes if guest else [],
+            warnings=warnings,
+            plugin=PluginReference(name=record.plugin_name, version=record.plugin_version),
+            resources=record.definition.resources,
+            network=record.definition.network,
+            ip=record.address,
+            url=self._make_url(record),
+            ports=list(record.ports),
+            agent=record.agent,
+            hypervisor=hypervisor,
+            cloud_init=guest.cloud_init
+            if guest
+            else Vm.model_fields["cloud_init"].get_default(call_default_factory=True),
+            secrets=[attached.name for attached in record.definition.secrets],
+            restart=record.definition.restart,
+            exit_code=record.exit_code,
+            last_console_lines=list(record.last_lines),
+            created_at=record.created_at,
+            started_at=record.started_at,
+        )
+
+    def _make_url(self, record: VmRecord) -> str | None:
+        try:
+            workload = self._domain.plugins.load(record.plugin_reference).manifest.workload
+        except NotFound:
+            return None
+        port = next(
+            (p for p in record.ports if p.guest_port == workload.port and p.host_ip == record.address), None
+        )
+        if port is None or record.address is None:
+            return None
+        scheme = "http" if workload.type == "http" else "tcp"
+        suffix = "" if (scheme, port.host_port) == ("http", 80) else f":{port.host_port}"
+        return f"{scheme}://{record.address}{suffix}"
+
+    # What monitors tell
+
+    def _watch(self, record: VmRecord, machine: Machine) -> None:
+        def on_agent(agent: AgentInfo) -> None:
+            self._registry.update(record, agent=agent)
+            self._tell("agent", self._registry.get(record.id), connected=agent.connected)
+
+        def on_state(state: AgentState) -> None:
+            self._learn_state(record.id, state)
+
+        def on_end(end: MachineEnd) -> None:
+            self._monitors.pop(record.id, None)
+            self._write_end(self._registry.get(record.id), end)
+
+        def answer_secret(port: int) -> bytes | None:
+            return self._domain.secrets.answer(record.definition.secrets, port)
+
+        self._monitors[record.id] = VmMonitor(
+            record,
+            machine,
+            self.find_log(record),
+            answer_secret,
+            on_agent=on_agent,
+            on_state=on_state,
+            on_end=on_end,
+        )
+        if record.spec is not None and record.spec.kernel is None and record.state is VmState.STARTING:
+            self._tell("state", self._registry.move(record, "start", VmState.RUNNING))
+
+    def _learn_state(self, vm_id: str, state: AgentState) -> None:
+        record = self._registry.get(vm_id)
+        before = record.guest
+        record = self._registry.update(record, guest=state, exit_code=state.result)
+        # A workload that is broken leaves the VM up: it runs, and health says what is wrong.
+        if record.state is VmState.STARTING and state.phase in ("running", "failed"):
+            record = self._registry.move(record, "start", VmState.RUNNING)
+            self._tell("state", record)
+        if before is None or (before.health, before.health_reason) != (state.health, state.health_reason):
+            self._tell("health", record, health=state.health, reason=state.health_reason)
+
+    def _write_end(self, record: VmRecord, end: MachineEnd) -> None:
+        """The process is gone: why, and what that means for the VM."""
+        stopped = record.state is VmState.STOPPING or end.kind is EndKind.KILLED
+        by_itself = end.kind is EndKind.POWERED_OFF and record.state is VmState.RUNNING
+        if stopped or by_itself:
+            reason = "" if stopped else "the guest switched itself off"
+            record = self._registry.move(
+                record, "stop", VmState.STOPPED, reason, process=None, wanted=False,
+                agent=record.agent.model_copy(update={"connected": False}),
+            )  # fmt: skip
+            self._tell("state", record)
+        else:
+            reason = end.reason or "the guest switched itself off before its workload ran"
+            if end.host_disk_full:
+                reason = f"the host's disk is full: {reason}"
+            self._fail(record, reason)
+
+    def _fail(self, record: VmRecord, reason: str) -> VmRecord:
+        lines = read_last_lines(find_files(self._domain.settings, record.id).console_log, CONSOLE_TAIL_LINES)
+        record = self._registry.get(record.id)
+        if record.state is VmState.FAILED:
+            return record
+        record = self._registry.move(
+            record, "run", VmState.FAILED, reason, last_lines=lines, process=None, wanted=False,
+            agent=record.agent.model_copy(update={"connected": False}),
+        )  # fmt: skip
+        self._tell("state", record)
+        return record
+
+    def _tell(self, kind: str, record: VmRecord, **data: object) -> None:
+        logger.info("VM %s: %s %s %s", record.name, kind, record.state.value, record.reason)
+        self._domain.events.add(
+            kind, record.name, id=record.id, status=record.state.value, reason=record.reason, **data
+        )
+
+    @asynccontextmanager
+    async def _locked(self, name: str) -> AsyncIterator[VmRecord]:
+        """The VM as it is once everything else that people asked of it has been done."""
+        record = self._registry.get(name)
+        async with self._locks[record.id]:
+            yield self._registry.get(record.id)
+
+    # The daemon's start and end
+
+    async def adopt_all(self) -> None:
+        """Find again what ran, finish what was interrupted, start what ran before the host was rebooted."""
+        boot_id = read_boot_id()
+        self._sweep_folders()
+        for record in self._registry.list_all():
+            if record.deleting:
+                await self._finish_delete(record)
+            elif record.state in WITH_PROCESS:
+                await self._adopt(record, boot_id)
+        for record in self._registry.list_all():
+            if record.wanted and record.state is VmState.STOPPED and record.id not in self._monitors:
+                try:
+                    await self.start(record.name)
+                except VolantError as error:
+                    logger.warning("cannot start VM %s again: %s", record.name, error)
+
+    async def _adopt(self, record: VmRecord, boot_id: str) -> None:
+        identity = record.process
+        if identity is None and record.spec is not None:
+            identity = await asyncio.to_thread(find_lost_process, record.spec)
+        machine = None
+        if identity is not None and record.spec is not None and identity.boot_id == boot_id:
+            machine = await self._domain.hypervisor.adopt(identity, record.spec)
+        if machine is not None:
+            record = self._registry.update(record, process=machine.identity)
+            self._watch(record, machine)
+            self._tell("adopted", record)
+            if record.state is VmState.STOPPING:
+                await self._stop(record, 30.0, force=False)
+            return
+        rebooted = identity is not None and identity.boot_id != boot_id
+        if record.state is VmState.STOPPING:
+            self._registry.move(record, "stop", VmState.STOPPED, process=None, wanted=False)
+        elif rebooted or identity is None:
+            again = record.wanted and (record.definition.restart == "always" or not rebooted)
+            reason = "the host was restarted" if rebooted else "volantd ended while it was starting the VM"
+            self._registry.move(record, "stop", VmState.STOPPED, reason, process=None, wanted=again)
+        else:
+            self._fail(record, "its hypervisor process ended while volantd was away")
+
+    def _sweep_folders(self) -> None:
+        """Folders that no VM names: a delete or a create that was cut off."""
+        known = {record.id for record in self._registry.list_all()}
+        vms = self._domain.settings.vms_dir
+        vms.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in vms.iterdir():
+            if folder.name not in known:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    async def release_all(self) -> None:
+        """The daemon ends; VMs run on."""
+        await asyncio.gather(
+            *(monitor.release() for monitor in list(self._monitors.values())), return_exceptions=True
+        )
+        self._monitors.clear()

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A VM's guest.json: pure functions of its record and its plugin."""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Sequence
+
+from volant.contract.guest_config import (
+    CloudInitDocuments,
+    Control,
+    GuestConfig,
+    GuestNetwork,
+    Interface,
+    Root,
+    SecretPort,
+    Ssh,
+)
+from volant.contract.manifest import CloudInitDocument, Workload
+from volant.volantd.plugins.store import StoredPlugin
+from volant.volantd.secrets import DEFAULT_PORT
+from volant.volantd.vms.keys import read_public_key
+from volant.volantd.vms.registry import VmRecord
+
+ROOT_SERIAL = "root"
+# QEMU's user-mode network (its documentation, "Using the user mode network stack").
+USER_NETWORK_ADDRESS = "10.0.2.15/24"
+USER_NETWORK_GATEWAY = "10.0.2.2"
+USER_NETWORK_DNS = "10.0.2.3"
+
+
+def make_guest_config(record: VmRecord, plugin: StoredPlugin, modules: Sequence[str]) -> GuestConfig:
+    definition = record.definition
+    workload = plugin.manifest.workload
+    return GuestConfig(
+        vm_id=record.id,
+        vm_name=record.name,
+        hostname=record.name.replace("_", "-"),
+        root=Root(serial=ROOT_SERIAL) if plugin.kind == "rootfs" else None,
+        network=make_guest_network(record),
+        control=Control(host_key=record.host_key, authorized_keys=[read_public_key(record.control_key)]),
+        ssh=Ssh(listen_port=22 if definition.ssh_keys else None, authorized_keys=definition.ssh_keys),
+        secrets=_make_secret_ports(record),
+        workload=Workload.model_validate(
+            {**workload.model_dump(exclude_unset=True), "env": {**workload.env, **definition.env}}
+        ),
+        health_check=plugin.manifest.health_check,
+        cloud_init=make_cloud_init(record, plugin),
+        unix_time_nanoseconds=time.time_ns(),
+        modules=list(modules),
+    )
+
+
+def make_guest_network(record: VmRecord) -> GuestNetwork:
+    if record.definition.network == "vsock":
+        return GuestNetwork()
+    if record.definition.network == "dhcp":
+        return GuestNetwork(interfaces=[Interface(mac=record.mac, mode="dhcp")])
+    return GuestNetwork(
+        interfaces=[
+            Interface(
+                mac=record.mac, mode="static", addresses=[USER_NETWORK_ADDRESS], gateway=USER_NETWORK_GATEWAY
+            )
+        ],
+        nameservers=[USER_NETWORK_DNS],
+    )
+
+
+def _make_secret_ports(record: VmRecord) -> list[SecretPort]:
+    ports = {attached.port or DEFAULT_PORT: attached.uid for attached in record.definition.secrets}
+    return [SecretPort(port=port, uid=uid) for port, uid in sorted(ports.items())]
+
+
+def make_cloud_init(record: VmRecord, plugin: StoredPlugin) -> CloudInitDocuments | None:
+    """The NoCloud documents: the person's user-data before the plugin's own; None where there is neither."""
+    manifest = plugin.manifest.cloud_init
+    user_data = base64.b64decode(record.definition.user_data_base64)
+    if not user_data and manifest is not None:
+        user_data = _read_document(manifest.user_data, plugin).encode("utf-8", "surrogateescape")
+    if not user_data and manifest is None:
+        return None
+    meta_data = _read_document(manifest.meta_data, plugin) if manifest else ""
+    return CloudInitDocuments(
+        instance_id=record.id,
+        user_data_base64=base64.b64encode(trim_user_data(user_data)).decode(),
+        meta_data=meta_data or f"instance-id: {record.id}\nlocal-hostname: {record.name}\n",
+        network_config=_read_document(manifest.network_config, plugin) if manifest else "",
+    )
+
+
+def _read_document(document: CloudInitDocument | None, plugin: StoredPlugin) -> str:
+    if document is None:
+        return ""
+    if document.path is not None:
+        return plugin.files.get(document.path, "")
+    return document.content or ""
+
+
+def trim_user_data(data: bytes) -> bytes:
+    """Drop comments and blank lines above `#cloud-config`, which would keep cloud-init from knowing the kind."""
+    match = re.match(rb"(?:[ \t]*(?:#(?!cloud-config\b)(?!!)[^\n]*)?\r?\n)*(?=#cloud-config\b)", data)
+    return data[match.end() :] if match else data

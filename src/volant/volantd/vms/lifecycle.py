@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plugin to running VM: the line's step 9, in `boot_vm`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from volant.contract.agents import find_agent
+from volant.errors import InvalidInput
+from volant.volantd.boot.initrd import list_module_names, make_base_archive, write_initrd
+from volant.volantd.boot.kernel import Kernel, host_architecture, require_kernel
+from volant.volantd.boot.modules import order_modules, want_modules
+from volant.volantd.hypervisors.base import (
+    SOCKET_PATH_LIMIT,
+    DiskDrive,
+    HostSupport,
+    Hypervisor,
+    Machine,
+    Nic,
+    ProcessIdentity,
+    UserNic,
+    VmSpec,
+)
+from volant.volantd.plugins.store import StoredPlugin
+from volant.volantd.settings import Settings
+from volant.volantd.vms.disks import make_overlay
+from volant.volantd.vms.guest_settings import ROOT_SERIAL, make_guest_config
+from volant.volantd.vms.registry import VmRecord
+
+
+@dataclass(frozen=True, slots=True)
+class VmFiles:
+    """Where one VM keeps its things. Sockets go to the runtime folder where the state folder's path is too long."""
+
+    folder: Path
+    sockets: Path
+
+    @property
+    def disk(self) -> Path:
+        return self.folder / "root.qcow2"
+
+    @property
+    def initrd(self) -> Path:
+        return self.folder / "boot.cpio"
+
+    @property
+    def console_log(self) -> Path:
+        return self.folder / "console.log"
+
+    @property
+    def hypervisor_log(self) -> Path:
+        return self.folder / "hypervisor.log"
+
+    @property
+    def process_log(self) -> Path:
+        return self.folder / "process.log"
+
+
+def find_files(settings: Settings, vm_id: str) -> VmFiles:
+    folder = settings.vms_dir / vm_id
+    fits = len(os.fsencode(folder / "console.sock")) <= SOCKET_PATH_LIMIT
+    return VmFiles(folder, folder if fits else settings.runtime_dir / f"vm-{vm_id}")
+
+
+async def boot_vm(
+    record: VmRecord,
+    plugin: StoredPlugin,
+    hypervisor: Hypervisor,
+    settings: Settings,
+    remember: Callable[[VmSpec], None],
+) -> Machine:
+    """Start a VM's process. `remember` stores the spec before the process exists, so that no process is ever lost."""
+    files = find_files(settings, record.id)
+    make_folders(files)
+    kernel = await asyncio.to_thread(find_guest_kernel, settings) if plugin.boot == "kernel" else None
+    support = await hypervisor.find_support(
+        host_architecture(), kernel=kernel.image if kernel else None, firmware=kernel is None
+    )
+    if plugin.kind == "rootfs":
+        await make_overlay(files.disk, plugin.payload, plugin.format, record.definition.disk_size_bytes)
+    if kernel is not None:
+        await asyncio.to_thread(write_boot_archive, record, plugin, kernel, support, files, settings)
+    spec = make_spec(record, plugin, kernel, support, files)
+    remember(spec)
+    return await hypervisor.start(spec)
+
+
+def make_folders(files: VmFiles) -> None:
+    for folder in (files.folder, files.sockets):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def find_guest_kernel(settings: Settings) -> Kernel:
+    return require_kernel(host_architecture(), settings.cache_dir / "kernels", settings.kernel)
+
+
+def write_boot_archive(
+    record: VmRecord,
+    plugin: StoredPlugin,
+    kernel: Kernel,
+    support: HostSupport,
+    files: VmFiles,
+    settings: Settings,
+) -> None:
+    """Agent, drivers and guest.json, appended to an initramfs plugin's own archive."""
+    modules = order_modules(
+        kernel.modules, want_modules(support.bus, network=record.definition.network != "vsock", vsock=True)
+    )
+    base = make_base_archive(find_agent(kernel.architecture), modules, settings.cache_dir)
+    config = make_guest_config(record, plugin, list_module_names(modules))
+    write_initrd(files.initrd, base, config, plugin.payload if plugin.kind == "initramfs" else None)
+
+
+def make_spec(
+    record: VmRecord, plugin: StoredPlugin, kernel: Kernel | None, support: HostSupport, files: VmFiles
+) -> VmSpec:
+    disks = (DiskDrive(files.disk, "qcow2", ROOT_SERIAL),) if plugin.kind == "rootfs" else ()
+    return VmSpec(
+        id=record.id,
+        name=record.name,
+        architecture=kernel.architecture if kernel else host_architecture(),
+        machine=support.machine,
+        accelerator=support.accelerator,
+        vcpu=record.definition.resources.vcpu,
+        memory_mb=record.definition.resources.memory_mb,
+        disks=disks,
+        nics=make_nics(record),
+        control_socket=files.sockets / "control.sock",
+        console_socket=files.sockets / "console.sock",
+        qmp_socket=files.sockets / "qmp.sock",
+        console_log=files.console_log,
+        hypervisor_log=files.hypervisor_log,
+        kernel=kernel.image if kernel else None,
+        initrd=files.initrd if kernel else None,
+        tsc_khz=support.tsc_khz,
+    )
+
+
+def make_nics(record: VmRecord) -> tuple[Nic, ...]:
+    mode = record.definition.network
+    if mode == "vsock":
+        return ()
+    if mode == "user":
+        return (UserNic(record.mac, record.ports),)
+    raise InvalidInput(
+        f"cannot start VM {record.name}: network mode {mode} needs the bridge, which this host does not have",
+        resolution="create it with --network user, or make the bridge first: volar setup",
+    )
+
+
+def find_lost_process(spec: VmSpec, processes: Path = Path("/proc")) -> ProcessIdentity | None:
+    """The process of a VM that was started an instant before the daemon was killed, by its QMP socket's path."""
+    boot_id = read_boot_id()
+    wanted = os.fsencode(spec.qmp_socket)
+    for folder in processes.glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if wanted not in (folder / "cmdline").read_bytes() or folder.stat().st_uid != os.geteuid():
+                continue
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            return ProcessIdentity(pid=int(folder.name), start_ticks=int(fields[19]), boot_id=boot_id)
+    return None
+
+
+def read_boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

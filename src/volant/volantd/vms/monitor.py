@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Follows one running VM: its process until that ends, its agent over as many connections as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+from volant.contract.agent import AgentState, LogQuery
+from volant.contract.api import AgentInfo
+from volant.errors import VolantError
+from volant.volantd.guest.connection import GuestConnection, connect_guest
+from volant.volantd.hypervisors.base import Machine, MachineEnd
+from volant.volantd.vms.keys import read_public_key
+from volant.volantd.vms.process_log import ProcessLog
+from volant.volantd.vms.registry import VmRecord
+
+logger = logging.getLogger(__name__)
+
+FIRST_RETRY_SECONDS = 0.05
+LAST_RETRY_SECONDS = 1.0
+
+SecretAnswer = Callable[[int], bytes | None]
+
+
+class VmMonitor:
+    """One VM from its start (or adoption) to its end. What it learns goes out through the three callbacks."""
+
+    def __init__(
+        self,
+        record: VmRecord,
+        machine: Machine,
+        log: ProcessLog,
+        answer_secret: SecretAnswer,
+        *,
+        on_agent: Callable[[AgentInfo], None],
+        on_state: Callable[[AgentState], None],
+        on_end: Callable[[MachineEnd], None],
+    ) -> None:
+        self.machine = machine
+        self.guest: GuestConnection | None = None
+        self._record = record
+        self._log = log
+        self._answer_secret = answer_secret
+        self._on_agent, self._on_state, self._on_end = on_agent, on_state, on_end
+        self._connected = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._tasks = [asyncio.create_task(self._watch_process(), name=f"process of {record.name}")]
+        if record.spec is not None and record.spec.kernel is not None:
+            self._tasks.append(asyncio.create_task(self._keep_connected(), name=f"agent of {record.name}"))
+
+    async def wait_connected(self, timeout_seconds: float) -> GuestConnection | None:
+        """The agent's connection, once there is one; None when none comes in time or the VM ends."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                waits = [asyncio.create_task(event.wait()) for event in (self._connected, self._ended)]
+                try:
+                    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for wait in waits:
+                        wait.cancel()
+        return self.guest
+
+    async def wait_ended(self) -> None:
+        """Until the process has ended and everything has been written down."""
+        await self._ended.wait()
+
+    async def release(self) -> None:
+        """The daemon ends: let go, the VM runs on."""
+        await self._end_tasks()
+        await self.machine.release()
+
+    async def _end_tasks(self) -> None:
+        current = asyncio.current_task()
+        others = [task for task in self._tasks if task is not current]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _watch_process(self) -> None:
+        end = await self.machine.wait()
+        # The agent's last lines are on their way: a moment for the stream to drain before it is cut.
+        if self.guest is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.guest.wait_closed(), 0.5)
+        await self._end_tasks()
+        try:
+            self._on_end(end)
+        except VolantError:
+            logger.exception("cannot write down the end of VM %s", self._record.name)
+        finally:
+            self._ended.set()
+
+    async def _keep_connected(self) -> None:
+        assert self._record.spec is not None
+        delay = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                guest = await connect_guest(
+                    self._record.spec.control_socket,
+                    client_key=self._record.control_key,
+                    host_public_key=read_public_key(self._record.host_key),
+                )
+            except (VolantError, OSError) as error:
+                logger.debug("VM %s does not answer yet: %s", self._record.name, error)
+                await asyncio.sleep(delay)
+                delay = min(delay * 1.5, LAST_RETRY_SECONDS)
+                continue
+            delay = FIRST_RETRY_SECONDS
+            try:
+                await self._talk(guest)
+            except (VolantError, OSError) as error:
+                logger.info("VM %s: the control stream broke: %s", self._record.name, error)
+            finally:
+                self.guest = None
+                self._connected.clear()
+                with contextlib.suppress(Exception):
+                    await guest.close()
+            self._on_agent(
+                AgentInfo(connected=False, version=guest.hello.agent_version, protocol=guest.hello.version)
+            )
+            await asyncio.sleep(FIRST_RETRY_SECONDS)
+
+    async def _talk(self, guest: GuestConnection) -> None:
+        """Everything on one connection, until it breaks."""
+        for port in sorted({attached.port or 9000 for attached in self._record.definition.secrets}):
+            await guest.serve_vsock(port, lambda port=port: self._answer_secret(port))  # type: ignore[misc]  # default binds the loop's value
+        self.guest = guest
+        self._connected.set()
+        self._on_agent(
+            AgentInfo(connected=True, version=guest.hello.agent_version, protocol=guest.hello.version)
+        )
+        followers = [
+            asyncio.create_task(self._follow_state(guest)),
+            asyncio.create_task(self._follow_logs(guest)),
+            asyncio.create_task(guest.wait_closed()),
+        ]
+        try:
+            done, _ = await asyncio.wait(followers, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in followers:
+                task.cancel()
+            await asyncio.gather(*followers, return_exceptions=True)
+
+    async def _follow_state(self, guest: GuestConnection) -> None:
+        async for state in guest.follow_states():
+            self._on_state(state)
+
+    async def _follow_logs(self, guest: GuestConnection) -> None:
+        boot_id = guest.hello.boot_id
+        query = LogQuery(cursor=self._log.find_cursor(boot_id), follow=True)
+        async for entries in guest.follow_logs(query):
+            self._log.append(boot_id, entries)

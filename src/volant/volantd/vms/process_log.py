@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's copy of what a guest's processes wrote: it answers when the guest no longer can.
+
+JSON lines {cursor, time, process, stream, line, boot} in two halves: when `process.log` is full it becomes
+`process.log.1`, so between one and two times the limit is kept. The last line says where in the agent's own log
+(whose cursors count within one boot) to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from volant.contract.agent import LogEntry
+from volant.contract.api import LogLine
+from volant.errors import InvalidInput
+
+
+class ProcessLog:
+    def __init__(self, path: Path, limit_bytes: int) -> None:
+        self._path = path
+        self._older = path.with_name(path.name + ".1")
+        self._limit_bytes = limit_bytes
+        self._appended = asyncio.Event()
+        # Counts lines ever appended by this object, so that followers know what is new to them.
+        self._generation = 0
+
+    def append(self, boot_id: str, entries: Iterable[LogEntry]) -> None:
+        lines = [
+            json.dumps({**entry.model_dump(), "boot": boot_id}, separators=(",", ":")) for entry in entries
+        ]
+        if not lines:
+            return
+        if self._path.exists() and self._path.stat().st_size > self._limit_bytes:
+            os.replace(self._path, self._older)
+            self._generation += 1
+        descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "r+b") as stream:
+            # A kill in the middle of a write leaves half a line: never glue another one to it.
+            size = stream.seek(0, os.SEEK_END)
+            if size and os.pread(stream.fileno(), 1, size - 1) != b"\n":
+                stream.write(b"\n")
+            stream.write(("\n".join(lines) + "\n").encode("utf-8", "replace"))
+        appended, self._appended = self._appended, asyncio.Event()
+        appended.set()
+
+    def find_cursor(self, boot_id: str) -> str:
+        """The cursor of the last line that came from this boot of the guest, or "": from the beginning."""
+        last: dict[str, str] | None = None
+        for record in self._records():
+            last = record
+        return last["cursor"] if last is not None and last.get("boot") == boot_id else ""
+
+    def read(self, *, process: str = "", since: str = "", tail: int | None = None) -> list[LogLine]:
+        lines = [_make_line(record) for record in self._records() if _is_wanted(record, process, since)]
+        return lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]
+
+    async def follow(
+        self, *, process: str = "", since: str = "", tail: int | None = None
+    ) -> AsyncIterator[LogLine]:
+        """The lines there are and then those that come, without end."""
+        position = self._position()
+        for line in self.read(process=process, since=since, tail=tail):
+            yield line
+        while True:
+            appended = self._appended
+            lines, position = self._read_from(position)
+            for record in lines:
+                if _is_wanted(record, process, since):
+                    yield _make_line(record)
+            if not lines:
+                await appended.wait()
+
+    def _position(self) -> tuple[int, int]:
+        return self._generation, self._path.stat().st_size if self._path.exists() else 0
+
+    def _read_from(self, position: tuple[int, int]) -> tuple[list[dict[str, str]], tuple[int, int]]:
+        generation, offset = position
+        records: list[dict[str, str]] = []
+        if generation != self._generation:
+            records += _parse(self._older, offset if generation == self._generation - 1 else 0)
+            offset = 0
+        end = self._position()
+        if end[1] > offset:
+            records += _parse(self._path, offset)
+        return records, end
+
+    def _records(self) -> Iterator[dict[str, str]]:
+        yield from _parse(self._older, 0)
+        yield from _parse(self._path, 0)
+
+
+def _parse(path: Path, offset: int) -> Iterator[dict[str, str]]:
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError:
+        return
+    with stream:
+        stream.seek(offset)
+        for raw in stream:
+            try:
+                record = json.loads(raw)
+            except ValueError:
+                continue  # half a line, from a kill in the middle of a write
+            if isinstance(record, dict) and "line" in record:
+                yield record
+
+
+def _is_wanted(record: dict[str, str], process: str, since: str) -> bool:
+    return (not process or record["process"] == process) and (not since or record["time"] >= since)
+
+
+def _make_line(record: dict[str, str]) -> LogLine:
+    return LogLine.model_validate({key: record[key] for key in ("time", "process", "stream", "line")})
+
+
+def read_since(text: str) -> str:
+    """`since` as people give it (10m, 2h, an RFC 3339 time) as a time that compares with those in the log."""
+    if not text:
+        return ""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    if text[-1] in units and text[:-1].replace(".", "", 1).isdigit():
+        moment = datetime.now(UTC) - timedelta(seconds=float(text[:-1]) * units[text[-1]])
+    else:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise InvalidInput(
+                f"cannot read the time {text!r}", resolution="give 30s, 10m, 2h, 1d or 2026-01-31T12:00:00Z"
+            ) from None
+        moment = moment.astimezone(UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")
+
+
+def read_last_lines(path: Path, count: int) -> list[str]:
+    """The last lines of a console log, without terminal escapes' control bytes."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - 64 * 1024))
+            text = stream.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return []
+    lines = ["".join(c for c in line if c == "\t" or c.isprintable()).rstrip() for line in text.splitlines()]
+    return [line for line in lines if line][-count:]
