@@ -31,10 +31,16 @@ func (d *decoder) problem(at *token.Token, resolution, format string, arguments 
 	if at != nil && at.Position != nil {
 		problem.Line, problem.Column = at.Position.Line, at.Position.Column
 	}
-	if !slices.Contains(d.problems, problem) {
+	known := slices.ContainsFunc(d.problems, func(other Problem) bool {
+		// What an alias without an anchor leads to is no news.
+		return other == problem || other.Line == problem.Line && other.Column == problem.Column && strings.HasPrefix(other.Message, noAnchor)
+	})
+	if !known {
 		d.problems = append(d.problems, problem)
 	}
 }
+
+const noAnchor = "there is no anchor "
 
 // Visit collects anchors (ast.Visitor).
 func (d *decoder) Visit(node ast.Node) ast.Visitor {
@@ -62,7 +68,7 @@ func (d *decoder) resolve(node ast.Node) ast.Node {
 			name := wrapped.Value.GetToken().Value
 			target, ok := d.anchors[name]
 			if !ok {
-				d.problem(wrapped.GetToken(), "define it with &"+name+" above", "there is no anchor %q", name)
+				d.problem(wrapped.GetToken(), "define it with &"+name+" above", noAnchor+"%q", name)
 				return nil
 			}
 			node = target

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The editors' schema of the agent's config agrees with the golden documents, which the agent's own tests read too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from ruamel.yaml import YAML
+
+CONTRACT = Path(__file__).parents[3] / "contract"
+GOLDEN = CONTRACT / "golden" / "kestrel-config"
+SCHEMA = json.loads((CONTRACT / "kestrel-config.schema.json").read_text())
+
+
+def load(path: Path) -> Any:
+    return YAML(typ="safe", pure=True).load(path.read_text())
+
+
+def test_the_schema_is_one() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("path", sorted((GOLDEN / "valid").glob("*.yaml")), ids=lambda path: path.stem)
+def test_valid_documents_pass(path: Path) -> None:
+    assert list(Draft202012Validator(SCHEMA).iter_errors(load(path))) == []
+
+
+@pytest.mark.parametrize("path", sorted((GOLDEN / "invalid").glob("*.yaml")), ids=lambda path: path.stem)
+def test_invalid_documents_fail_where_a_schema_can_see_it(path: Path) -> None:
+    if "# schema: silent" in path.read_text():
+        return
+    assert list(Draft202012Validator(SCHEMA).iter_errors(load(path)))
