@@ -26,7 +26,7 @@ from volant.volantd.guest.connection import GuestConnection
 LINE_LIMIT_BYTES = 1 << 20
 CALL_SECONDS = 30.0
 # What this host can make use of; an agent that does not name one of them is said to lack it.
-WANTED_FEATURES = ("logs", "secrets", "ssh", "stats", "cloud-config", "clock")
+WANTED_FEATURES = ("sftp", "streamlocal", "vsock-forward", "workload-forward", "settings-apply")
 
 _ENTRIES = TypeAdapter(list[LogEntry])
 _ERRORS: dict[int, type[VolantError]] = {1: NotFound, 2: Conflict, 3: GuestFailed, 4: GuestFailed}
