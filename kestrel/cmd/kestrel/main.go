@@ -12,6 +12,7 @@ import (
 	"github.com/volantvm/volant/kestrel/internal/config"
 	"github.com/volantvm/volant/kestrel/internal/journalctl"
 	"github.com/volantvm/volant/kestrel/internal/sshd"
+	"github.com/volantvm/volant/kestrel/internal/standalone"
 )
 
 // exitNotAGuest is EX_CONFIG of sysexits.h: started where there is nothing to do for it.
@@ -28,6 +29,8 @@ func main() {
 		os.Exit(journalctl.Main(os.Args[1:], os.Stdout, os.Stderr))
 	case len(os.Args) > 1 && os.Args[1] == "check-config":
 		os.Exit(config.CheckMain(os.Args[2:], os.Stdout, os.Stderr))
+	case len(os.Args) > 1 && os.Args[1] == "supervise":
+		os.Exit(standalone.Main(os.Args[2:], os.Stderr))
 	case len(os.Args) > 1 && os.Args[1] == sshd.SFTPServerArgument:
 		if err := sshd.ServeSFTPOnStdio(); err != nil {
 			fmt.Fprintln(os.Stderr, "kestrel: "+err.Error())
