@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one module that starts programs.
 
-Each call takes an argument list (never a shell line), gives a clean environment, closes standard input, captures
-or streams the output, and turns a failure into our own exception with a command line that can be pasted. A
-program runs in a process group of its own, which is ended as a whole when we leave early.
+Each call takes an argument list (never a shell line), gives a clean environment, closes standard input,
+captures or streams the output, and turns a failure into our own exception with a command line that can be
+pasted. A program runs in a process group of its own, which is ended as a whole when we leave early.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 
 from volant.errors import ToolFailed, ToolMissing
 
-# What a tool may need from the caller's environment; everything else stays behind so that results do not depend
-# on a locale, a proxy for something else or a developer's shell settings.
+# What a tool may need from the caller's environment; everything else stays behind so that results do not
+# depend on a locale, a proxy for something else or a developer's shell settings.
 KEPT_VARIABLES = (
     "PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME",
     "XDG_CACHE_HOME", "DBUS_SESSION_BUS_ADDRESS", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy",
@@ -78,9 +78,10 @@ def run_tool(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end and return its captured output (undecodable bytes survive as surrogates).
 
-    With `on_line` standard output and error are merged and handed over line by line while the program runs; the
-    last lines are kept for the error. `what` completes "cannot ..." in the error message. Raises ToolMissing or
-    ToolFailed. KeyboardInterrupt ends the program's whole process group before it goes on upward.
+    With `on_line` standard output and error are merged and handed over line by line while the program runs;
+    the last lines are kept for the error. `what` completes "cannot ..." in the error message. Raises
+    ToolMissing or ToolFailed. KeyboardInterrupt ends the program's whole process group before it goes on
+    upward.
     """
     what = what or f"run {Path(arguments[0]).name}"
     with start_tool(
@@ -95,12 +96,15 @@ def run_tool(
                 process.wait(timeout=timeout_seconds)
         except subprocess.TimeoutExpired:
             raise ToolFailed(
-                f"cannot {what}: no end after {timeout_seconds:g} s", details=describe_command(arguments, secrets)
+                f"cannot {what}: no end after {timeout_seconds:g} s",
+                details=describe_command(arguments, secrets),
             ) from None
     stdout, stderr = (text.decode("utf-8", "surrogateescape") for text in (out, err))
     if process.returncode not in accepted_exit_codes:
         tail = (stderr.strip() or stdout.strip()).splitlines()[-20:]
-        ended = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
+        ended = (
+            f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
+        )
         raise ToolFailed(
             f"cannot {what}: {Path(arguments[0]).name} ended with {ended}",
             details=[*tail, f"command: {describe_command(arguments, secrets)}"],
@@ -133,7 +137,8 @@ def start_tool(
     stderr: int = subprocess.PIPE,
     pass_fds: Sequence[int] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a program in a process group of its own; on leaving, whatever still runs of the group is ended."""
+    """Start a program in a process group of its own; on leaving, whatever still runs of the group is
+    ended."""
     try:
         process = subprocess.Popen(
             list(arguments), cwd=cwd, env=make_environment(env), stdin=stdin, stdout=stdout, stderr=stderr,
@@ -150,6 +155,30 @@ def start_tool(
         finally:
             if process.poll() is None:
                 _end_group(process)
+
+
+def start_detached(arguments: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None) -> int:
+    """Start a program that outlives us, in a session of its own, and return its process id.
+
+    Standard output and error are appended to `log`. The caller waits for it (as its parent) or leaves it
+    alone.
+    """
+    try:
+        return os.posix_spawn(
+            arguments[0], list(arguments), make_environment(env), setsid=True,
+            # Python ignores SIGPIPE and a child would inherit that.
+            setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM], setsigmask=[],
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        name = Path(arguments[0]).name
+        raise ToolMissing(
+            f"cannot run {name}: not found on this machine", resolution=f"install {name} or put it on PATH"
+        ) from error
 
 
 def _end_group(process: subprocess.Popen[bytes], grace_seconds: float = 5.0) -> None:

@@ -158,6 +158,11 @@ class Machine(Protocol):
     @property
     def state(self) -> MachineState: ...
 
+    @property
+    def problem(self) -> str:
+        """What keeps a machine from running that has not ended, e.g. that the host's disk is full; else
+        empty."""
+
     async def wait(self) -> MachineEnd:
         """Wait until the process has ended. May be called by several tasks; cancelling it harms nothing."""
 

@@ -135,7 +135,12 @@ def _disk(index: int, disk: DiskDrive, spec: VmSpec, suffix: str) -> Iterator[st
         device += f",bootindex={index}"
     # A full host disk is reported to the guest's write and to us, the VM is not stopped for good (the
     # default).
-    yield from ("-blockdev", json.dumps(blockdev, separators=(",", ":")), "-device", f"{device},werror=stop")
+    yield from (
+        "-blockdev",
+        json.dumps(blockdev, separators=(",", ":")),
+        "-device",
+        f"{device},werror=enospc",
+    )
 
 
 def _nic(index: int, nic: Nic, suffix: str) -> Iterator[str]:

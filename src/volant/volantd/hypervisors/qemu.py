@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""QEMU as a hypervisor: starting it, adopting it, and telling why it ended.
+
+The process is watched by pidfd; QMP (https://www.qemu.org/docs/master/interop/qmp-spec.html) adds what only
+QEMU knows: whether the guest switched itself off or asked for a reset, and that a write found the host's disk
+full. QMP serves one client, which is this daemon; the VM does not need it, so a lost connection is made again
+and no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
+
+from volant.contract.agents import Architecture
+from volant.errors import Conflict, ToolFailed, VolantError
+from volant.process import require_tool, start_detached
+from volant.volantd.hypervisors.accelerator import AcceleratorProbe
+from volant.volantd.hypervisors.base import (
+    EndKind,
+    HostSupport,
+    MachineEnd,
+    MachineState,
+    ProcessIdentity,
+    VmSpec,
+)
+from volant.volantd.hypervisors.console import read_last_lines, trim_log
+from volant.volantd.hypervisors.host_process import ExitStatus, HostProcess, identify
+from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments
+
+logger = logging.getLogger(__name__)
+
+PROGRAMS: dict[Architecture, tuple[str, str]] = {
+    "amd64": ("qemu-system-x86_64", "qemu-system-x86"),
+    "arm64": ("qemu-system-aarch64", "qemu-system-arm"),
+}
+START_TIMEOUT_SECONDS = 30.0
+CHORES_INTERVAL_SECONDS = 5.0
+
+
+class QemuMachine:
+    """One QEMU process, ours or adopted."""
+
+    def __init__(self, spec: VmSpec, process: HostProcess) -> None:
+        self.spec = spec
+        self._process = process
+        self._qmp: QMPClient | None = None
+        self._events = EventListener()
+        self._shutdown_reason = ""
+        self._asked_to_end = False
+        self._disk_full = False
+        self._paused = False
+        self._problem = ""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._watch = asyncio.create_task(self._wait_for_end())
+
+    @property
+    def identity(self) -> ProcessIdentity:
+        return self._process.identity
+
+    @property
+    def state(self) -> MachineState:
+        if self._process.is_ended:
+            return MachineState.ENDED
+        return MachineState.PAUSED if self._paused else MachineState.RUNNING
+
+    @property
+    def problem(self) -> str:
+        return self._problem
+
+    async def wait(self) -> MachineEnd:
+        return await asyncio.shield(self._watch)
+
+    async def kill(self) -> MachineEnd:
+        self._asked_to_end = True
+        self._process.kill()
+        return await self.wait()
+
+    async def pause(self) -> None:
+        if self.state is not MachineState.RUNNING:
+            raise Conflict(f"cannot pause {self.spec.name}: it is {self.state.value}")
+        await self._execute("stop")
+        self._paused = True
+
+    async def resume(self) -> None:
+        if self.state is not MachineState.PAUSED:
+            raise Conflict(f"cannot resume {self.spec.name}: it is {self.state.value}")
+        await self._execute("cont")
+        self._paused, self._problem = False, ""
+
+    async def release(self) -> None:
+        for task in (self._watch, *self._tasks):
+            task.cancel()
+        await asyncio.gather(self._watch, *self._tasks, return_exceptions=True)
+        await self._disconnect()
+        self._process.close()
+
+    async def connect(self, timeout_seconds: float = START_TIMEOUT_SECONDS) -> None:
+        """Open QMP and keep watch. ToolFailed where the process ends first, Conflict where a port was
+        taken."""
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
+        while not await self._try_connect():
+            if self._process.is_ended:
+                raise self._explain_start(await self._process.wait())
+            if asyncio.get_running_loop().time() > deadline:
+                await self.kill()
+                raise ToolFailed(
+                    f"cannot start {self.spec.name}: QEMU did not answer within {timeout_seconds:g} s",
+                    details=_read_tail(self.spec.hypervisor_log),
+                )
+            await asyncio.sleep(0.01)
+        self._keep_watch()
+
+    def _keep_watch(self) -> None:
+        self._tasks = [asyncio.create_task(self._follow_events()), asyncio.create_task(self._do_chores())]
+
+    async def _try_connect(self) -> bool:
+        if not self.spec.qmp_socket.exists():
+            return False
+        client = QMPClient(self.spec.name)
+        client.logger = logging.getLogger("volant.qmp")
+        self._events = EventListener()
+        client.register_listener(self._events)
+        try:
+            await client.connect(str(self.spec.qmp_socket))
+            status = await client.execute("query-status")
+        except (QMPError, OSError, EOFError):
+            with suppress(QMPError, OSError, EOFError):
+                await client.disconnect()
+            return False
+        self._qmp = client
+        self._paused = isinstance(status, dict) and not status.get("running", True)
+        return True
+
+    async def _disconnect(self) -> None:
+        client, self._qmp = self._qmp, None
+        if client is not None:
+            with suppress(QMPError, OSError, EOFError):
+                await client.disconnect()
+
+    async def _execute(self, command: str, arguments: dict[str, object] | None = None) -> object:
+        if self._qmp is None:
+            raise ToolFailed(f"cannot {command} {self.spec.name}: there is no connection to its QEMU")
+        try:
+            return await self._qmp.execute(command, arguments)
+        except (QMPError, OSError, EOFError) as error:
+            raise ToolFailed(f"cannot {command} {self.spec.name}: {error}") from error
+
+    async def _follow_events(self) -> None:
+        async for event in self._events:
+            self._note_event(event)
+
+    def _note_event(self, event: Mapping[str, Any]) -> None:
+        name, data = event["event"], event.get("data", {})
+        if name == "SHUTDOWN":
+            self._shutdown_reason = str(data.get("reason", ""))
+        elif name == "BLOCK_IO_ERROR" and data.get("nospace"):
+            self._disk_full = True
+            self._problem = f"paused: the host's disk is full ({self.spec.disks[0].path.parent})"
+        elif name == "STOP":
+            self._paused = True
+        elif name == "RESUME":
+            self._paused, self._problem, self._disk_full = False, "", False
+
+    async def _do_chores(self) -> None:
+        """Keep the console's log small, the QMP connection up, and try again where the disk was full."""
+        while True:
+            await asyncio.sleep(CHORES_INTERVAL_SECONDS)
+            trim_log(self.spec.console_log)
+            if self._qmp is not None and self._qmp.runstate is not Runstate.RUNNING:
+                await self._disconnect()
+                if await self._try_connect():
+                    self._tasks[0].cancel()
+                    self._tasks[0] = asyncio.create_task(self._follow_events())
+            if self._disk_full and self._paused:
+                with suppress(ToolFailed):
+                    await self._execute("cont")
+
+    async def _wait_for_end(self) -> MachineEnd:
+        status = await self._process.wait()
+        # The last event was sent before the process ended, but this side may not have read it yet.
+        for _ in range(50):
+            if self._qmp is None or self._qmp.runstate is not Runstate.RUNNING:
+                break
+            await asyncio.sleep(0.01)
+        while not self._events.empty():
+            self._note_event(await self._events.get())
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._disconnect()
+        for socket in (self.spec.qmp_socket, self.spec.control_socket, self.spec.console_socket):
+            socket.unlink(missing_ok=True)
+        return explain_end(
+            status,
+            shutdown_reason=self._shutdown_reason,
+            asked_to_end=self._asked_to_end,
+            disk_full=self._disk_full,
+            console=read_last_lines(self.spec.console_log, 50),
+            log=_read_tail(self.spec.hypervisor_log),
+        )
+
+    def _explain_start(self, status: ExitStatus) -> VolantError:
+        log = _read_tail(self.spec.hypervisor_log)
+        forward = next((line for line in log if "Could not set up host forwarding rule" in line), None)
+        if forward is not None:
+            rule = re.search(r"'(tcp|udp):([^']*)-", forward)
+            where = rule.group(2) if rule else "one of its ports"
+            return Conflict(
+                f"cannot start {self.spec.name}: {where} cannot be bound, another program has it",
+                resolution=f"see which one: ss -ltnp | grep {where}",
+            )
+        ended = status.signal or f"exit code {status.exit_code}"
+        return ToolFailed(f"cannot start {self.spec.name}: QEMU ended with {ended}", details=log)
+
+
+def explain_end(
+    status: ExitStatus,
+    *,
+    shutdown_reason: str,
+    asked_to_end: bool,
+    disk_full: bool,
+    console: list[str],
+    log: list[str],
+) -> MachineEnd:
+    """What an end means, from the exit status, QMP's SHUTDOWN reason and the last lines of console and
+    log."""
+
+    def end(kind: EndKind, reason: str = "") -> MachineEnd:
+        return MachineEnd(kind, reason, status.exit_code, status.signal, disk_full)
+
+    if asked_to_end:
+        return end(EndKind.KILLED)
+    if disk_full:
+        return end(EndKind.CRASHED, "the host's disk is full")
+    if status.signal is not None:
+        return end(EndKind.CRASHED, f"QEMU was ended by {status.signal}")
+    if status.exit_code:
+        return end(
+            EndKind.CRASHED, f"QEMU ended with exit code {status.exit_code}: {(log or ['no word'])[-1]}"
+        )
+    panic = next((line for line in console if "Kernel panic - not syncing" in line), None)
+    # A panic resets the machine (panic=-1), so only the console tells it from a reboot.
+    if panic is not None and shutdown_reason in ("guest-reset", "guest-panic", ""):
+        return end(EndKind.CRASHED, re.sub(r"^.*(Kernel panic)", r"\1", panic))
+    match shutdown_reason:
+        case "guest-reset":
+            return end(EndKind.REBOOTED)
+        case "guest-shutdown" | "host-qmp-quit":
+            return end(EndKind.POWERED_OFF)
+        case "guest-panic":
+            return end(EndKind.CRASHED, "the guest's kernel panicked")
+        case "host-signal":
+            return end(EndKind.CRASHED, "QEMU was ended by a signal (SIGTERM, SIGINT or SIGHUP)")
+        case _ if status.exit_code == 0:
+            return end(EndKind.POWERED_OFF)
+    return end(EndKind.CRASHED, "QEMU ended without a word, as when it is killed or out of memory")
+
+
+def _read_tail(log: Path, count: int = 20) -> list[str]:
+    return read_last_lines(log, count)
+
+
+class Qemu:
+    """The hypervisor QEMU on this host. `cache`: a folder for what was found out about the host."""
+
+    kind: Literal["qemu", "cloud-hypervisor"] = "qemu"
+
+    def __init__(self, cache: Path, *, wanted_accelerator: Literal["auto", "kvm", "tcg"] = "auto") -> None:
+        self._probe = AcceleratorProbe(cache, wanted_accelerator)
+
+    async def find_support(
+        self, architecture: Architecture, *, kernel: Path | None, firmware: bool = False
+    ) -> HostSupport:
+        name, package = PROGRAMS[architecture]
+        program = require_tool(name, package=package)
+        return await asyncio.to_thread(
+            self._probe.find_support, program, architecture, kernel=kernel, firmware=firmware
+        )
+
+    async def start(self, spec: VmSpec) -> QemuMachine:
+        name, package = PROGRAMS[spec.architecture]
+        arguments = make_qemu_arguments(spec, require_tool(name, package=package))
+        for stale in (spec.qmp_socket, spec.control_socket, spec.console_socket):
+            stale.unlink(missing_ok=True)
+        spec.hypervisor_log.unlink(missing_ok=True)
+        # QEMU would make it readable for all.
+        os.close(os.open(spec.console_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        pid = start_detached(arguments, spec.hypervisor_log)
+        process = _take_child(pid)
+        machine = QemuMachine(spec, process)
+        try:
+            await machine.connect()
+        except BaseException:
+            if machine.state is not MachineState.ENDED:
+                await machine.kill()
+            raise
+        return machine
+
+    async def adopt(self, identity: ProcessIdentity, spec: VmSpec) -> QemuMachine | None:
+        process = HostProcess.open(identity)
+        if process is None:
+            return None
+        machine = QemuMachine(spec, process)
+        try:
+            await machine.connect(timeout_seconds=5)
+        except VolantError as error:
+            # It runs but does not answer: still ours to watch and to kill.
+            logger.warning("adopted %s without QMP: %s", spec.name, error.what)
+        return machine
+
+
+def _take_child(pid: int) -> HostProcess:
+    """Hold of a child just started, which may have ended already but is not reaped."""
+    identity = identify(pid) or ProcessIdentity(pid, 0, "")
+    return HostProcess(identity, os.pidfd_open(pid))
