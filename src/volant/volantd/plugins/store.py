@@ -156,27 +156,30 @@ class PluginStore:
         )
         return self.get(f"{row['name']}:{row['version']}")
 
-    async def remove(self, reference: str) -> Plugin:
-        """Remove one version. Conflict while a VM uses it."""
+    async def remove(self, reference: str) -> list[Plugin]:
+        """Remove one version (NAME:VERSION) or all of them (NAME). Conflict while a VM uses one."""
         async with self._lock:
-            row = self._resolve(reference, only_version=True)
-            plugin = self._describe(row)
-            users = self._find_users(row)
-            if users:
-                raise Conflict(
-                    f"cannot remove plugin {plugin.name} {plugin.version}: {len(users)} VM(s) use it",
-                    details=[f"VM {name}" for name in users],
-                    resolution=f"delete them first: volar vms delete {' '.join(users)}",
-                )
-            self._database.execute(
-                "DELETE FROM plugins WHERE name = ? AND version = ?", (plugin.name, plugin.version)
-            )
-            shared = self._database.fetch_one("SELECT 1 FROM plugins WHERE checksum = ?", (plugin.checksum,))
-            if shared is None:
-                self.find_payload(plugin.checksum).unlink(missing_ok=True)
-            return plugin
+            name, separator, _ = reference.partition(":")
+            self._resolve(reference)
+            plugins = [self.get(reference)] if separator else [p for p in self.list_all() if p.name == name]
+            with self._database.transaction():
+                for plugin in plugins:
+                    users = self._find_users(plugin.name, plugin.version)
+                    if users:
+                        raise Conflict(
+                            f"cannot remove plugin {plugin.name} {plugin.version}: {len(users)} VM(s) use it",
+                            details=[f"VM {user}" for user in users],
+                            resolution=f"delete them first: volar vms delete {' '.join(users)}",
+                        )
+                    self._database.execute(
+                        "DELETE FROM plugins WHERE name = ? AND version = ?", (plugin.name, plugin.version)
+                    )
+            for checksum in {plugin.checksum for plugin in plugins}:
+                if self._database.fetch_one("SELECT 1 FROM plugins WHERE checksum = ?", (checksum,)) is None:
+                    self.find_payload(checksum).unlink(missing_ok=True)
+            return plugins
 
-    def _resolve(self, reference: str, *, only_version: bool = False) -> sqlite3.Row:
+    def _resolve(self, reference: str) -> sqlite3.Row:
         name, separator, version = reference.partition(":")
         if separator:
             row = self._find_row(name, version)
@@ -184,12 +187,6 @@ class PluginStore:
                 return row
         else:
             rows = self._database.fetch_all("SELECT * FROM plugins WHERE name = ?", (name,))
-            if only_version and len(rows) > 1:
-                raise Conflict(
-                    f"cannot tell which version of {name} is meant",
-                    details=[f"{name}:{row['version']}" for row in rows],
-                    resolution="give one as NAME:VERSION",
-                )
             if rows:
                 best: sqlite3.Row = max(rows, key=lambda row: (row["enabled"], version_key(row["version"])))
                 return best
@@ -205,10 +202,10 @@ class PluginStore:
             "SELECT * FROM plugins WHERE name = ? AND version = ?", (name, version)
         )
 
-    def _find_users(self, row: sqlite3.Row) -> list[str]:
+    def _find_users(self, name: str, version: str) -> list[str]:
         rows = self._database.fetch_all(
             "SELECT name FROM vms WHERE plugin_name = ? AND plugin_version = ? ORDER BY name",
-            (row["name"], row["version"]),
+            (name, version),
         )
         return [vm["name"] for vm in rows]
 
@@ -218,7 +215,7 @@ class PluginStore:
             name=row["name"], version=row["version"], description=manifest.description,
             enabled=bool(row["enabled"]), kind=row["kind"], boot=row["boot"], size_bytes=row["size_bytes"],
             virtual_size_bytes=row["virtual_size_bytes"], checksum=row["checksum"],
-            installed_at=row["installed_at"], vms=len(self._find_users(row)), manifest=manifest,
+            installed_at=row["installed_at"], vms=len(self._find_users(row["name"], row["version"])), manifest=manifest,
         )  # fmt: skip
 
 

@@ -21,8 +21,9 @@ from volant.contract.api import AgentInfo, HypervisorInfo, PluginReference, Publ
 from volant.contract.manifest import NAME_PATTERN, Manifest, Resources
 from volant.errors import Conflict, InvalidInput, NotFound, Unreachable, VolantError
 from volant.volantd.clock import now
-from volant.volantd.guest.connection import GuestConnection
 from volant.volantd.hypervisors.base import EndKind, Hypervisor, Machine, MachineEnd, VmSpec
+from volant.volantd.hypervisors.console import read_last_lines
+from volant.volantd.hypervisors.host_process import read_boot_id
 from volant.volantd.plugins.store import PluginStore
 from volant.volantd.secrets import SecretStore
 from volant.volantd.settings import Settings
@@ -36,10 +37,9 @@ from volant.volantd.vms.lifecycle import (
     find_guest_kernel,
     find_lost_process,
     make_nics,
-    read_boot_id,
 )
-from volant.volantd.vms.monitor import VmMonitor
-from volant.volantd.vms.process_log import ProcessLog, read_last_lines
+from volant.volantd.vms.monitor import Guest, VmMonitor
+from volant.volantd.vms.process_log import ProcessLog
 from volant.volantd.vms.registry import VmDefinition, VmRecord, VmRegistry, name_taken
 from volant.volantd.vms.states import WITH_PROCESS, VmState, WrongState
 
@@ -214,7 +214,7 @@ class Fleet:
         if guest is None:
             return
         try:
-            await guest.stop("poweroff", timeout_seconds)
+            await guest.control.stop("poweroff", timeout_seconds)
         except (VolantError, OSError) as error:
             logger.info("VM %s: the agent cannot stop it: %s", record.name, error)
             return
@@ -258,7 +258,7 @@ class Fleet:
             self._logs[record.id] = ProcessLog(path, self._domain.settings.log_limit_bytes)
         return self._logs[record.id]
 
-    async def connect(self, name: str, timeout_seconds: float = AGENT_WAIT_SECONDS) -> GuestConnection:
+    async def connect(self, name: str, timeout_seconds: float = AGENT_WAIT_SECONDS) -> Guest:
         """The agent's connection of a VM that runs; WrongState or Unreachable otherwise."""
         record = self._registry.get(name)
         monitor = self._monitors.get(record.id)
@@ -291,19 +291,19 @@ class Fleet:
                 pid=record.process.pid if record.process and runs else None,
                 kernel=guest.kernel if guest else "",
             )
-        warnings = list(guest.warnings) if guest else []
-        if record.spec is not None and record.spec.kernel is None:
-            warnings.append("this plugin boots its own system: no agent answers in it")
+        reason = record.reason
+        if runs and record.spec is not None and record.spec.kernel is None:
+            reason = reason or "no agent answers: it boots its own system"
         return Vm(
             id=record.id,
             name=record.name,
             status=record.state.value,
-            status_reason=record.reason,
+            status_reason=reason,
             health=guest.health if guest and runs else "unknown",
             health_reason=guest.health_reason if guest and runs else "",
             checks=guest.checks if guest else [],
             processes=guest.processes if guest else [],
-            warnings=warnings,
+            warnings=list(guest.warnings) if guest else [],
             plugin=PluginReference(name=record.plugin_name, version=record.plugin_version),
             resources=record.definition.resources,
             network=record.definition.network,

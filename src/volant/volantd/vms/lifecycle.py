@@ -26,6 +26,7 @@ from volant.volantd.hypervisors.base import (
     UserNic,
     VmSpec,
 )
+from volant.volantd.hypervisors.host_process import identify
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.settings import Settings
 from volant.volantd.vms.disks import make_overlay
@@ -155,16 +156,9 @@ def make_nics(record: VmRecord) -> tuple[Nic, ...]:
 
 def find_lost_process(spec: VmSpec, processes: Path = Path("/proc")) -> ProcessIdentity | None:
     """The process of a VM that was started an instant before the daemon was killed, by its QMP socket's path."""
-    boot_id = read_boot_id()
     wanted = os.fsencode(spec.qmp_socket)
     for folder in processes.glob("[0-9]*"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            if wanted not in (folder / "cmdline").read_bytes() or folder.stat().st_uid != os.geteuid():
-                continue
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            return ProcessIdentity(pid=int(folder.name), start_ticks=int(fields[19]), boot_id=boot_id)
+        with contextlib.suppress(OSError):
+            if wanted in (folder / "cmdline").read_bytes() and folder.stat().st_uid == os.geteuid():
+                return identify(int(folder.name))
     return None
-
-
-def read_boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

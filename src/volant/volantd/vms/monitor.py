@@ -7,12 +7,15 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from volant.contract.agent import AgentState, LogQuery
 from volant.contract.api import AgentInfo
 from volant.errors import VolantError
-from volant.volantd.guest.connection import GuestConnection, connect_guest
+from volant.volantd.guest.connection import GuestConnection, open_connection
+from volant.volantd.guest.control import ControlClient, list_missing_features, open_control
 from volant.volantd.hypervisors.base import Machine, MachineEnd
+from volant.volantd.secrets import DEFAULT_PORT
 from volant.volantd.vms.keys import read_public_key
 from volant.volantd.vms.process_log import ProcessLog
 from volant.volantd.vms.registry import VmRecord
@@ -21,8 +24,18 @@ logger = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 1.0
+# A loaded host may take this long to boot a guest; the handshake waits on the socket meanwhile.
+HANDSHAKE_SECONDS = 60.0
 
 SecretAnswer = Callable[[int], bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """The open connection to a VM's agent and the control session on it."""
+
+    connection: GuestConnection
+    control: ControlClient
 
 
 class VmMonitor:
@@ -40,7 +53,7 @@ class VmMonitor:
         on_end: Callable[[MachineEnd], None],
     ) -> None:
         self.machine = machine
-        self.guest: GuestConnection | None = None
+        self.guest: Guest | None = None
         self._record = record
         self._log = log
         self._answer_secret = answer_secret
@@ -51,7 +64,7 @@ class VmMonitor:
         if record.spec is not None and record.spec.kernel is not None:
             self._tasks.append(asyncio.create_task(self._keep_connected(), name=f"agent of {record.name}"))
 
-    async def wait_connected(self, timeout_seconds: float) -> GuestConnection | None:
+    async def wait_connected(self, timeout_seconds: float) -> Guest | None:
         """The agent's connection, once there is one; None when none comes in time or the VM ends."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
@@ -84,7 +97,7 @@ class VmMonitor:
         # The agent's last lines are on their way: a moment for the stream to drain before it is cut.
         if self.guest is not None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.guest.wait_closed(), 0.5)
+                await asyncio.wait_for(self.guest.connection.wait_closed(), 0.5)
         await self._end_tasks()
         try:
             self._on_end(end)
@@ -98,60 +111,67 @@ class VmMonitor:
         delay = FIRST_RETRY_SECONDS
         while True:
             try:
-                guest = await connect_guest(
-                    self._record.spec.control_socket,
-                    client_key=self._record.control_key,
-                    host_public_key=read_public_key(self._record.host_key),
-                )
+                async with (
+                    open_connection(
+                        self._record.spec.control_socket,
+                        self._record.control_key,
+                        read_public_key(self._record.host_key),
+                        timeout_seconds=HANDSHAKE_SECONDS,
+                    ) as connection,
+                    open_control(connection) as control,
+                ):
+                    delay = FIRST_RETRY_SECONDS
+                    await self._talk(Guest(connection, control))
             except (VolantError, OSError) as error:
-                logger.debug("VM %s does not answer yet: %s", self._record.name, error)
-                await asyncio.sleep(delay)
-                delay = min(delay * 1.5, LAST_RETRY_SECONDS)
-                continue
-            delay = FIRST_RETRY_SECONDS
-            try:
-                await self._talk(guest)
-            except (VolantError, OSError) as error:
-                logger.info("VM %s: the control stream broke: %s", self._record.name, error)
-            finally:
-                self.guest = None
-                self._connected.clear()
-                with contextlib.suppress(Exception):
-                    await guest.close()
-            self._on_agent(
-                AgentInfo(connected=False, version=guest.hello.agent_version, protocol=guest.hello.version)
-            )
-            await asyncio.sleep(FIRST_RETRY_SECONDS)
+                logger.debug("VM %s: no control stream: %s", self._record.name, error)
+            except Exception:
+                # Whatever a guest does to its stream must not end the daemon's interest in it.
+                logger.exception("VM %s: the control stream failed", self._record.name)
+            await asyncio.sleep(delay)
+            delay = min(delay * 1.5, LAST_RETRY_SECONDS)
 
-    async def _talk(self, guest: GuestConnection) -> None:
+    async def _talk(self, guest: Guest) -> None:
         """Everything on one connection, until it breaks."""
-        for port in sorted({attached.port or 9000 for attached in self._record.definition.secrets}):
-            await guest.serve_vsock(port, lambda port=port: self._answer_secret(port))  # type: ignore[misc]  # default binds the loop's value
+
+        async def answer(port: int) -> bytes | None:
+            return self._answer_secret(port)
+
+        hello = guest.control.hello
+        ports = sorted({attached.port or DEFAULT_PORT for attached in self._record.definition.secrets})
+        await guest.connection.answer_secrets(ports, answer)
+        agent = AgentInfo(
+            connected=True,
+            version=hello.agent_version,
+            protocol=hello.version,
+            missing=list_missing_features(hello),
+        )
         self.guest = guest
         self._connected.set()
-        self._on_agent(
-            AgentInfo(connected=True, version=guest.hello.agent_version, protocol=guest.hello.version)
-        )
+        self._on_agent(agent)
         followers = [
             asyncio.create_task(self._follow_state(guest)),
             asyncio.create_task(self._follow_logs(guest)),
-            asyncio.create_task(guest.wait_closed()),
+            asyncio.create_task(guest.connection.wait_closed()),
         ]
         try:
             done, _ = await asyncio.wait(followers, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
+            self.guest = None
+            self._connected.clear()
             for task in followers:
                 task.cancel()
             await asyncio.gather(*followers, return_exceptions=True)
+            if not self._ended.is_set():
+                self._on_agent(agent.model_copy(update={"connected": False}))
 
-    async def _follow_state(self, guest: GuestConnection) -> None:
-        async for state in guest.follow_states():
+    async def _follow_state(self, guest: Guest) -> None:
+        async for state in guest.control.follow_state():
             self._on_state(state)
 
-    async def _follow_logs(self, guest: GuestConnection) -> None:
-        boot_id = guest.hello.boot_id
+    async def _follow_logs(self, guest: Guest) -> None:
+        boot_id = guest.control.hello.boot_id
         query = LogQuery(cursor=self._log.find_cursor(boot_id), follow=True)
-        async for entries in guest.follow_logs(query):
+        async for entries in guest.control.read_logs(query):
             self._log.append(boot_id, entries)

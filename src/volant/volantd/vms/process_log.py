@@ -134,15 +134,3 @@ def read_since(text: str) -> str:
             ) from None
         moment = moment.astimezone(UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")
-
-
-def read_last_lines(path: Path, count: int) -> list[str]:
-    """The last lines of a console log, without terminal escapes' control bytes."""
-    try:
-        with path.open("rb") as stream:
-            stream.seek(max(0, stream.seek(0, os.SEEK_END) - 64 * 1024))
-            text = stream.read().decode("utf-8", "replace")
-    except FileNotFoundError:
-        return []
-    lines = ["".join(c for c in line if c == "\t" or c.isprintable()).rstrip() for line in text.splitlines()]
-    return [line for line in lines if line][-count:]
