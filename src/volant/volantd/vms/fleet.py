@@ -32,6 +32,7 @@ from volant.volantd.vms.disks import read_size
 from volant.volantd.vms.events import EventLog
 from volant.volantd.vms.keys import make_private_key
 from volant.volantd.vms.lifecycle import (
+    VmFiles,
     boot_vm,
     find_files,
     find_guest_kernel,
@@ -69,6 +70,7 @@ class Fleet:
         self._registry = domain.registry
         self._monitors: dict[str, VmMonitor] = {}
         self._logs: dict[str, ProcessLog] = {}
+        self._background: set[asyncio.Task[None]] = set()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     # What people ask for
@@ -252,6 +254,9 @@ class Fleet:
     def list_all(self) -> list[VmRecord]:
         return self._registry.list_all()
 
+    def find_files(self, record: VmRecord) -> VmFiles:
+        return find_files(self._domain.settings, record.id)
+
     def find_log(self, record: VmRecord) -> ProcessLog:
         if record.id not in self._logs:
             path = find_files(self._domain.settings, record.id).process_log
@@ -292,6 +297,8 @@ class Fleet:
                 kernel=guest.kernel if guest else "",
             )
         reason = record.reason
+        if runs and not reason and record.id in self._monitors:
+            reason = self._monitors[record.id].machine.problem
         if runs and record.spec is not None and record.spec.kernel is None:
             reason = reason or "no agent answers: it boots its own system"
         return Vm(
@@ -380,7 +387,8 @@ class Fleet:
     def _write_end(self, record: VmRecord, end: MachineEnd) -> None:
         """The process is gone: why, and what that means for the VM."""
         stopped = record.state is VmState.STOPPING or end.kind is EndKind.KILLED
-        by_itself = end.kind is EndKind.POWERED_OFF and record.state is VmState.RUNNING
+        rebooted = end.kind is EndKind.REBOOTED and not stopped
+        by_itself = end.kind in (EndKind.POWERED_OFF, EndKind.REBOOTED) and record.state is VmState.RUNNING
         if stopped or by_itself:
             reason = "" if stopped else "the guest switched itself off"
             record = self._registry.move(
@@ -388,11 +396,21 @@ class Fleet:
                 agent=record.agent.model_copy(update={"connected": False}),
             )  # fmt: skip
             self._tell("state", record)
+            if rebooted:
+                # A hypervisor that resets in place would boot without this start's guest.json and initrd.
+                self._background.add(task := asyncio.create_task(self._start_again(record)))
+                task.add_done_callback(self._background.discard)
         else:
             reason = end.reason or "the guest switched itself off before its workload ran"
             if end.host_disk_full:
                 reason = f"the host's disk is full: {reason}"
             self._fail(record, reason)
+
+    async def _start_again(self, record: VmRecord) -> None:
+        try:
+            await self.start(record.id)
+        except VolantError as error:
+            logger.warning("cannot start VM %s after its reboot: %s", record.name, error)
 
     def _fail(self, record: VmRecord, reason: str) -> VmRecord:
         lines = read_last_lines(find_files(self._domain.settings, record.id).console_log, CONSOLE_TAIL_LINES)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one translator of errors into replies `{error, code, details, resolution}`."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse, Response
+from starlette.websockets import WebSocket, WebSocketState
+
+from volant.contract.api import ErrorReply
+from volant.errors import Conflict, InvalidInput, NotFound, UsageError, VolantError
+
+logger = logging.getLogger(__name__)
+
+
+def as_volant_error(error: Exception) -> VolantError:
+    """Any exception as one of ours; what nobody foresaw becomes "internal" without its insides."""
+    if isinstance(error, VolantError):
+        return error
+    if isinstance(error, (RequestValidationError, ValidationError)):
+        problems = [
+            f"{'.'.join(str(part) for part in problem['loc'] if part != 'body')}: {problem['msg']}".lstrip(
+                ": "
+            )
+            for problem in error.errors()
+        ]
+        return InvalidInput("cannot accept the request: some of its values are wrong", details=problems)
+    if isinstance(error, HTTPException):
+        kind = NotFound if error.status_code == 404 else Conflict if error.status_code == 409 else UsageError
+        return kind(f"cannot answer the request: {error.detail}")
+    logger.error("a request failed unexpectedly", exc_info=error)
+    return VolantError(
+        f"volantd failed unexpectedly: {type(error).__name__}",
+        resolution="see the daemon's log and report it",
+    )
+
+
+def make_reply(error: VolantError, status: int | None = None) -> JSONResponse:
+    reply = ErrorReply(
+        error=error.what, code=error.code, details=list(error.details), resolution=error.resolution
+    )
+    return JSONResponse(reply.model_dump(), status_code=status or error.http_status)
+
+
+async def translate(connection: HTTPConnection, error: Exception) -> Response:
+    """The reply to a request, or to a WebSocket's opening; an open WebSocket is closed with the error as reason."""
+    translated = as_volant_error(error)
+    status = error.status_code if isinstance(error, HTTPException) else None
+    reply = make_reply(translated, status)
+    if isinstance(connection, WebSocket):
+        if connection.client_state is WebSocketState.CONNECTING:
+            await connection.send_denial_response(reply)
+        elif connection.application_state is WebSocketState.CONNECTED:
+            await connection.close(1011, translated.what[:120])
+    return reply
+
+
+def install_translator(application: FastAPI) -> None:
+    for kind in (VolantError, RequestValidationError, ValidationError, HTTPException, Exception):
+        application.add_exception_handler(kind, translate)

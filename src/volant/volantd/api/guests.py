@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/vms/{name}/…: what reaches into a guest. Streams are WebSockets whose binary messages are the bytes.
+
+An empty text message from the client is its end-of-file; the daemon's is the close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+from collections.abc import AsyncIterator
+
+import h11
+from fastapi import APIRouter, Request, WebSocket
+from starlette.responses import Response, StreamingResponse
+from starlette.websockets import WebSocketDisconnect
+
+from volant.contract.api import ExecRequest, ExecResult, SshSession, SshSessionRequest
+from volant.errors import Conflict, InvalidInput, Unreachable
+from volant.volantd.guest.connection import ByteReader, ByteWriter
+from volant.volantd.plugins.store import PluginStore
+from volant.volantd.vms.fleet import Fleet
+from volant.volantd.vms.states import WITH_PROCESS, WrongState
+
+CHUNK_BYTES = 1 << 16
+# RFC 9110, section 7.6.1: these concern one connection only.
+HOP_HEADERS = frozenset(
+    {
+        *(
+            b"connection",
+            b"keep-alive",
+            b"proxy-connection",
+            b"te",
+            b"trailer",
+            b"transfer-encoding",
+            b"upgrade",
+        ),
+        *(b"authorization", b"host", b"proxy-authorization"),
+    }
+)
+
+
+def make_router(fleet: Fleet, plugins: PluginStore) -> APIRouter:
+    router = APIRouter(prefix="/vms/{name}", tags=["guests"])
+
+    @router.post("/exec")
+    async def execute(name: str, request: ExecRequest) -> ExecResult:
+        """Run one command in the guest and return what it wrote."""
+        try:
+            stdin = base64.b64decode(request.stdin_base64, validate=True)
+        except binascii.Error as error:
+            raise InvalidInput("cannot read stdin_base64: it is no base64") from error
+        guest = await fleet.connect(name)
+        outcome = await guest.connection.run(
+            request.command,
+            user=request.user,
+            working_dir=request.working_dir,
+            env=request.env,
+            stdin=stdin,
+            timeout_seconds=request.timeout_seconds,
+        )
+        return ExecResult(
+            exit_code=outcome.exit_code,
+            stdout=outcome.stdout.decode("utf-8", "replace"),
+            stderr=outcome.stderr.decode("utf-8", "replace"),
+        )
+
+    @router.post("/ssh")
+    async def authorize_ssh(name: str, request: SshSessionRequest) -> SshSession:
+        """Let a key log in for a while; the stream is at ssh/stream."""
+        guest = await fleet.connect(name)
+        return SshSession(host_key=await guest.control.authorize_ssh(request.public_key, request.ttl_seconds))
+
+    @router.websocket("/ssh/stream")
+    async def stream_ssh(websocket: WebSocket, name: str) -> None:
+        guest = await fleet.connect(name)
+        async with guest.connection.open_session_stream() as (reader, writer):
+            await pump(websocket, reader, writer)
+
+    @router.websocket("/ports/{port}/stream")
+    async def stream_port(websocket: WebSocket, name: str, port: int) -> None:
+        guest = await fleet.connect(name)
+        async with guest.connection.open_port_stream(port) as (reader, writer):
+            await pump(websocket, reader, writer)
+
+    @router.websocket("/console")
+    async def stream_console(websocket: WebSocket, name: str) -> None:
+        record = fleet.get(name)
+        if record.spec is None or record.state not in WITH_PROCESS:
+            raise WrongState(f"cannot attach to the console of VM {name}: it is {record.state.value}")
+        try:
+            reader, writer = await asyncio.open_unix_connection(str(record.spec.console_socket))
+        except OSError as error:
+            raise Unreachable(f"cannot attach to the console of VM {name}: {error}") from error
+        try:
+            await pump(websocket, reader, writer)
+        finally:
+            writer.close()
+
+    @router.api_route(
+        "/proxy/{path:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+    )
+    async def proxy(name: str, path: str, request: Request) -> Response:
+        """One HTTP request to the workload's port, through the guest's control stream."""
+        record = fleet.get(name)
+        workload = plugins.load(record.plugin_reference).manifest.workload
+        if workload.port is None:
+            raise Conflict(f"cannot proxy to VM {name}: its plugin names no workload.port")
+        guest = await fleet.connect(name)
+        target = "/" + path + (f"?{request.url.query}" if request.url.query else "")
+        stack = contextlib.AsyncExitStack()
+        reader, writer = await stack.enter_async_context(guest.connection.open_port_stream(workload.port))
+        try:
+            status, headers, body = await forward(reader, writer, request, target, f"{name}:{workload.port}")
+        except BaseException:
+            await stack.aclose()
+            raise
+
+        async def chunks() -> AsyncIterator[bytes]:
+            async with stack:
+                async for chunk in body:
+                    yield chunk
+
+        reply = StreamingResponse(chunks(), status_code=status)
+        reply.raw_headers = headers
+        return reply
+
+    return router
+
+
+async def pump(websocket: WebSocket, reader: ByteReader, writer: ByteWriter) -> None:
+    """Carry bytes both ways until the far side ends or the client goes."""
+    await websocket.accept()
+
+    async def send_in() -> None:
+        while True:
+            message = await websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect
+            if content := message.get("bytes"):
+                writer.write(content)
+                await writer.drain()
+            elif message.get("text") == "":
+                writer.write_eof()
+
+    async def send_out() -> None:
+        while content := await reader.read(CHUNK_BYTES):
+            await websocket.send_bytes(content)
+
+    tasks = [asyncio.create_task(send_in()), asyncio.create_task(send_out())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await websocket.close()
+
+
+async def forward(
+    reader: ByteReader, writer: ByteWriter, request: Request, target: str, host: str
+) -> tuple[int, list[tuple[bytes, bytes]], AsyncIterator[bytes]]:
+    """Send the request over a stream of its own; returns status, headers and body of the answer."""
+    client = h11.Connection(h11.CLIENT)
+
+    def send(event: h11.Event) -> None:
+        writer.write(client.send(event) or b"")
+
+    headers = [(name, value) for name, value in request.headers.raw if name.lower() not in HOP_HEADERS]
+    has_body = "content-length" in request.headers or "transfer-encoding" in request.headers
+    if has_body and "content-length" not in request.headers:
+        headers.append((b"transfer-encoding", b"chunked"))
+    headers += [(b"host", host.encode()), (b"connection", b"close")]
+    send(
+        h11.Request(method=request.method, target=target.encode("ascii", "surrogateescape"), headers=headers)
+    )
+    async for chunk in request.stream():
+        if chunk:
+            send(h11.Data(data=chunk))
+            await writer.drain()
+    send(h11.EndOfMessage())
+    await writer.drain()
+
+    async def next_event() -> h11.Event | type[h11.PAUSED]:
+        while True:
+            event = client.next_event()
+            if event is not h11.NEED_DATA:
+                return event  # type: ignore[return-value]  # NEED_DATA is excluded
+            client.receive_data(await reader.read(CHUNK_BYTES))
+
+    try:
+        event = await next_event()
+        while isinstance(event, h11.InformationalResponse):
+            event = await next_event()
+    except h11.RemoteProtocolError as error:
+        raise Unreachable(
+            f"cannot proxy to {host}: the workload did not answer with HTTP: {error}"
+        ) from error
+    if not isinstance(event, h11.Response):
+        raise Unreachable(f"cannot proxy to {host}: the workload closed without an answer")
+    kept = [(name, value) for name, value in event.headers.raw_items() if name.lower() not in HOP_HEADERS]
+
+    async def body() -> AsyncIterator[bytes]:
+        while isinstance(data := await next_event(), h11.Data):
+            yield bytes(data.data)
+
+    return event.status_code, kept, body()

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/secrets: values go in and never come out again."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from fastapi import APIRouter
+
+from volant.contract.api import ApiModel, Secret
+from volant.errors import InvalidInput
+from volant.volantd.secrets import SecretStore
+from volant.volantd.vms.registry import VmRegistry
+
+
+class SecretValue(ApiModel):
+    value_base64: str
+
+
+def make_router(secrets: SecretStore, registry: VmRegistry) -> APIRouter:
+    router = APIRouter(prefix="/secrets", tags=["secrets"])
+
+    @router.get("")
+    async def list_secrets() -> list[Secret]:
+        return [secrets.get(name, registry.find_secret_users(name)) for name in secrets.list_names()]
+
+    @router.get("/{name}")
+    async def get(name: str) -> Secret:
+        """Name, size and users; never the value."""
+        return secrets.get(name, registry.find_secret_users(name))
+
+    @router.put("/{name}")
+    async def put(name: str, request: SecretValue) -> Secret:
+        """Set or replace the value. VMs get the new one the next time they ask."""
+        try:
+            value = base64.b64decode(request.value_base64, validate=True)
+        except binascii.Error as error:
+            raise InvalidInput("cannot read value_base64: it is no base64") from error
+        secrets.set(name, value)
+        return secrets.get(name, registry.find_secret_users(name))
+
+    @router.delete("/{name}", status_code=204)
+    async def remove(name: str) -> None:
+        secrets.remove(name, registry.find_secret_users(name))
+
+    return router

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/system/info, /events/vms, and outside /api/v1: /healthz, /metrics and the agent binaries."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header
+from starlette.responses import FileResponse, PlainTextResponse, StreamingResponse
+
+from volant import __version__
+from volant.contract.agents import find_agent
+from volant.contract.api import Event, SystemInfo
+from volant.errors import VolantError
+from volant.volantd.boot.kernel import host_architecture
+from volant.volantd.vms.fleet import Domain, Fleet
+from volant.volantd.vms.lifecycle import find_guest_kernel
+from volant.volantd.vms.states import VmState
+
+
+def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
+    """What lies under /api/v1."""
+    router = APIRouter()
+
+    @router.get("/system/info", tags=["system"])
+    async def info() -> SystemInfo:
+        facts: dict[str, str] = {}
+        try:
+            kernel = await asyncio.to_thread(find_guest_kernel, domain.settings)
+            facts["kernel"] = kernel.version
+            support = await domain.hypervisor.find_support(host_architecture(), kernel=kernel.image)
+            facts.update(
+                hypervisor=f"{domain.hypervisor.kind} {support.version}",
+                accelerator=support.accelerator,
+                accelerator_reason=support.reason,
+            )
+        except VolantError as error:
+            facts["accelerator_reason"] = error.what
+        return SystemInfo(
+            version=__version__,
+            state_dir=str(domain.settings.state_dir),
+            vms=len(fleet.list_all()),
+            plugins=len(domain.plugins.list_all()),
+            **facts,
+        )
+
+    @router.get("/events/vms", tags=["events"])
+    async def events(
+        vm: str = "",
+        follow: bool = False,
+        after: int | None = None,
+        last_event_id: Annotated[int | None, Header()] = None,
+    ) -> StreamingResponse:
+        """Server-sent events, oldest first: those kept (after a number), and with `follow` those that come."""
+        start = last_event_id if last_event_id is not None else after
+
+        async def stream() -> AsyncIterator[bytes]:
+            if not follow:
+                for event in domain.events.read_after(start or 0):
+                    if vm in ("", event.vm):
+                        yield format_event(event)
+                return
+            yield b": connected\n\n"
+            async for event in domain.events.follow(start):
+                if vm in ("", event.vm):
+                    yield format_event(event)
+
+        return StreamingResponse(
+            stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        )
+
+    return router
+
+
+def format_event(event: Event) -> bytes:
+    """One event as the HTML standard spells it (section 9.2)."""
+    return f"id: {event.id}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n".encode()
+
+
+def make_root_router(fleet: Fleet, domain: Domain) -> APIRouter:
+    """What lies outside /api/v1."""
+    router = APIRouter(tags=["system"])
+
+    @router.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok", "version": __version__}
+
+    @router.get("/metrics")
+    async def metrics() -> PlainTextResponse:
+        """Prometheus' text format."""
+        states = Counter(record.state for record in fleet.list_all())
+        lines = ["# HELP volant_vms VMs by state.", "# TYPE volant_vms gauge"]
+        lines += [f'volant_vms{{state="{state.value}"}} {states[state]}' for state in VmState]
+        lines += ["# HELP volant_plugins Installed plugins.", "# TYPE volant_plugins gauge"]
+        lines += [f"volant_plugins {len(domain.plugins.list_all())}", ""]
+        return PlainTextResponse("\n".join(lines), media_type="text/plain; version=0.0.4")
+
+    @router.get("/kestrel/latest/linux-{architecture}")
+    async def agent(architecture: Literal["amd64", "arm64"]) -> FileResponse:
+        """The guest agent of this installation."""
+        return FileResponse(
+            find_agent(architecture), media_type="application/octet-stream", filename="kestrel"
+        )
+
+    return router

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/vms: their life, their logs and what they use. What enters a guest is in guests.py."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Query, Response
+from starlette.responses import StreamingResponse
+
+from volant.contract.api import StopRequest, Vm, VmCreate, VmStats
+from volant.errors import VolantError
+from volant.volantd.hypervisors.console import read_last_lines
+from volant.volantd.vms.events import EventLog
+from volant.volantd.vms.fleet import Fleet
+from volant.volantd.vms.process_log import read_since
+from volant.volantd.vms.registry import VmRecord
+from volant.volantd.vms.states import WITH_PROCESS, VmState
+
+CONSOLE_POLL_SECONDS = 0.2
+CHUNK_BYTES = 1 << 16
+_Item = TypeVar("_Item")
+NDJSON = "application/x-ndjson"
+
+
+def make_router(fleet: Fleet, events: EventLog) -> APIRouter:
+    router = APIRouter(prefix="/vms", tags=["vms"])
+
+    @router.post("", status_code=201)
+    async def create(request: VmCreate) -> Vm:
+        """Create a VM, and start it unless `start` is false. Returns while it boots."""
+        return fleet.describe(await fleet.create(request))
+
+    @router.get("")
+    async def list_vms(
+        response: Response,
+        status: VmState | None = None,
+        plugin: str = "",
+        health: str = "",
+        label: Annotated[list[str] | None, Query(description="NAME=VALUE")] = None,
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+        after: Annotated[str, Query(description="the last name of the page before")] = "",
+    ) -> list[Vm]:
+        """VMs by name. Where more follow, the header Next-After names the last of this page."""
+        described = (
+            fleet.describe(record)
+            for record in fleet.list_all()
+            if record.name > after and is_wanted(record, status, plugin, label or [])
+        )
+        found = [vm for vm in described if health in ("", vm.health)]
+        if len(found) > limit:
+            response.headers["Next-After"] = found[limit - 1].name
+        return found[:limit]
+
+    @router.get("/{name}")
+    async def get(name: str) -> Vm:
+        return fleet.describe(fleet.get(name))
+
+    @router.delete("/{name}", status_code=204)
+    async def delete(name: str, force: bool = False) -> None:
+        """Remove a VM and its disk. One that runs is stopped first, with `force` at once."""
+        await fleet.delete(name, force=force)
+
+    @router.post("/{name}/start")
+    async def start(name: str) -> Vm:
+        return fleet.describe(await fleet.start(name))
+
+    @router.post("/{name}/stop")
+    async def stop(name: str, request: StopRequest | None = None) -> Vm:
+        request = request or StopRequest()
+        return fleet.describe(
+            await fleet.stop(name, timeout_seconds=request.timeout_seconds, force=request.force)
+        )
+
+    @router.post("/{name}/restart")
+    async def restart(name: str, request: StopRequest | None = None) -> Vm:
+        return fleet.describe(
+            await fleet.restart(name, timeout_seconds=(request or StopRequest()).timeout_seconds)
+        )
+
+    @router.get("/{name}/logs")
+    async def logs(
+        name: str,
+        follow: bool = False,
+        since: str = "",
+        tail: Annotated[int | None, Query(ge=0)] = None,
+        process: str = "",
+    ) -> StreamingResponse:
+        """What processes wrote, as JSON lines {time, process, stream, line}; with `follow` until the VM ends."""
+        record = fleet.get(name)
+        log = fleet.find_log(record)
+        moment = read_since(since)
+
+        async def lines() -> AsyncIterator[bytes]:
+            if not follow:
+                for line in log.read(process=process, since=moment, tail=tail):
+                    yield line.model_dump_json().encode() + b"\n"
+                return
+            async for line in until_ended(
+                log.follow(process=process, since=moment, tail=tail), record, fleet, events
+            ):
+                yield line.model_dump_json().encode() + b"\n"
+
+        return StreamingResponse(lines(), media_type=NDJSON)
+
+    @router.get("/{name}/console/log")
+    async def console_log(
+        name: str, follow: bool = False, tail: Annotated[int | None, Query(ge=0)] = None
+    ) -> StreamingResponse:
+        """The serial console's bytes since the VM was created (the last megabytes of them)."""
+        record = fleet.get(name)
+        chunks = follow_console(fleet.find_files(record).console_log, tail, follow)
+        if follow:
+            chunks = until_ended(chunks, record, fleet, events)
+        return StreamingResponse(chunks, media_type="text/plain; charset=utf-8")
+
+    @router.get("/{name}/stats")
+    async def stats(name: str) -> VmStats:
+        record = fleet.get(name)
+        guest = None
+        if record.state in WITH_PROCESS:
+            try:
+                guest = await (await fleet.connect(name, timeout_seconds=1)).control.get_stats()
+            except VolantError:
+                guest = None  # the host's half is worth having without it
+        memory, seconds = read_host_use(record.process.pid) if record.process else (0, 0.0)
+        return VmStats(guest=guest, host_memory_bytes=memory, host_cpu_seconds=seconds)
+
+    return router
+
+
+def is_wanted(record: VmRecord, status: VmState | None, plugin: str, labels: list[str]) -> bool:
+    return (
+        (status is None or record.state is status)
+        and plugin in ("", record.plugin_name, record.plugin_reference)
+        and all(
+            record.definition.labels.get(name) == value
+            for name, _, value in (label.partition("=") for label in labels)
+        )
+    )
+
+
+async def until_ended(
+    items: AsyncIterator[_Item], record: VmRecord, fleet: Fleet, events: EventLog
+) -> AsyncIterator[_Item]:
+    """The items as they come, until the VM has ended and nothing more is there."""
+    with events.listen() as happenings:
+        ended = fleet.get(record.id).state not in WITH_PROCESS
+        following = asyncio.ensure_future(anext(items))
+        listening = asyncio.ensure_future(happenings.get())
+        try:
+            while True:
+                timeout = 0.3 if ended else None
+                await asyncio.wait(
+                    {following, listening}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+                )
+                if listening.done():
+                    event = listening.result()
+                    ended = ended or (
+                        event.data.get("id") == record.id
+                        and (event.kind == "deleted" or event.data.get("status") in ("stopped", "failed"))
+                    )
+                    listening = asyncio.ensure_future(happenings.get())
+                if following.done():
+                    yield following.result()
+                    following = asyncio.ensure_future(anext(items))
+                elif ended:
+                    return
+        except StopAsyncIteration:
+            return
+        finally:
+            following.cancel()
+            listening.cancel()
+
+
+async def follow_console(path: Path, tail: int | None, follow: bool) -> AsyncIterator[bytes]:
+    if tail is not None:
+        size = path.stat().st_size if path.exists() else 0
+        yield "".join(f"{line}\n" for line in read_last_lines(path, tail)).encode() if tail else b""
+    else:
+        size = 0
+    while True:
+        if path.exists():
+            with path.open("rb") as stream:
+                if stream.seek(0, os.SEEK_END) < size:
+                    size = 0  # the log was trimmed
+                stream.seek(size)
+                while chunk := stream.read(CHUNK_BYTES):
+                    size += len(chunk)
+                    yield chunk
+        if not follow:
+            return
+        await asyncio.sleep(CONSOLE_POLL_SECONDS)
+
+
+def read_host_use(pid: int) -> tuple[int, float]:
+    """Resident bytes and CPU seconds of a process (proc(5)); zeros where it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0, 0.0
+    ticks = int(fields[11]) + int(fields[12])
+    return int(fields[21]) * os.sysconf("SC_PAGE_SIZE"), ticks / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program volantd: serve, setup, doctor. Parse, build the objects, call, turn an error into an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+import click
+
+from volant import __version__
+from volant.errors import Interrupted, VolantError
+from volant.volantd.settings import read_settings
+
+
+@click.group()
+@click.version_option(__version__, prog_name="volantd")
+def main_group() -> None:
+    """The daemon that keeps plugins and VMs on this host. People use it through volar."""
+
+
+@main_group.command()
+@click.option(
+    "--listen", metavar="HOST:PORT", help="Also answer on loopback TCP, e.g. 127.0.0.1:7777, with a token."
+)
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+def serve(listen: str | None, log_level: str | None) -> None:
+    """Serve the API in the foreground until SIGTERM; VMs run on without the daemon."""
+    settings = read_settings(listen=listen, log_level=log_level)
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)
+    from volant.volantd.daemon import run_daemon
+    from volant.volantd.hypervisors.qemu import Qemu
+
+    hypervisor = Qemu(settings.cache_dir, wanted_accelerator=settings.accelerator)
+    asyncio.run(run_daemon(settings, hypervisor))
+
+
+@main_group.command()
+@click.argument("what", type=click.Choice(["all", "kernel", "network"]), default="all")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, as commands, and do nothing.")
+def setup(what: str, dry_run: bool) -> None:
+    """Prepare this host: the guests' kernel (no root), the bridge with NAT (root)."""
+    from volant.volantd import setup as steps
+
+    settings = read_settings()
+    if what in ("all", "kernel"):
+        steps.setup_kernel(settings, dry_run=dry_run)
+    if what in ("all", "network"):
+        steps.setup_network(dry_run=dry_run)
+
+
+@main_group.command()
+@click.option("-o", "--output", "output_format", type=click.Choice(["table", "json"]), default="table")
+def doctor(output_format: str) -> None:
+    """Tell what this host can and cannot do, and how to mend it. Exit code 1 where VMs cannot run."""
+    from volant.volantd.doctor import examine, show
+
+    findings = examine(read_settings())
+    show(findings, output_format)
+    if any(finding.state == "missing" for finding in findings):
+        sys.exit(1)
+
+
+def main() -> None:
+    try:
+        main_group(standalone_mode=False)
+    except VolantError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(Interrupted.exit_code)

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One daemon's life: take the state folder, adopt the VMs, serve until told to end, let the VMs run on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import grp
+import logging
+import os
+import secrets
+import signal
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from volant.errors import Conflict, InvalidInput, NotPermitted
+from volant.volantd.api.access import Gate
+from volant.volantd.api.application import make_application
+from volant.volantd.database import Database
+from volant.volantd.hypervisors.base import Hypervisor
+from volant.volantd.plugins.store import PluginStore
+from volant.volantd.secrets import SecretStore
+from volant.volantd.settings import Settings
+from volant.volantd.vms.events import EventLog
+from volant.volantd.vms.fleet import Domain, Fleet
+from volant.volantd.vms.registry import VmRegistry
+
+logger = logging.getLogger(__name__)
+
+SOCKET_CHECK_SECONDS = 5.0
+CLOSING_SECONDS = 2
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its signal handlers: two of them run side by side, and the daemon ends both."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
+    """Serve until SIGTERM or SIGINT, or until the socket's place is taken away. VMs run on."""
+    with contextlib.ExitStack() as stack:
+        make_private_folder(settings.state_dir)
+        make_private_folder(settings.runtime_dir)
+        stack.enter_context(hold_lock(settings))
+        domain = make_domain(settings, hypervisor, stack)
+        fleet = Fleet(domain)
+        listeners = open_listeners(settings, stack)
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ended.set)
+        domain.plugins.sweep()
+        await fleet.adopt_all()
+        application = make_application(domain, fleet)
+        servers = [make_server(Gate(application, token), settings) for _, token in listeners]
+        tasks = [
+            asyncio.create_task(server.serve(sockets=[listener]))
+            for server, (listener, _) in zip(servers, listeners, strict=True)
+        ]
+        watch = asyncio.create_task(watch_socket(settings, ended))
+        logger.info("volantd answers at %s", settings.socket)
+        await asyncio.wait([asyncio.create_task(ended.wait()), *tasks], return_when=asyncio.FIRST_COMPLETED)
+        watch.cancel()
+        for server in servers:
+            server.should_exit = True
+        await asyncio.gather(*tasks, watch, return_exceptions=True)
+        await fleet.release_all()
+
+
+def make_domain(settings: Settings, hypervisor: Hypervisor, stack: contextlib.ExitStack) -> Domain:
+    database = Database(settings.database)
+    stack.callback(database.close)
+    return Domain(
+        settings=settings,
+        registry=VmRegistry(database),
+        plugins=PluginStore(database, settings.state_dir / "plugins"),
+        secrets=SecretStore(database, settings.state_dir / "secrets.key"),
+        events=EventLog(database),
+        hypervisor=hypervisor,
+    )
+
+
+def make_server(gate: Gate, settings: Settings) -> Server:
+    return Server(
+        uvicorn.Config(
+            gate,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            log_level=settings.log_level,
+            ws="websockets-sansio",
+            ws_max_size=1 << 24,
+            ws_ping_interval=None,
+            ws_per_message_deflate=False,
+            timeout_graceful_shutdown=CLOSING_SECONDS,
+            server_header=False,
+        )
+    )
+
+
+def make_private_folder(folder: Path) -> None:
+    """A folder that is this user's alone; refuses one that somebody else has prepared."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise NotPermitted(
+            f"cannot use {folder}: it is not a folder of this user",
+            resolution="remove it, or set VOLANT_HOME",
+        )
+    if status.st_mode & 0o022:
+        raise NotPermitted(f"cannot use {folder}: others may write to it", resolution=f"chmod go-w {folder}")
+
+
+@contextmanager
+def hold_lock(settings: Settings) -> Iterator[None]:
+    """One daemon per state folder; the kernel lets go of the lock however we end."""
+    descriptor = os.open(settings.state_dir / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(
+                f"cannot start volantd: another one works with {settings.state_dir}",
+                resolution="use that one (volar daemon status), or set VOLANT_HOME for a second",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def open_listeners(settings: Settings, stack: contextlib.ExitStack) -> list[tuple[socket.socket, str | None]]:
+    """The UNIX socket, and loopback TCP with its token where asked."""
+    listeners: list[tuple[socket.socket, str | None]] = [(open_unix_socket(settings, stack), None)]
+    if settings.listen is not None:
+        token = settings.token or read_token(settings.state_dir / "token")
+        host, _, port = settings.listen.rpartition(":")
+        try:
+            listener = socket.create_server((host.strip("[]"), int(port)), family=_family(host))
+        except OSError as error:
+            raise Conflict(f"cannot listen on {settings.listen}: {error.strerror or error}") from error
+        stack.callback(listener.close)
+        listeners.append((listener, token))
+    return listeners
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def open_unix_socket(settings: Settings, stack: contextlib.ExitStack) -> socket.socket:
+    path = settings.socket
+    path.unlink(missing_ok=True)  # we hold the lock: whoever bound it is gone
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    stack.callback(listener.close)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    if settings.socket_group is not None:
+        try:
+            group = grp.getgrnam(settings.socket_group).gr_gid
+        except KeyError:
+            raise InvalidInput(
+                f"cannot give the socket to group {settings.socket_group}: no such group"
+            ) from None
+        os.chown(path, -1, group)
+        path.chmod(0o660)
+        settings.runtime_dir.chmod(0o711)
+    listener.listen(128)
+    inode = path.stat().st_ino
+
+    def remove() -> None:
+        with contextlib.suppress(OSError):
+            if path.stat().st_ino == inode:
+                path.unlink()
+
+    stack.callback(remove)
+    return listener
+
+
+def read_token(path: Path) -> str:
+    """The token that TCP clients show; made at first use, readable by this user alone."""
+    if not path.exists():
+        draft = path.with_suffix(".new")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(secrets.token_urlsafe(32) + "\n")
+        draft.rename(path)
+    return path.read_text().strip()
+
+
+async def watch_socket(settings: Settings, ended: asyncio.Event) -> None:
+    """End when the socket is gone: at log-out a user's runtime folder is removed, and the next volar shall start a
+    fresh daemon, which adopts the VMs, rather than never find this one."""
+    while settings.socket.exists():
+        await asyncio.sleep(SOCKET_CHECK_SECONDS)
+    logger.warning("%s is gone: ending; VMs run on", settings.socket)
+    ended.set()

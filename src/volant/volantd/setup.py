@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""volar setup: what this host needs once."""
+
+from __future__ import annotations
+
+import click
+
+from volant.errors import NotPermitted
+from volant.progress import make_monitor
+from volant.volantd.boot.kernel import PACKAGES, find_kernel, host_architecture, install_kernel
+from volant.volantd.settings import Settings
+
+
+def setup_kernel(settings: Settings, *, dry_run: bool) -> None:
+    """Fetch the guests' kernel into the state folder. It is never installed on the host."""
+    architecture = host_architecture()
+    kernels = settings.cache_dir / "kernels"
+    present = find_kernel(architecture, kernels, settings.kernel)
+    if present is not None:
+        click.echo(f"kernel {present.version} is there: {present.image}")
+        return
+    if dry_run:
+        click.echo(
+            f"apt-get download {PACKAGES[architecture]}   # and unpack it to {kernels}, not install it"
+        )
+        return
+    kernels.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with make_monitor() as monitor:
+        install_kernel(architecture, kernels, monitor)
+
+
+def setup_network(*, dry_run: bool) -> None:
+    raise NotPermitted(
+        "cannot make the bridge: this volant has no bridged mode yet",
+        resolution="VMs use user mode, which needs no setup: volar setup kernel",
+    )
