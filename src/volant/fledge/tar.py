@@ -126,9 +126,9 @@ def _parse_pax(content: bytes) -> list[tuple[bytes, bytes]]:
     position = 0
     while position < len(content):
         space = content.find(b" ", position, position + 21)
-        digits = content[position:space] if space > 0 else b""
-        end = position + int(digits) if digits.isdigit() else 0
-        if not space < end <= len(content) or content[end - 1] != 0x0A:
+        digits = content[position:space] if space > position else b""
+        end = position + int(digits) if digits.isdigit() else -1
+        if not position < space < end <= len(content) or content[end - 1] != 0x0A:
             # Some writers pad with zeros; anything else is damage.
             if not content[position:].strip(b"\0"):
                 break
