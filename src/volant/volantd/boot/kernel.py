@@ -188,7 +188,7 @@ def decompress_lz4_legacy(data: bytes) -> bytes:
 
 def _decompress_lz4_block(block: bytes) -> bytes:
     # Untyped; raises LZ4BlockError, a RuntimeError.
-    content: bytes = lz4.block.decompress(block, uncompressed_size=LZ4_LEGACY_BLOCK_BYTES)  # type: ignore[attr-defined]  # no __all__
+    content: bytes = lz4.block.decompress(block, uncompressed_size=LZ4_LEGACY_BLOCK_BYTES)
     return content
 
 

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bridge `volant0` of bridged mode: made once a person agreed to it, and each VM's tap device and lease
+on it.
+
+Everything here may be called again: what exists already is left as it is, what is gone already is no error.
+So the daemon simply repeats `install_bridge` after the host's reboot, and adopted VMs keep their taps. Links
+and addresses go by netlink; NAT is one nftables table of our own, replaced as a whole, so no other rule of
+the host is touched. All calls block for a moment: use them from a thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import ipaddress
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyroute2 import IPRoute, NetlinkError
+
+from volant.errors import Conflict, NotPermitted, ToolFailed
+from volant.process import find_tool, require_tool, run_tool
+
+BRIDGE = "volant0"
+SUBNET = ipaddress.IPv4Network("192.168.127.0/24")
+GATEWAY = ipaddress.IPv4Address("192.168.127.1")
+FIRST_LEASE = ipaddress.IPv4Address("192.168.127.100")
+LAST_LEASE = ipaddress.IPv4Address("192.168.127.254")
+FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+
+# VM to VM stays as it is also where bridged frames cross the IP rules (bridge-nf-call-iptables): hence `daddr
+# !=`. First declared, then deleted, so that the first time is no error either: nft applies the whole file at
+# once.
+NAT_RULES = f"""\
+table ip volant
+delete table ip volant
+table ip volant {{
+  chain postrouting {{
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr {SUBNET} ip daddr != {SUBNET} masquerade
+  }}
+}}
+"""
+
+
+def describe_bridge() -> list[str]:
+    """What `install_bridge` does, as commands that a person could type instead."""
+    return [
+        f"ip link add {BRIDGE} type bridge",
+        f"ip address add {GATEWAY}/{SUBNET.prefixlen} dev {BRIDGE}",
+        f"ip link set {BRIDGE} up",
+        "sysctl -w net.ipv4.ip_forward=1",
+        "nft add table ip volant",
+        "nft add chain ip volant postrouting '{ type nat hook postrouting priority srcnat; }'",
+        f"nft add rule ip volant postrouting ip saddr {SUBNET} ip daddr != {SUBNET} masquerade",
+    ]
+
+
+def is_bridge_installed() -> bool:
+    """Whether this network namespace has the bridge."""
+    return Path(f"/sys/class/net/{BRIDGE}/bridge").is_dir()
+
+
+def install_bridge() -> None:
+    """Make bridge, address, forwarding and NAT. NotPermitted without CAP_NET_ADMIN, Conflict for a taken
+    subnet."""
+    require_tool("nft", package="nftables")
+    with _netlink("make the bridge") as netlink:
+        _refuse_taken_subnet(netlink)
+        index = _find_link(netlink, BRIDGE)
+        if index is None:
+            netlink.link("add", ifname=BRIDGE, kind="bridge")
+            index = _find_link(netlink, BRIDGE)
+        with _tolerated(errno.EEXIST):
+            netlink.addr(
+                "add", index=index, address=str(GATEWAY), prefixlen=SUBNET.prefixlen,
+                broadcast=str(SUBNET.broadcast_address),
+            )  # fmt: skip
+        netlink.link("set", index=index, state="up")
+    if FORWARDING.read_text().strip() != "1":
+        try:
+            FORWARDING.write_text("1\n")
+        except OSError as error:
+            raise NotPermitted(
+                f"cannot let VMs reach other networks: {FORWARDING} is not writable",
+                resolution="set net.ipv4.ip_forward=1 on this host",
+            ) from error
+    run_tool(["nft", "-f", "-"], stdin=NAT_RULES.encode(), what="set the NAT rules of bridged mode")
+
+
+def remove_bridge() -> None:
+    """Take back all that `install_bridge` made, but for ip_forward, which others may rely on by now."""
+    with _netlink("remove the bridge") as netlink:
+        _remove_link(netlink, BRIDGE)
+    if find_tool("nft"):
+        # Exit code 1: there is no such table.
+        run_tool(["nft", "delete", "table", "ip", "volant"], accepted_exit_codes=(0, 1))
+
+
+def name_tap(vm_id: str) -> str:
+    """The name of a VM's tap device, the same for as long as the VM lives (an interface name has 15
+    bytes)."""
+    return "vtap" + hashlib.sha256(vm_id.encode()).hexdigest()[:10]
+
+
+def make_tap(name: str) -> None:
+    """Make a tap device on the bridge, usable by this process's user. Conflict where there is no bridge."""
+    with _netlink(f"make the network device {name}") as netlink:
+        bridge = _find_link(netlink, BRIDGE)
+        if bridge is None:
+            raise Conflict(
+                f"cannot attach a VM to the bridge: this host has no {BRIDGE}",
+                resolution="volar setup network   (or create the VM with --network user)",
+            )
+        if _find_link(netlink, name) is None:
+            netlink.link("add", ifname=name, kind="tuntap", mode="tap", uid=os.geteuid())
+        netlink.link("set", index=_find_link(netlink, name), master=bridge, state="up")
+
+
+def remove_tap(name: str) -> None:
+    """Remove a tap device; harmless where it is gone."""
+    with _netlink(f"remove the network device {name}") as netlink:
+        _remove_link(netlink, name)
+
+
+def list_taps() -> list[str]:
+    """Tap devices of ours on this host, to be compared with the VMs that should have one."""
+    return sorted(path.name for path in Path("/sys/class/net").glob("vtap*"))
+
+
+def choose_lease(taken: Collection[str]) -> str:
+    """The lowest free address for a VM. Conflict when all 155 are taken."""
+    for number in range(int(FIRST_LEASE), int(LAST_LEASE) + 1):
+        address = str(ipaddress.IPv4Address(number))
+        if address not in taken:
+            return address
+    raise Conflict(
+        f"cannot give the VM an address: all from {FIRST_LEASE} to {LAST_LEASE} are taken",
+        resolution="delete VMs that are no longer needed, or create it with --network user",
+    )
+
+
+def _find_link(netlink: IPRoute, name: str) -> int | None:
+    found = netlink.link_lookup(ifname=name)
+    return int(found[0]) if found else None
+
+
+def _remove_link(netlink: IPRoute, name: str) -> None:
+    index = _find_link(netlink, name)
+    if index is not None:
+        with _tolerated(errno.ENODEV):
+            netlink.link("del", index=index)
+
+
+def _refuse_taken_subnet(netlink: IPRoute) -> None:
+    """Another interface inside our subnet would take its traffic."""
+    for address in netlink.get_addr(family=2):
+        text = address.get_attr("IFA_ADDRESS")
+        label = address.get_attr("IFA_LABEL")
+        if label != BRIDGE and ipaddress.IPv4Address(text) in SUBNET:
+            raise Conflict(
+                f"cannot make the bridge: {label} has the address {text} inside {SUBNET}",
+                resolution="use user mode, which needs no network of its own: volar vms create --network user",
+            )
+
+
+@contextmanager
+def _tolerated(code: int) -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code != code:
+            raise
+
+
+@contextmanager
+def _netlink(what: str) -> Iterator[IPRoute]:
+    try:
+        with IPRoute() as netlink:
+            yield netlink
+    except NetlinkError as error:
+        if error.code in (errno.EPERM, errno.EACCES):
+            raise NotPermitted(
+                f"cannot {what}: that needs the right to change this host's network (CAP_NET_ADMIN)",
+                resolution="run it as root: sudo volar setup network",
+            ) from error
+        raise ToolFailed(f"cannot {what}: {os.strerror(error.code)}") from error

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DNS on the bridge's gateway: VMs by name, everything else by the host's own resolvers.
+
+Small on purpose: it answers A and PTR questions about VMs from a table that the daemon hands in, and passes
+any other packet on unread. VM names are known bare and under `.volant`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import struct
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from dnslib import PTR, QTYPE, RCODE, RR, A, DNSError, DNSRecord
+
+logger = logging.getLogger(__name__)
+
+DOMAIN = "volant"
+TIME_TO_LIVE_SECONDS = 5
+UPSTREAM_SECONDS = 3.0
+# Forwarded questions at once: beyond that a guest floods, and its questions are dropped.
+PENDING_LIMIT = 256
+RESOLVER_CONFIGURATION = Path("/etc/resolv.conf")
+
+Names = Callable[[], Mapping[str, str]]
+Ask = Callable[[str, bytes], Awaitable[bytes]]
+
+
+def answer_locally(packet: bytes, names: Mapping[str, str]) -> bytes | None:
+    """The reply to a question about a VM (`names`: VM name → IPv4 address), None for what is not ours to
+    answer.
+
+    Raises DNSError for a packet that is no DNS message.
+    """
+    question = DNSRecord.parse(packet)
+    if question.header.qr or len(question.questions) != 1:
+        return None
+    wanted = str(question.q.qname).rstrip(".").lower()
+    reply = question.reply()
+    if wanted.endswith(".in-addr.arpa") and QTYPE[question.q.qtype] == "PTR":
+        address = ".".join(reversed(wanted.removesuffix(".in-addr.arpa").split(".")))
+        name = next((name for name, known in names.items() if known == address), None)
+        if name is None:
+            return None
+        target = PTR(f"{name}.{DOMAIN}")
+        reply.add_answer(RR(question.q.qname, QTYPE.PTR, rdata=target, ttl=TIME_TO_LIVE_SECONDS))
+        return bytes(reply.pack())
+    bare = wanted.removesuffix(f".{DOMAIN}")
+    if bare in names:
+        # A name that exists but has no record of the asked type: an empty answer, not "no such name".
+        if QTYPE[question.q.qtype] in ("A", "ANY"):
+            reply.add_answer(RR(question.q.qname, QTYPE.A, rdata=A(names[bare]), ttl=TIME_TO_LIVE_SECONDS))
+        return bytes(reply.pack())
+    if wanted.endswith(f".{DOMAIN}") or "." not in wanted:
+        reply.header.rcode = RCODE.NXDOMAIN
+        return bytes(reply.pack())
+    return None
+
+
+def read_nameservers(configuration: Path = RESOLVER_CONFIGURATION) -> list[str]:
+    """The host's own resolvers, read each time: they change with the network a laptop is in."""
+    servers = []
+    with suppress(OSError):
+        for line in configuration.read_text().splitlines():
+            words = line.split()
+            if len(words) >= 2 and words[0] == "nameserver":
+                with suppress(ValueError):
+                    servers.append(str(ipaddress.ip_address(words[1].split("%")[0])))
+    return servers
+
+
+class NameServer:
+    """Listens on UDP and TCP of one address from `start` to `close`."""
+
+    def __init__(
+        self,
+        names: Names,
+        *,
+        upstream: Callable[[], Sequence[str]] = read_nameservers,
+        upstream_port: int = 53,
+    ) -> None:
+        self._names = names
+        self._upstream = upstream
+        self._upstream_port = upstream_port
+        self._transport: asyncio.DatagramTransport | None = None
+        self._server: asyncio.Server | None = None
+        self._pending: set[asyncio.Task[None]] = set()
+
+    async def start(self, address: str, port: int = 53) -> int:
+        """Begin to answer; the port that was bound. OSError where it is taken."""
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_datagram_endpoint(
+            lambda: _Datagrams(self._on_datagram), local_addr=(address, port)
+        )
+        bound: int = self._transport.get_extra_info("sockname")[1]
+        try:
+            self._server = await asyncio.start_server(self._serve_stream, address, bound)
+        except OSError:
+            await self.close()
+            raise
+        return bound
+
+    async def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+        if self._server is not None:
+            self._server.close()
+        for task in self._pending:
+            task.cancel()
+        await asyncio.gather(*self._pending, return_exceptions=True)
+
+    def _on_datagram(self, packet: bytes, peer: tuple[str, int]) -> None:
+        if len(self._pending) < PENDING_LIMIT:
+            task = asyncio.create_task(self._reply(packet, peer))
+            self._pending.add(task)
+            task.add_done_callback(self._pending.discard)
+
+    async def _reply(self, packet: bytes, peer: tuple[str, int]) -> None:
+        reply = await self._find_answer(packet, self._ask_by_datagram)
+        if reply is not None and self._transport is not None:
+            self._transport.sendto(reply, peer)
+
+    async def _find_answer(self, packet: bytes, ask: Ask) -> bytes | None:
+        try:
+            local = answer_locally(packet, self._names())
+            if local is not None:
+                return local
+            for server in self._upstream():
+                with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+                    async with asyncio.timeout(UPSTREAM_SECONDS):
+                        return await ask(server, packet)
+            failed = DNSRecord.parse(packet).reply()
+            failed.header.rcode = RCODE.SERVFAIL
+            return bytes(failed.pack())
+        except (DNSError, ValueError, IndexError, struct.error) as error:
+            logger.debug("dropped a packet that is no DNS question: %s", error)
+            return None
+
+    async def _ask_by_datagram(self, server: str, packet: bytes) -> bytes:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bytes] = loop.create_future()
+
+        def take(reply: bytes, _peer: tuple[str, int]) -> None:
+            if not answer.done() and reply[:2] == packet[:2]:
+                answer.set_result(reply)
+
+        transport, _ = await loop.create_datagram_endpoint(
+            lambda: _Datagrams(take, answer), remote_addr=(server, self._upstream_port)
+        )
+        try:
+            transport.sendto(packet)
+            return await answer
+        finally:
+            transport.close()
+
+    async def _ask_by_stream(self, server: str, packet: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection(server, self._upstream_port)
+        try:
+            writer.write(struct.pack("!H", len(packet)) + packet)
+            return await _read_message(reader)
+        finally:
+            writer.close()
+
+    async def _serve_stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(2 * UPSTREAM_SECONDS):
+                reply = await self._find_answer(await _read_message(reader), self._ask_by_stream)
+                if reply is not None:
+                    writer.write(struct.pack("!H", len(reply)) + reply)
+                    await writer.drain()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+
+async def _read_message(reader: asyncio.StreamReader) -> bytes:
+    """One message of DNS over TCP (RFC 1035, 4.2.2): after its length in two bytes."""
+    (length,) = struct.unpack("!H", await reader.readexactly(2))
+    return await reader.readexactly(length)
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    def __init__(
+        self, take: Callable[[bytes, tuple[str, int]], None], failing: asyncio.Future[bytes] | None = None
+    ) -> None:
+        self._take = take
+        self._failing = failing
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self._take(data, addr)
+
+    def error_received(self, exc: Exception) -> None:
+        if self._failing is not None and not self._failing.done():
+            self._failing.set_exception(exc)
