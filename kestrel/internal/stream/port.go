@@ -42,6 +42,7 @@ type Port struct {
 	name   string
 	ports  string // folder of sysfs that lists the ports
 	dev    string
+	opener func(path string) (*device, error)
 	closed chan struct{}
 	once   sync.Once
 
@@ -54,7 +55,7 @@ type Port struct {
 
 // ListenPort returns a listener for the port that the host calls name. The port need not be there yet.
 func ListenPort(name string) *Port {
-	return &Port{name: name, ports: portsFolder, dev: devFolder, closed: make(chan struct{})}
+	return &Port{name: name, ports: portsFolder, dev: devFolder, opener: openDevice, closed: make(chan struct{})}
 }
 
 // Accept waits for the previous connection to be closed, then for a host that begins to speak SSH.
@@ -126,7 +127,7 @@ func (p *Port) open() (*device, error) {
 			return dev, nil
 		}
 		if path, found := findPort(p.ports, p.dev, p.name); found {
-			if dev, err := openDevice(path); err == nil {
+			if dev, err := p.opener(path); err == nil {
 				p.mutex.Lock()
 				p.device = dev
 				p.mutex.Unlock()
@@ -193,7 +194,12 @@ func openDevice(path string) (*device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open %s: %w", path, err)
 	}
-	file := os.NewFile(uintptr(descriptor), path) // non-blocking, so the runtime registers it with epoll
+	return newDevice(descriptor, path)
+}
+
+// newDevice takes a non-blocking descriptor over; being that, the runtime registers it with epoll.
+func newDevice(descriptor int, path string) (*device, error) {
+	file := os.NewFile(uintptr(descriptor), path)
 	raw, err := file.SyscallConn()
 	if err != nil {
 		_ = file.Close()
