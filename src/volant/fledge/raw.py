@@ -10,36 +10,37 @@ from collections.abc import Callable, Iterator
 
 from isal import isal_zlib
 
-from volant.errors import InvalidInput
 from volant.fledge.blocks import PlannedImage
 from volant.fledge.clusters import WINDOW_BYTES, Window, transform_windows
 from volant.progress import Monitor
 
-_PART_BYTES = 1 << 20
 _ZERO_WINDOW = bytes(WINDOW_BYTES)
 _LEVEL = 6
+# What lies less than this apart is written in one go: the bytes between are the end of a block.
+_BLOCK_BYTES = 4096
 
 
-def write_raw(image: PlannedImage, descriptor: int, monitor: Monitor | None = None) -> None:
+def write_raw(
+    image: PlannedImage, descriptor: int, *, threads: int | None = None, monitor: Monitor | None = None
+) -> None:
     """Write the image to an empty file; what is zero stays a hole."""
     os.ftruncate(descriptor, image.size_bytes)
-    for offset, length, data, source, source_offset in image.pieces():
-        if data is not None:
-            _write(descriptor, data, offset)
-        else:
-            done = 0
-            while done < length:
-                part = os.pread(source, min(_PART_BYTES, length - done), source_offset + done)
-                if not part:
-                    raise InvalidInput("cannot read the image: a layer became shorter while it was read")
-                _write(descriptor, part, offset + done)
-                done += len(part)
+
+    def write_window(window: Window, buffer: memoryview) -> None:
+        start = end = 0
+        for offset, length, *_ in window.parts:
+            if offset - end >= _BLOCK_BYTES:
+                _write(descriptor, buffer[start:end], window.offset + start)
+                start = offset
+            end = offset + length
+        _write(descriptor, buffer[start:end], window.offset + start)
+
+    for window, _ in transform_windows(image, lambda: write_window, threads):
         if monitor is not None:
-            monitor.advance(length)
+            monitor.advance(sum(part[1] for part in window.parts))
 
 
-def _write(descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    view = memoryview(data)
+def _write(descriptor: int, view: memoryview, offset: int) -> None:
     while view:
         written = os.pwrite(descriptor, view, offset)
         view = view[written:]
