@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""fledge against the tools that people use today; every input is made before the clock starts.
+
+usual    `tar -x` of the layers with their whiteouts, `mke2fs -d`, `qemu-img convert -c`, `tar czf`
+tuned    the same with zstd clusters, `-W -m 8`, and a plain tar
+gzip     an OCI layout with gzip layers; the peer is `umoci unpack` and then as usual
+
+build-{large,base}-vs-{usual,tuned}, build-{large,base}-gzip-vs-usual   their time over ours
+ext4-large-vs-tar2ext4           one tar → raw ext4 (ours with journal and free space): their time over ours
+cost-build-large-vs-compression  ours over pure compression of the same clusters, same library and cores
+size-large-vs-tuned              our artifact over theirs, the agent in both
+peak-mib-{large,8g,million-files}  summed PSS of fledge's processes, sampled
+
+Ours is the real command in a process of its own, with nothing cached. Each run has a fresh folder, and none is removed
+while a clock may still run: creating files soon after an `rm -rf` makes the peers several times slower.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from bench.build_inputs import (
+    make_base_tar,
+    make_big_archive,
+    make_docker_archive,
+    make_gzip_layout,
+    make_large_tar,
+    make_many_files_archive,
+    split_layers,
+)
+from volant.contract.agents import find_agent
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = Path(os.environ.get("VOLANT_BENCH_CACHE", ROOT / ".cache" / "bench-build"))
+TESTS_CACHE = ROOT / ".cache" / "tests"
+ROUNDS = int(os.environ.get("VOLANT_BENCH_ROUNDS", "5"))
+LAYERS = 8
+HCSSHIM = "v0.13.0"
+DISK_SIZE = "10G"
+MANIFEST = '{"name": "bench", "version": "1.0.0"}\n'
+Run = Callable[[Path], None]
+
+
+def run(*arguments: object, cwd: Path | None = None, **environment: str) -> None:
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(
+        [str(argument) for argument in arguments], cwd=cwd, env={**inherited, **environment}, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, arguments))}: exit code {done.returncode}\n{done.stdout}")
+
+
+def fledge_command(*source: object) -> list[object]:
+    return [
+        sys.executable,
+        "-m",
+        "volant.fledge.cli",
+        "build",
+        *source,
+        "-o",
+        "plugin.tar.gz",
+        "--no-cache",
+        "-q",
+    ]
+
+
+def fledge(*source: object) -> Run:
+    return lambda folder: run(*fledge_command(*source), cwd=folder)
+
+
+# -- peers ---------------------------------------------------------------------------------------------------------
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """`tar -x` of a docker-archive's layers in order, and what their whiteouts ask for."""
+    root = folder / "root"
+    root.mkdir()
+    for number in range(LAYERS):
+        script = 'tar -xOf "$1" "$2" | tar -x --numeric-owner --xattrs --xattrs-include="*" -C "$3"'
+        run("bash", "-o", "pipefail", "-c", script, "bash", archive, f"{number:064x}/layer.tar", root)
+        found = subprocess.run(
+            ["find", root, "-name", ".wh.*"], capture_output=True, text=True, check=True
+        ).stdout
+        for whiteout in map(Path, found.splitlines()):
+            whiteout.unlink()
+            target = whiteout.with_name(whiteout.name.removeprefix(".wh."))
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+    return root
+
+
+def convert(root: Path, folder: Path, *, tuned: bool) -> None:
+    shutil.copy(find_agent("amd64"), root / "usr" / "local" / "bin" / "kestrel")
+    run("mke2fs", "-q", "-t", "ext4", "-d", root, "rootfs.img", DISK_SIZE, cwd=folder)
+    options = ["-W", "-m", "8", "-o", "compression_type=zstd"] if tuned else []
+    run("qemu-img", "convert", "-c", "-O", "qcow2", *options, "rootfs.img", "rootfs.qcow2", cwd=folder)
+    (folder / "manifest.json").write_text(MANIFEST)
+    run("tar", "cf" if tuned else "czf", "plugin.tar.gz", "manifest.json", "rootfs.qcow2", cwd=folder)
+
+
+def usual(archive: Path) -> Run:
+    return lambda folder: convert(unpack(archive, folder), folder, tuned=False)
+
+
+def tuned(archive: Path) -> Run:
+    return lambda folder: convert(unpack(archive, folder), folder, tuned=True)
+
+
+def usual_gzip(layout: Path) -> Run:
+    def convert_layout(folder: Path) -> None:
+        run("umoci", "unpack", "--image", f"{layout}:1.0.0", "bundle", cwd=folder)
+        convert(folder / "bundle" / "rootfs", folder, tuned=False)
+
+    return convert_layout
+
+
+def make_tar2ext4() -> Path:
+    """hcsshim cannot be `go install`ed (it has replace directives), but a module of our own may build its command."""
+    folder = CACHE / f"tar2ext4-{HCSSHIM}"
+    program = folder / "tar2ext4"
+    if not program.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        command = "github.com/Microsoft/hcsshim/cmd/tar2ext4"
+        (folder / "go.mod").write_text(
+            f"module bench\n\ngo 1.24\n\nrequire github.com/Microsoft/hcsshim {HCSSHIM}\n"
+        )
+        (folder / "peer.go").write_text(f'package bench\n\nimport _ "{command}"\n')
+        run("go", "build", "-o", program, command, cwd=folder, GOFLAGS="-mod=mod", CGO_ENABLED="0")
+    return program
+
+
+# -- measuring -----------------------------------------------------------------------------------------------------
+
+
+class Stopwatch:
+    """Times runs in fresh folders that stay until the end."""
+
+    def __init__(self) -> None:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="runs-", dir=CACHE))
+        self.artifact_bytes: dict[str, int] = {}
+
+    def fresh_folder(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self._folder))
+
+    def time(self, name: str, work: Run) -> float:
+        folder = self.fresh_folder()
+        os.sync()
+        began = time.perf_counter()
+        work(folder)
+        seconds = time.perf_counter() - began
+        for large in ("plugin.tar.gz", "rootfs.img", "rootfs.qcow2", "out.img"):
+            file = folder / large
+            if file.exists():
+                self.artifact_bytes[f"{name} {large}"] = file.stat().st_size
+                file.unlink()
+        return seconds
+
+    def compare(self, **runs: Run) -> dict[str, float]:
+        """Medians of interleaved runs; the first round warms the page cache and does not count."""
+        times: dict[str, list[float]] = {name: [] for name in runs}
+        for number in range(ROUNDS + 1):
+            for name, work in runs.items():
+                seconds = self.time(name, work)
+                if number:
+                    times[name].append(seconds)
+        for name, measured in times.items():
+            told = " ".join(f"{seconds:.2f}" for seconds in measured)
+            print(f"  {name}: median {statistics.median(measured):.2f} s of {told}", flush=True)
+        return {name: statistics.median(measured) for name, measured in times.items()}
+
+    def remove(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def measure_peak_mib(folder: Path, *source: object) -> float:
+    """Largest sum of PSS over fledge and its children while it builds."""
+    process = subprocess.Popen([str(word) for word in fledge_command(*source)], cwd=folder)
+    peak = 0
+    stopped = threading.Event()
+    while process.poll() is None:
+        peak = max(peak, sum(map(_read_pss, _find_family(process.pid))))
+        stopped.wait(0.02)
+    if process.returncode:
+        raise SystemExit(f"fledge ended with {process.returncode}")
+    (folder / "plugin.tar.gz").unlink()
+    return peak / 1024
+
+
+def _find_family(pid: int) -> list[int]:
+    family = [pid]
+    for parent in family:
+        with suppress(OSError):
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                family += map(int, (task / "children").read_text().split())
+    return family
+
+
+def _read_pss(pid: int) -> int:
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1])
+    return 0
+
+
+def ratio(name: str, value: float) -> None:
+    print(f"RATIO {name} {value:.3f}", flush=True)
+
+
+def main() -> None:
+    watch = Stopwatch()
+    try:
+        for name, tar in (("base", make_base_tar(ROOT, TESTS_CACHE)), ("large", make_large_tar(CACHE))):
+            layers = split_layers(tar, CACHE / f"{name}-{LAYERS}", LAYERS)
+            compare_builds(watch, name, make_docker_archive(layers, CACHE / f"{name}.docker.tar"))
+            compare_gzip(watch, name, make_gzip_layout(layers, CACHE / f"{name}.oci"))
+        compare_tar(watch, make_large_tar(CACHE))
+        compare_compression(watch, CACHE / "large.docker.tar")
+        for name, archive in (
+            ("large", CACHE / "large.docker.tar"),
+            ("8g", make_big_archive(CACHE, 8)),
+            ("million-files", make_many_files_archive(CACHE, 1_000_000)),
+        ):
+            ratio(f"peak-mib-{name}", measure_peak_mib(watch.fresh_folder(), "--docker-archive", archive))
+    finally:
+        watch.remove()
+
+
+def compare_builds(watch: Stopwatch, name: str, archive: Path) -> None:
+    print(f"{name}: docker-archive, {LAYERS} plain layers, {archive.stat().st_size >> 20} MiB", flush=True)
+    seconds = watch.compare(
+        fledge=fledge("--docker-archive", archive), usual=usual(archive), tuned=tuned(archive)
+    )
+    ratio(f"build-{name}-vs-usual", seconds["usual"] / seconds["fledge"])
+    ratio(f"build-{name}-vs-tuned", seconds["tuned"] / seconds["fledge"])
+    if name == "large":
+        sizes = watch.artifact_bytes
+        ratio("size-large-vs-tuned", sizes["fledge plugin.tar.gz"] / sizes["tuned plugin.tar.gz"])
+
+
+def compare_gzip(watch: Stopwatch, name: str, layout: Path) -> None:
+    print(f"{name}: OCI layout, {LAYERS} gzip layers", flush=True)
+    seconds = watch.compare(fledge=fledge("--oci-layout", layout), usual=usual_gzip(layout))
+    ratio(f"build-{name}-gzip-vs-usual", seconds["usual"] / seconds["fledge"])
+
+
+def compare_tar(watch: Stopwatch, tar: Path) -> None:
+    peer = make_tar2ext4()
+    print(f"large: one tar of {tar.stat().st_size >> 20} MiB to raw ext4", flush=True)
+    seconds = watch.compare(
+        fledge=lambda folder: run(
+            sys.executable, "-m", "bench.tar_to_ext4", tar, folder / "out.img", cwd=ROOT
+        ),
+        tar2ext4=lambda folder: run(peer, "-i", tar, "-o", "out.img", cwd=folder),
+    )
+    ratio("ext4-large-vs-tar2ext4", seconds["tar2ext4"] / seconds["fledge"])
+
+
+def compare_compression(watch: Stopwatch, archive: Path) -> None:
+    folder = watch.fresh_folder()
+    run(*fledge_command("--docker-archive", archive), cwd=folder)
+    run("tar", "-xzf", "plugin.tar.gz", "rootfs.qcow2", cwd=folder)
+    disk = folder / "disk.img"
+    run("qemu-img", "convert", "-O", "raw", "rootfs.qcow2", disk, cwd=folder)
+    ours, limit = [], []
+    for number in range(ROUNDS + 1):
+        seconds = watch.time("fledge", fledge("--docker-archive", archive))
+        told = subprocess.run(
+            [sys.executable, "-m", "bench.compress_only", disk],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        if number:
+            ours.append(seconds)
+            limit.append(float(told))
+    print(f"  fledge: {statistics.median(ours):.2f} s, compression alone: {statistics.median(limit):.2f} s")
+    ratio("cost-build-large-vs-compression", statistics.median(ours) / statistics.median(limit))
