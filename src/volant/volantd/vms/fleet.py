@@ -382,7 +382,7 @@ class Fleet:
             record = self._registry.move(record, "start", VmState.RUNNING)
             self._tell("state", record)
         if before is None or (before.health, before.health_reason) != (state.health, state.health_reason):
-            self._tell("health", record, health=state.health, reason=state.health_reason)
+            self._tell("health", record, health=state.health, health_reason=state.health_reason)
 
     def _write_end(self, record: VmRecord, end: MachineEnd) -> None:
         """The process is gone: why, and what that means for the VM."""
