@@ -74,11 +74,11 @@ func (k *Keys) Authorize(line string, lifetime time.Duration) error {
 func (k *Keys) Contains(key ssh.PublicKey) bool {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
-	wire := string(key.Marshal())
-	if _, ok := k.permanent[wire]; ok {
+	wire := key.Marshal()
+	if _, ok := k.permanent[string(wire)]; ok {
 		return true
 	}
-	until, ok := k.temporary[wire]
+	until, ok := k.temporary[string(wire)]
 	return ok && k.now().Before(until)
 }
 

@@ -337,10 +337,10 @@ func (c *portConn) Close() error {
 		c.gone.Unlock()
 		// Once both locks were free, nobody of this connection touches the port any more.
 		c.reading.Lock()
-		c.pending = nil
-		c.reading.Unlock()
 		c.writing.Lock()
-		c.writing.Unlock() //nolint:staticcheck // the empty section is the point
+		c.pending = nil
+		c.writing.Unlock()
+		c.reading.Unlock()
 		close(c.done)
 	})
 	return nil

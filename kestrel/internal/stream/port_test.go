@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -122,38 +123,27 @@ func TestAHostThatReplacesAnotherUnseen(t *testing.T) {
 
 func TestWhatADeadConnectionLeftIsDropped(t *testing.T) {
 	port, path := listenFIFO(t)
-	next := make(chan struct{})
-	go func() {
-		host := connect(t, path)
-		say(t, host, "SSH-2.0-old\r\n")
-		<-next
-		say(t, host, "rest of a packet")
-		_ = host.Close()
-		host = connect(t, path)
-		say(t, host, "SSH-2.0-new\r\n")
-	}()
-	conn := accept(t, port)
+	hosts := make(chan *os.File)
+	go func() { hosts <- connect(t, path) }()
+	accepted := make(chan net.Conn)
+	go func() { accepted <- accept(t, port) }()
+	host := <-hosts
+	say(t, host, "SSH-2.0-old\r\n")
+	conn := <-accepted
 	expect(t, conn, "SSH-2.0-old\r\n")
+	say(t, host, "rest of a packet")
 	_ = conn.Close()
-	close(next)
-	// The FIFO, unlike the port, may join what two writers wrote; then the new host is lost with the rest, and has to
-	// come again. Either way nothing of the old one is read.
-	accepted := make(chan net.Conn, 1)
-	go func() {
-		conn, err := port.Accept()
-		if err == nil {
-			accepted <- conn
+	go func() { accepted <- accept(t, port) }()
+	// A FIFO, unlike the port, joins what is written before it is read: the new host speaks until it is heard alone.
+	for {
+		say(t, host, "SSH-2.0-new\r\n")
+		select {
+		case conn := <-accepted:
+			expect(t, conn, "SSH-2.0-new\r\n")
+			return
+		case <-time.After(time.Millisecond):
 		}
-	}()
-	go func() {
-		host := connect(t, path)
-		for range 100 {
-			if _, err := host.WriteString("SSH-2.0-new\r\n"); err != nil {
-				return
-			}
-		}
-	}()
-	expect(t, <-accepted, "SSH-2.0-new\r\n")
+	}
 }
 
 func TestCloseEndsWhoeverWaits(t *testing.T) {
