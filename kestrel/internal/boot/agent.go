@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
 	"github.com/volantvm/volant/kestrel/internal/clock"
@@ -36,6 +37,7 @@ func (g *guest) Hello() contract.Hello {
 // State is the whole state, from what the supervisor and the boot know.
 func (g *guest) State() contract.AgentState {
 	supervised := g.supervisor.State()
+	userData := g.cloudInit.State()
 	state := contract.AgentState{
 		Phase:        supervised.Phase,
 		Reason:       supervised.Reason,
@@ -44,7 +46,7 @@ func (g *guest) State() contract.AgentState {
 		Checks:       supervised.Checks,
 		Processes:    supervised.Processes,
 		Result:       supervised.Result,
-		CloudInit:    contract.CloudInitState{Status: "none"},
+		CloudInit:    userData,
 		Addresses:    network.Addresses(),
 		Warnings:     g.journal.listWarnings(),
 		Boot:         g.stamps.bootTimes(),
@@ -56,7 +58,7 @@ func (g *guest) State() contract.AgentState {
 	if state.Health == "" {
 		state.Health = contract.HealthUnknown
 	}
-	if g.stopping.Load() && state.Phase != contract.PhaseStopped {
+	if g.life.Err() != nil && state.Phase != contract.PhaseStopped {
 		state.Phase = contract.PhaseStopping
 	}
 	return state
@@ -91,11 +93,15 @@ func (g *guest) ApplySettings(settings contract.SettingsApply) error {
 }
 
 // AuthorizeKey lets a key open sessions for a while.
-func (g *guest) AuthorizeKey(publicKey string, lifetime time.Duration) (hostKey string, err error) {
-	if err := g.keys.Authorize(publicKey, lifetime); err != nil {
+func (g *guest) AuthorizeKey(key string, lifetime time.Duration) (hostKey string, err error) {
+	if err := g.keys.Authorize(key, lifetime); err != nil {
 		return "", err
 	}
-	return g.hostKey, nil
+	return publicKey(g.signer), nil
+}
+
+func publicKey(signer ssh.Signer) string {
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
 }
 
 // RunHook runs hooks by their name.

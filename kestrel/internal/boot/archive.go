@@ -27,7 +27,9 @@ func openBootArchive() (bootArchive, error) {
 	return bootArchive{folder, agent}, nil
 }
 
+// close takes the settings, which hold keys, out of the initramfs; in a plugin that lives in RAM it is the root.
 func (a bootArchive) close() {
+	_ = unix.Unlinkat(a.folder, filepath.Base(contract.GuestConfigPath), 0)
 	_ = unix.Close(a.folder)
 	_ = unix.Close(a.agent)
 }

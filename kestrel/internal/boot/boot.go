@@ -50,32 +50,33 @@ func run(version string, started time.Time, journal *journal) error {
 	early, later := splitModules(config.Modules)
 	archive.load(early, journal.warn)
 	stamps.noteModules()
-	if err := enterRoot(config.Root, journal); err != nil {
+	root := startMountingRoot(config.Root, journal)
+	resolvers := network.Configure(config.Network, config.Hostname, journal.warn)
+	stamps.note("network")
+	if err := root.enter(); err != nil {
 		return err
 	}
 	stamps.note("root")
 	mountUserland(journal)
 	mountFurtherDisks(config.Mounts, journal)
 	journal.warnError(archive.installAgent())
-	stamps.note("userland")
 	journal.warnError(clock.SetAtBoot(config.UnixTimeNanoseconds))
-	bringUpNetwork(config, journal)
-	stamps.note("network")
+	stamps.note("userland")
+	writeNames(config, resolvers, journal)
+	stamps.note("names")
 	children, err := reaper.Start()
 	if err != nil {
 		return err
 	}
 	guest := newGuest(version, config, children, stamps, journal)
 	guest.start()
-	go guest.settle(archive, later)
+	go guest.settle(archive, later, root)
 	guest.serveUntilStopped()
 	return nil
 }
 
-// bringUpNetwork configures interfaces and then the files by which the guest knows names.
-func bringUpNetwork(config *contract.GuestConfig, journal *journal) {
-	network.AllowUnprivilegedPorts()
-	resolvers := network.Configure(config.Network, config.Hostname, journal.warn)
+// writeNames writes the files by which the guest knows names.
+func writeNames(config *contract.GuestConfig, resolvers network.Resolvers, journal *journal) {
 	addresses := network.ToldAddresses(config.Network)
 	if addresses == nil && len(config.Network.Interfaces) > 0 {
 		addresses = network.Addresses()

@@ -3,7 +3,6 @@
 package boot
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -37,16 +36,17 @@ func (g *guest) openDoors() {
 		g.journal.warn(fmt.Sprintf("cannot serve SSH: the host key of guest.json is of no use: %v", err))
 		return
 	}
-	g.hostKey = strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
-	g.journal.warnError(g.openControl(signer))
-	g.journal.warnError(g.openSessions(signer))
-	g.journal.warnError(g.openNetwork(signer))
+	g.signer = signer
+	g.journal.warnError(g.openControl())
+	g.journal.warnError(g.openSessions())
+	close(g.doorsOpen)
+	g.openNetwork()
 }
 
-func (g *guest) doorConfig(signer ssh.Signer, accept func(passwd.Account, ssh.PublicKey) bool) sshd.Config {
+func (g *guest) doorConfig(accept func(passwd.Account, ssh.PublicKey) bool) sshd.Config {
 	return sshd.Config{
 		Reaper:        g.children,
-		HostKey:       signer,
+		HostKey:       g.signer,
 		Accept:        accept,
 		Environment:   g.supervisor.Environment,
 		WorkloadHosts: workloadHosts,
@@ -57,14 +57,14 @@ func (g *guest) doorConfig(signer ssh.Signer, accept func(passwd.Account, ssh.Pu
 }
 
 // openControl is the host's door.
-func (g *guest) openControl(signer ssh.Signer) error {
+func (g *guest) openControl() error {
 	hostKeys := sshd.NewKeys()
 	for _, key := range g.config.Control.AuthorizedKeys {
 		if err := hostKeys.Add(key); err != nil {
 			return fmt.Errorf("cannot let the host in by one of its keys: %w", err)
 		}
 	}
-	config := g.doorConfig(signer, func(_ passwd.Account, key ssh.PublicKey) bool { return hostKeys.Contains(key) })
+	config := g.doorConfig(func(_ passwd.Account, key ssh.PublicKey) bool { return hostKeys.Contains(key) })
 	config.Trusted = true
 	config.ListenSecret = g.secrets.Listen
 	config.Subsystems = map[string]func(io.ReadWriteCloser){
@@ -82,7 +82,7 @@ func (g *guest) openControl(signer ssh.Signer) error {
 }
 
 // openSessions is the door of `volar vms ssh`, by keys that the host authorizes for a while.
-func (g *guest) openSessions(signer ssh.Signer) error {
+func (g *guest) openSessions() error {
 	for _, key := range g.config.SSH.AuthorizedKeys {
 		if err := g.keys.Add(key); err != nil {
 			g.journal.warn(fmt.Sprintf("cannot use an SSH key given for this VM: %v", err))
@@ -99,27 +99,31 @@ func (g *guest) openSessions(signer ssh.Signer) error {
 	if err != nil {
 		return fmt.Errorf("cannot serve sessions: %w", err)
 	}
-	serveDoor(sshd.New(g.doorConfig(signer, g.acceptPerson)), listener)
+	serveDoor(sshd.New(g.doorConfig(g.acceptPerson)), listener)
 	return nil
 }
 
-// openNetwork is the door on the network, off unless somebody has a key for it and the image has no server of its own.
-func (g *guest) openNetwork(signer ssh.Signer) error {
+// openNetwork opens the door on the network, once: off unless somebody has a key for it (given for this VM, or by
+// user-data) and the image has no server of its own.
+func (g *guest) openNetwork() {
+	<-g.doorsOpen
 	port := g.config.SSH.ListenPort
-	if port == nil || g.keys.Permanent() == 0 || len(g.config.Network.Interfaces) == 0 {
-		return nil
+	if port == nil || len(g.config.Network.Interfaces) == 0 || (g.keys.Permanent() == 0 && !g.cloudInit.HasKeys()) {
+		return
 	}
 	for _, server := range ownServers {
 		if _, err := os.Stat(server); err == nil {
-			return nil
+			return
 		}
 	}
-	listener, err := net.Listen("tcp", ":"+strconv.Itoa(*port))
-	if errors.Is(err, os.ErrPermission) || err != nil {
-		return fmt.Errorf("cannot serve SSH on port %d: %w", *port, err)
-	}
-	serveDoor(sshd.New(g.doorConfig(signer, g.acceptPerson)), listener)
-	return nil
+	g.networkDoor.Do(func() {
+		listener, err := net.Listen("tcp", ":"+strconv.Itoa(*port))
+		if err != nil {
+			g.journal.warn(fmt.Sprintf("cannot serve SSH on port %d: %v", *port, err))
+			return
+		}
+		serveDoor(sshd.New(g.doorConfig(g.acceptPerson)), listener)
+	})
 }
 
 func (g *guest) acceptPerson(account passwd.Account, key ssh.PublicKey) bool {

@@ -70,7 +70,7 @@ func openConsole() {
 	}
 }
 
-// readGuestConfig reads this VM's settings and removes them from memory that others can read.
+// readGuestConfig reads this VM's settings.
 func readGuestConfig() (*contract.GuestConfig, error) {
 	data, err := os.ReadFile(contract.GuestConfigPath)
 	if err != nil {
@@ -80,5 +80,5 @@ func readGuestConfig() (*contract.GuestConfig, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot use guest.json of the boot archive: %w", err)
 	}
-	return config, os.Remove(contract.GuestConfigPath)
+	return config, nil
 }

@@ -6,12 +6,14 @@ import (
 	"context"
 	"os"
 	"runtime/debug"
-	"sync/atomic"
+	"sync"
 	"time"
 
+	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
 	"github.com/volantvm/volant/kestrel/internal/clock"
+	"github.com/volantvm/volant/kestrel/internal/cloudinit"
 	"github.com/volantvm/volant/kestrel/internal/contract"
 	"github.com/volantvm/volant/kestrel/internal/logs"
 	"github.com/volantvm/volant/kestrel/internal/network"
@@ -42,16 +44,22 @@ type guest struct {
 	logs       *logs.Store
 	supervisor *supervise.Supervisor
 	secrets    *secrets.Ports
+	cloudInit  *cloudinit.Runner
 	keys       *sshd.Keys
 	requests   power.Requests
 	changes    *changes
-	stopping   atomic.Bool
-	hostKey    string // public, authorized_keys form; set before the control stream is served
+	life       context.Context // ends when the guest begins to stop
+	stop       context.CancelFunc
+
+	signer      ssh.Signer // of every door; set before the first is opened
+	doorsOpen   chan struct{}
+	networkDoor sync.Once
 }
 
 func newGuest(
 	version string, config *contract.GuestConfig, children *reaper.Reaper, stamps *stamps, journal *journal,
 ) *guest {
+	life, stop := context.WithCancel(context.Background())
 	guest := &guest{
 		version:  version,
 		config:   config,
@@ -61,6 +69,10 @@ func newGuest(
 		keys:     sshd.NewKeys(),
 		requests: power.NewRequests(),
 		changes:  newChanges(),
+		life:     life,
+		stop:     stop,
+
+		doorsOpen: make(chan struct{}),
 	}
 	guest.openLogs()
 	guest.secrets = secrets.New(secrets.Options{
@@ -77,6 +89,13 @@ func newGuest(
 		WaitForVsock: guest.secrets.Wait,
 		OnFirstExec:  stamps.noteExec,
 		OnResult:     guest.endWithResult,
+	})
+	guest.cloudInit = cloudinit.New(cloudinit.Options{
+		Documents:   config.CloudInit,
+		Reaper:      children,
+		Environment: guest.supervisor.Environment,
+		Changed:     guest.changes.tell,
+		Logf:        journal.say,
 	})
 	return guest
 }
@@ -95,12 +114,24 @@ func (g *guest) openLogs() {
 	g.journal.attach(g.logs, g.changes.tell)
 }
 
-// start begins what the guest exists for.
+// start begins what the guest exists for: at once, or when user-data has been applied. That may take its time, and
+// people can look in meanwhile.
 func (g *guest) start() {
-	g.supervisor.Start()
 	go func() {
 		defer power.Guard()
 		g.followSupervisor()
+	}()
+	if g.config.CloudInit == nil {
+		g.supervisor.Start()
+		return
+	}
+	go func() {
+		defer power.Guard()
+		g.cloudInit.Run(g.life)
+		if g.life.Err() == nil {
+			g.supervisor.Start()
+			g.openNetwork()
+		}
 	}()
 }
 
@@ -114,15 +145,17 @@ func (g *guest) followSupervisor() {
 }
 
 // settle does what can wait until the workload has been started, in the order in which people notice.
-func (g *guest) settle(archive bootArchive, modules []string) {
+func (g *guest) settle(archive bootArchive, modules []string, root *rootDisk) {
 	defer power.Guard()
 	began := time.Now()
 	archive.load(modules, g.journal.warn)
 	g.stamps.noteFurtherModules(time.Since(began))
 	g.openDoors()
+	root.look()
 	archive.coverDiskAgent()
 	archive.close()
 	network.Announce(g.config.Network)
+	network.AllowPings()
 	limitMemory()
 	g.journal.say("boot: %v", g.stamps)
 	g.journal.warnError(checkEntropy())
@@ -146,7 +179,7 @@ func (g *guest) endWithResult(code int) {
 // serveUntilStopped waits for the first request to end and carries it out; it does not return.
 func (g *guest) serveUntilStopped() {
 	request := <-g.requests
-	g.stopping.Store(true)
+	g.stop()
 	g.changes.tell()
 	g.journal.say("%s asked for by %s", request.Action, request.Origin)
 	deadline := request.Deadline

@@ -10,23 +10,49 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/volantvm/volant/kestrel/internal/contract"
+	"github.com/volantvm/volant/kestrel/internal/power"
 )
 
 const rootFolder = "/root.disk"
 
-// enterRoot makes the root disk the root of this very process; without one (a plugin that lives in RAM) the boot
-// archive stays it. Nothing is executed again: a second start of the binary would cost ten times what moving the
-// mounts costs.
-func enterRoot(wanted *contract.Root, journal *journal) error {
-	if wanted == nil {
-		return nil
+// rootDisk is the root on its way: its disk is looked for and mounted beside other work, most of the time of which is
+// waiting for the host.
+type rootDisk struct {
+	wanted  *contract.Root // nil: a plugin that lives in RAM
+	journal *journal
+	disk    disk
+	mounted chan error
+}
+
+func startMountingRoot(wanted *contract.Root, journal *journal) *rootDisk {
+	root := &rootDisk{wanted: wanted, journal: journal, mounted: make(chan error, 1)}
+	if wanted != nil {
+		go func() {
+			defer power.Guard()
+			root.mounted <- root.mount()
+		}()
 	}
-	found, err := findDisk("/sys/block", wanted.Serial, diskPatience)
-	if err != nil {
+	return root
+}
+
+func (r *rootDisk) mount() (err error) {
+	if r.disk, err = findDisk("/sys/block", r.wanted.Serial, diskPatience); err != nil {
 		return fmt.Errorf("cannot find the root disk: %w", err)
 	}
-	if err := mountDisk(found, rootFolder, wanted.Fstype, wanted.ReadOnly, journal); err != nil {
+	if err := mountDisk(r.disk, rootFolder, r.wanted.Fstype, r.wanted.ReadOnly, r.journal); err != nil {
 		return fmt.Errorf("cannot mount the root disk: %w", err)
+	}
+	return nil
+}
+
+// enter makes the root disk the root of this very process. Nothing is executed again: a second start of the binary
+// would cost ten times what moving the mounts costs. Without a root disk the boot archive stays the root.
+func (r *rootDisk) enter() error {
+	if r.wanted == nil {
+		return nil
+	}
+	if err := <-r.mounted; err != nil {
+		return err
 	}
 	for _, mount := range earlyMounts {
 		target := rootFolder + mount.target
@@ -38,10 +64,14 @@ func enterRoot(wanted *contract.Root, journal *journal) error {
 	if err := switchRoot(rootFolder); err != nil {
 		return fmt.Errorf("cannot enter the root disk: %w", err)
 	}
-	if isExt(wanted.Fstype) {
-		journal.warnError(lookAtExt(found, "/", wanted.ReadOnly, journal))
-	}
 	return nil
+}
+
+// look reports damage and grows the file system to its disk.
+func (r *rootDisk) look() {
+	if r.wanted != nil && isExt(r.wanted.Fstype) {
+		r.journal.warnError(lookAtExt(r.disk, "/", r.wanted.ReadOnly, r.journal))
+	}
 }
 
 // mountDisk mounts a disk's file system; the kernel replays a journal by itself.

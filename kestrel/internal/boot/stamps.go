@@ -66,6 +66,10 @@ func (s *stamps) bootTimes() contract.BootTimes {
 func (s *stamps) String() string {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
+	if s.times.MainToExecMs == 0 {
+		return fmt.Sprintf("nothing was started yet (%s), modules %.1f ms",
+			strings.Join(s.phases, ", "), milliseconds(s.modules))
+	}
 	return fmt.Sprintf("main to exec %.1f ms (%s), modules %.1f ms",
 		s.times.MainToExecMs, strings.Join(s.phases, ", "), s.times.ModuleLoadMs)
 }

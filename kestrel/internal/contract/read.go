@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/tidwall/gjson"
 )
@@ -19,7 +21,7 @@ func ParseGuestConfig(data []byte) (*GuestConfig, error) {
 		return nil, fmt.Errorf("it is not valid JSON: %w", explainJSON(data))
 	}
 	reader := &reader{}
-	document := section{reader, "", gjson.ParseBytes(data)}
+	document := section{reader: reader, value: gjson.ParseBytes(data)}
 	config := document.guestConfig()
 	switch {
 	case reader.problem != nil:
@@ -38,7 +40,7 @@ func ParseImageConfig(data []byte) (ImageConfig, error) {
 		return ImageConfig{}, fmt.Errorf("it is not valid JSON: %w", explainJSON(data))
 	}
 	reader := &reader{}
-	config := section{reader, "", gjson.ParseBytes(data)}.imageConfig()
+	config := section{reader: reader, value: gjson.ParseBytes(data)}.imageConfig()
 	return config, reader.problem
 }
 
@@ -53,15 +55,26 @@ func explainJSON(data []byte) error {
 // reader keeps the first wrong type.
 type reader struct{ problem error }
 
-// section is one value of the document and its path.
+// section is one value of the document; above and key lead to it.
 type section struct {
 	reader *reader
-	path   string
+	above  *section
+	key    string
 	value  gjson.Result
 }
 
-func (s section) get(key string) section {
-	return section{s.reader, s.path + "." + key, s.value.Get(key)}
+func (s *section) get(key string) section {
+	return section{s.reader, s, key, s.value.Get(key)}
+}
+
+func (s *section) path() string {
+	if s.above == nil || s.above.above == nil {
+		return s.key
+	}
+	if strings.HasPrefix(s.key, "[") {
+		return s.above.path() + s.key
+	}
+	return s.above.path() + "." + s.key
 }
 
 // is tells whether there is a value of the wanted kind; absent and null are not, anything else is a problem.
@@ -70,7 +83,7 @@ func (s section) is(wanted string, matches bool) bool {
 		return false
 	}
 	if !matches && s.reader.problem == nil {
-		s.reader.problem = fmt.Errorf("its %s is not %s", s.path[1:], wanted)
+		s.reader.problem = fmt.Errorf("its %s is not %s", s.path(), wanted)
 	}
 	return matches
 }
@@ -108,7 +121,7 @@ func (s section) optionalInt() *int {
 func (s section) each(call func(section)) {
 	if s.is("a list", s.value.IsArray()) {
 		for index, value := range s.value.Array() {
-			call(section{s.reader, fmt.Sprintf("%s[%d]", s.path, index), value})
+			call(section{s.reader, &s, "[" + strconv.Itoa(index) + "]", value})
 		}
 	}
 }
@@ -121,7 +134,7 @@ func (s section) texts() (texts []string) {
 func (s section) table(call func(name string, value section)) {
 	if s.is("an object", s.value.IsObject()) {
 		s.value.ForEach(func(name, value gjson.Result) bool {
-			call(name.Str, section{s.reader, s.path + "." + name.Str, value})
+			call(name.Str, section{s.reader, &s, name.Str, value})
 			return true
 		})
 	}

@@ -44,6 +44,7 @@ type link struct {
 // without its network is still one that a person can look into. Given resolvers win over those that DHCP hands out.
 func Configure(config contract.GuestNetwork, hostname string, warn func(string)) Resolvers {
 	resolvers := Resolvers{Nameservers: config.Nameservers, Search: config.Search}
+	allowUnprivilegedPorts()
 	var requests requests
 	requests.linkUp(loopbackIndex, 0)
 	if err := requests.send(); err != nil {
@@ -185,9 +186,13 @@ func Addresses() []string {
 	return found
 }
 
-// AllowUnprivilegedPorts lets every user bind every port and send pings, as in a container: an image with USER and
-// EXPOSE 80 was tested that way.
-func AllowUnprivilegedPorts() {
+// allowUnprivilegedPorts lets every user bind every port, as in a container: an image with USER and EXPOSE 80 was
+// tested that way.
+func allowUnprivilegedPorts() {
 	_ = os.WriteFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", []byte("0"), 0)
+}
+
+// AllowPings lets every user send pings, as in a container.
+func AllowPings() {
 	_ = os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 2147483647"), 0)
 }

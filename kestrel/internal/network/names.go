@@ -129,7 +129,7 @@ func (n Names) put(path string, content []byte) error {
 // writeThrough writes in place, so that the file keeps its owner and mode, and makes what is missing on the way.
 func writeThrough(target string, content []byte) error {
 	err := os.WriteFile(target, content, 0o644)
-	if !errors.Is(err, fs.ErrNotExist) {
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
 		return err
 	}
 	if link, linkErr := os.Readlink(target); linkErr == nil {
