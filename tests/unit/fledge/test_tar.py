@@ -102,7 +102,7 @@ def test_ustar_prefix() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds", "nanoseconds"),
-    [("1.5", 1, 500_000_000), ("-1.5", -2, 500_000_000), ("-0.25", -1, 75_000_000), ("7", 7, 0),
+    [("1.5", 1, 500_000_000), ("-1.5", -2, 500_000_000), ("-0.25", -1, 750_000_000), ("7", 7, 0),
      ("1600000000.1234567899", 1_600_000_000, 123_456_789), ("-3.0", -3, 0)],
 )  # fmt: skip
 def test_pax_times(text: str, seconds: int, nanoseconds: int) -> None:
@@ -156,9 +156,9 @@ def test_sparse_formats_of_gnu_tar(version: str, tmp_path: Path) -> None:
 
 
 def test_huge_sparse_file_is_only_a_number() -> None:
-    header = make_header(
-        b"huge", b"00000001000\0", b"S", tail=bytes(41) + b"%011o\0%011o\0" % (0, 512) + bytes(73) + struct.pack(">BxxxQ", 0x80, 10 << 40)
-    )  # fmt: skip
+    one_piece = b"%011o\0%011o\0" % (0, 512)
+    real_size = struct.pack(">BxxxQ", 0x80, 10 << 40)
+    header = make_header(b"huge", b"00000001000\0", b"S", tail=bytes(41) + one_piece + bytes(73) + real_size)
     (entry,) = read_all(header + b"d" * 512 + END)
     assert (entry.size, entry.sparse) == (10 << 40, ((0, 512, 512),))
 
@@ -188,7 +188,7 @@ def test_end_of_archive() -> None:
         (make_header(b"f", kind=b"Q"), "type", 0),
         (make_header(b"f", kind=b"M"), "type", 0),
         (make_header(b"f")[:300], "middle of a header", 0),
-        (make_header(b"x", b"00000000020\0", b"x") + b"30 path=toolong\n".ljust(512, b"\0") + make_header(b"f"), "PAX", 0),
+        (make_header(b"x", b"00000000020\0", b"x") + b"30 path=toolong\n".ljust(512, b"\0"), "PAX", 0),
         (make_header(b"x", b"00000000026\0", b"x") + b"8 path=\x00 no length here\n".ljust(512, b"\0"), "PAX", 0),
         (make_header(b"x", b"77777777777\0", b"x"), "too long", 0),
         (make_header(b"L", b"00000000004\0", b"L") + b"name".ljust(512, b"\0"), "ends after an extended header", 0),

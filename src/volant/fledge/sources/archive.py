@@ -188,7 +188,7 @@ def _parse_listing(listing: Blob, where: str) -> list[dict[str, Any]]:
 
 
 def _choose_saved(images: list[dict[str, Any]], where: str, tag: str | None) -> tuple[dict[str, Any], str]:
-    tags = [[str(name) for name in image.get("RepoTags") or []] for image in images]
+    tags = [[str(name) for name in _list_of(image.get("RepoTags"))] for image in images]
     if tag is not None:
         for image, names in zip(images, tags, strict=True):
             for name in names:
@@ -198,6 +198,10 @@ def _choose_saved(images: list[dict[str, Any]], where: str, tag: str | None) -> 
     if len(images) == 1:
         return images[0], tags[0][0] if tags[0] else ""
     raise several_images(where, [names[0] if names else "" for names in tags])
+
+
+def _list_of(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _open_layout(
