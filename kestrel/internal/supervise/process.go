@@ -57,6 +57,7 @@ type process struct {
 	changed       chan struct{} // closed and replaced at every change
 	cancel        context.CancelFunc
 	idle          chan struct{} // closed when the loop has ended; nil before the first
+	over          bool          // the loop has said its last word and is about to end
 }
 
 func newProcess(s *Supervisor, sp spec) *process {
@@ -100,23 +101,30 @@ func (p *process) set(state contract.ProcessStatus, reason string) {
 	p.update(func() { p.state, p.reason = state, reason })
 }
 
+// conclude is the last word of a loop whose process did not run.
+func (p *process) conclude(state contract.ProcessStatus, reason string) {
+	p.update(func() { p.state, p.reason, p.exit, p.over = state, reason, nil, true })
+}
+
 // begin starts the loop; false: it runs already.
 func (p *process) begin() bool {
 	s := p.supervisor
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
+	for p.idle != nil && !isClosed(p.idle) {
+		if !p.over {
+			return false
+		}
+		idle := p.idle
+		s.mutex.Unlock()
+		<-idle
+		s.mutex.Lock()
+	}
 	if s.stopping {
 		return false
 	}
-	if p.idle != nil {
-		select {
-		case <-p.idle:
-		default:
-			return false
-		}
-	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p.cancel, p.idle = cancel, make(chan struct{})
+	p.cancel, p.idle, p.over = cancel, make(chan struct{}), false
 	idle := p.idle
 	p.state, p.reason, p.failuresInRow = contract.ProcessWaiting, "", 0
 	s.loops.Go(func() {
@@ -125,6 +133,15 @@ func (p *process) begin() bool {
 		p.loop(ctx)
 	})
 	return true
+}
+
+func isClosed(channel <-chan struct{}) bool {
+	select {
+	case <-channel:
+		return true
+	default:
+		return false
+	}
 }
 
 // end stops the process and waits until it has ended; false: it was not running.
@@ -137,10 +154,8 @@ func (p *process) end() bool {
 		p.set(contract.ProcessStopped, "")
 		return false
 	}
-	select {
-	case <-idle:
+	if isClosed(idle) {
 		return false
-	default:
 	}
 	cancel()
 	<-idle
@@ -162,14 +177,14 @@ func (p *process) loop(ctx context.Context) {
 	for {
 		if !p.awaitDependencies(ctx) || !p.awaitVsock(ctx) {
 			if ctx.Err() != nil {
-				p.set(contract.ProcessStopped, "")
+				p.conclude(contract.ProcessStopped, "")
 			}
 			return
 		}
 		child, outputs, err := p.launch()
 		if err != nil {
 			p.supervisor.options.Logs.Say("%v", err)
-			p.update(func() { p.state, p.reason, p.exit = contract.ProcessFailed, err.Error(), nil })
+			p.conclude(contract.ProcessFailed, err.Error())
 			return
 		}
 		status := p.attend(ctx, child)
@@ -223,7 +238,7 @@ func (p *process) awaitVsock(ctx context.Context) bool {
 		if ctx.Err() == nil {
 			err = fmt.Errorf("cannot start %s: vsock %d:%d: %w", p.spec.name, p.spec.vsock.cid, p.spec.vsock.port, err)
 			p.supervisor.options.Logs.Say("%v", err)
-			p.set(contract.ProcessFailed, err.Error())
+			p.conclude(contract.ProcessFailed, err.Error())
 		}
 		return false
 	}
@@ -354,7 +369,7 @@ func (p *process) again(ctx context.Context, status reaper.Status, outputs []*lo
 	restart := !stopped && p.spec.wantsRestart(status)
 	var pause time.Duration
 	p.update(func() {
-		p.child, p.exit = nil, &status
+		p.child, p.exit, p.over = nil, &status, !restart
 		p.ready, p.settled = status.Success() && !stopped, status.Success() && !stopped
 		p.wasReady = p.wasReady || p.ready // one that exited 0 has done what its dependants waited for
 		if time.Since(p.startedAt) >= steadyFor {
@@ -389,7 +404,7 @@ func (p *process) again(ctx context.Context, status reaper.Status, outputs []*lo
 	case <-timer.C:
 		return true
 	case <-ctx.Done():
-		p.set(contract.ProcessStopped, "")
+		p.update(func() { p.state, p.reason, p.over = contract.ProcessStopped, "", true })
 		return false
 	}
 }

@@ -64,7 +64,7 @@ type State struct {
 // Supervisor runs the processes of one guest.
 type Supervisor struct {
 	options   Options
-	settings  *config.Config
+	settings  *config.Config // this and the next two: set once, by load, under the lock
 	processes []*process
 	byName    map[string]*process
 	firstExec sync.Once
@@ -84,6 +84,7 @@ type Supervisor struct {
 	checks      []*health.Monitor // of the workload, not of an entry
 	checksBegun bool
 	subscribers map[chan struct{}]struct{}
+	started     bool
 	stopping    bool
 }
 
@@ -112,9 +113,21 @@ func New(options Options) *Supervisor {
 }
 
 // Start reads the configuration and starts everything; it returns once the configuration is read, while hooks and
-// processes start on goroutines of their own. It is called once. A broken configuration does not fail: it becomes the
-// state "failed" with the reason, and the guest stays up.
+// processes start on goroutines of their own. It is called once; after Stop it does nothing. A broken configuration
+// does not fail: it becomes the state "failed" with the reason, and the guest stays up.
 func (s *Supervisor) Start() {
+	s.mutex.Lock()
+	if s.started || s.stopping {
+		s.mutex.Unlock()
+		return
+	}
+	s.started = true
+	s.mutex.Unlock()
+	if os.Getpid() == 1 {
+		if err := raiseLimits(); err != nil {
+			s.options.Logs.Say("%v", err)
+		}
+	}
 	if err := s.load(); err != nil {
 		s.fail(err)
 		close(s.starting)
@@ -142,36 +155,39 @@ func (s *Supervisor) Start() {
 // load makes processes and checks of the config.
 func (s *Supervisor) load() error {
 	path := s.options.ConfigPath
+	settings := &config.Config{Hooks: config.Hooks{Timeout: config.DefaultHookTimeout}}
 	data, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return fmt.Errorf("cannot read the config: %w", err)
 	default:
-		settings, problems := config.Parse(path, data)
-		if len(problems) > 0 {
+		var problems []config.Problem
+		if settings, problems = config.Parse(path, data); len(problems) > 0 {
 			return s.explain(problems)
 		}
-		s.settings = settings
 	}
-	specs, err := makeSpecs(s.settings, s.options.Image, s.options.Workload)
+	specs, err := makeSpecs(settings, s.options.Image, s.options.Workload)
 	if err != nil {
 		return err
 	}
+	processes := make([]*process, 0, len(specs))
+	byName := make(map[string]*process, len(specs))
 	for _, spec := range specs {
 		process := newProcess(s, spec)
-		s.processes = append(s.processes, process)
-		s.byName[spec.name] = process
+		processes = append(processes, process)
+		byName[spec.name] = process
 	}
-	for _, process := range s.processes {
+	for _, process := range processes {
 		for _, name := range process.spec.dependsOn {
-			s.byName[name].dependants = append(s.byName[name].dependants, process)
-			process.dependencies = append(process.dependencies, s.byName[name])
+			byName[name].dependants = append(byName[name].dependants, process)
+			process.dependencies = append(process.dependencies, byName[name])
 		}
 	}
 	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.settings, s.processes, s.byName = settings, processes, byName
 	s.checks = s.makeWorkloadChecks(s.options.HealthCheck)
-	s.mutex.Unlock()
 	return nil
 }
 
@@ -200,10 +216,13 @@ func (s *Supervisor) Stop(ctx context.Context) {
 }
 
 func (s *Supervisor) stop(ctx context.Context) {
-	s.update(func() { s.phase, s.stopping = contract.PhaseStopping, true })
+	started := false
+	s.update(func() { s.phase, s.stopping, started = contract.PhaseStopping, true, s.started })
 	s.cancel()
 	defer context.AfterFunc(ctx, func() { close(s.killed) })()
-	<-s.starting
+	if started {
+		<-s.starting
+	}
 	for _, monitor := range s.workloadChecks() {
 		monitor.End(contract.HealthUnknown, "")
 	}
@@ -231,8 +250,14 @@ func (s *Supervisor) stop(ctx context.Context) {
 
 func (s *Supervisor) hookRunner() hooks.Runner {
 	return hooks.Runner{
-		Reaper: s.options.Reaper, Logs: s.options.Logs, Environment: s.Environment(), Timeout: s.settings.Hooks.Timeout,
+		Reaper: s.options.Reaper, Logs: s.options.Logs, Environment: s.Environment(), Timeout: s.config().Hooks.Timeout,
 	}
+}
+
+func (s *Supervisor) config() *config.Config {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return s.settings
 }
 
 // Environment is what root's processes and sessions get: image, manifest and /etc/environment, with PATH led by
@@ -377,8 +402,8 @@ func (s *Supervisor) RestartProcess(name string) error {
 func (s *Supervisor) find(name string) (*process, error) {
 	s.mutex.Lock()
 	stopping := s.stopping
-	s.mutex.Unlock()
 	process, known := s.byName[name]
+	s.mutex.Unlock()
 	switch {
 	case !known:
 		return nil, &Error{contract.ErrorNotFound, fmt.Sprintf("there is no process %q", name)}
@@ -390,9 +415,10 @@ func (s *Supervisor) find(name string) (*process, error) {
 
 // RunHook runs the hooks of that name (pre_start, post_stop) now and returns the exit code of the first that failed.
 func (s *Supervisor) RunHook(ctx context.Context, name string) (exitCode int, err error) {
+	settings := s.config()
 	commands := map[string][][]string{
-		hooks.PreStart: s.settings.Hooks.PreStart,
-		hooks.PostStop: s.settings.Hooks.PostStop,
+		hooks.PreStart: settings.Hooks.PreStart,
+		hooks.PostStop: settings.Hooks.PostStop,
 	}
 	list, known := commands[name]
 	if !known {
@@ -444,6 +470,8 @@ func (s *Supervisor) StopDeadline() time.Duration {
 		longest[process] = before + process.spec.stopTimeout
 		return longest[process]
 	}
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
 	var total time.Duration
 	for _, process := range s.processes {
 		total = max(total, measure(process))
@@ -451,14 +479,24 @@ func (s *Supervisor) StopDeadline() time.Duration {
 	return total + time.Duration(len(s.settings.Hooks.PostStop))*s.settings.Hooks.Timeout
 }
 
-// RaiseLimits sets what every process inherits: many open files, as people are used to from containers.
-func RaiseLimits() error {
+const (
+	openFiles     = 65536
+	mostOpenFiles = 1 << 20
+)
+
+// raiseLimits sets what every process inherits: many open files, as people are used to from containers.
+func raiseLimits() error {
 	var present unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &present); err != nil {
 		return fmt.Errorf("cannot raise the limit of open files: %w", err)
 	}
-	limit := unix.Rlimit{Cur: 65536, Max: max(present.Max, 1<<20)}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+	limit := unix.Rlimit{Cur: openFiles, Max: max(present.Max, mostOpenFiles)}
+	err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	if errors.Is(err, unix.EPERM) { // not the machine's own root: what there is must do
+		limit = unix.Rlimit{Cur: min(openFiles, present.Max), Max: present.Max}
+		err = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	}
+	if err != nil {
 		return fmt.Errorf("cannot raise the limit of open files: %w", err)
 	}
 	return nil

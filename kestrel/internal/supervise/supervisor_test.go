@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -623,9 +624,58 @@ func TestWhichCheckCounts(t *testing.T) {
 			if got != testCase.want {
 				t.Errorf("check is %q, want %q", got, testCase.want)
 			}
-			close(g.starting)
 		})
 	}
+}
+
+func TestProcessesMayOpenManyFiles(t *testing.T) {
+	var present unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &present); err != nil {
+		t.Fatal(err)
+	}
+	if err := raiseLimits(); err != nil {
+		t.Fatal(err)
+	}
+	g := startGuest(t, "exec:\n  - {name: app, command: sh, args: [-c, ulimit -n]}\n", nil)
+	g.awaitProcess("app", contract.ProcessExited)
+	if lines := g.lines("app"); len(lines) != 1 || lines[0] != fmt.Sprint(min(openFiles, present.Max)) && lines[0] != fmt.Sprint(openFiles) {
+		t.Errorf("the limit is %q", lines)
+	}
+}
+
+func TestStopBeforeStart(t *testing.T) {
+	g := newGuest(t, "exec:\n  - {name: app, command: sleep, args: ['1000']}\n", nil)
+	g.stopWithin(patience)
+	g.Start()
+	if state := g.State(); state.Phase != contract.PhaseStopped || len(state.Processes) != 0 {
+		t.Errorf("state is %s", show(state))
+	}
+}
+
+func TestStateMayBeAskedAtAnyTime(t *testing.T) {
+	g := newGuest(t, "exec:\n  - {name: app, command: sleep, args: ['1000']}\n", nil)
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	for range 2 {
+		all.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					g.State()
+					g.Environment()
+					_ = g.StopDeadline()
+					_, _ = g.RunHook(context.Background(), "pre_start")
+				}
+			}
+		})
+	}
+	g.Start()
+	g.awaitProcess("app", contract.ProcessRunning)
+	g.stopWithin(patience)
+	close(stop)
+	all.Wait()
 }
 
 func TestStartStopRestartByName(t *testing.T) {
