@@ -199,8 +199,10 @@ def write_plugin(
     if order.kind == "initramfs":
         descriptor = make_initramfs(tree, stack, monitor, prefix)
         return write_initramfs_plugin(path, descriptor, manifest, monitor)
-    image = plan_ext4(tree, size_bytes=order.disk_size_bytes, timestamp=_epoch() or 0)
-    monitor.step("Writing disk", sum(tree.size))
+    image = plan_ext4(
+        tree, size_bytes=order.disk_size_bytes, timestamp=_epoch() or 0, label=manifest.name[:16]
+    )
+    monitor.step("Writing disk", image.used_bytes)
     options = DiskOptions(format=order.format, compression=order.compression)
     return write_disk_plugin(path, image, manifest, options, monitor)
 

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The builders are played by small scripts: what is asked of them and what is made of their answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from remembering_monitor import RememberingMonitor
+from volant.errors import StorageFull, ToolFailed, ToolMissing
+from volant.fledge.builders import Builder, BuildRequest, export_image, find_builder, make_image
+
+
+@pytest.fixture
+def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setattr("volant.fledge.builders.find_tool", lambda name: _find(folder, name))
+    return folder
+
+
+def _find(folder: Path, name: str) -> str | None:
+    path = folder / name
+    return str(path) if path.exists() else None
+
+
+def play(folder: Path, name: str, script: str) -> Builder:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return Builder(name, str(path))  # type: ignore[arg-type]
+
+
+def request(home: Path, **fields: object) -> BuildRequest:
+    return BuildRequest(home / "Dockerfile", home, **fields)  # type: ignore[arg-type]
+
+
+def test_the_first_that_answers_is_taken_and_the_others_are_explained(bin_folder: Path) -> None:
+    play(bin_folder, "docker", "echo; echo 'Cannot connect to the daemon' >&2; exit 1")
+    play(bin_folder, "buildah", "echo overlay")
+    found = find_builder("auto")
+    assert found.name == "buildah"
+    assert found.note == "docker: Cannot connect to the daemon; podman: not installed"
+
+
+def test_docker_comes_first_when_it_answers(bin_folder: Path) -> None:
+    play(bin_folder, "docker", "echo 27.0")
+    play(bin_folder, "podman", "echo 4.3")
+    assert find_builder("auto") == Builder("docker", str(bin_folder / "docker"))
+    assert find_builder("podman").name == "podman"
+
+
+def test_a_client_that_exits_0_without_a_server_does_not_answer(bin_folder: Path) -> None:
+    play(bin_folder, "docker", "echo ''; echo 'permission denied on the socket' >&2; exit 0")
+    with pytest.raises(ToolMissing, match="no image builder answers") as caught:
+        find_builder("auto")
+    assert caught.value.details[0] == "docker: permission denied on the socket"
+    with pytest.raises(ToolMissing, match="docker does not answer"):
+        find_builder("docker")
+
+
+def test_what_podman_is_asked_for(
+    bin_folder: Path, home: Path, monitor: RememberingMonitor, tmp_path: Path
+) -> None:
+    builder = play(
+        bin_folder,
+        "podman",
+        f'echo "$@" > {tmp_path}/asked; env > {tmp_path}/env; echo sha256:1 > {tmp_path}/image-id',
+    )
+    asked = request(
+        home, target="last", platform="linux/arm64", build_args={"TOKEN": "s3cret", "PATH": "/x"}, host_network=True,
+        extra_contexts={"kestrel": home}, ignore_file=home / "i",
+    )  # fmt: skip
+    assert make_image(builder, asked, tmp_path, monitor) == "sha256:1"
+    arguments = (tmp_path / "asked").read_text()
+    for part in (
+        "build --layers --format docker", "--force-rm", "--target last", "--platform linux/arm64", "--network host",
+        f"--build-context kestrel={home}", f"--ignorefile {home}/i", "--build-arg TOKEN ", "--build-arg PATH=/x",
+    ):  # fmt: skip
+        assert part in arguments, part
+    assert "s3cret" not in arguments
+    assert "TOKEN=s3cret" in (tmp_path / "env").read_text()
+    assert "--timestamp" not in arguments
+
+
+def test_a_given_epoch_is_passed_on(
+    bin_folder: Path, home: Path, monitor: RememberingMonitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    builder = play(bin_folder, "buildah", f'echo "$@" > {tmp_path}/asked; echo 1 > {tmp_path}/image-id')
+    make_image(builder, request(home), tmp_path, monitor)
+    assert (tmp_path / "asked").read_text().startswith("bud --layers")
+    assert "--timestamp 1700000000" in (tmp_path / "asked").read_text()
+
+
+def test_docker_with_and_without_buildx(
+    bin_folder: Path, home: Path, monitor: RememberingMonitor, tmp_path: Path
+) -> None:
+    script = f'test "$1 $2" = "buildx version" && exit {{}}; echo "$@" > {tmp_path}/asked; echo 1 > {tmp_path}/image-id'
+    make_image(play(bin_folder, "docker", script.format(0)), request(home), tmp_path, monitor)
+    assert (tmp_path / "asked").read_text().startswith("buildx build --load")
+    old = play(bin_folder, "docker", script.format(1))
+    make_image(old, request(home), tmp_path, monitor)
+    assert (tmp_path / "asked").read_text().startswith("build --file")
+    with pytest.raises(ToolMissing, match="needs docker's buildx"):
+        make_image(old, request(home, extra_contexts={"kestrel": home}), tmp_path, monitor)
+
+
+def test_a_failing_step_is_named_and_secrets_are_not_told(
+    bin_folder: Path, home: Path, monitor: RememberingMonitor, tmp_path: Path
+) -> None:
+    builder = play(
+        bin_folder, "podman",
+        "echo 'STEP 1/2: FROM x'; echo 'STEP 2/2: RUN make all'; echo got $API_KEY; echo 'make: no rule' >&2\n"
+        "echo 'Error: building at STEP \"RUN make all\": exit status 2'; exit 2",
+    )  # fmt: skip
+    with pytest.raises(ToolFailed) as caught:
+        make_image(builder, request(home, build_args={"API_KEY": "hunter2"}), tmp_path, monitor)
+    assert caught.value.what == "cannot build Dockerfile: step 'RUN make all' failed (exit status 2)"
+    assert caught.value.details[:3] == ("STEP 2/2: RUN make all", "got ***", "make: no rule")
+    assert "hunter2" not in str(caught.value) + monitor.text
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            "The command '/bin/sh -c make all' returned a non-zero code: 2",
+            "step 'RUN make all' failed (exit status 2)",
+        ),
+        (
+            'ERROR: failed to solve: process "/bin/sh -c make all" did not complete successfully: exit code: 2',
+            "step 'RUN make all' failed (exit code: 2)",
+        ),
+        ("Error: something else", "podman ended with exit code 1"),
+    ],
+)
+def test_how_each_builder_tells_its_failing_step(
+    bin_folder: Path, home: Path, monitor: RememberingMonitor, tmp_path: Path, line: str, expected: str
+) -> None:
+    (tmp_path / "told").write_text(line)
+    builder = play(bin_folder, "podman", f"cat {tmp_path}/told; exit 1")
+    with pytest.raises(ToolFailed) as caught:
+        make_image(builder, request(home), tmp_path, monitor)
+    assert caught.value.what == f"cannot build Dockerfile: {expected}"
+
+
+def test_without_a_working_runtime_it_builds_in_a_chroot_and_remembers(
+    bin_folder: Path, home: Path, monitor: RememberingMonitor, tmp_path: Path
+) -> None:
+    builder = play(
+        bin_folder, "buildah",
+        f'echo run >> {tmp_path}/runs; case "$*" in *"--isolation chroot"*) echo 1 > {tmp_path}/image-id; exit 0;; esac\n'
+        "echo 'error running container: from /usr/bin/crun creating container for [/bin/sh]: cgroups'; exit 1",
+    )  # fmt: skip
+    make_image(builder, request(home), tmp_path, monitor)
+    assert "no container runtime works on this machine" in monitor.text
+    make_image(builder, request(home), tmp_path, monitor)
+    assert (tmp_path / "runs").read_text().count("run") == 3
+
+
+def test_progress_for_terminals_is_left_out(
+    bin_folder: Path, home: Path, monitor: RememberingMonitor, tmp_path: Path
+) -> None:
+    script = (
+        "printf '(Reading 5%%\\r(Reading done\\n'; echo '     0K .......... ..........  1%  289M 0s'\n"
+        f"echo 1 > {tmp_path}/image-id"
+    )
+    make_image(play(bin_folder, "podman", script), request(home), tmp_path, monitor)
+    assert monitor.lines == ["  (Reading done"]
+
+
+def test_a_full_disk_has_its_own_error(bin_folder: Path, tmp_path: Path) -> None:
+    builder = play(bin_folder, "podman", "echo 'write x: no space left on device' >&2; exit 125")
+    with pytest.raises(StorageFull, match="cannot take the built image out of podman"):
+        export_image(builder, "sha256:1", tmp_path / "image.tar")

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from volant.errors import NotFound
+from volant.fledge.validate import validate_folder
+
+RECIPE = """\
+[plugin]
+name = "web"
+version = "1.0.0"
+[plugin.manifest]
+workload.type = "http"
+workload.port = 80
+"""
+DOCKERFILE = """\
+FROM debian:12
+COPY index.html /srv/
+COPY kestrel-config.yaml /etc/kestrel/config.yaml
+EXPOSE 80
+"""
+CONFIG = "exec:\n  - name: a\n    command: /a\nhealth:\n  http:\n    port: 80\n"
+
+pytestmark = pytest.mark.usefixtures("agent")
+
+
+def lay_out(
+    home: Path, recipe: str | None = RECIPE, dockerfile: str | None = DOCKERFILE, config: str | None = CONFIG
+) -> None:
+    for name, text in (("fledge.toml", recipe), ("Dockerfile", dockerfile), ("kestrel-config.yaml", config)):
+        if text is not None:
+            (home / name).write_text(text)
+    (home / "index.html").write_text("")
+
+
+def problems(home: Path) -> list[str]:
+    return [str(problem) for problem in validate_folder(home)]
+
+
+def test_a_sound_folder_has_no_problems(home: Path) -> None:
+    lay_out(home)
+    assert problems(home) == []
+
+
+def test_everything_at_once(home: Path) -> None:
+    lay_out(
+        home,
+        recipe=RECIPE.replace("workload.type", "workload.typ"),
+        dockerfile="FROM nginx\nRNU true\nCOPY gone.html /srv/\nEXPOSE 8080\n",
+        config="exec: [\n",
+    )
+    told = problems(home)
+    assert told[0].startswith("Dockerfile: warning: kestrel-config.yaml is here, but nothing copies it")
+    assert told[1:4] == [
+        "Dockerfile:1: warning: the base nginx is not pinned (add a tag or a digest, e.g. nginx:1.2)",
+        "Dockerfile:2: unknown instruction RNU (did you mean RUN?)",
+        "Dockerfile:3: COPY gone.html: no such file in . (make the file, or mend the path (it is relative to the "
+        "build context))",
+    ]
+    assert told[4].startswith(
+        "fledge.toml:5: unknown key plugin.manifest.workload.typ (did you mean 'type'?)"
+    )
+    assert told[5].startswith("kestrel-config.yaml:2:1: not YAML")
+
+
+@pytest.mark.parametrize(
+    ("base", "warned"),
+    [
+        ("debian:12", False), ("debian", True), ("debian:latest", True), ("scratch", False), ("$BASE", False),
+        ("localhost:5000/debian", True), ("debian@sha256:00", False), ("localhost:5000/debian:12", False),
+    ],
+)  # fmt: skip
+def test_bases_that_move(home: Path, base: str, warned: bool) -> None:
+    lay_out(home, dockerfile=DOCKERFILE.replace("debian:12", base))
+    assert bool(problems(home)) == warned
+
+
+def test_ports_that_do_not_agree(home: Path) -> None:
+    lay_out(home, dockerfile=DOCKERFILE.replace("80", "8080/tcp 53/udp"), config=CONFIG.replace("80", "81"))
+    assert problems(home) == [
+        "fledge.toml:6: warning: workload.port is 80, but the Dockerfile says EXPOSE 8080 (make them agree, or drop "
+        "EXPOSE)",
+        "kestrel-config.yaml:6: warning: the health check asks port 81, workload.port is 80 (make them agree, unless "
+        "the check has a port of its own)",
+    ]
+
+
+def test_what_other_stages_say_counts_only_if_they_are_bases(home: Path) -> None:
+    stages = (
+        "FROM debian:12 AS a\nEXPOSE 1\nFROM debian:12 AS b\nEXPOSE 80\nFROM b\n"
+        + DOCKERFILE.split("\n", 1)[1]
+    )
+    lay_out(home, dockerfile=stages.replace("EXPOSE 80\n", "EXPOSE 80\n", 1))
+    assert problems(home) == []
+
+
+def test_stages_and_targets(home: Path) -> None:
+    lay_out(
+        home,
+        recipe=RECIPE.replace("[plugin.manifest]", '[plugin.runtime]\ntarget = "lst"\n[plugin.manifest]'),
+        dockerfile="FROM debian:12 AS last\nCOPY --from=buidler /a /b\nCOPY --from=kestrel /kestrel /k\n",
+        config=None,
+    )
+    assert problems(home) == [
+        "Dockerfile:2: warning: no stage is called buidler (it will be looked up as an image)",
+        "fledge.toml:5: no stage 'lst' in Dockerfile (stages: last)",
+    ]
+
+
+def test_the_agents_opinion_is_told(home: Path, agent: Path) -> None:
+    lay_out(home)
+    agent.write_text(
+        '#!/bin/sh\necho \'{"line":2,"column":5,"message":"bad name","resolution":"rename"}\'\nexit 1\n'
+    )
+    assert problems(home) == ["kestrel-config.yaml:2:5: bad name (rename)"]
+
+
+def test_a_config_by_mapping_is_checked_too(home: Path, agent: Path) -> None:
+    agent.write_text('#!/bin/sh\necho \'{"line":1,"message":"bad"}\'\nexit 1\n')
+    recipe = RECIPE + '[mappings]\n"kestrel-config.yaml" = "/etc/kestrel/config.yaml"\n'
+    lay_out(home, recipe=recipe, dockerfile="FROM debian:12\n")
+    assert "kestrel-config.yaml:1: bad" in problems(home)
+
+
+def test_a_dockerfile_alone_and_a_missing_one(home: Path) -> None:
+    with pytest.raises(NotFound, match="neither fledge.toml nor a Dockerfile"):
+        validate_folder(home)
+    lay_out(home, recipe=None)
+    assert problems(home) == []
+    (home / "Dockerfile").unlink()
+    (home / "fledge.toml").write_text(RECIPE)
+    assert problems(home)[0].startswith(
+        "fledge.toml:4: the Dockerfile Dockerfile cannot be read"
+    ) or problems(home)
