@@ -75,7 +75,7 @@ class PortForwarder:
             async with asyncio.timeout(CONNECT_SECONDS):
                 guest_reader, guest_writer = await asyncio.open_connection(self._guest_address, port)
         except (OSError, TimeoutError):
-            # What a client of the VM's own address would see: a connection that ends at once.
+            # The client was accepted already: all it can still be shown is a connection that ends at once.
             writer.transport.abort()
             return
         try:

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bridge for real, inside a network namespace of the test's own: this process never leaves the host's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def inside() -> Iterator[Run]:
+    """Runs a command inside a fresh namespace that has nothing but loopback."""
+    name = f"volant-{uuid.uuid4().hex[:8]}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+
+    def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["ip", "netns", "exec", name, *command], check=check, capture_output=True, text=True, timeout=60
+        )
+
+    try:
+        run("ip", "link", "set", "lo", "up")
+        yield run
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+def python(run: Run, code: str) -> Any:
+    """The JSON that a piece of Python printed inside the namespace."""
+    prelude = "import json\nfrom volant.volantd.network.bridge import *\nfrom volant.errors import *\n"
+    done = run(sys.executable, "-c", prelude + textwrap.dedent(code), check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout or "null")
+
+
+def links(run: Run) -> dict[str, Any]:
+    return {link["ifname"]: link for link in json.loads(run("ip", "-json", "-details", "link").stdout)}
+
+
+def test_making_and_removing_twice_is_no_error(inside: Run) -> None:
+    python(inside, "install_bridge(); install_bridge()")
+    assert python(inside, "print(json.dumps(is_bridge_installed()))") is True
+    addresses = json.loads(inside("ip", "-json", "address", "show", "volant0").stdout)[0]["addr_info"]
+    assert [(a["local"], a["prefixlen"]) for a in addresses if a["family"] == "inet"] == [
+        ("192.168.127.1", 24)
+    ]
+    rules = inside("nft", "list", "table", "ip", "volant").stdout
+    assert rules.count("ip saddr 192.168.127.0/24 ip daddr != 192.168.127.0/24 masquerade") == 1
+    assert inside("cat", "/proc/sys/net/ipv4/ip_forward").stdout.strip() == "1"
+
+    python(inside, "remove_bridge(); remove_bridge()")
+    assert list(links(inside)) == ["lo"]
+    assert inside("nft", "list", "tables").stdout == ""
+
+
+def test_a_tap_joins_the_bridge_and_goes(inside: Run) -> None:
+    python(inside, "install_bridge(); make_tap(name_tap('vm-1')); make_tap(name_tap('vm-1'))")
+    tap = python(inside, "print(json.dumps(list_taps()))")
+    assert len(tap) == 1
+    assert len(tap[0]) <= 15
+    link = links(inside)[tap[0]]
+    assert link["master"] == "volant0"
+    assert link["linkinfo"]["info_kind"] == "tun"
+    assert "UP" in link["flags"]
+    python(inside, "remove_tap(name_tap('vm-1')); remove_tap(name_tap('vm-1'))")
+    assert sorted(links(inside)) == ["lo", "volant0"]
+
+
+def test_the_printed_commands_make_the_same_bridge(inside: Run) -> None:
+    for command in python(inside, "print(json.dumps(describe_bridge()))"):
+        inside("sh", "-ec", command)
+    typed = inside("nft", "list", "table", "ip", "volant").stdout
+    python(inside, "remove_bridge(); install_bridge()")
+    assert inside("nft", "list", "table", "ip", "volant").stdout == typed
+
+
+def test_no_bridge_and_a_taken_subnet_are_said(inside: Run) -> None:
+    told = python(
+        inside,
+        """
+        try:
+            make_tap("vtap0")
+        except Conflict as error:
+            print(json.dumps([error.what, error.resolution]))
+        """,
+    )
+    assert "no volant0" in told[0]
+    assert "volar setup" in told[1]
+    inside("ip", "link", "add", "other", "type", "bridge")
+    inside("ip", "address", "add", "192.168.127.7/24", "dev", "other")
+    told = python(
+        inside,
+        """
+        try:
+            install_bridge()
+        except Conflict as error:
+            print(json.dumps(error.what))
+        """,
+    )
+    assert "other has the address 192.168.127.7" in told
+    assert "volant0" not in links(inside)
+
+
+def test_without_the_right_it_says_who_may(inside: Run) -> None:
+    code = "from volant.volantd.network.bridge import install_bridge; install_bridge()"
+    done = inside(
+        "setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", code, check=False
+    )
+    assert done.returncode != 0
+    assert "NotPermitted" in done.stderr
+    assert list(links(inside)) == ["lo"]

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Golden argument lists: a change of QEMU's command line must be a change of this file."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from volant.contract.api import PublishedPort
+from volant.errors import InvalidInput
+from volant.volantd.hypervisors.base import DiskDrive, TapNic, UserNic, VmSpec
+from volant.volantd.hypervisors.qemu_arguments import make_command_line, make_qemu_arguments
+
+MAC = "52:54:00:00:00:01"
+SPEC = VmSpec(
+    id="1f",
+    name="web",
+    architecture="amd64",
+    machine="microvm",
+    accelerator="tcg",
+    vcpu=1,
+    memory_mb=256,
+    disks=(DiskDrive(Path("/vm/root.qcow2"), "qcow2", "root"),),
+    nics=(
+        UserNic(
+            MAC,
+            (
+                PublishedPort(host_ip="127.127.3.4", host_port=80, guest_port=80),
+                PublishedPort(host_ip="127.0.0.1", host_port=5353, guest_port=53, protocol="udp"),
+            ),
+        ),
+    ),
+    control_socket=Path("/vm/control.sock"),
+    console_socket=Path("/vm/console.sock"),
+    qmp_socket=Path("/vm/qmp.sock"),
+    console_log=Path("/vm/console.log"),
+    hypervisor_log=Path("/vm/qemu.log"),
+    kernel=Path("/cache/vmlinux"),
+    initrd=Path("/vm/boot.cpio"),
+    tsc_khz=2595000,
+)
+
+PROCESS = [
+    "-name", "guest=web", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+    "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+]  # fmt: skip
+
+
+def consoles(suffix: str) -> list[str]:
+    return [
+        "-chardev",
+        "socket,id=console,path=/vm/console.sock,server=on,wait=off,logfile=/vm/console.log,logappend=on",
+        "-serial", "chardev:console",
+        "-chardev", "socket,id=control,path=/vm/control.sock,server=on,wait=off",
+        "-device", f"virtio-serial-{suffix},max_ports=2",
+        "-device", "virtserialport,chardev=control,name=volant.control.0",
+        "-chardev", "socket,id=qmp,path=/vm/qmp.sock,server=on,wait=off",
+        "-mon", "chardev=qmp,mode=control",
+    ]  # fmt: skip
+
+
+def blockdev(driver: str, name: str, path: str, read_only: str = "false") -> str:
+    return (
+        f'{{"driver":"{driver}","node-name":"{name}","read-only":{read_only},"discard":"unmap",'
+        f'"file":{{"driver":"file","filename":"{path}","locking":"auto"}}}}'
+    )
+
+
+def entropy(suffix: str) -> list[str]:
+    return [
+        "-object", "rng-random,id=entropy,filename=/dev/urandom",
+        "-device", f"virtio-rng-{suffix},rng=entropy",
+    ]  # fmt: skip
+
+
+USER_NIC = [
+    "-netdev",
+    "user,id=net0,ipv6=off,hostfwd=tcp:127.127.3.4:80-10.0.2.15:80,hostfwd=udp:127.0.0.1:5353-10.0.2.15:53",
+]
+
+
+def test_microvm_under_tcg() -> None:
+    assert make_qemu_arguments(SPEC, "qemu-system-x86_64") == [
+        "qemu-system-x86_64",
+        *PROCESS,
+        "-machine",
+        "microvm,pit=on,pic=on,rtc=on,isa-serial=on,acpi=on,dump-guest-core=off,mem-merge=off",
+        "-accel", "tcg,tb-size=64", "-cpu", "max,la57=off", "-smp", "1", "-m", "256M",
+        "-global", "virtio-mmio.force-legacy=false",
+        "-kernel", "/cache/vmlinux", "-initrd", "/vm/boot.cpio",
+        "-append",
+        "console=ttyS0 quiet panic=-1 cryptomgr.notests random.trust_cpu=on reboot=t "
+        "tsc_early_khz=2595000 tsc=reliable",
+        *consoles("device"),
+        "-blockdev", blockdev("qcow2", "disk0", "/vm/root.qcow2"),
+        "-device", "virtio-blk-device,drive=disk0,serial=root,werror=enospc",
+        *USER_NIC,
+        "-device", f"virtio-net-device,netdev=net0,mac={MAC}",
+        *entropy("device"),
+    ]  # fmt: skip
+
+
+def test_q35_with_kvm_a_tap_and_a_further_disk() -> None:
+    spec = dataclasses.replace(
+        SPEC,
+        machine="q35",
+        accelerator="kvm",
+        tsc_khz=None,
+        vcpu=2,
+        disks=(*SPEC.disks, DiskDrive(Path("/data/a,b.img"), "raw", "data", read_only=True)),
+        nics=(TapNic(MAC, "vtap0"),),
+    )
+    assert make_qemu_arguments(spec, "qemu-system-x86_64", sandbox=False) == [
+        "qemu-system-x86_64",
+        *PROCESS[:-2],
+        "-machine", "q35,usb=off,vmport=off,smbus=off,dump-guest-core=off,mem-merge=off",
+        "-accel", "kvm", "-cpu", "host", "-smp", "2", "-m", "256M",
+        "-kernel", "/cache/vmlinux", "-initrd", "/vm/boot.cpio",
+        "-append", "console=ttyS0 quiet panic=-1 cryptomgr.notests random.trust_cpu=on reboot=t",
+        *consoles("pci"),
+        "-blockdev", blockdev("qcow2", "disk0", "/vm/root.qcow2"),
+        "-device", "virtio-blk-pci,drive=disk0,serial=root,werror=enospc",
+        "-blockdev", blockdev("raw", "disk1", "/data/a,b.img", "true"),
+        "-device", "virtio-blk-pci,drive=disk1,serial=data,werror=enospc",
+        "-netdev", "tap,id=net0,ifname=vtap0,script=no,downscript=no",
+        "-device", f"virtio-net-pci,netdev=net0,mac={MAC},romfile=",
+        *entropy("pci"),
+    ]  # fmt: skip
+
+
+def test_aarch64_under_tcg_without_a_network() -> None:
+    spec = dataclasses.replace(SPEC, architecture="arm64", machine="virt", tsc_khz=None, nics=())
+    assert make_qemu_arguments(spec, "qemu-system-aarch64") == [
+        "qemu-system-aarch64",
+        *PROCESS,
+        "-machine", "virt,gic-version=max,usb=off,dump-guest-core=off,mem-merge=off",
+        "-accel", "tcg,tb-size=64", "-cpu", "max,pauth-impdef=on", "-smp", "1", "-m", "256M",
+        "-global", "virtio-mmio.force-legacy=false",
+        "-kernel", "/cache/vmlinux", "-initrd", "/vm/boot.cpio",
+        "-append", "console=ttyAMA0 quiet panic=-1 cryptomgr.notests random.trust_cpu=on",
+        *consoles("device"),
+        "-blockdev", blockdev("qcow2", "disk0", "/vm/root.qcow2"),
+        "-device", "virtio-blk-device,drive=disk0,serial=root,werror=enospc",
+        *entropy("device"),
+    ]  # fmt: skip
+
+
+def test_firmware_boots_the_disks_in_their_order() -> None:
+    seed = DiskDrive(Path("/vm/seed.iso"), "raw", "cidata", read_only=True)
+    spec = dataclasses.replace(
+        SPEC, machine="q35", kernel=None, initrd=None, disks=(*SPEC.disks, seed), nics=()
+    )
+    arguments = make_qemu_arguments(spec, "qemu-system-x86_64")
+    assert not {"-kernel", "-initrd", "-append"} & set(arguments)
+    assert [argument for argument in arguments if "bootindex" in argument] == [
+        "virtio-blk-pci,drive=disk0,serial=root,bootindex=0,werror=enospc",
+        "virtio-blk-pci,drive=disk1,serial=cidata,bootindex=1,werror=enospc",
+    ]
+
+
+def test_further_kernel_parameters_come_last() -> None:
+    assert make_command_line(dataclasses.replace(SPEC, extra_cmdline=("loglevel=7",)))[-1] == "loglevel=7"
+
+
+def test_commas_in_names_and_paths_stay_inside_their_option() -> None:
+    spec = dataclasses.replace(SPEC, name="a,b", qmp_socket=Path("/v,m/qmp.sock"))
+    arguments = make_qemu_arguments(spec, "qemu")
+    assert "guest=a,,b" in arguments
+    assert "socket,id=qmp,path=/v,,m/qmp.sock,server=on,wait=off" in arguments
+
+
+def test_what_qemu_would_misread_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="longer than a socket's 107 bytes"):
+        make_qemu_arguments(dataclasses.replace(SPEC, control_socket=Path("/" + "x" * 107)), "qemu")
+    for serial in ("x" * 21, "a,b"):
+        disk = dataclasses.replace(SPEC.disks[0], serial=serial)
+        with pytest.raises(InvalidInput, match="no disk serial"):
+            make_qemu_arguments(dataclasses.replace(SPEC, disks=(disk,)), "qemu")
