@@ -17,6 +17,7 @@ type stamps struct {
 	started, last time.Time
 	modules       time.Duration
 	phases        []string
+	executed      bool
 	times         contract.BootTimes
 }
 
@@ -53,6 +54,7 @@ func (s *stamps) noteExec() {
 	s.note("start")
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
+	s.executed = true
 	s.times.ModuleLoadMs += milliseconds(s.modules)
 	s.times.MainToExecMs = milliseconds(s.last.Sub(s.started) - s.modules)
 }
@@ -66,7 +68,7 @@ func (s *stamps) bootTimes() contract.BootTimes {
 func (s *stamps) String() string {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if s.times.MainToExecMs == 0 {
+	if !s.executed {
 		return fmt.Sprintf("nothing was started yet (%s), modules %.1f ms",
 			strings.Join(s.phases, ", "), milliseconds(s.modules))
 	}
