@@ -151,7 +151,8 @@ def test_without_a_working_runtime_it_builds_in_a_chroot_and_remembers(
 ) -> None:
     builder = play(
         bin_folder, "buildah",
-        f'echo run >> {tmp_path}/runs; case "$*" in *"--isolation chroot"*) echo 1 > {tmp_path}/image-id; exit 0;; esac\n'
+        f"echo run >> {tmp_path}/runs\n"
+        f'case "$*" in *"--isolation chroot"*) echo 1 > {tmp_path}/image-id; exit 0;; esac\n'
         "echo 'error running container: from /usr/bin/crun creating container for [/bin/sh]: cgroups'; exit 1",
     )  # fmt: skip
     make_image(builder, request(home), tmp_path, monitor)

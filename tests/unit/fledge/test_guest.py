@@ -112,5 +112,5 @@ def test_a_config_that_the_agent_refuses_ends_the_build(
     assert str(problem) == "k.yaml:3:5: unknown key comand (command?)"
     tree = FileTree()
     LocalFiles(tree, stack, 0).add_bytes("/etc/kestrel/config.yaml", b"exec:\n")
-    with pytest.raises(InvalidInput, match="cannot use the image's /etc/kestrel/config.yaml: one problem"):
+    with pytest.raises(InvalidInput, match=r"cannot use the image's /etc/kestrel/config\.yaml: one problem"):
         check_guest(tree, config(), [], monitor)

@@ -72,7 +72,7 @@ def test_all_kinds_of_entries(stack: ExitStack, monitor: RememberingMonitor, hom
     descriptor = make_initramfs(tree, stack, monitor)
     packed = os.pread(descriptor, 1 << 20, 0)
     found = entries(gzip.decompress(packed))
-    assert list(found)[0] == b"."
+    assert next(iter(found)) == b"."
     assert found[b"bin/tool"][1] == b"content"
     assert found[b"same"][1] == b""
     assert found[b"same"][0]["ino"] == found[b"bin/tool"][0]["ino"]

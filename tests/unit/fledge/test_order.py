@@ -105,7 +105,7 @@ def test_a_folder_with_a_recipe_means_the_recipe(home: Path) -> None:
 
 
 def test_nothing_to_build_from(home: Path) -> None:
-    with pytest.raises(NotFound, match="neither fledge.toml nor a Dockerfile"):
+    with pytest.raises(NotFound, match=r"neither fledge\.toml nor a Dockerfile"):
         make_order(CommandLine())
 
 

@@ -68,7 +68,8 @@ def test_an_image_alone_is_enough(archive: Path, home: Path, monitor: Rememberin
 
 def test_the_recipe_wins_over_the_image(archive: Path, home: Path, monitor: RememberingMonitor) -> None:
     (home / "fledge.toml").write_text(
-        '[plugin]\nname = "web"\nversion = "2.0.0"\ndescription = "Mine"\n[plugin.runtime]\nformat = "raw"\ndisk_size = "64M"\n'
+        '[plugin]\nname = "web"\nversion = "2.0.0"\ndescription = "Mine"\n[plugin.runtime]\n'
+        'format = "raw"\ndisk_size = "64M"\n'
         '[plugin.manifest]\nworkload.type = "tcp"\nworkload.port = 22\nworkload.env = {A = "b"}\n'
         'labels = {a = "2"}\nresources.cpu_cores = 4\nhealth_check.endpoint = "/ok"\n'
     )

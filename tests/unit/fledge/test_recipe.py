@@ -79,7 +79,7 @@ def test_all_problems_at_once_each_with_its_line(home: Path) -> None:
         ("[plugin]\nname = nginx\n", "2: not TOML: Invalid value (strings want quotes, tables are [like.this])"),
         ('[plugin]\nname = "Web"\nversion = "1.0.0"\n', "2: plugin.name = 'Web' is not allowed (lowercase letters,"),
         ('[plugin]\nname = "a"\nversion = "1.0.0"\nruntime.disk_size = "10GB"\n', "4: plugin.runtime.disk_size"),
-        ('[plugin]\nname = "a"\nversion = "1.0.0"\nmanifest.workload.port = "80"\n', "4: plugin.manifest.workload.port"),
+        ('[plugin]\nname = "a"\nversion = "1.0.0"\nmanifest.workload.port = "80"\n', "4: plugin.manifest.workload.po"),
         ('[plugin]\nname = "a"\nversion = "1.0.0"\nruntime.build_script = "x"\n', "4: plugin.runtime: build_script is"),
         ('[plugin]\nname = "a"\nversion = "1.0.0"\n[mappings]\n"gone" = "/x"\n', "5: mappings: no such file: gone"),
         ('[plugin]\nname = "a"\nversion = "1.0.0"\n[plugins]\n', "4: unknown key plugins (did you mean 'plugin'?)"),
@@ -97,7 +97,7 @@ def test_a_mapping_must_stay_in_the_guest(home: Path) -> None:
 
 
 def test_an_error_names_the_file_and_exits_3(home: Path) -> None:
-    with pytest.raises(InvalidInput, match="cannot read recipe fledge.toml: one problem") as caught:
+    with pytest.raises(InvalidInput, match=r"cannot read recipe fledge\.toml: one problem") as caught:
         load_recipe(write(home, GUIDE + "[other]\n"))
     assert caught.value.details == ("fledge.toml:16: unknown key other (known here: plugin, mappings)",)
 

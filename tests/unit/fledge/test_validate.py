@@ -126,7 +126,7 @@ def test_a_config_by_mapping_is_checked_too(home: Path, agent: Path) -> None:
 
 
 def test_a_dockerfile_alone_and_a_missing_one(home: Path) -> None:
-    with pytest.raises(NotFound, match="neither fledge.toml nor a Dockerfile"):
+    with pytest.raises(NotFound, match=r"neither fledge\.toml nor a Dockerfile"):
         validate_folder(home)
     lay_out(home, recipe=None)
     assert problems(home) == []
