@@ -83,7 +83,7 @@ def merge_layers(
     tree = FileTree()
     merger = LayerMerger(tree, limits.entries)
     inflating = _start_inflating(image, stack, limits)
-    monitor.step("Reading layers", total=sum(layer.length for layer in image.layers))
+    monitor.step("merge layers", total=sum(layer.length for layer in image.layers))
     sources: dict[int, int] = {}
     for number, layer in enumerate(image.layers, start=1):
         future = inflating.get(layer.diff_id)

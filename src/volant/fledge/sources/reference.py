@@ -61,6 +61,15 @@ def split_reference(reference: str) -> tuple[str, str]:
     return "docker://", reference
 
 
+def is_loopback_registry(transport: str, rest: str) -> bool:
+    """Whether a registry is on this machine, where plain HTTP is allowed as Docker allows it."""
+    host = rest.lstrip("/").partition("/")[0]
+    return (
+        transport == "docker://"
+        and re.fullmatch(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?", host) is not None
+    )
+
+
 def fetch_reference(
     reference: str, stack: ExitStack, monitor: Monitor, platform: str | None = None
 ) -> OciImage:
@@ -81,9 +90,11 @@ def fetch_reference(
         skopeo, "--insecure-policy", "--tmpdir", str(folder),
         "--override-os", operating_system, "--override-arch", architecture,
         *(["--override-variant", variant] if variant else []),
-        "copy", "--remove-signatures", "--retry-times", "2", transport + rest, f"dir:{folder / 'image'}",
+        "copy", "--remove-signatures", "--retry-times", "2",
+        *(["--src-tls-verify=false"] if is_loopback_registry(transport, rest) else []),
+        transport + rest, f"dir:{folder / 'image'}",
     ]  # fmt: skip
-    monitor.step(f"Fetching {reference}")
+    monitor.step(f"fetch {reference}")
     try:
         run_tool(arguments, what=f"fetch the image {reference}")
     except ToolFailed as error:
