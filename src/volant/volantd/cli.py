@@ -48,7 +48,7 @@ def setup(what: str, dry_run: bool) -> None:
     if what in ("all", "kernel"):
         steps.setup_kernel(settings, dry_run=dry_run)
     if what in ("all", "network"):
-        steps.setup_network(dry_run=dry_run)
+        steps.setup_network(settings, dry_run=dry_run)
 
 
 @main_group.command()

@@ -19,21 +19,24 @@ from pathlib import Path
 
 import uvicorn
 
-from volant.errors import Conflict, InvalidInput, NotPermitted
+from volant.errors import Conflict, InvalidInput, NotPermitted, VolantError
 from volant.volantd.api.access import Gate
 from volant.volantd.api.application import make_application
 from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import Hypervisor
+from volant.volantd.network.bridge import GATEWAY, install_bridge, is_bridge_installed
+from volant.volantd.network.names import NameServer
 from volant.volantd.plugins.store import PluginStore
 from volant.volantd.secrets import SecretStore
 from volant.volantd.settings import Settings
 from volant.volantd.vms.events import EventLog
 from volant.volantd.vms.fleet import Domain, Fleet
+from volant.volantd.vms.networking import find_default_mode
 from volant.volantd.vms.registry import VmRegistry
 
 logger = logging.getLogger(__name__)
 
-SOCKET_CHECK_SECONDS = 5.0
+SURROUNDINGS_SECONDS = 2.0
 CLOSING_SECONDS = 2
 
 
@@ -59,6 +62,7 @@ async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
         domain.plugins.sweep()
+        await restore_bridge(settings)
         await fleet.adopt_all()
         application = make_application(domain, fleet)
         servers = [make_server(Gate(application, token), settings) for _, token in listeners]
@@ -66,7 +70,7 @@ async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
             asyncio.create_task(server.serve(sockets=[listener]))
             for server, (listener, _) in zip(servers, listeners, strict=True)
         ]
-        watch = asyncio.create_task(watch_socket(settings, ended))
+        watch = asyncio.create_task(watch_surroundings(settings, fleet, ended))
         logger.info("volantd answers at %s", settings.socket)
         await asyncio.wait([asyncio.create_task(ended.wait()), *tasks], return_when=asyncio.FIRST_COMPLETED)
         watch.cancel()
@@ -74,6 +78,28 @@ async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
             server.should_exit = True
         await asyncio.gather(*tasks, watch, return_exceptions=True)
         await fleet.release_all()
+
+
+async def restore_bridge(settings: Settings) -> None:
+    """Where a person has set up the bridge, make it again after a reboot of the host."""
+    if settings.bridge_mark.exists() and not is_bridge_installed():
+        try:
+            await asyncio.to_thread(install_bridge)
+        except VolantError as error:
+            logger.warning("bridged VMs cannot start: %s", error)
+
+
+async def open_names(fleet: Fleet) -> NameServer | None:
+    """Answer for VMs' names on the bridge; None where there is none, or another daemon does."""
+    if find_default_mode() != "bridged":
+        return None
+    names = NameServer(fleet.find_names)
+    try:
+        await names.start(str(GATEWAY))
+    except OSError as error:
+        logger.debug("cannot answer for VM names at %s: %s", GATEWAY, error)
+        return None
+    return names
 
 
 def make_domain(settings: Settings, hypervisor: Hypervisor, stack: contextlib.ExitStack) -> Domain:
@@ -103,6 +129,7 @@ def make_server(gate: Gate, settings: Settings) -> Server:
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=CLOSING_SECONDS,
             server_header=False,
+            date_header=False,
         )
     )
 
@@ -199,10 +226,19 @@ def read_token(path: Path) -> str:
     return path.read_text().strip()
 
 
-async def watch_socket(settings: Settings, ended: asyncio.Event) -> None:
-    """End when the socket is gone: at log-out a user's runtime folder is removed, and the next volar shall start a
-    fresh daemon, which adopts the VMs, rather than never find this one."""
-    while settings.socket.exists():
-        await asyncio.sleep(SOCKET_CHECK_SECONDS)
+async def watch_surroundings(settings: Settings, fleet: Fleet, ended: asyncio.Event) -> None:
+    """Answer for names once there is a bridge, and end when the socket is gone.
+
+    At log-out a user's runtime folder is removed: the next volar shall start a fresh daemon, which adopts the VMs,
+    rather than never find this one.
+    """
+    names: NameServer | None = None
+    try:
+        while settings.socket.exists():
+            names = names or await open_names(fleet)
+            await asyncio.sleep(SURROUNDINGS_SECONDS)
+    finally:
+        if names is not None:
+            await names.close()
     logger.warning("%s is gone: ending; VMs run on", settings.socket)
     ended.set()

@@ -58,6 +58,11 @@ class Settings(BaseModel):
         return self.state_dir / "cache"
 
     @property
+    def bridge_mark(self) -> Path:
+        """Exists once a person has agreed to the bridge."""
+        return self.state_dir / "bridged"
+
+    @property
     def vms_dir(self) -> Path:
         return self.state_dir / "vms"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import click
 
-from volant.errors import NotPermitted
 from volant.progress import make_monitor
 from volant.volantd.boot.kernel import PACKAGES, find_kernel, host_architecture, install_kernel
+from volant.volantd.network.bridge import BRIDGE, GATEWAY, SUBNET, describe_bridge, install_bridge
 from volant.volantd.settings import Settings
 
 
@@ -29,8 +29,13 @@ def setup_kernel(settings: Settings, *, dry_run: bool) -> None:
         install_kernel(architecture, kernels, monitor)
 
 
-def setup_network(*, dry_run: bool) -> None:
-    raise NotPermitted(
-        "cannot make the bridge: this volant has no bridged mode yet",
-        resolution="VMs use user mode, which needs no setup: volar setup kernel",
-    )
+def setup_network(settings: Settings, *, dry_run: bool) -> None:
+    """Make the bridge with NAT; the daemon makes it again after each reboot of the host."""
+    if dry_run:
+        for command in describe_bridge():
+            click.echo(command)
+        return
+    install_bridge()
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.bridge_mark.touch(mode=0o600)
+    click.echo(f"bridge {BRIDGE} is ready: {SUBNET}, gateway {GATEWAY}; new VMs are bridged from now on")

@@ -18,6 +18,7 @@ from volant.errors import VolantError
 from volant.volantd.boot.kernel import host_architecture
 from volant.volantd.vms.fleet import Domain, Fleet
 from volant.volantd.vms.lifecycle import find_guest_kernel
+from volant.volantd.vms.networking import find_default_mode
 from volant.volantd.vms.states import VmState
 
 
@@ -41,6 +42,7 @@ def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
             facts["accelerator_reason"] = error.what
         return SystemInfo(
             version=__version__,
+            default_network=find_default_mode(),
             state_dir=str(domain.settings.state_dir),
             vms=len(fleet.list_all()),
             plugins=len(domain.plugins.list_all()),

@@ -178,23 +178,33 @@ async def until_ended(
 
 
 async def follow_console(path: Path, tail: int | None, follow: bool) -> AsyncIterator[bytes]:
+    """The log's bytes (or its last lines), and with `follow` what is appended; a trimmed log is read anew."""
+    position = 0
     if tail is not None:
-        size = path.stat().st_size if path.exists() else 0
-        yield "".join(f"{line}\n" for line in read_last_lines(path, tail)).encode() if tail else b""
-    else:
-        size = 0
+        position = measure(path)
+        yield "".join(f"{line}\n" for line in read_last_lines(path, tail) if tail).encode()
     while True:
-        if path.exists():
-            with path.open("rb") as stream:
-                if stream.seek(0, os.SEEK_END) < size:
-                    size = 0  # the log was trimmed
-                stream.seek(size)
-                while chunk := stream.read(CHUNK_BYTES):
-                    size += len(chunk)
-                    yield chunk
+        if measure(path) < position:
+            position = 0
+        while chunk := read_chunk(path, position):
+            position += len(chunk)
+            yield chunk
         if not follow:
             return
         await asyncio.sleep(CONSOLE_POLL_SECONDS)
+
+
+def measure(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def read_chunk(path: Path, position: int) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            stream.seek(position)
+            return stream.read(CHUNK_BYTES)
+    except FileNotFoundError:
+        return b""
 
 
 def read_host_use(pid: int) -> tuple[int, float]:

@@ -40,7 +40,7 @@ def choose_address(taken: Collection[str], workload_port: int | None) -> tuple[s
     )
 
 
-def publish(requests: Sequence[PublishRequest], address: str) -> list[PublishedPort]:
+def publish(requests: Sequence[PublishRequest]) -> list[PublishedPort]:
     """The ports that people asked for, on 127.0.0.1 unless they say where; Conflict where one is in use."""
     published: list[PublishedPort] = []
     for request in requests:

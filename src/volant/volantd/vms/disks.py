@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from pathlib import Path
@@ -22,8 +21,8 @@ def read_size(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
-async def make_overlay(overlay: Path, backing: Path, backing_format: str, size_bytes: int | None) -> Path:
-    """Make the overlay unless it is there. It appears under its name only when it is whole."""
+def make_overlay(overlay: Path, backing: Path, backing_format: str, size_bytes: int | None) -> Path:
+    """Make the overlay unless it is there; blocking. It appears under its name only when it is whole."""
     if overlay.exists():
         return overlay
     draft = overlay.with_name(f".{overlay.name}.new")
@@ -34,7 +33,7 @@ async def make_overlay(overlay: Path, backing: Path, backing_format: str, size_b
         *([str(size_bytes)] if size_bytes else []),
     ]
     try:
-        await asyncio.to_thread(run_tool, command, what=f"make the disk {overlay}")
+        run_tool(command, what=f"make the disk {overlay}")
         os.replace(draft, overlay)
     except ToolFailed as error:
         if any("No space left" in line for line in error.details):

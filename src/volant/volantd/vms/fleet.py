@@ -17,17 +17,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from volant.contract.agent import AgentState
-from volant.contract.api import AgentInfo, HypervisorInfo, PluginReference, PublishedPort, Vm, VmCreate
+from volant.contract.api import AgentInfo, HypervisorInfo, PluginReference, Vm, VmCreate
 from volant.contract.manifest import NAME_PATTERN, Manifest, Resources
-from volant.errors import Conflict, InvalidInput, NotFound, Unreachable, VolantError
+from volant.errors import Conflict, InvalidInput, Unreachable, VolantError
 from volant.volantd.clock import now
 from volant.volantd.hypervisors.base import EndKind, Hypervisor, Machine, MachineEnd, VmSpec
 from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.hypervisors.host_process import read_boot_id
+from volant.volantd.network.bridge import remove_tap
+from volant.volantd.network.forward import PortForwarder
 from volant.volantd.plugins.store import PluginStore
 from volant.volantd.secrets import SecretStore
 from volant.volantd.settings import Settings
-from volant.volantd.vms.addresses import choose_address, publish
 from volant.volantd.vms.disks import read_size
 from volant.volantd.vms.events import EventLog
 from volant.volantd.vms.keys import make_private_key
@@ -37,9 +38,16 @@ from volant.volantd.vms.lifecycle import (
     find_files,
     find_guest_kernel,
     find_lost_process,
-    make_nics,
 )
 from volant.volantd.vms.monitor import Guest, VmMonitor
+from volant.volantd.vms.networking import (
+    choose_place,
+    detach,
+    find_default_mode,
+    find_orphan_taps,
+    make_url,
+    start_forwarding,
+)
 from volant.volantd.vms.process_log import ProcessLog
 from volant.volantd.vms.registry import VmDefinition, VmRecord, VmRegistry, name_taken
 from volant.volantd.vms.states import WITH_PROCESS, VmState, WrongState
@@ -70,6 +78,7 @@ class Fleet:
         self._registry = domain.registry
         self._monitors: dict[str, VmMonitor] = {}
         self._logs: dict[str, ProcessLog] = {}
+        self._forwarders: dict[str, PortForwarder] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -93,7 +102,8 @@ class Fleet:
         definition = self._resolve_definition(request, plugin.manifest)
         if plugin.boot == "kernel":
             await asyncio.to_thread(find_guest_kernel, self._domain.settings)
-        address, ports = self._choose_network(request, definition, plugin.manifest)
+        taken = {record.address for record in self._registry.list_all() if record.address}
+        address, ports = choose_place(request, definition.network, plugin.manifest, taken)
         record = self._registry.add(
             name=request.name,
             plugin=(plugin.manifest.name, plugin.manifest.version),
@@ -126,7 +136,7 @@ class Fleet:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
                 raise InvalidInput(f"cannot set variable {name!r}: a name has letters, digits and '_'")
         given = request.resources.model_dump(exclude_unset=True) if request.resources else {}
-        network = request.network or (manifest.network.mode if manifest.network else "user")
+        network = request.network or (manifest.network.mode if manifest.network else find_default_mode())
         return VmDefinition(
             resources=Resources.model_validate({**manifest.resources.model_dump(), **given}),
             network=network,
@@ -151,17 +161,6 @@ class Fleet:
             )
         return wanted
 
-    def _choose_network(
-        self, request: VmCreate, definition: VmDefinition, manifest: Manifest
-    ) -> tuple[str | None, list[PublishedPort]]:
-        if definition.network != "user":
-            if request.publish:
-                raise InvalidInput(f"cannot publish ports in network mode {definition.network}")
-            return None, []
-        taken = {record.address for record in self._registry.list_all() if record.address}
-        address, ports = choose_address(taken, manifest.workload.port)
-        return address, [*ports, *publish(request.publish, address)]
-
     async def start(self, name: str) -> VmRecord:
         """Start a VM that does not run; returns while it boots. Failed to start: an error, and state failed."""
         async with self._locked(name) as record:
@@ -172,12 +171,12 @@ class Fleet:
             self._tell("state", record)
             machine: Machine | None = None
             try:
-                make_nics(record)
                 plugin = self._domain.plugins.load(record.plugin_reference)
 
                 def remember(spec: VmSpec) -> None:
                     self._registry.update(record, machine=spec)
 
+                await self._forward(record)
                 machine = await boot_vm(
                     record, plugin, self._domain.hypervisor, self._domain.settings, remember
                 )
@@ -185,6 +184,7 @@ class Fleet:
             except BaseException as error:
                 if machine is not None:
                     await asyncio.shield(machine.kill())
+                await asyncio.shield(self._take_down(record))
                 reason = error.what if isinstance(error, VolantError) else "the start was interrupted"
                 self._fail(record, reason)
                 raise
@@ -204,6 +204,7 @@ class Fleet:
             self._tell("state", record)
         monitor = self._monitors.get(record.id)
         if monitor is None:
+            await self._take_down(record)
             return self._registry.move(record, "stop", VmState.STOPPED, process=None)
         if not force:
             await self._ask_to_stop(record, monitor, timeout_seconds)
@@ -253,6 +254,14 @@ class Fleet:
 
     def list_all(self) -> list[VmRecord]:
         return self._registry.list_all()
+
+    def find_names(self) -> dict[str, str]:
+        """Addresses of the bridged VMs by name."""
+        return {
+            record.name: record.address
+            for record in self._registry.list_all()
+            if record.definition.network == "bridged" and record.address
+        }
 
     def find_files(self, record: VmRecord) -> VmFiles:
         return find_files(self._domain.settings, record.id)
@@ -308,14 +317,14 @@ class Fleet:
             status_reason=reason,
             health=guest.health if guest and runs else "unknown",
             health_reason=guest.health_reason if guest and runs else "",
-            checks=guest.checks if guest else [],
-            processes=guest.processes if guest else [],
+            checks=guest.checks if guest and runs else [],
+            processes=guest.processes if guest and runs else [],
             warnings=list(guest.warnings) if guest else [],
             plugin=PluginReference(name=record.plugin_name, version=record.plugin_version),
             resources=record.definition.resources,
             network=record.definition.network,
             ip=record.address,
-            url=self._make_url(record),
+            url=make_url(record, self._domain.plugins.load(record.plugin_reference).manifest),
             ports=list(record.ports),
             agent=record.agent,
             hypervisor=hypervisor,
@@ -330,20 +339,6 @@ class Fleet:
             started_at=record.started_at,
         )
 
-    def _make_url(self, record: VmRecord) -> str | None:
-        try:
-            workload = self._domain.plugins.load(record.plugin_reference).manifest.workload
-        except NotFound:
-            return None
-        port = next(
-            (p for p in record.ports if p.guest_port == workload.port and p.host_ip == record.address), None
-        )
-        if port is None or record.address is None:
-            return None
-        scheme = "http" if workload.type == "http" else "tcp"
-        suffix = "" if (scheme, port.host_port) == ("http", 80) else f":{port.host_port}"
-        return f"{scheme}://{record.address}{suffix}"
-
     # What monitors tell
 
     def _watch(self, record: VmRecord, machine: Machine) -> None:
@@ -354,7 +349,8 @@ class Fleet:
         def on_state(state: AgentState) -> None:
             self._learn_state(record.id, state)
 
-        def on_end(end: MachineEnd) -> None:
+        async def on_end(end: MachineEnd) -> None:
+            await self._take_down(record)
             self._monitors.pop(record.id, None)
             self._write_end(self._registry.get(record.id), end)
 
@@ -406,6 +402,21 @@ class Fleet:
                 reason = f"the host's disk is full: {reason}"
             self._fail(record, reason)
 
+    async def _forward(self, record: VmRecord) -> None:
+        forwarder = await start_forwarding(record)
+        if forwarder is not None:
+            self._forwarders[record.id] = forwarder
+
+    async def _take_down(self, record: VmRecord) -> None:
+        """Take away what only a running VM needs from the network."""
+        forwarder = self._forwarders.pop(record.id, None)
+        if forwarder is not None:
+            await forwarder.close()
+        try:
+            await detach(record)
+        except VolantError as error:
+            logger.warning("VM %s leaves a network device: %s", record.name, error)
+
     async def _start_again(self, record: VmRecord) -> None:
         try:
             await self.start(record.id)
@@ -443,8 +454,11 @@ class Fleet:
         """Find again what ran, finish what was interrupted, start what ran before the host was rebooted."""
         boot_id = read_boot_id()
         self._sweep_folders()
+        for tap in find_orphan_taps(self._registry.list_all()) if find_default_mode() == "bridged" else ():
+            await asyncio.to_thread(remove_tap, tap)
         for record in self._registry.list_all():
             if record.deleting:
+                await self._take_down(record)
                 await self._finish_delete(record)
             elif record.state in WITH_PROCESS:
                 await self._adopt(record, boot_id)
@@ -464,6 +478,10 @@ class Fleet:
             machine = await self._domain.hypervisor.adopt(identity, record.spec)
         if machine is not None:
             record = self._registry.update(record, process=machine.identity)
+            try:
+                await self._forward(record)
+            except VolantError as error:
+                logger.warning("VM %s: %s", record.name, error)
             self._watch(record, machine)
             self._tell("adopted", record)
             if record.state is VmState.STOPPING:
@@ -493,4 +511,6 @@ class Fleet:
         await asyncio.gather(
             *(monitor.release() for monitor in list(self._monitors.values())), return_exceptions=True
         )
+        for forwarder in self._forwarders.values():
+            await forwarder.close()
         self._monitors.clear()

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volant.contract.agents import find_agent
-from volant.errors import InvalidInput
 from volant.volantd.boot.initrd import list_module_names, make_base_archive, write_initrd
 from volant.volantd.boot.kernel import Kernel, host_architecture, require_kernel
 from volant.volantd.boot.modules import order_modules, want_modules
@@ -21,9 +20,7 @@ from volant.volantd.hypervisors.base import (
     HostSupport,
     Hypervisor,
     Machine,
-    Nic,
     ProcessIdentity,
-    UserNic,
     VmSpec,
 )
 from volant.volantd.hypervisors.host_process import identify
@@ -31,6 +28,7 @@ from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.settings import Settings
 from volant.volantd.vms.disks import make_overlay
 from volant.volantd.vms.guest_settings import ROOT_SERIAL, make_guest_config
+from volant.volantd.vms.networking import attach, make_nics
 from volant.volantd.vms.registry import VmRecord
 
 
@@ -83,9 +81,11 @@ async def boot_vm(
         host_architecture(), kernel=kernel.image if kernel else None, firmware=kernel is None
     )
     if plugin.kind == "rootfs":
-        await make_overlay(files.disk, plugin.payload, plugin.format, record.definition.disk_size_bytes)
+        size_bytes = record.definition.disk_size_bytes
+        await asyncio.to_thread(make_overlay, files.disk, plugin.payload, plugin.format, size_bytes)
     if kernel is not None:
         await asyncio.to_thread(write_boot_archive, record, plugin, kernel, support, files, settings)
+    await attach(record)
     spec = make_spec(record, plugin, kernel, support, files)
     remember(spec)
     return await hypervisor.start(spec)
@@ -139,18 +139,6 @@ def make_spec(
         kernel=kernel.image if kernel else None,
         initrd=files.initrd if kernel else None,
         tsc_khz=support.tsc_khz,
-    )
-
-
-def make_nics(record: VmRecord) -> tuple[Nic, ...]:
-    mode = record.definition.network
-    if mode == "vsock":
-        return ()
-    if mode == "user":
-        return (UserNic(record.mac, record.ports),)
-    raise InvalidInput(
-        f"cannot start VM {record.name}: network mode {mode} needs the bridge, which this host does not have",
-        resolution="create it with --network user, or make the bridge first: volar setup",
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from volant.contract.agent import AgentState, LogQuery
@@ -50,7 +50,7 @@ class VmMonitor:
         *,
         on_agent: Callable[[AgentInfo], None],
         on_state: Callable[[AgentState], None],
-        on_end: Callable[[MachineEnd], None],
+        on_end: Callable[[MachineEnd], Awaitable[None]],
     ) -> None:
         self.machine = machine
         self.guest: Guest | None = None
@@ -100,7 +100,7 @@ class VmMonitor:
                 await asyncio.wait_for(self.guest.connection.wait_closed(), 0.5)
         await self._end_tasks()
         try:
-            self._on_end(end)
+            await self._on_end(end)
         except VolantError:
             logger.exception("cannot write down the end of VM %s", self._record.name)
         finally:

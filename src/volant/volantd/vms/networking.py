@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A VM's place on the network: which address and ports it has, and what that needs while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Collection
+
+from volant.contract.api import NetworkMode, PublishedPort, VmCreate
+from volant.contract.manifest import Manifest
+from volant.errors import Conflict, InvalidInput
+from volant.volantd.hypervisors.base import Nic, TapNic, UserNic
+from volant.volantd.network.bridge import (
+    choose_lease,
+    is_bridge_installed,
+    list_taps,
+    make_tap,
+    name_tap,
+    remove_tap,
+)
+from volant.volantd.network.forward import PortForwarder
+from volant.volantd.vms.addresses import choose_address, publish
+from volant.volantd.vms.registry import VmRecord
+
+
+def find_default_mode() -> NetworkMode:
+    """Bridged once a person has made the bridge, where this daemon may use it; else user."""
+    return "bridged" if os.geteuid() == 0 and is_bridge_installed() else "user"
+
+
+def choose_place(
+    request: VmCreate, mode: NetworkMode, manifest: Manifest, taken: Collection[str]
+) -> tuple[str | None, list[PublishedPort]]:
+    """Address and published ports of a new VM."""
+    if mode == "user":
+        address, ports = choose_address(taken, manifest.workload.port)
+        return address, [*ports, *publish(request.publish)]
+    if mode == "bridged":
+        if not is_bridge_installed():
+            raise Conflict(
+                f"cannot create VM {request.name} in bridged mode: this host has no bridge",
+                resolution="make it once: volar setup network   (or create the VM with --network user)",
+            )
+        return choose_lease(taken), publish(request.publish)
+    if mode == "dhcp":
+        raise InvalidInput(
+            f"cannot create VM {request.name}: nothing answers DHCP on this host's bridge",
+            resolution="use --network bridged or user",
+        )
+    if request.publish:
+        raise InvalidInput(f"cannot publish ports of VM {request.name}: it has no network")
+    return None, []
+
+
+def make_nics(record: VmRecord) -> tuple[Nic, ...]:
+    match record.definition.network:
+        case "user":
+            return (UserNic(record.mac, record.ports),)
+        case "bridged":
+            return (TapNic(record.mac, name_tap(record.id)),)
+        case _:
+            return ()
+
+
+async def attach(record: VmRecord) -> None:
+    """Make what the VM's process needs to be there before it starts."""
+    if record.definition.network == "bridged":
+        await asyncio.to_thread(make_tap, name_tap(record.id))
+
+
+async def detach(record: VmRecord) -> None:
+    """Take it away again; harmless where it is gone."""
+    if record.definition.network == "bridged":
+        await asyncio.to_thread(remove_tap, name_tap(record.id))
+
+
+async def start_forwarding(record: VmRecord) -> PortForwarder | None:
+    """Listen on the published ports of a bridged VM; in user mode the hypervisor does."""
+    if record.definition.network != "bridged" or not record.ports or record.address is None:
+        return None
+    forwarder = PortForwarder(record.address, record.ports)
+    await forwarder.start()
+    return forwarder
+
+
+def find_orphan_taps(records: Collection[VmRecord]) -> list[str]:
+    """Taps of VMs that are gone. Another daemon's VMs on the same bridge would be among them, so only one uses it."""
+    known = {name_tap(record.id) for record in records}
+    return [tap for tap in list_taps() if tap not in known]
+
+
+def make_url(record: VmRecord, manifest: Manifest) -> str | None:
+    """The workload's whole address as the host reaches it, or None where it has no port or no network."""
+    workload = manifest.workload
+    if record.address is None or workload.port is None:
+        return None
+    port: int | None = workload.port
+    if record.definition.network == "user":
+        found = (
+            p.host_port for p in record.ports if p.guest_port == workload.port and p.host_ip == record.address
+        )
+        port = next(found, None)
+    if port is None:
+        return None
+    scheme = "http" if workload.type == "http" else "tcp"
+    return f"{scheme}://{record.address}" + ("" if (scheme, port) == ("http", 80) else f":{port}")
