@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real QEMU with the real kernel; the guests need no disk and no agent."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import signal
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from volant.contract.agents import find_agent
+from volant.contract.api import PublishedPort
+from volant.cpio import CpioWriter
+from volant.errors import Conflict, ToolFailed
+from volant.volantd.boot.kernel import Kernel
+from volant.volantd.hypervisors.base import EndKind, MachineState, UserNic, VmSpec
+from volant.volantd.hypervisors.console import read_last_lines
+from volant.volantd.hypervisors.qemu import Qemu, QemuMachine
+
+BOOT_SECONDS = 90
+MakeSpec = Callable[[bytes], VmSpec]
+IDLE = b"x" * 4096
+"""An /init that is no program: with `panic=0` the kernel panics and stays where it is."""
+
+
+@pytest.fixture(scope="session")
+def qemu(tmp_path_factory: pytest.TempPathFactory) -> Qemu:
+    return Qemu(tmp_path_factory.mktemp("host"))
+
+
+@pytest.fixture
+async def make_spec(qemu: Qemu, kernel: Kernel, short_path: Path) -> AsyncIterator[MakeSpec]:
+    support = await qemu.find_support("amd64", kernel=kernel.image)
+
+    def make(init: bytes) -> VmSpec:
+        with (short_path / "initrd").open("wb") as stream:
+            archive = CpioWriter(stream)
+            archive.add(b"init", stat.S_IFREG | 0o755, init)
+            archive.finish()
+        return VmSpec(
+            id="1",
+            name="test",
+            architecture="amd64",
+            machine=support.machine,
+            accelerator=support.accelerator,
+            tsc_khz=support.tsc_khz,
+            vcpu=1,
+            memory_mb=192,
+            disks=(),
+            nics=(),
+            control_socket=short_path / "control.sock",
+            console_socket=short_path / "console.sock",
+            qmp_socket=short_path / "qmp.sock",
+            console_log=short_path / "console.log",
+            hypervisor_log=short_path / "qemu.log",
+            kernel=kernel.image,
+            initrd=short_path / "initrd",
+        )
+
+    yield make
+
+
+def stay(spec: VmSpec) -> VmSpec:
+    return dataclasses.replace(spec, extra_cmdline=("panic=0",))
+
+
+async def wait_for_console(spec: VmSpec, text: str) -> None:
+    async with asyncio.timeout(BOOT_SECONDS):
+        while not any(text in line for line in read_last_lines(spec.console_log, 100)):  # noqa: ASYNC110  # a file
+            await asyncio.sleep(0.05)
+
+
+async def test_a_panic_is_a_crash_with_the_kernels_words(qemu: Qemu, make_spec: MakeSpec) -> None:
+    machine = await qemu.start(make_spec(IDLE))
+    end = await asyncio.wait_for(machine.wait(), BOOT_SECONDS)
+    assert end.kind is EndKind.CRASHED
+    assert end.reason.startswith("Kernel panic - not syncing: No working init found")
+    assert end.exit_code == 0
+    assert machine.state is MachineState.ENDED
+    assert not machine.spec.qmp_socket.exists()
+    assert machine.spec.console_log.stat().st_mode & 0o777 == 0o600
+
+
+async def test_an_agent_without_settings_powers_off(qemu: Qemu, make_spec: MakeSpec) -> None:
+    machine = await qemu.start(make_spec(find_agent("amd64").read_bytes()))
+    end = await asyncio.wait_for(machine.wait(), BOOT_SECONDS)
+    assert (end.kind, end.reason) == (EndKind.POWERED_OFF, "")
+
+
+async def test_it_pauses_goes_on_and_is_killed(qemu: Qemu, make_spec: MakeSpec) -> None:
+    machine = await qemu.start(stay(make_spec(IDLE)))
+    await machine.pause()
+    assert machine.state is MachineState.PAUSED
+    with pytest.raises(Conflict, match="it is paused"):
+        await machine.pause()
+    await machine.resume()
+    await wait_for_console(machine.spec, "Kernel panic")
+    assert os.getsid(machine.identity.pid) == machine.identity.pid
+    end = await machine.kill()
+    assert (end.kind, end.signal) == (EndKind.KILLED, "SIGKILL")
+    assert (await machine.kill()).kind is EndKind.KILLED
+
+
+async def test_it_is_adopted_and_its_violent_end_noticed(qemu: Qemu, make_spec: MakeSpec) -> None:
+    spec = stay(make_spec(IDLE))
+    machine = await qemu.start(spec)
+    await machine.release()
+    adopted = await qemu.adopt(machine.identity, spec)
+    assert isinstance(adopted, QemuMachine)
+    await adopted.pause()
+    await adopted.release()
+    # A paused VM is known as such by whoever adopts it next.
+    again = await qemu.adopt(machine.identity, spec)
+    assert again is not None
+    assert again.state is MachineState.PAUSED
+    os.kill(machine.identity.pid, signal.SIGKILL)
+    end = await asyncio.wait_for(again.wait(), 10)
+    assert end.kind is EndKind.CRASHED
+    assert await qemu.adopt(machine.identity, spec) is None
+
+
+async def test_a_port_in_use_is_a_conflict(qemu: Qemu, make_spec: MakeSpec) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        published = PublishedPort(host_ip="127.0.0.1", host_port=port, guest_port=80)
+        spec = dataclasses.replace(make_spec(IDLE), nics=(UserNic("52:54:00:00:00:01", (published,)),))
+        with pytest.raises(Conflict, match=f"127.0.0.1:{port} cannot be bound"):
+            await qemu.start(spec)
+
+
+async def test_what_qemu_refuses_is_shown_in_its_words(qemu: Qemu, make_spec: MakeSpec) -> None:
+    spec = dataclasses.replace(make_spec(IDLE), initrd=Path("/no/such/initrd"))
+    with pytest.raises(ToolFailed, match="QEMU ended with exit code 1") as raised:
+        await qemu.start(spec)
+    assert any("/no/such/initrd" in line for line in raised.value.details)
