@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/GehirnInc/crypt/sha512_crypt"
@@ -31,9 +32,9 @@ const (
 )
 
 // What useradd accepts, without which a colon or newline of a name would write a row of its own.
-var accountName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_.-]{0,31}\$?$`)
+var accountName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_.-]{0,31}\$?$`) })
 
-var hashedPassword = regexp.MustCompile(`^\$(1|2a|2y|5|6|y)\$.+\$.+$`)
+var hashedPassword = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\$(1|2a|2y|5|6|y)\$.+\$.+$`) })
 
 func today() int { return int(time.Now().Unix() / secondsADay) }
 
@@ -65,7 +66,7 @@ func (r *Runner) applyAccounts(_ context.Context, config fields) error {
 			continue
 		}
 		name := user.text("name")
-		if !accountName.MatchString(name) {
+		if !accountName().MatchString(name) {
 			problem("user %d: %q is no name for a user", index+1, name)
 			continue
 		}
@@ -181,7 +182,7 @@ func ensureGroup(a *accounts, name string) error {
 	if _, index := a.group.find(name); index >= 0 {
 		return nil
 	}
-	if !accountName.MatchString(name) {
+	if !accountName().MatchString(name) {
 		return fmt.Errorf("%q is no name for a group", name)
 	}
 	number, err := a.freeNumber(false)
@@ -523,7 +524,7 @@ func (r *Runner) applyPasswords(_ context.Context, config fields) error {
 		case !found:
 		case password == "R" || password == "RANDOM":
 			set(user, "", "RANDOM")
-		case hashedPassword.MatchString(password):
+		case hashedPassword().MatchString(password):
 			set(user, password, "hash")
 		default:
 			set(user, password, "text")

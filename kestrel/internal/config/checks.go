@@ -65,7 +65,7 @@ func (d *decoder) check(node ast.Node, at *token.Token, what string) (check Chec
 	check.Name = kinds[0]
 	if name, given := fields["name"]; given {
 		if text, valid := d.text(name, what+".name"); valid {
-			if namePattern.MatchString(text) {
+			if namePattern().MatchString(text) {
 				check.Name, named = text, true
 			} else {
 				d.problem(place(name.value, name.key), "use letters, digits, '.', '_' and '-', at most 63",

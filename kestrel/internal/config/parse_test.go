@@ -196,7 +196,7 @@ func FuzzParse(f *testing.F) {
 		}
 		names := make(map[string]bool)
 		for _, entry := range config.Exec {
-			if entry.Command == "" || !namePattern.MatchString(entry.Name) || names[entry.Name] {
+			if entry.Command == "" || !namePattern().MatchString(entry.Name) || names[entry.Name] {
 				t.Errorf("entry %+v was taken", entry)
 			}
 			names[entry.Name] = true

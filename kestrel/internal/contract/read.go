@@ -61,10 +61,27 @@ type section struct {
 	above  *section
 	key    string
 	value  gjson.Result
+	fields []field // of an object, read once
+}
+
+type field struct {
+	key   string
+	value gjson.Result
 }
 
 func (s *section) get(key string) section {
-	return section{s.reader, s, key, s.value.Get(key)}
+	if s.fields == nil {
+		s.value.ForEach(func(name, value gjson.Result) bool {
+			s.fields = append(s.fields, field{name.Str, value})
+			return true
+		})
+	}
+	for _, field := range s.fields {
+		if field.key == key {
+			return section{reader: s.reader, above: s, key: key, value: field.value}
+		}
+	}
+	return section{reader: s.reader, above: s, key: key}
 }
 
 func (s *section) path() string {
@@ -121,7 +138,7 @@ func (s section) optionalInt() *int {
 func (s section) each(call func(section)) {
 	if s.is("a list", s.value.IsArray()) {
 		for index, value := range s.value.Array() {
-			call(section{s.reader, &s, "[" + strconv.Itoa(index) + "]", value})
+			call(section{reader: s.reader, above: &s, key: "[" + strconv.Itoa(index) + "]", value: value})
 		}
 	}
 }
@@ -134,7 +151,7 @@ func (s section) texts() (texts []string) {
 func (s section) table(call func(name string, value section)) {
 	if s.is("an object", s.value.IsObject()) {
 		s.value.ForEach(func(name, value gjson.Result) bool {
-			call(name.Str, section{s.reader, &s, name.Str, value})
+			call(name.Str, section{reader: s.reader, above: &s, key: name.Str, value: value})
 			return true
 		})
 	}
