@@ -27,7 +27,7 @@ BuilderName = Literal["docker", "podman", "buildah"]
 ORDER: tuple[BuilderName, ...] = ("docker", "podman", "buildah")
 PROBES: dict[BuilderName, tuple[str, ...]] = {
     "docker": ("info", "--format", "{{.ServerVersion}}"),
-    "podman": ("info", "--format", "{{.Version.Version}}"),
+    "podman": ("info", "--format", "{{.Version.Version}} {{.Store.GraphDriverName}}"),
     "buildah": ("info", "--format", "{{.store.GraphDriverName}}"),
 }
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|PRIVATE|(^|_)KEY", re.IGNORECASE)
@@ -58,9 +58,12 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class Builder:
+    """`note`: why not the ones before it. `copies_layers`: its storage copies the whole tree for every step."""
+
     name: BuilderName
     program: str
     note: str = ""
+    copies_layers: bool = False
 
 
 def find_builder(choice: BuilderChoice) -> Builder:
@@ -71,10 +74,10 @@ def find_builder(choice: BuilderChoice) -> Builder:
         if program is None:
             reasons.append(f"{name}: not installed")
             continue
-        refusal = _probe(name, program)
-        if refusal is None:
-            return Builder(name, program, note="; ".join(reasons))
-        reasons.append(f"{name}: {refusal}")
+        answers, said = _probe(name, program)
+        if answers:
+            return Builder(name, program, "; ".join(reasons), copies_layers=said.endswith("vfs"))
+        reasons.append(f"{name}: {said}")
     if choice != "auto":
         raise ToolMissing(
             f"cannot build the Dockerfile: {choice} does not answer",
@@ -89,20 +92,17 @@ def find_builder(choice: BuilderChoice) -> Builder:
     )
 
 
-def _probe(name: BuilderName, program: str) -> str | None:
-    """None where the builder answers, else its reason in one line."""
+def _probe(name: BuilderName, program: str) -> tuple[bool, str]:
+    """Whether the builder answers, and its answer or its reason in one line."""
     try:
         answer = run_tool([program, *PROBES[name]], timeout_seconds=20, accepted_exit_codes=range(256))
     except ToolFailed as error:
-        return error.what
+        return False, error.what
     if answer.returncode == 0 and answer.stdout.strip():
-        return None
+        return True, answer.stdout.strip()
     lines = [line for line in answer.stderr.splitlines() if line.strip()]
-    return (
-        lines[-1].strip()[:200]
-        if lines
-        else f"'{name} {PROBES[name][0]}' ended with exit code {answer.returncode}"
-    )
+    ended = f"'{name} {PROBES[name][0]}' ended with exit code {answer.returncode}"
+    return False, lines[-1].strip()[:200] if lines else ended
 
 
 def make_image(builder: Builder, request: BuildRequest, folder: Path, monitor: Monitor) -> str:

@@ -38,9 +38,10 @@ def request(home: Path, **fields: object) -> BuildRequest:
 
 def test_the_first_that_answers_is_taken_and_the_others_are_explained(bin_folder: Path) -> None:
     play(bin_folder, "docker", "echo; echo 'Cannot connect to the daemon' >&2; exit 1")
-    play(bin_folder, "buildah", "echo overlay")
+    play(bin_folder, "buildah", "echo vfs")
     found = find_builder("auto")
     assert found.name == "buildah"
+    assert found.copies_layers
     assert found.note == "docker: Cannot connect to the daemon; podman: not installed"
 
 

@@ -57,6 +57,11 @@ def build_dockerfile(source: DockerfileSource, stack: ExitStack, monitor: Monito
     text = _read(source)
     builder = find_builder(source.builder)
     monitor.say(f"builder: {builder.name}" + (f" ({builder.note})" if builder.note else ""))
+    if builder.copies_layers:
+        monitor.say(
+            f"{builder.name}'s storage driver is vfs, which copies the whole image for every step: "
+            'driver = "overlay" in ~/.config/containers/storage.conf is many times faster (images must be made again)'
+        )
     scratch = make_spool_folder(stack)
     with ExitStack() as build:
         dockerfile = source.path
