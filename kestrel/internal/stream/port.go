@@ -301,11 +301,11 @@ func (c *portConn) Read(buffer []byte) (int, error) {
 			return 0, err
 		}
 		if count == 0 {
-			c.ended = true
+			c.end()
 			return 0, io.EOF
 		}
 		if bytes.HasPrefix(chunk[:count], identification) {
-			c.ended = true
+			c.end()
 			c.port.next = bytes.Clone(chunk[:count])
 			return 0, io.EOF
 		}
@@ -317,6 +317,13 @@ func (c *portConn) Read(buffer []byte) (int, error) {
 	count := copy(buffer, c.pending)
 	c.pending = c.pending[count:]
 	return count, nil
+}
+
+// end notes that the host has gone. A writer that waits for it must not wait on: while it does, the SSH library cannot
+// take the connection down.
+func (c *portConn) end() {
+	c.ended = true
+	_ = c.device.file.SetWriteDeadline(time.Unix(1, 0))
 }
 
 func (c *portConn) Write(data []byte) (int, error) {
