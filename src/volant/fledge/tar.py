@@ -80,7 +80,10 @@ def _parse_number(field: bytes) -> int:
         value = int.from_bytes(field, "big")
         bits = 8 * len(field)
         # 0x80 marks a positive number and is no part of it; 0xff begins a negative one.
-        return value - (1 << bits) if field[0] & 0x40 else value & ~(0x80 << (bits - 8))
+        value = value - (1 << bits) if field[0] & 0x40 else value & ~(0x80 << (bits - 8))
+        if not -(1 << 62) < value < 1 << 62:
+            raise _MalformedError("one of its numbers does not fit 63 bits")
+        return value
     text = field.partition(b"\0")[0].strip(b" ")
     if not text:
         return 0

@@ -182,7 +182,9 @@ def test_end_of_archive() -> None:
     [
         (make_header(b"f") + b"\xffbroken" * 100, "checksum", 512),
         (make_header(b"f", b"00000002000\0") + b"x" * 100, "runs past the end", 0),
-        (make_header(b"f", b"\x80" + b"\xff" * 11) + b"x" * 512, "runs past the end", 0),
+        (make_header(b"f", b"\x80" + b"\0" * 4 + b"\x3f" + b"\xff" * 6) + b"x" * 512, "runs past the end", 0),
+        (make_header(b"f", b"\x80" + b"\xff" * 11), "63 bits", 0),
+        (make_header(b"f", mtime=b"\x80\0\0\0" + b"\xff" * 8), "63 bits", 0),
         (make_header(b"f", b"\xff" * 12), "negative", 0),
         (make_header(b"f", b"9999999999x\0"), "no number", 0),
         (make_header(b"f", kind=b"Q"), "type", 0),
