@@ -87,7 +87,8 @@ USERLAND = {
     "run keeps links": "test \"$(readlink /run/link)\" = postgresql/note",
     "agent on PATH": "test \"$(which kestrel)\" = /run/kestrel/bin/kestrel && kestrel version",
     "agent at its place": "cmp /usr/local/bin/kestrel /run/kestrel/bin/kestrel",
-    "journalctl": "which journalctl | grep -q ^/run/kestrel/bin/",
+    "journalctl": 'test "$(which journalctl)" = /run/kestrel/bin/journalctl && journalctl -u kestrel | grep -q started',
+    "blank volume": 'grep -q " /data ext4 " /proc/mounts && touch /data/x',
     "agent refuses elsewhere": "kestrel; test $? = 78",
     "address": "grep -q 10.0.2.15 /proc/net/fib_trie",
     "default route": "grep -q \"^eth0.00000000.0202000A\" /proc/net/route",
@@ -131,7 +132,15 @@ def test_debian_finds_its_userland_and_keeps_what_it_writes(
 
     first = harness.run(disk)
     assert "PASS write a file" in first, first
-    assert_all_passed(harness.run(disk), {**USERLAND, "file from the last boot": ""})
+    blank = tmp_path / "blank.img"
+    with blank.open("wb") as stream:
+        stream.truncate(16 << 20)
+    console = harness.run(
+        disk,
+        settings={"mounts": [{"serial": "vol-data", "target": "/data", "format_if_blank": True}]},
+        further_disks=[DiskDrive(blank, "raw", "vol-data")],
+    )
+    assert_all_passed(console, {**USERLAND, "file from the last boot": ""})
     subprocess.run(["qemu-img", "convert", "-O", "raw", str(disk), str(tmp_path / "after.img")], check=True)
     checked = subprocess.run(["e2fsck", "-fn", str(tmp_path / "after.img")], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout  # unmounted in order: nothing to replay, nothing to mend

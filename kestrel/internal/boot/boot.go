@@ -58,16 +58,16 @@ func run(version string, started time.Time, journal *journal) error {
 	}
 	stamps.note("root")
 	mountUserland(journal)
-	mountFurtherDisks(config.Mounts, journal)
+	children, err := reaper.Start()
+	if err != nil {
+		return err
+	}
+	mountFurtherDisks(config.Mounts, children, journal)
 	journal.warnError(archive.installAgent())
 	journal.warnError(clock.SetAtBoot(config.UnixTimeNanoseconds))
 	stamps.note("userland")
 	writeNames(config, resolvers, journal)
 	stamps.note("names")
-	children, err := reaper.Start()
-	if err != nil {
-		return err
-	}
 	guest := newGuest(version, config, children, stamps, journal)
 	guest.start()
 	go guest.settle(archive, later, root)

@@ -252,6 +252,25 @@ func TestABrokenImageConfigIsAWarning(t *testing.T) {
 	}
 }
 
+func TestOnlyABlankDiskIsBlank(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "disk")
+	for name, testCase := range map[string]struct {
+		content []byte
+		blank   bool
+	}{
+		"blank":  {make([]byte, 1<<20), true},
+		"small":  {make([]byte, 4096), true},
+		"in use": {append(make([]byte, 5000), 1), false},
+	} {
+		if err := os.WriteFile(path, testCase.content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if blank, err := isBlank(path); err != nil || blank != testCase.blank {
+			t.Errorf("%s: %v, %v", name, blank, err)
+		}
+	}
+}
+
 func TestStampsLeaveModulesOut(t *testing.T) {
 	stamps := newStamps(time.Now().Add(-time.Second))
 	stamps.last = stamps.started
