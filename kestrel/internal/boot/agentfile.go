@@ -12,26 +12,27 @@ import (
 	"github.com/volantvm/volant/kestrel/internal/contract"
 )
 
-// installAgent shows the running agent in front of PATH, together with journalctl.
+// installAgent puts the running agent where every guest has it, and journalctl in front of PATH.
 func (a bootArchive) installAgent() error {
 	if err := os.MkdirAll(contract.BinFolder, 0o755); err != nil {
 		return fmt.Errorf("cannot install the agent: %w", err)
 	}
-	own := filepath.Join(contract.BinFolder, filepath.Base(contract.AgentPath))
-	if err := a.bindAgent(own); err != nil {
-		return fmt.Errorf("cannot install the agent in %s: %w", contract.BinFolder, err)
+	if err := a.bindAgent(contract.RunningAgent); err != nil {
+		return fmt.Errorf("cannot install the agent at %s: %w", contract.RunningAgent, err)
 	}
-	if err := os.Symlink(filepath.Base(own), filepath.Join(contract.BinFolder, "journalctl")); err != nil {
+	if err := os.Symlink(contract.RunningAgent, filepath.Join(contract.BinFolder, "journalctl")); err != nil {
 		return fmt.Errorf("cannot install journalctl: %w", err)
 	}
 	return nil
 }
 
 // coverDiskAgent shows the running agent at its usual place, over whatever build the disk carries. On a read-only disk
-// without that place it is found by PATH all the same.
+// without that place it is found by PATH instead.
 func (a bootArchive) coverDiskAgent() {
 	_ = os.MkdirAll(filepath.Dir(contract.AgentPath), 0o755)
-	_ = a.bindAgent(contract.AgentPath)
+	if err := a.bindAgent(contract.AgentPath); err != nil {
+		_ = os.Symlink(contract.RunningAgent, filepath.Join(contract.BinFolder, filepath.Base(contract.AgentPath)))
+	}
 }
 
 func (a bootArchive) bindAgent(target string) error {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -51,7 +50,7 @@ func (g *guest) doorConfig(accept func(passwd.Account, ssh.PublicKey) bool) sshd
 		Environment:   g.supervisor.Environment,
 		WorkloadHosts: workloadHosts,
 		RuntimeFolder: runtimeFolder,
-		SFTPCommand:   []string{filepath.Join(contract.BinFolder, "kestrel"), sshd.SFTPServerArgument},
+		SFTPCommand:   []string{contract.RunningAgent, sshd.SFTPServerArgument},
 		Logf:          g.journal.say,
 	}
 }
