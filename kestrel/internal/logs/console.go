@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Console copies lines to the serial console: "[name] text". A serial line is slow, so a flood is cut to a bounded
-// rate and the gap is told; whoever writes never waits for it.
+// Console copies lines to the serial console: "[name] text". A serial line is slow, so each process may write only so
+// much; a flood is cut, which is told now and then, and the others are still seen. Whoever writes never waits for it.
 type Console struct {
 	output io.Writer
 	wakeup chan struct{}
@@ -19,25 +19,32 @@ type Console struct {
 
 	mutex   sync.Mutex
 	pending []byte
-	budget  float64 // bytes that may be copied now
-	refill  time.Time
+	budgets map[string]*budget // by tag
 	dropped int
+	told    time.Time // when what was dropped was last told
 	closed  bool
 }
 
+// budget is a token bucket in bytes.
+type budget struct {
+	bytes  float64
+	filled time.Time
+}
+
 const (
-	consoleBytesPerSecond = 32 << 10
-	consoleBurstBytes     = 64 << 10
+	consoleBytesPerSecond = 8 << 10
+	consoleBurstBytes     = 32 << 10
+	consolePendingBytes   = 64 << 10
+	consoleTellEvery      = 5 * time.Second
 )
 
 // NewConsole starts to copy to a writer, which may block.
 func NewConsole(output io.Writer) *Console {
 	console := &Console{
-		output: output,
-		wakeup: make(chan struct{}, 1),
-		done:   make(chan struct{}),
-		budget: consoleBurstBytes,
-		refill: time.Now(),
+		output:  output,
+		wakeup:  make(chan struct{}, 1),
+		done:    make(chan struct{}),
+		budgets: make(map[string]*budget),
 	}
 	go console.loop()
 	return console
@@ -63,12 +70,17 @@ func (c *Console) show(tag, lines []byte, count int, important bool) {
 		return
 	}
 	now := time.Now()
-	c.budget = min(consoleBurstBytes, c.budget+now.Sub(c.refill).Seconds()*consoleBytesPerSecond)
-	c.refill = now
-	limit := consoleBurstBytes
+	limit := consolePendingBytes
+	own := c.budgets[string(tag)]
+	if own == nil {
+		own = &budget{consoleBurstBytes, now}
+		c.budgets[string(tag)] = own
+	}
+	own.bytes = min(consoleBurstBytes, own.bytes+now.Sub(own.filled).Seconds()*consoleBytesPerSecond)
+	own.filled = now
 	if important { // the agent says little, and what it says is why people look here
 		limit *= 2
-	} else if float64(cost) > c.budget {
+	} else if float64(cost) > own.bytes {
 		c.dropped += count
 		return
 	}
@@ -76,8 +88,9 @@ func (c *Console) show(tag, lines []byte, count int, important bool) {
 		c.dropped += count
 		return
 	}
-	c.budget -= float64(cost)
-	if c.dropped > 0 {
+	own.bytes -= float64(cost)
+	if c.dropped > 0 && now.Sub(c.told) >= consoleTellEvery {
+		c.told = now
 		c.noteDropped()
 	}
 	for len(lines) > 0 {

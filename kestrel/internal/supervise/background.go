@@ -26,7 +26,14 @@ func (p *process) followBackground(child *reaper.Process, begun time.Time) *reap
 	if p.spec.runOnce || !child.Wait().Success() {
 		return nil
 	}
-	for _, candidate := range findInherited(child.PID(), begun) {
+	candidates := p.cgroup.members()
+	if p.cgroup.directory == nil {
+		candidates = findInherited(child.PID(), begun)
+	}
+	for _, candidate := range candidates {
+		if stat, ok := readStat(candidate); !ok || stat.parent != os.Getpid() || stat.zombie {
+			continue // its parent is another survivor, or it is gone
+		}
 		next := p.supervisor.options.Reaper.Adopt(candidate)
 		if next == nil {
 			continue
@@ -39,8 +46,8 @@ func (p *process) followBackground(child *reaper.Process, begun time.Time) *reap
 	return nil
 }
 
-// findInherited lists our children that may come from a program which led group and session `leader` and began at
-// `begun`, the likeliest first: those of its group or session, then any that are as young.
+// findInherited is for machines without cgroups: it lists our children that may come from a program which led group
+// and session `leader` and began at `begun`, the likeliest first: those of its group or session, then any as young.
 func findInherited(leader int, begun time.Time) []int {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {

@@ -40,6 +40,7 @@ type process struct {
 	dependencies []*process
 	dependants   []*process
 	ended        chan struct{} // closed when Stop is done with this process
+	cgroup       cgroup        // the loop's own
 
 	// What follows is guarded by the supervisor's lock.
 	state         contract.ProcessStatus
@@ -174,6 +175,8 @@ func (p *process) restartUnhealthy() {
 
 // loop is one life of the process, from the first start to the last exit.
 func (p *process) loop(ctx context.Context) {
+	p.cgroup = openCgroup(p.spec.name)
+	defer p.cgroup.close()
 	for {
 		if !p.awaitDependencies(ctx) || !p.awaitVsock(ctx) {
 			if ctx.Err() != nil {
@@ -181,13 +184,14 @@ func (p *process) loop(ctx context.Context) {
 			}
 			return
 		}
-		child, outputs, err := p.launch()
+		begun := time.Now()
+		child, outputs, err := p.launch(begun)
 		if err != nil {
 			p.supervisor.options.Logs.Say("%v", err)
 			p.conclude(contract.ProcessFailed, err.Error())
 			return
 		}
-		status := p.attend(ctx, child)
+		status := p.attend(ctx, child, begun)
 		if !p.again(ctx, status, outputs) {
 			return
 		}
@@ -245,8 +249,9 @@ func (p *process) awaitVsock(ctx context.Context) bool {
 	return true
 }
 
-// launch starts the program.
-func (p *process) launch() (*reaper.Process, []*logs.Pipe, error) {
+// launch starts the program. Begun is a moment before that: on a busy processor the child may run for a while
+// before the agent does again.
+func (p *process) launch(begun time.Time) (*reaper.Process, []*logs.Pipe, error) {
 	s := p.supervisor
 	command, err := s.prepareCheck(p.spec, p.spec.command[0], p.spec.command[1:])
 	if err != nil {
@@ -272,6 +277,9 @@ func (p *process) launch() (*reaper.Process, []*logs.Pipe, error) {
 	command.Files = []*os.File{nil, stdout.Write, stderr.Write}
 	command.Release = []*os.File{stdout.Write, stderr.Write}
 	command.Attributes.Setsid = true // a session and a group of its own, without a terminal
+	if p.cgroup.directory != nil {
+		command.Attributes.UseCgroupFD, command.Attributes.CgroupFD = true, int(p.cgroup.directory.Fd())
+	}
 	s.firstExec.Do(func() {
 		if s.options.OnFirstExec != nil {
 			s.options.OnFirstExec()
@@ -285,7 +293,7 @@ func (p *process) launch() (*reaper.Process, []*logs.Pipe, error) {
 	p.update(func() {
 		p.state, p.reason = contract.ProcessRunning, ""
 		p.child, p.exit = child, nil
-		p.startedAt = time.Now()
+		p.startedAt = begun
 		p.ready, p.settled = false, false
 		if p.launches++; p.launches > 1 {
 			p.restarts++
@@ -295,8 +303,7 @@ func (p *process) launch() (*reaper.Process, []*logs.Pipe, error) {
 }
 
 // attend watches a running child until it has ended, by itself or because the context has.
-func (p *process) attend(ctx context.Context, child *reaper.Process) reaper.Status {
-	begun := time.Now()
+func (p *process) attend(ctx context.Context, child *reaper.Process, begun time.Time) reaper.Status {
 	for _, monitor := range p.monitors {
 		monitor.Begin()
 	}
@@ -341,8 +348,9 @@ func (p *process) checkHealth() {
 // finish ends what belonged to a child that is gone.
 func (p *process) finish(ctx context.Context, child *reaper.Process) reaper.Status {
 	status := child.Wait()
-	if ctx.Err() == nil && !status.Success() {
+	if ctx.Err() != nil || !status.Success() {
 		_ = child.SignalRest(unix.SIGKILL) // what a crash leaves behind may hold the port that the next start needs
+		p.cgroup.kill()
 	}
 	for _, monitor := range p.monitors {
 		if ctx.Err() != nil || status.Success() {
