@@ -51,6 +51,7 @@ type Port struct {
 	device  *device
 	current *portConn
 	next    []byte // first bytes of a host that replaced the last one; owned by Accept between connections
+	used    bool   // an earlier connection may have left bytes on their way to the host
 }
 
 // ListenPort returns a listener for the port that the host calls name. The port need not be there yet.
@@ -77,7 +78,8 @@ func (p *Port) Accept() (net.Conn, error) {
 		}
 		chunk, err := p.firstChunk(dev)
 		if err == nil {
-			conn := &portConn{port: p, device: dev, pending: chunk, done: make(chan struct{})}
+			conn := &portConn{port: p, device: dev, pending: chunk, separate: p.used, done: make(chan struct{})}
+			p.used = true
 			p.mutex.Lock()
 			p.current = conn
 			p.mutex.Unlock()
@@ -270,7 +272,8 @@ type portConn struct {
 	pending []byte
 	ended   bool
 
-	writing sync.Mutex
+	writing  sync.Mutex
+	separate bool // the first bytes begin a new line; see Write
 
 	closing sync.Once
 	gone    sync.RWMutex // held for writing while the flag changes, so that deadlines never outlive it
@@ -326,11 +329,20 @@ func (c *portConn) end() {
 	_ = c.device.file.SetWriteDeadline(time.Unix(1, 0))
 }
 
+// Write sends to the host. QEMU keeps up to 16 KiB of what was written to a host that has gone and gives it to the next
+// one. An SSH server may send lines before its identification (RFC 4253, 4.2), so a line break before ours makes such
+// lines of those bytes; without it the next host would wait for an identification that it never sees.
 func (c *portConn) Write(data []byte) (int, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	if c.isClosed() {
 		return 0, net.ErrClosed
+	}
+	if c.separate {
+		if _, err := c.device.write([]byte("\r\n")); err != nil {
+			return 0, err
+		}
+		c.separate = false
 	}
 	return c.device.write(data)
 }

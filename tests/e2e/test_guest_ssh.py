@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's SSH doors in a real guest: people's own clients, secrets, broken streams, memory, user-data."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from e2e.guest_harness import (
+    Guest,
+    GuestHarness,
+    make_disk,
+    make_harness,
+    read_client_key,
+    read_host_key,
+    write_file,
+)
+from e2e.test_kestrel_boot import make_busybox_root
+from volant.contract.agent import SESSION_SOCKET
+from volant.volantd.guest.connection import GuestConnection, open_connection
+from volant.volantd.guest.control import open_control
+
+RSS_LIMIT_KIB = 12 << 10
+SETTLE_SECONDS = 8
+SECRETS = {9000: b"for everybody\n", 9001: b"for www only\n"}
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> GuestHarness:
+    return make_harness(tmp_path_factory.mktemp("ssh"))
+
+
+def add_program(root: Path, program: str) -> None:
+    """Copy a program of this host with the libraries that it is linked with."""
+    listing = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    for path in [program, *re.findall(r"(/\S+) \(0x", listing)]:
+        target = root / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+
+
+def make_root(folder: Path) -> Path:
+    root = make_busybox_root(folder)
+    add_program(root, shutil.which("socat") or "/usr/bin/socat")
+    write_file(root, "etc/passwd", "root:x:0:0::/root:/bin/sh\nwww:x:33:33::/:/bin/sh\n")
+    write_file(root, "etc/group", "root:x:0:\nwww:x:33:\n")
+    (root / "root").mkdir(mode=0o700, exist_ok=True)
+    (root / "tmp").chmod(0o1777)
+    return root
+
+
+@asynccontextmanager
+async def connect(harness: GuestHarness, guest: Guest) -> AsyncIterator[GuestConnection]:
+    read_client_key(harness.folder)
+    read_host_key(harness.folder)
+    async with open_connection(
+        guest.control_socket,
+        (harness.folder / "client_key").read_text(),
+        (harness.folder / "host_key.pub").read_text().strip(),
+        timeout_seconds=20,
+    ) as connection:
+        yield connection
+
+
+async def ask_for_secret(connection: GuestConnection, port: int, user: str = "") -> tuple[int, bytes]:
+    outcome = await connection.run(["socat", "-u", f"VSOCK-CONNECT:2:{port}", "STDOUT"], user=user)
+    return outcome.exit_code, outcome.stdout
+
+
+async def check_secrets(connection: GuestConnection) -> None:
+    code, _ = await ask_for_secret(connection, 9000)
+    assert code != 0, "a port answered before the host had opened it"
+
+    async def answer(port: int) -> bytes:
+        return SECRETS[port]
+
+    await connection.answer_secrets(list(SECRETS), answer)
+    assert await ask_for_secret(connection, 9000) == (0, SECRETS[9000])
+    assert await ask_for_secret(connection, 9000, user="www") == (0, SECRETS[9000])
+    assert await ask_for_secret(connection, 9001, user="www") == (0, SECRETS[9001])
+    assert (await ask_for_secret(connection, 9001))[1] == b"", "root got what only user 33 may ask for"
+    assert (await ask_for_secret(connection, 9002))[0] != 0, "a port without a secret is open"
+
+
+async def run_client(*command: str, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    stdout, stderr = await process.communicate(stdin)
+    return process.returncode or 0, stdout, stderr
+
+
+async def check_clients(connection: GuestConnection, harness: GuestHarness, folder: Path) -> None:
+    """ssh, scp and sftp as people have them, through the host's connection to the guest's session server."""
+    key = folder / "person"
+    await run_client("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    bridge = folder / "bridge.sock"
+    config = folder / "ssh_config"
+    config.write_text(
+        f"Host *\n IdentityFile {key}\n IdentitiesOnly yes\n StrictHostKeyChecking yes\n LogLevel ERROR\n"
+        f" UserKnownHostsFile {folder / 'known_hosts'}\n ProxyCommand socat - UNIX-CONNECT:{bridge}\n"
+    )
+    ssh = ("ssh", "-F", str(config))
+    async with (
+        await connection.ssh.forward_local_path(str(bridge), SESSION_SOCKET),
+        open_control(connection) as control,
+    ):
+        host_key = (harness.folder / "host_key.pub").read_text()
+        (folder / "known_hosts").write_text(f"guest {host_key}")
+        code, _, stderr = await run_client(*ssh, "root@guest", "true")
+        assert code == 255 and b"Permission denied" in stderr, (
+            "a key that was not authorized opened a session"
+        )
+        told = await control.authorize_ssh(key.with_suffix(".pub").read_text(), 600)
+        assert told.split()[:2] == host_key.split()[:2]
+        code, stdout, stderr = await run_client(*ssh, "root@guest", "cat; echo err >&2; exit 9", stdin=b"in")
+        assert (code, stdout, stderr) == (9, b"in", b"err\n")
+        assert (await run_client(*ssh, "www@guest", "id -u"))[1] == b"33\n"
+        code, stdout, _ = await run_client(*ssh, "-tt", "root@guest", "tty; echo $TERM")
+        assert code == 0 and stdout.startswith(b"/dev/pts/")
+        local = folder / "local"
+        local.write_bytes(bytes(range(256)) * 4096)
+        for user, place in (("root", "/root/copy"), ("www", "/tmp/copy")):
+            code, _, stderr = await run_client("scp", "-F", str(config), str(local), f"{user}@guest:{place}")
+            assert code == 0, (user, stderr)
+            assert (
+                await run_client("scp", "-F", str(config), f"{user}@guest:{place}", str(folder / "back"))
+            )[0] == 0
+            assert (folder / "back").read_bytes() == local.read_bytes()
+        code, _, _ = await run_client("scp", "-F", str(config), str(local), "www@guest:/root/forbidden")
+        assert code != 0, "another user wrote into root's folder"
+        batch = b"mkdir /tmp/made\nput " + bytes(local) + b" /tmp/made/file\nls /tmp/made\n"
+        code, stdout, _ = await run_client("sftp", "-F", str(config), "-b", "-", "root@guest", stdin=batch)
+        assert code == 0 and b"/tmp/made/file" in stdout
+
+
+async def check_broken_streams(harness: GuestHarness, guest: Guest) -> None:
+    """A host that is gone without a word is replaced at once, also in the middle of much output."""
+    for attempt in range(6):
+        async with connect(harness, guest) as connection:
+            process = await connection.ssh.create_process("cat /dev/zero", encoding=None)
+            assert await process.stdout.read(1000)
+            if attempt % 2:
+                await asyncio.sleep(0.2)  # with the queue towards the host full
+    async with connect(harness, guest) as connection:
+        async with asyncio.timeout(60):
+            await connection.run(["sh", "-c", "while pgrep -x cat; do sleep 0.1; done"])
+
+
+async def read_rss_kib(connection: GuestConnection) -> int:
+    status = (await connection.run(["cat", "/proc/1/status"])).stdout.decode()
+    return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0])
+
+
+async def check_memory(connection: GuestConnection, folder: Path) -> None:
+    big = folder / "big"
+    big.write_bytes(b"0123456789abcdef" * (4 << 20))
+    sessions = [connection.run(["sh", "-c", "sleep 1; seq 20000"]) for _ in range(8)]
+    async with connection.ssh.start_sftp_client() as sftp:
+        await asyncio.gather(sftp.put(str(big), "/tmp/big"), *sessions)
+        assert (await sftp.stat("/tmp/big")).size == 64 << 20
+    await connection.run(["rm", "/tmp/big"])
+    await asyncio.sleep(SETTLE_SECONDS)  # asking meanwhile would keep memory from being given back
+    size = await read_rss_kib(connection)
+    print(f"agent after 8 sessions and a 64 MB put: {size / 1024:.1f} MiB")
+    assert size <= RSS_LIMIT_KIB
+
+
+async def test_ssh_secrets_and_streams(harness: GuestHarness, tmp_path: Path) -> None:
+    disk = make_disk(make_root(tmp_path / "root"), tmp_path / "disk.img")
+    settings = {
+        "workload": {"entrypoint": ["/bin/sleep", "100000"]},
+        "secrets": [{"port": 9000}, {"port": 9001, "uid": 33}],
+    }
+    with harness.boot(disk, settings=settings) as guest:
+        guest.wait_for("boot: main to exec")
+        async with connect(harness, guest) as connection:
+            await check_secrets(connection)
+            await check_clients(connection, harness, tmp_path)
+        await check_broken_streams(harness, guest)
+        async with connect(harness, guest) as connection:
+            await check_memory(connection, tmp_path)
+
+
+USER_DATA = """# comments above the first line, as people write them
+
+#cloud-config
+hostname: renamed
+write_files:
+  - path: /etc/environment
+    content: |
+      GREETING=from user-data
+  - {path: /late, content: late, defer: true, owner: 'alice:alice', permissions: '0640'}
+users:
+  - name: alice
+    groups: [staff]
+    ssh_authorized_keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIH0yd0dQ1vXKtGYg8PSLJrQbmZtRJH2eYjgLCD2nDGCW a"]
+swap: {filename: /swap.img, size: 4M}
+runcmd:
+  - [sh, -c, "echo $0 > /ran", list]
+  - echo string >> /ran
+packages: [curl]
+snap: {}
+"""
+
+
+async def test_user_data_is_applied_before_the_workload_starts(harness: GuestHarness, tmp_path: Path) -> None:
+    disk = make_disk(make_root(tmp_path / "root"), tmp_path / "disk.img")
+    encoded = base64.b64encode(USER_DATA.encode()).decode()
+    workload = ["/bin/sh", "-c", 'echo "workload has $GREETING"; cat /ran; exec sleep 100000']
+    settings = {
+        "workload": {"entrypoint": workload},
+        "cloud_init": {"instance_id": "i-1", "user_data_base64": encoded},
+    }
+    with harness.boot(disk, settings=settings) as guest:
+        guest.wait_for("workload has from user-data")
+        guest.wait_for("string")
+        async with connect(harness, guest) as connection, open_control(connection) as control:
+            async with asyncio.timeout(60):
+                async for state in control.follow_state():
+                    if state.cloud_init.status != "running":
+                        break
+            assert state.cloud_init.by == "kestrel"
+            assert state.cloud_init.unknown_modules == ["snap"]
+            assert len(state.cloud_init.errors) == 1 and "packages" in state.cloud_init.errors[0]
+            commands = {
+                "hostname": "renamed\n",
+                "cat /ran": "list\nstring\n",
+                "stat -c '%a %u:%g' /late": "640 1000:1000\n",
+                "id alice": "uid=1000(alice) gid=1000(alice) groups=1000(alice),1001(staff)\n",
+                "grep -c /swap.img /proc/swaps": "1\n",
+            }
+            for command, wanted in commands.items():
+                outcome = await connection.run(["sh", "-c", command])
+                assert outcome.stdout.decode() == wanted, (command, outcome)
+            # A key of user-data and no sshd in the image: the agent answers on the network.
+            async with connection.open_port_stream(22) as (reader, _):
+                assert (await reader.read(4)) == b"SSH-"
