@@ -42,7 +42,7 @@ def make_initramfs(tree: FileTree, stack: ExitStack, monitor: Monitor, prefix: P
             spool.write(prefix.read_bytes())
             # The kernel looks for the next archive at a multiple of four.
             spool.write(b"\0" * (-spool.tell() % 4))
-        monitor.step("Packing initramfs", sum(tree.size))
+        monitor.step("pack initramfs", sum(tree.size))
         with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=spool, mtime=0) as stream:
             write_cpio(tree, stream, monitor)  # type: ignore[arg-type]  # GzipFile is a BinaryIO in all but name
     os.lseek(descriptor, 0, os.SEEK_SET)
@@ -105,7 +105,7 @@ def run_build_script(script: Path, monitor: Monitor) -> tuple[Path | None, Path 
     if not script.is_file():
         raise NotFound(f"cannot run build script {show_path(script)}: no such file")
     folder = script.parent
-    monitor.step(f"Running {show_path(script)}")
+    monitor.step(f"run {show_path(script)}")
     command = [str(script)] if os.access(script, os.X_OK) else ["/bin/sh", str(script)]
     run_tool(
         command, cwd=folder, on_line=lambda line: monitor.say(f"  {line}"), what=f"run {show_path(script)}"

@@ -202,7 +202,7 @@ def write_plugin(
     image = plan_ext4(
         tree, size_bytes=order.disk_size_bytes, timestamp=_epoch() or 0, label=manifest.name[:16]
     )
-    monitor.step("Writing disk", image.used_bytes)
+    monitor.step("write disk", image.used_bytes)
     options = DiskOptions(format=order.format, compression=order.compression)
     return write_disk_plugin(path, image, manifest, options, monitor)
 

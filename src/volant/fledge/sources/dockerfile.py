@@ -46,7 +46,7 @@ class BuiltImage:
 
     def export(self) -> Path:
         """Write it as a docker-archive into the scratch folder."""
-        self.monitor.step(f"Exporting image from {self.builder.name}")
+        self.monitor.step(f"export image from {self.builder.name}")
         archive = self.folder / "image.tar"
         export_image(self.builder, self.image_id, archive)
         return archive
@@ -83,7 +83,7 @@ def build_dockerfile(source: DockerfileSource, stack: ExitStack, monitor: Monito
             extra_contexts=contexts,
             host_network=want_agent(text),
         )
-        monitor.step(f"Building {show_path(source.path)}")
+        monitor.step(f"build {show_path(source.path)}")
         image_id = make_image(builder, request, scratch, monitor)
     return BuiltImage(image_id, builder, scratch, monitor)
 
