@@ -49,6 +49,7 @@ type Monitor struct {
 	failures int
 	cancel   context.CancelFunc // nil while the owner does not run
 	finished chan struct{}
+	closed   bool
 }
 
 // New makes a monitor that asks nothing before Begin.
@@ -67,14 +68,18 @@ func New(options Options) *Monitor {
 	return monitor
 }
 
-// Begin starts to ask: the owner has started.
+// Begin starts to ask: the owner has started. After Close it does nothing.
 func (m *Monitor) Begin() {
 	m.End(contract.HealthStarting, "")
 	ctx, cancel := context.WithCancel(context.Background())
 	finished := make(chan struct{})
 	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	if m.closed || m.cancel != nil {
+		cancel()
+		return
+	}
 	m.cancel, m.finished, m.failures = cancel, finished, 0
-	m.mutex.Unlock()
 	go m.loop(ctx, finished)
 }
 
@@ -89,6 +94,14 @@ func (m *Monitor) End(state contract.HealthState, reason string) {
 		<-finished
 	}
 	m.set(context.Background(), state, reason, 0)
+}
+
+// Close ends for good.
+func (m *Monitor) Close() {
+	m.mutex.Lock()
+	m.closed = true
+	m.mutex.Unlock()
+	m.End(contract.HealthUnknown, "")
 }
 
 // State is the state and the reason of the last failure.

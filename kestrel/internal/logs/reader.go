@@ -122,6 +122,7 @@ type scanner struct {
 	buffer   []byte // read and not used yet
 	head     contract.LogEntry
 	at       position
+	seen     position // of the last entry that was read; what comes again after a failed read is left out
 }
 
 // refresh looks which segments there are. What was listed before a file's end is read is all of it, if the list
@@ -248,9 +249,10 @@ func (s *scanner) next() bool {
 			continue // torn by a crash
 		}
 		s.at = position{s.segments[0].first.epoch, stamp}
-		if !s.reader.after.before(s.at) || stamp < s.reader.since {
+		if !s.seen.before(s.at) || !s.reader.after.before(s.at) || stamp < s.reader.since {
 			continue
 		}
+		s.seen = s.at
 		s.head = contract.LogEntry{
 			Cursor:  s.at.String(),
 			Time:    string(line[:stampBytes]),

@@ -112,9 +112,7 @@ func (s *Supervisor) restartWorkload(check string) {
 			process.restartUnhealthy()
 		}
 	}
-	for _, monitor := range s.workloadChecks() {
-		monitor.Begin()
-	}
+	s.update(func() { s.checksBegun = false })
 }
 
 // prepareCheck makes the command of an exec check: like its process, with its user, folder and environment.

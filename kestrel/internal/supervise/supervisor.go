@@ -224,7 +224,7 @@ func (s *Supervisor) stop(ctx context.Context) {
 		<-s.starting
 	}
 	for _, monitor := range s.workloadChecks() {
-		monitor.End(contract.HealthUnknown, "")
+		monitor.Close()
 	}
 	var all sync.WaitGroup
 	for _, process := range s.processes {
@@ -449,7 +449,7 @@ func (s *Supervisor) Apply(settings contract.SettingsApply) error {
 	s.checksBegun = false
 	s.mutex.Unlock()
 	for _, monitor := range old {
-		monitor.End(contract.HealthUnknown, "")
+		monitor.Close()
 	}
 	s.update(func() {})
 	return nil

@@ -582,6 +582,57 @@ exec:
 	})
 }
 
+func TestAnUnhealthyWorkloadIsRestartedWhereItIsTold(t *testing.T) {
+	g := startGuest(t, `
+exec:
+  - {name: once, run_once: true, command: "true"}
+  - {name: app, command: sh, args: [-c, "touch DIR/well; exec sleep 1000"], depends_on: [once]}
+health: {exec: {command: test, args: [-f, DIR/well], interval: 100ms, retries: 1, on_failure: restart}}
+`, nil)
+	g.await("it is healthy", func(state State) bool { return state.Health == contract.HealthHealthy })
+	if err := os.Remove(filepath.Join(g.folder, "well")); err != nil {
+		t.Fatal(err)
+	}
+	state := g.await("it was restarted and is well", func(state State) bool {
+		return find(state, "app").Restarts == 1 && state.Health == contract.HealthHealthy
+	})
+	if find(state, "once").Restarts != 0 {
+		t.Errorf("the one-shot ran again: %s", show(state))
+	}
+}
+
+func TestSettingsOfTheManifestMayChange(t *testing.T) {
+	port := 1 // nothing listens there
+	g := startGuest(t, "", func(options *Options) {
+		options.Workload.Port = &port
+		options.Workload.Env = map[string]string{"A": "old"}
+		options.Image.Cmd = []string{"sh", "-c", "echo $A; exec sleep 1000"}
+	})
+	g.await("it runs", func(state State) bool { return state.Phase == contract.PhaseRunning })
+	if checks := g.State().Checks; len(checks) != 1 || checks[0].Kind != "tcp" {
+		t.Errorf("checks are %+v", checks)
+	}
+	err := g.Apply(contract.SettingsApply{
+		HealthCheck: &contract.HealthCheck{Endpoint: "health", IntervalMs: 100, Retries: 1}, WorkloadEnv: map[string]string{"A": "new"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := g.await("the new check has failed", func(state State) bool { return state.Health == contract.HealthUnhealthy })
+	if state.Checks[0].Kind != "http" || !strings.Contains(state.HealthReason, "nothing listens on port 1") {
+		t.Errorf("state is %s", show(state))
+	}
+	if err := g.RestartProcess("workload"); err != nil {
+		t.Fatal(err)
+	}
+	g.await("it runs again", func(state State) bool { return find(state, "workload").Restarts == 1 && find(state, "workload").PID != nil })
+	for limit := time.Now().Add(patience); len(g.lines("workload")) < 2 && time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
+	}
+	if lines := strings.Join(g.lines("workload"), " "); lines != "old new" {
+		t.Errorf("the process saw %q", lines)
+	}
+}
+
 func TestWhichCheckCounts(t *testing.T) {
 	port := 8080
 	manifest := &contract.HealthCheck{Endpoint: "/health"}
