@@ -49,7 +49,7 @@ type Config struct {
 	Root string
 	// RuntimeFolder takes the sockets of forwarded agents.
 	RuntimeFolder string
-	// SFTPCommand serves SFTP on its stdin and stdout for users other than root; default: this program, "sftp-server".
+	// SFTPCommand serves SFTP on its stdin and stdout; default: this program with SFTPServerArgument.
 	SFTPCommand []string
 	Logf        func(format string, arguments ...any)
 }

@@ -14,22 +14,16 @@ import (
 	"github.com/volantvm/volant/kestrel/internal/reaper"
 )
 
-// SFTPServerArgument is the agent's hidden first argument that makes it serve SFTP for an account other than root: file
-// permissions can only be trusted to a process that runs as that account.
+// SFTPServerArgument is the agent's hidden first argument that makes it serve SFTP on stdin and stdout.
+//
+// A process of its own has the account's permissions and its home folder, against which a relative path counts (the
+// library's own notion of a working folder would make relative symbolic links absolute), and takes the memory of a
+// large transfer along when it ends.
 const SFTPServerArgument = "sftp-server"
 
-// runSFTP serves root's files from this process, which costs no start, and other accounts' from a child.
 func (s *session) runSFTP() {
 	if s.refusal != nil {
 		s.fail(exitCannotRun, s.refusal)
-		return
-	}
-	if s.account.UID == uint32(os.Getuid()) {
-		err := serveSFTP(s.channel, s.directory())
-		if err != nil {
-			s.connection.server.config.Logf("ssh: sftp ended: %v", err)
-		}
-		s.sendExit(reaper.Status{})
 		return
 	}
 	command := s.connection.server.config.SFTPCommand
@@ -47,33 +41,19 @@ func (s *session) runSFTP() {
 	s.sendExit(status)
 }
 
-func serveSFTP(stream io.ReadWriter, folder string) error {
+// ServeSFTPOnStdio is what the hidden argument runs.
+func ServeSFTPOnStdio() error {
+	stream := struct {
+		io.Reader
+		io.WriteCloser
+	}{os.Stdin, os.Stdout}
 	// The allocator keeps a fixed set of packets instead of one of garbage for each.
-	server, err := sftp.NewServer(keepOpen{stream}, sftp.WithServerWorkingDirectory(folder), sftp.WithAllocator())
+	server, err := sftp.NewServer(stream, sftp.WithAllocator())
 	if err != nil {
 		return err
 	}
-	err = server.Serve()
-	_ = server.Close()
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil
+	if err := server.Serve(); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
 	}
-	return err
-}
-
-// keepOpen hides Close from the library, which closes its stream before the exit status could be sent on it.
-type keepOpen struct{ io.ReadWriter }
-
-func (keepOpen) Close() error { return nil }
-
-// ServeSFTPOnStdio is what the hidden argument runs.
-func ServeSFTPOnStdio() error {
-	folder, err := os.Getwd()
-	if err != nil {
-		folder = "/"
-	}
-	return serveSFTP(struct {
-		io.Reader
-		io.Writer
-	}{os.Stdin, os.Stdout}, folder)
+	return nil
 }

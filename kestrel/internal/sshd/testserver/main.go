@@ -16,6 +16,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/volantvm/volant/kestrel/internal/control"
+	"github.com/volantvm/volant/kestrel/internal/control/controltest"
 	"github.com/volantvm/volant/kestrel/internal/passwd"
 	"github.com/volantvm/volant/kestrel/internal/reaper"
 	"github.com/volantvm/volant/kestrel/internal/sshd"
@@ -69,13 +71,22 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	agent := controltest.New()
+	agent.Log("first", "second")
+	agent.Authorize = keys.Authorize
 	server := sshd.New(sshd.Config{
 		Reaper:  children,
 		HostKey: signer,
 		Accept: func(account passwd.Account, key ssh.PublicKey) bool {
 			return keys.Contains(key) || sshd.AccountAccepts("", account, key)
 		},
-		Trusted:       *trusted,
+		Trusted: *trusted,
+		Subsystems: map[string]func(io.ReadWriteCloser){
+			"control": func(stream io.ReadWriteCloser) { _ = control.Serve(stream, agent) },
+		},
+		ListenSecret: func(uint32) (net.Listener, error) { // a UNIX socket stands for the port
+			return net.Listen("unix", *address+".secret")
+		},
 		RuntimeFolder: *runtimeFolder,
 		Environment: func() []string {
 			return strings.Split(*environment, ",")
