@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import itertools
+import json
 import mmap
 import os
 import shutil
@@ -19,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import asyncssh
 import pytest
 
 from volant.contract.agents import find_agent
@@ -238,3 +240,34 @@ def make_harness(folder: Path) -> GuestHarness:
         tsc_khz=measure_tsc_khz(),
         agent=find_agent("amd64"),
     )
+
+
+async def connect(guest: Guest, harness: GuestHarness) -> asyncssh.SSHClientConnection:
+    stream = guest.connect_control()
+    stream.setblocking(False)
+    key = str(harness.folder / "client_key")
+    return await asyncssh.connect(
+        "guest", sock=stream, username="root", client_keys=[key], known_hosts=None, config=None
+    )
+
+
+async def ask(
+    guest: Guest, harness: GuestHarness, method: str, params: dict[str, object]
+) -> dict[str, object]:
+    """One call of the control protocol, after the greeting."""
+    async with await connect(guest, harness) as connection:
+        process = await connection.create_process(subsystem="control", encoding="utf-8")
+        greeting = {"versions": [1], "host_version": "test"}
+        for number, (name, given) in enumerate([("hello", greeting), (method, params)]):
+            request = {"jsonrpc": "2.0", "id": number, "method": name, "params": given}
+            process.stdin.write(json.dumps(request) + "\n")
+            answer = json.loads(await process.stdout.readline())
+            assert "result" in answer, answer
+        result: dict[str, object] = answer["result"]
+        return result
+
+
+async def run_in(guest: Guest, harness: GuestHarness, command: str) -> str:
+    async with await connect(guest, harness) as connection:
+        done = await connection.run(command, check=True)
+        return str(done.stdout)

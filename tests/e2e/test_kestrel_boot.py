@@ -13,10 +13,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncssh
 import pytest
 
-from e2e.guest_harness import Guest, GuestHarness, make_disk, make_harness, make_overlay, write_file
+from e2e.guest_harness import GuestHarness, ask, make_disk, make_harness, make_overlay, run_in, write_file
 from volant.contract.guest_config import GuestNetwork, Interface, Root
 from volant.cpio import CpioWriter
 from volant.volantd.hypervisors.base import DiskDrive
@@ -256,37 +255,6 @@ async def test_a_broken_config_leaves_the_guest_up_and_reachable(
         state = await ask(guest, harness, "state.get", {})
         assert state["phase"] == "failed"
         assert "/etc/kestrel/config.yaml:2" in str(state["reason"])
-        assert await run(guest, harness, "echo still here; hostname") == "still here\ntest\n"
+        assert await run_in(guest, harness, "echo still here; hostname") == "still here\ntest\n"
         await ask(guest, harness, "power.stop", {"action": "poweroff", "deadline_seconds": 5})
         guest.wait_for_end()
-
-
-async def connect(guest: Guest, harness: GuestHarness) -> asyncssh.SSHClientConnection:
-    stream = guest.connect_control()
-    stream.setblocking(False)
-    key = str(harness.folder / "client_key")
-    return await asyncssh.connect(
-        "guest", sock=stream, username="root", client_keys=[key], known_hosts=None, config=None
-    )
-
-
-async def ask(
-    guest: Guest, harness: GuestHarness, method: str, params: dict[str, object]
-) -> dict[str, object]:
-    """One call of the control protocol, after the greeting."""
-    async with await connect(guest, harness) as connection:
-        process = await connection.create_process(subsystem="control", encoding="utf-8")
-        greeting = {"versions": [1], "host_version": "test"}
-        for number, (name, given) in enumerate([("hello", greeting), (method, params)]):
-            request = {"jsonrpc": "2.0", "id": number, "method": name, "params": given}
-            process.stdin.write(json.dumps(request) + "\n")
-            answer = json.loads(await process.stdout.readline())
-            assert "result" in answer, answer
-        result: dict[str, object] = answer["result"]
-        return result
-
-
-async def run(guest: Guest, harness: GuestHarness, command: str) -> str:
-    async with await connect(guest, harness) as connection:
-        done = await connection.run(command, check=True)
-        return str(done.stdout)

@@ -18,7 +18,7 @@ import (
 // exitNotAGuest is EX_CONFIG of sysexits.h: started where there is nothing to do for it.
 const exitNotAGuest = 78
 
-// version is the distribution's, set by the linker.
+// version is the distribution's; a test holds it to pyproject.toml.
 var version = "0.1.0"
 
 func main() {
