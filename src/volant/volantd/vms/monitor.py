@@ -138,12 +138,15 @@ class VmMonitor:
 
         hello = guest.control.hello
         ports = sorted({attached.port or DEFAULT_PORT for attached in self._record.definition.secrets})
-        await guest.connection.answer_secrets(ports, answer)
+        missing = list_missing_features(hello)
+        try:
+            await guest.connection.answer_secrets(ports, answer)
+        except Exception as error:
+            # The VM is worth having without; its own processes see a refused connection.
+            logger.warning("VM %s: its agent does not take secrets: %s", self._record.name, error)
+            missing.append("secrets")
         agent = AgentInfo(
-            connected=True,
-            version=hello.agent_version,
-            protocol=hello.version,
-            missing=list_missing_features(hello),
+            connected=True, version=hello.agent_version, protocol=hello.version, missing=missing
         )
         self.guest = guest
         self._connected.set()

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest without a machine: a process that speaks the agent's real protocol on the control socket.
+
+    python fake_guest.py GUEST_JSON CONTROL_SOCKET CONSOLE_LOG
+
+What it does is chosen by the workload's variable FAKE: "" serves, "unbootable" ends with 0 before the agent answers,
+"broken" runs with a failed workload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+CHOSEN = json.loads(Path(sys.argv[1]).read_text()) if __name__ == "__main__" else {}
+
+
+def make_state(choice: str) -> dict[str, Any]:
+    if choice == "broken":
+        return {
+            "phase": "failed",
+            "reason": "config line 3",
+            "health": "unhealthy",
+            "health_reason": "config line 3",
+        }
+    return {
+        "phase": "running",
+        "health": "healthy",
+        "processes": [{"name": "web", "state": "running", "pid": 7}],
+        "checks": [{"name": "web", "kind": "tcp", "state": "healthy"}],
+        "kernel": "6.1.0-fake",
+    }
+
+
+class Server(asyncssh.SSHServer):
+    def begin_auth(self, username: str) -> bool:
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        allowed = [asyncssh.import_public_key(line) for line in CHOSEN["control"]["authorized_keys"]]
+        return key in allowed
+
+
+async def serve(process: asyncssh.SSHServerProcess[bytes]) -> None:
+    if process.subsystem != "control":
+        stdin = await process.stdin.read()
+        process.stdout.write(f"{process.command}|".encode() + stdin)
+        process.exit(3)
+        return
+
+    def send(message: dict[str, Any]) -> None:
+        process.stdout.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+
+    choice = CHOSEN.get("workload", {}).get("env", {}).get("FAKE", "")
+    async for line in process.stdin:
+        call = json.loads(line)
+        result: Any = {}
+        match call["method"]:
+            case "hello":
+                result = {
+                    "version": 1,
+                    "agent_version": "9.9",
+                    "features": ["logs"],
+                    "boot_id": str(os.getpid()),
+                }
+            case "state.get":
+                result = make_state(choice)
+            case "ssh.authorize":
+                result = {"host_key": "ssh-ed25519 AAAA"}
+            case "stats.get":
+                names = (
+                    "uptime_seconds cpu_microseconds memory_total_bytes memory_used_bytes disk_total_bytes"
+                    " disk_used_bytes network_received_bytes network_sent_bytes"
+                )
+                result = dict.fromkeys(names.split(), 1)
+            case "logs.read":
+                if not call["params"]["cursor"]:
+                    entry = {
+                        "cursor": "1",
+                        "time": "2026-01-01T00:00:00.000Z",
+                        "process": "web",
+                        "stream": "stdout",
+                    }
+                    send(
+                        {
+                            "method": "log",
+                            "params": {"id": call["id"], "entries": [{**entry, "line": "hello"}]},
+                        }
+                    )
+                continue
+            case "power.stop":
+                send({"id": call["id"], "result": {}})
+                await asyncio.sleep(0.05)
+                os._exit(0)
+        send({"id": call["id"], "result": result})
+
+
+async def main() -> None:
+    with open(sys.argv[3], "a") as console:
+        console.write("[kestrel] a guest without a machine\n")
+        if CHOSEN.get("workload", {}).get("env", {}).get("FAKE") == "unbootable":
+            console.write("[kestrel] cannot boot: no root disk\n")
+            return
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(sys.argv[2])
+    listener.listen()
+    key = asyncssh.import_private_key(CHOSEN["control"]["host_key"])
+    async with asyncssh.listen(
+        sock=listener, server_factory=Server, server_host_keys=[key], process_factory=serve, encoding=None
+    ) as server:
+        await server.wait_closed()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

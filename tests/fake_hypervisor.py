@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A hypervisor whose machines are `fake_guest` processes, and a daemon that uses it: `python fake_hypervisor.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from volant.contract.agents import Architecture
+from volant.process import start_detached
+from volant.volantd.hypervisors.base import (
+    EndKind,
+    HostSupport,
+    MachineEnd,
+    MachineState,
+    ProcessIdentity,
+    VmSpec,
+)
+from volant.volantd.hypervisors.host_process import HostProcess, identify
+
+TESTS = Path(__file__).parent
+
+
+@dataclass
+class FakeMachine:
+    spec: VmSpec
+    process: HostProcess
+    killed: bool = False
+    problem: str = ""
+
+    @property
+    def identity(self) -> ProcessIdentity:
+        return self.process.identity
+
+    @property
+    def state(self) -> MachineState:
+        return MachineState.ENDED if self.process.is_ended else MachineState.RUNNING
+
+    async def wait(self) -> MachineEnd:
+        status = await self.process.wait()
+        if self.killed:
+            return MachineEnd(EndKind.KILLED)
+        if status.signal or status.exit_code:
+            return MachineEnd(EndKind.CRASHED, f"ended by {status.signal or status.exit_code}")
+        return MachineEnd(EndKind.POWERED_OFF)
+
+    async def kill(self) -> MachineEnd:
+        self.killed = True
+        self.process.kill()
+        return await self.wait()
+
+    async def pause(self) -> None:
+        raise NotImplementedError
+
+    async def resume(self) -> None:
+        raise NotImplementedError
+
+    async def release(self) -> None:
+        self.process.close()
+
+
+class FakeHypervisor:
+    kind: Literal["qemu", "cloud-hypervisor"] = "qemu"
+
+    async def find_support(
+        self, architecture: Architecture, *, kernel: Path | None, firmware: bool = False
+    ) -> HostSupport:
+        return HostSupport("fake", "1", "microvm", "mmio", "tcg", "a fake")
+
+    async def start(self, spec: VmSpec) -> FakeMachine:
+        assert spec.initrd is not None
+        archive = spec.initrd.read_bytes().decode("latin-1")
+        config, _ = json.JSONDecoder().raw_decode(archive[archive.rindex('{"schema_version"') :])
+        guest = spec.qmp_socket.with_name("guest.json")
+        guest.write_text(json.dumps(config))
+        spec.control_socket.unlink(missing_ok=True)
+        # The QMP socket's path marks the process, as it does QEMU's.
+        program = [sys.executable, str(TESTS / "fake_guest.py")]
+        arguments = [str(guest), str(spec.control_socket), str(spec.console_log), str(spec.qmp_socket)]
+        pid = start_detached([*program, *arguments], spec.hypervisor_log)
+        if os.environ.get("FAKE_DIE") == "after-start":
+            os._exit(9)
+        identity = identify(pid)
+        assert identity is not None
+        return FakeMachine(spec, HostProcess(identity, os.pidfd_open(pid)))
+
+    async def adopt(self, identity: ProcessIdentity, spec: VmSpec) -> FakeMachine | None:
+        process = HostProcess.open(identity)
+        return None if process is None else FakeMachine(spec, process)
+
+
+if __name__ == "__main__":
+    from volant.volantd.daemon import run_daemon
+    from volant.volantd.settings import read_settings
+
+    asyncio.run(run_daemon(read_settings(), FakeHypervisor()))

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plugins for tests, made by hand as people may."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from typing import Any
+
+from volant.cpio import CpioWriter
+
+
+def make_initramfs(content: bytes = b"#!/bin/sh\n") -> bytes:
+    stream = io.BytesIO()
+    archive = CpioWriter(stream)
+    archive.add(b"app", 0o100755, content)
+    archive.finish()
+    return gzip.compress(stream.getvalue(), mtime=0)
+
+
+def make_plugin(
+    name: str = "web", version: str = "1.0.0", *, payload: bytes | None = None, **manifest: Any
+) -> bytes:
+    """An initramfs plugin.tar.gz; `manifest` keys win over the plain ones."""
+    payload = make_initramfs() if payload is None else payload
+    document = {
+        "name": name,
+        "version": version,
+        "initramfs": {"path": "initramfs.cpio.gz"},
+        "workload": {"type": "http", "port": 8080},
+        **manifest,
+    }
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for path, content in (
+            ("manifest.json", json.dumps(document).encode()),
+            ("initramfs.cpio.gz", payload),
+        ):
+            member = tarfile.TarInfo(path)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
