@@ -100,7 +100,11 @@ class _Writer:
 
 def _make_compress(compression: Compression | None, level: int) -> Callable[[memoryview], bytes]:
     if compression == "zstd":
-        return zstandard.ZstdCompressor(level=level).compress
+        # A window of one cluster, and a hash table of half the usual size: it stays in the processor's cache, which
+        # at the usual level saves a twentieth of the time for a few bytes in ten thousand.
+        tables = {"hash_log": 15} if level == _DEFAULT_LEVELS["zstd"] else {}
+        parameters = zstandard.ZstdCompressionParameters.from_level(level, window_log=CLUSTER_BITS, **tables)
+        return zstandard.ZstdCompressor(compression_params=parameters).compress
     if compression == "zlib":
 
         def deflate(data: memoryview) -> bytes:

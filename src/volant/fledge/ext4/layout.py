@@ -67,16 +67,13 @@ class Layout:
     block_bitmaps: tuple[int, ...]
     inode_bitmaps: tuple[int, ...]
     inode_tables: tuple[int, ...]
+    superblock_groups: tuple[int, ...]
     # Metadata as ascending runs (first block, count) that do not touch.
     fixed: tuple[Run, ...]
 
     @property
     def table_blocks(self) -> int:
         return self.inodes_per_group // INODES_PER_BLOCK
-
-    @property
-    def superblock_groups(self) -> tuple[int, ...]:
-        return tuple(group for group in range(self.groups) if has_superblock(group))
 
     @property
     def superblock_run(self) -> int:
@@ -126,9 +123,8 @@ def plan_layout(size_bytes: int, inodes_wanted: int) -> Layout:
         )
     table_blocks = per_group // INODES_PER_BLOCK
 
-    fixed: list[Run] = [
-        (group * BLOCKS_PER_GROUP, superblock_run) for group in range(groups) if has_superblock(group)
-    ]
+    superblock_groups = tuple(group for group in range(groups) if has_superblock(group))
+    fixed: list[Run] = [(group * BLOCKS_PER_GROUP, superblock_run) for group in superblock_groups]
     placed = _Placer(fixed, blocks)
     block_bitmaps: list[int] = []
     inode_bitmaps: list[int] = []
@@ -143,7 +139,7 @@ def plan_layout(size_bytes: int, inodes_wanted: int) -> Layout:
         blocks=blocks, groups=groups, inodes_per_group=per_group, descriptor_blocks=descriptor_blocks,
         reserved_descriptor_blocks=reserved, journal_blocks=_journal_blocks(blocks),
         block_bitmaps=tuple(block_bitmaps), inode_bitmaps=tuple(inode_bitmaps),
-        inode_tables=tuple(inode_tables), fixed=_join_runs(fixed + placed.runs),
+        inode_tables=tuple(inode_tables), superblock_groups=superblock_groups, fixed=_join_runs(fixed + placed.runs),
     )  # fmt: skip
 
 
