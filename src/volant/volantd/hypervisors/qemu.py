@@ -42,7 +42,8 @@ PROGRAMS: dict[Architecture, tuple[str, str]] = {
     "amd64": ("qemu-system-x86_64", "qemu-system-x86"),
     "arm64": ("qemu-system-aarch64", "qemu-system-arm"),
 }
-START_TIMEOUT_SECONDS = 30.0
+START_TIMEOUT_SECONDS = 60.0
+ADOPT_TIMEOUT_SECONDS = 5.0
 CHORES_INTERVAL_SECONDS = 5.0
 
 
@@ -111,15 +112,15 @@ class QemuMachine:
             if self._process.is_ended:
                 raise self._explain_start(await self._process.wait())
             if asyncio.get_running_loop().time() > deadline:
-                await self.kill()
                 raise ToolFailed(
                     f"cannot start {self.spec.name}: QEMU did not answer within {timeout_seconds:g} s",
                     details=_read_tail(self.spec.hypervisor_log),
                 )
             await asyncio.sleep(0.01)
-        self._keep_watch()
+        self.keep_watch()
 
-    def _keep_watch(self) -> None:
+    def keep_watch(self) -> None:
+        """Follow events and do what is due from time to time; QMP is connected again where it is lost."""
         self._tasks = [asyncio.create_task(self._follow_events()), asyncio.create_task(self._do_chores())]
 
     async def _try_connect(self) -> bool:
@@ -175,7 +176,7 @@ class QemuMachine:
         while True:
             await asyncio.sleep(CHORES_INTERVAL_SECONDS)
             trim_log(self.spec.console_log)
-            if self._qmp is not None and self._qmp.runstate is not Runstate.RUNNING:
+            if self._qmp is None or self._qmp.runstate is not Runstate.RUNNING:
                 await self._disconnect()
                 if await self._try_connect():
                     self._tasks[0].cancel()
@@ -311,10 +312,11 @@ class Qemu:
             return None
         machine = QemuMachine(spec, process)
         try:
-            await machine.connect(timeout_seconds=5)
+            await machine.connect(ADOPT_TIMEOUT_SECONDS)
         except VolantError as error:
-            # It runs but does not answer: still ours to watch and to kill.
+            # It runs but does not answer yet: still ours to watch and to kill, never to end for that.
             logger.warning("adopted %s without QMP: %s", spec.name, error.what)
+            machine.keep_watch()
         return machine
 
 

@@ -19,7 +19,7 @@ from volant.contract.api import PublishedPort
 from volant.cpio import CpioWriter
 from volant.errors import Conflict, ToolFailed
 from volant.volantd.boot.kernel import Kernel
-from volant.volantd.hypervisors.base import EndKind, MachineState, UserNic, VmSpec
+from volant.volantd.hypervisors.base import DiskDrive, EndKind, MachineState, UserNic, VmSpec
 from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.hypervisors.qemu import Qemu, QemuMachine
 
@@ -141,3 +141,53 @@ async def test_what_qemu_refuses_is_shown_in_its_words(qemu: Qemu, make_spec: Ma
     with pytest.raises(ToolFailed, match="QEMU ended with exit code 1") as raised:
         await qemu.start(spec)
     assert any("/no/such/initrd" in line for line in raised.value.details)
+
+
+def make_boot_sector(text: bytes) -> bytes:
+    """A disk's first 512 bytes: real-mode code that writes `text` to the serial port and halts."""
+    code = bytes.fromhex("fc 31c0 8ed8 be167c baf803 ac 08c0 7403 ee ebf8 f4 ebfd")
+    return (code + text + b"\0").ljust(510, b"\0") + b"\x55\xaa"
+
+
+async def test_a_whole_system_disk_boots_by_firmware(
+    qemu: Qemu, make_spec: MakeSpec, short_path: Path
+) -> None:
+    support = await qemu.find_support("amd64", kernel=None, firmware=True)
+    assert support.machine == "q35"
+    disk = short_path / "system.img"
+    disk.write_bytes(make_boot_sector(b"the disk's own loader\r\n").ljust(1 << 20, b"\0"))
+    spec = dataclasses.replace(
+        make_spec(IDLE),
+        machine=support.machine,
+        accelerator=support.accelerator,
+        kernel=None,
+        initrd=None,
+        disks=(DiskDrive(disk, "raw", "root"),),
+        nics=(UserNic("52:54:00:00:00:01"),),
+    )
+    machine = await qemu.start(spec)
+    await wait_for_console(spec, "the disk's own loader")
+    await machine.kill()
+
+
+async def test_a_kernel_boots_on_q35_too(qemu: Qemu, make_spec: MakeSpec) -> None:
+    """The machine of hosts whose QEMU has no microvm."""
+    machine = await qemu.start(dataclasses.replace(make_spec(IDLE), machine="q35"))
+    end = await asyncio.wait_for(machine.wait(), BOOT_SECONDS)
+    assert "No working init found" in end.reason
+
+
+async def test_a_qemu_that_does_not_answer_is_adopted_and_not_ended(
+    qemu: Qemu, make_spec: MakeSpec, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("volant.volantd.hypervisors.qemu.ADOPT_TIMEOUT_SECONDS", 0.1)
+    spec = stay(make_spec(IDLE))
+    machine = await qemu.start(spec)
+    await machine.release()
+    spec.qmp_socket.rename(short_path / "elsewhere")
+    adopted = await qemu.adopt(machine.identity, spec)
+    assert adopted is not None
+    assert adopted.state is MachineState.RUNNING
+    with pytest.raises(ToolFailed, match="no connection to its QEMU"):
+        await adopted.pause()
+    assert (await adopted.kill()).kind is EndKind.KILLED
