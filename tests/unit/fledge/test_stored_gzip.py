@@ -17,7 +17,7 @@ BLOCK = 65535
 SIZES = st.sampled_from([0, 1, 511, BLOCK - 1, BLOCK, BLOCK + 1, 16 * BLOCK, 17 * BLOCK + 5])
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(SIZES, max_size=5), st.integers(0, 40 * BLOCK), st.integers(0, 3 * BLOCK))
 def test_what_is_appended_and_patched_is_what_gzip_reads(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], position: int, length: int

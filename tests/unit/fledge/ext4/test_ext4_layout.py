@@ -15,8 +15,8 @@ def test_superblock_copies_lie_in_groups_0_1_and_powers_of_3_5_7() -> None:
     assert [group for group in range(130) if has_superblock(group)] == [0, 1, 3, 5, 7, 9, 25, 27, 49, 81, 125]
 
 
-@settings(max_examples=60)
-@given(st.integers(16 * MIB, 1 << 43), st.integers(1, 200_000))
+@settings(max_examples=40, deadline=None)
+@given(st.integers(16 * MIB, 1 << 41), st.integers(1, 200_000))
 def test_metadata_never_overlap_and_stay_inside(size_bytes: int, inodes: int) -> None:
     try:
         layout = plan_layout(size_bytes, inodes)
