@@ -67,6 +67,7 @@ class FileTree:
         self.data_offset = array("Q")
         self.sparse: dict[int, tuple[Extent, ...]] = {}
         self.xattrs: dict[int, Xattrs] = {}
+        self._known_xattrs: dict[Xattrs, Xattrs] = {}
         self.link_target: dict[int, bytes] = {}
         self.children: dict[int, dict[bytes, int]] = {}
         self._add_node(root or Metadata(stat.S_IFDIR | 0o755))
@@ -91,7 +92,8 @@ class FileTree:
         self.data_source.append(source)
         self.data_offset.append(offset)
         if xattrs:
-            self.xattrs[node] = xattrs
+            # Whole images carry the same label on every file.
+            self.xattrs[node] = self._known_xattrs.setdefault(xattrs, xattrs)
         return node
 
     def set_metadata(self, node: int, metadata: Metadata) -> None:
@@ -195,14 +197,27 @@ class FileTree:
 
     def walk(self) -> Iterator[tuple[bytes, int]]:
         """Every (path without leading slash, node), parents first, names in byte order; the root is b""."""
-        pending: list[tuple[bytes, int]] = [(b"", ROOT)]
-        while pending:
-            path, node = pending.pop()
-            yield path, node
-            below: Mapping[bytes, int] | None = self.children.get(node)
+        yield b"", ROOT
+        # Names of one folder a level, not paths: a folder may have a million of them.
+        levels: list[tuple[bytes, Mapping[bytes, int], Iterator[bytes]]] = []
+        below: Mapping[bytes, int] | None = self.children[ROOT]
+        prefix = b""
+        while True:
             if below:
-                prefix = path + b"/" if path else b""
-                pending.extend((prefix + name, below[name]) for name in sorted(below, reverse=True))
+                levels.append((prefix, below, iter(sorted(below))))
+            if not levels:
+                return
+            prefix, siblings, names = levels[-1]
+            name = next(names, None)
+            if name is None:
+                levels.pop()
+                below = None
+                continue
+            node = siblings[name]
+            path = prefix + name
+            yield path, node
+            below = self.children.get(node)
+            prefix = path + b"/"
 
     def count_links(self) -> dict[int, int]:
         """Names of each reachable node that is not a directory, only where there are several."""

@@ -48,6 +48,8 @@ MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 4095
 MAX_DEPTH = 2048
 MAX_SYMLINKS = 255
+# An entry may carry this much (a link's target, xattrs) before it counts for more than one.
+_NOTE_BYTES = 256
 
 _TYPE_BITS = {
     REGULAR: stat.S_IFREG, DIRECTORY: stat.S_IFDIR, SYMLINK: stat.S_IFLNK, CHARACTER: stat.S_IFCHR,
@@ -151,6 +153,8 @@ class LayerMerger:
         self._layer_start = 0
         self._touched: set[int] = set()
         self._links: set[tuple[int, bytes]] = set()
+        # Folders of lower layers in which nothing lower is left.
+        self._cleared: set[int] = set()
 
     def apply(self, entries: Iterable[TarEntry], source: int) -> None:
         """Apply the entries of one layer; their content lies in the tree's source number `source`."""
@@ -159,6 +163,7 @@ class LayerMerger:
         self._layer_start = len(tree.mode)
         self._touched = {ROOT}
         self._links = set()
+        self._cleared = set()
         # The parent of the entry before, by the spelling of its path: entries of one folder come together.
         parent_path: bytes | None = None
         parent, siblings = ROOT, all_children[ROOT]
@@ -181,7 +186,9 @@ class LayerMerger:
                 xattrs,
                 pieces,
             ) = entry
-            entries_left -= 1 + len(pieces) if pieces else 1
+            entries_left -= 1
+            if pieces or xattrs or len(link) > _NOTE_BYTES:
+                entries_left -= _count_extra(entry)
             try:
                 if entries_left < 0:
                     raise _RefusedError("the image has too many files")
@@ -295,7 +302,10 @@ class LayerMerger:
         """The directory at a path, made with those above it where missing, all marked as touched."""
         tree = self._tree
         parent = ROOT
-        for name, node in self._resolve(folder):
+        steps = self._resolve(folder)
+        if sum(len(name) + 1 for name, _ in steps) > MAX_PATH_BYTES:
+            raise _RefusedError("its path, symlinks followed, is longer than a file system allows")
+        for name, node in steps:
             if node is None:
                 if len(name) > MAX_NAME_BYTES:
                     raise _RefusedError(
@@ -354,7 +364,9 @@ class LayerMerger:
         if parent is None:
             return
         if name == OPAQUE_NAME:
-            self._remove_lower(parent, list(self._tree.children[parent]))
+            if parent not in self._cleared and parent < self._layer_start:
+                self._cleared.add(parent)
+                self._remove_lower(parent, list(self._tree.children[parent]))
         elif hidden in self._tree.children[parent]:
             self._remove_lower(parent, [hidden])
 
@@ -367,7 +379,9 @@ class LayerMerger:
             if node >= self._layer_start or (above, name) in self._links:
                 continue
             if node in self._touched:
-                pending.extend((node, child) for child in tree.children[node])
+                if node not in self._cleared:
+                    self._cleared.add(node)
+                    pending.extend((node, child) for child in tree.children[node])
             else:
                 tree.remove(above, name)
 
@@ -382,6 +396,12 @@ def clean_path(path: bytes) -> bytes:
         elif part not in (b"", b"."):
             parts.append(part)
     return b"/".join(parts)
+
+
+def _count_extra(entry: TarEntry) -> int:
+    """How many entries more an entry counts for, by the memory that it takes."""
+    noted = len(entry.link) + sum(len(name) + len(value) for name, value in entry.xattrs)
+    return noted // _NOTE_BYTES + (len(entry.sparse) if entry.sparse else 0)
 
 
 def show(name: bytes) -> str:

@@ -352,6 +352,7 @@ def read_entries(descriptor: int, offset: int, length: int) -> Iterator[TarEntry
             has_map_in_content = False
             if records is not None:
                 xattr_values: dict[bytes, bytes] = {}
+                is_sparse = False
                 for key, value in records:
                     if key.startswith(_XATTR_PREFIX):
                         xattr_values[key[len(_XATTR_PREFIX) :]] = value
@@ -369,11 +370,14 @@ def read_entries(descriptor: int, offset: int, length: int) -> Iterator[TarEntry
                         uid = _parse_decimal(value, "uid")
                     elif key == b"gid":
                         gid = _parse_decimal(value, "gid")
-                    elif key in (b"GNU.sparse.realsize", b"GNU.sparse.size"):
-                        real_size = _parse_decimal(value, "size of a sparse file")
-                pieces, has_map_in_content = _find_sparse_map(records)
-                if pieces is not None or has_map_in_content:
-                    name = dict(records).get(b"GNU.sparse.name", b"") or name
+                    elif key.startswith(b"GNU.sparse."):
+                        is_sparse = True
+                        if key in (b"GNU.sparse.realsize", b"GNU.sparse.size"):
+                            real_size = _parse_decimal(value, "size of a sparse file")
+                if is_sparse:
+                    pieces, has_map_in_content = _find_sparse_map(records)
+                    if pieces is not None or has_map_in_content:
+                        name = dict(records).get(b"GNU.sparse.name", b"") or name
                 if xattr_values:
                     xattrs = tuple(sorted(xattr_values.items()))
                 records = None

@@ -218,20 +218,38 @@ def test_what_has_no_safe_meaning_is_refused_with_its_place(
     assert "entry " in message and ", byte " in message
 
 
-def test_depth_cannot_be_built_up_through_symlinks(merge: Merge) -> None:
+def test_paths_cannot_be_built_up_through_symlinks(merge: Merge) -> None:
     entries = []
-    for number in range(4):
-        entries.append(make_entry(f"s{number - 1}/".replace("s-1/", "") + "d/" * 900, DIR))
-        entries.append(
-            make_entry(f"s{number}", SOFT, link=f"s{number - 1}/".replace("s-1/", "") + "d/" * 900)
-        )
-    with pytest.raises(InvalidInput, match="too many directories deep"):
+    for number in range(6):
+        above = f"s{number - 1}/" if number else ""
+        entries += [
+            make_entry(above + "directory/" * 100, DIR),
+            make_entry(f"s{number}", SOFT, link=above + "directory/" * 100),
+        ]
+    with pytest.raises(InvalidInput, match="symlinks followed, is longer"):
         merge(entries)
+
+
+def test_repeated_whiteouts_cost_nothing_more(merge: Merge) -> None:
+    """2,000 names times 2,000 whiteouts of two kinds would take minutes."""
+    lower = [
+        make_entry("d", DIR),
+        make_entry("d/e", DIR),
+        *(make_entry(f"d/e/{number}") for number in range(2000)),
+    ]
+    upper = [make_entry(f"d/e/{number}") for number in range(2000)]
+    again = [make_entry("d/.wh..wh..opq"), whiteout("d/e"), make_entry("d/e/.wh..wh..opq")] * 2000
+    tree = merge(lower, [*upper, *again])
+    assert len(tree.children) == 3 and listing(tree).count(" ") == 2001
 
 
 def test_number_of_entries_is_limited(merge: Merge) -> None:
     with pytest.raises(InvalidInput, match="too many files"):
         merge([make_entry("f")] * 4, limits=Limits(entries=3))
+    labelled = make_entry("f", pax={"SCHILY.xattr.user.big": "x" * 60_000})
+    with pytest.raises(InvalidInput, match="too many files"):
+        merge([labelled] * 4, limits=Limits(entries=900))
+    merge([labelled] * 4, limits=Limits(entries=1000))
 
 
 def test_127_layers(merge: Merge) -> None:

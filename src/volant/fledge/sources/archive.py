@@ -33,7 +33,8 @@ from volant.fledge.sources.manifest import (
 from volant.fledge.spool import Limits, SpoolBudget, find_compression, inflate, open_spool
 from volant.fledge.tar import HARD_LINK, REGULAR, SYMLINK, TarError, read_entries
 
-_MAX_MEMBERS = 100_000
+_MAX_MEMBERS = 20_000
+_MAX_MEMBER_NAME_BYTES = 4096
 _MAX_LINKS = 16
 
 
@@ -55,6 +56,8 @@ class ArchiveMembers:
         self._links: dict[str, str] = {}
         try:
             for entry in read_entries(descriptor, 0, length):
+                if max(len(entry.name), len(entry.link)) > _MAX_MEMBER_NAME_BYTES:
+                    raise TarError("its name is too long", entry.name, entry.header_offset)
                 name = posixpath.normpath("/" + os.fsdecode(entry.name)).lstrip("/")
                 if entry.kind == REGULAR and entry.sparse is None:
                     self._files[name] = Blob(descriptor, entry.offset, entry.size)

@@ -17,7 +17,8 @@ from volant.errors import InvalidInput, NotFound
 from volant.fledge.digests import DigestChecks, check_bytes, parse_digest
 from volant.fledge.image import Layer, OciImage, make_image_config
 
-MAX_DOCUMENT_BYTES = 16 << 20
+# Registries take no manifest above 4 MiB; parsed JSON takes many times its size.
+MAX_DOCUMENT_BYTES = 4 << 20
 MAX_NESTED_INDEXES = 8
 # Docker's own limit; overlayfs cannot stack more either.
 MAX_LAYERS = 127
