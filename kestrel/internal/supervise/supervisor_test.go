@@ -625,7 +625,9 @@ func TestSettingsOfTheManifestMayChange(t *testing.T) {
 	if err := g.RestartProcess("workload"); err != nil {
 		t.Fatal(err)
 	}
-	g.await("it runs again", func(state State) bool { return find(state, "workload").Restarts == 1 && find(state, "workload").PID != nil })
+	g.await("it runs again", func(state State) bool {
+		return find(state, "workload").Restarts == 1 && find(state, "workload").PID != nil
+	})
 	for limit := time.Now().Add(patience); len(g.lines("workload")) < 2 && time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
 	}
 	if lines := strings.Join(g.lines("workload"), " "); lines != "old new" {
