@@ -297,7 +297,10 @@ def _run_build(
 def _stream(
     builder: Builder, arguments: Sequence[str], environment: Mapping[str, str], tell: Callable[[str], None]
 ) -> int:
+    # The steps inherit it, and the modes of what they make must not depend on who builds.
+    umask = os.umask(0o022)
     with start_tool(arguments, env=environment, stderr=subprocess.STDOUT) as process:
+        os.umask(umask)
         assert process.stdout is not None
         try:
             for line in process.stdout:

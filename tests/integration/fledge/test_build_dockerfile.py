@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dockerfiles through the real podman and buildah, in a store of the test's own, checked with other people's tools."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from volant.contract.agents import find_agent
+
+TOOLS = ("podman", "buildah", "busybox", "qemu-img", "debugfs", "e2fsck")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="the store of the test's own needs root"),
+    pytest.mark.skipif(any(shutil.which(tool) is None for tool in TOOLS), reason=f"needs {', '.join(TOOLS)}"),
+]
+
+DOCKERFILE = """\
+FROM localhost/base:1.0
+ARG GREETING=none
+# The guide's own way to install the agent, and the other one.
+RUN wget -O /usr/local/bin/kestrel https://get.volantvm.com/kestrel/latest/linux-amd64 && \\
+    chmod +x /usr/local/bin/kestrel
+COPY --from=kestrel /kestrel /opt/agent
+RUN echo "$GREETING" > /greeting && chown 1234:77 /greeting && chmod 4711 /greeting && ln -s greeting /link
+COPY . /srv/
+ENV MODE=production
+WORKDIR /srv/work
+USER 1234:77
+VOLUME /data
+EXPOSE 8080 22
+STOPSIGNAL SIGQUIT
+HEALTHCHECK --interval=7s --retries=4 CMD wget -q -O- http://127.0.0.1:8080/
+ENTRYPOINT ["/bin/busybox"]
+CMD ["httpd", "-f"]
+"""
+RECIPE = """\
+[plugin]
+name = "web"
+version = "1.0.0"
+[plugin.runtime]
+build_args = {GREETING = "from the recipe"}
+disk_size = "64M"
+[mappings]
+"extra" = "/usr/local/bin/extra"
+"""
+
+
+@dataclass(frozen=True)
+class Store:
+    """One containers-storage of its own, with localhost/base:1.0 in it."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def run(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            arguments, env=self.environment, text=True, capture_output=True, timeout=250, **options,  # type: ignore[call-overload]
+        )  # fmt: skip
+
+    def fledge(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-m", "volant.fledge.cli", *arguments, **options)
+
+    def debris(self) -> list[str]:
+        """Working containers, temporary files and mounts that a build has left."""
+        containers = self.run("buildah", "ps", "--all", "--quiet").stdout.split()
+        external = self.run("podman", "ps", "--all", "--external", "--quiet").stdout.split()
+        temporary = [str(path) for path in (self.folder / "tmp").iterdir()]
+        mounts = [
+            line for line in Path("/proc/mounts").read_text().splitlines() if f"{self.folder}/graph" in line
+        ]
+        return containers + external + temporary + [line for line in mounts if "/merged " in line]
+
+
+def make_store(folder: Path) -> Store:
+    (folder / "tmp").mkdir(parents=True)
+    config = folder / "storage.conf"
+    config.write_text(
+        f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n[storage.options]\n'
+    )
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": str(folder), "CONTAINERS_STORAGE_CONF": str(config),
+        "TMPDIR": str(folder / "tmp"), "VOLANT_HOME": str(folder / "home"), "BUILDAH_ISOLATION": "chroot",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }  # fmt: skip
+    store = Store(folder, environment)
+    root = folder / "base"
+    (root / "bin").mkdir(parents=True)
+    (root / "etc").mkdir()
+    (root / "usr/local/bin").mkdir(parents=True)
+    (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
+    shutil.copy(str(shutil.which("busybox")), root / "bin/busybox")
+    for name in ("sh", "wget", "chmod", "chown", "ln", "echo", "sleep", "cat"):
+        (root / "bin" / name).symlink_to("busybox")
+    for path in (*root.rglob("*"), root):
+        os.utime(path, (0, 0), follow_symlinks=False)
+    with tarfile.open(folder / "base.tar", "w") as archive:
+        archive.add(root, ".", filter=_owned_by_root)
+    done = store.run("podman", "import", "--quiet", str(folder / "base.tar"), "localhost/base:1.0")
+    assert done.returncode == 0, done.stderr
+    return store
+
+
+def _owned_by_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.uid = info.gid = 0
+    info.uname = info.gname = ""
+    return info
+
+
+def remove_store(store: Store) -> None:
+    store.run("buildah", "rm", "--all")
+    subprocess.run(["umount", "--lazy", f"{store.folder}/graph/overlay"], capture_output=True, check=False)
+    shutil.rmtree(store.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    made = make_store(tmp_path_factory.mktemp("store") / "s")
+    yield made
+    remove_store(made)
+
+
+def write_project(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for name, text in {
+        "Dockerfile": DOCKERFILE, "fledge.toml": RECIPE, "page.html": "hello\n", "extra": "#!/bin/sh\n",
+        "secret.log": "not for the image\n", ".dockerignore": "*.log\n*.tar.gz\n",
+    }.items():  # fmt: skip
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o644)
+        os.utime(folder / name, (1_600_000_000, 1_600_000_000))
+    return folder
+
+
+def read_disk(plugin: Path, folder: Path) -> Path:
+    folder.mkdir()
+    subprocess.run(["tar", "-xzf", str(plugin), "-C", str(folder)], check=True)
+    raw = folder / "raw.img"
+    subprocess.run(["qemu-img", "check", "-q", str(folder / "rootfs.qcow2")], check=True)
+    subprocess.run(["qemu-img", "convert", "-O", "raw", str(folder / "rootfs.qcow2"), str(raw)], check=True)
+    subprocess.run(["e2fsck", "-fn", str(raw)], check=True, capture_output=True)
+    return raw
+
+
+def debugfs(raw: Path, command: str) -> bytes:
+    return subprocess.run(["debugfs", "-R", command, str(raw)], check=True, capture_output=True).stdout
+
+
+@pytest.mark.parametrize("builder", ["podman", "buildah"])
+def test_a_dockerfile_with_everything(store: Store, tmp_path: Path, builder: str) -> None:
+    project = write_project(tmp_path / "project")
+    done = store.fledge(
+        "build", "--builder", builder, "--build-arg", "GREETING=from the command line", cwd=project
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Dockerfile: the agent comes from this fledge (127.0.0.1:" in done.stderr
+    raw = read_disk(project / "web.tar.gz", tmp_path / "disk")
+    agent = find_agent("amd64").read_bytes()
+    assert debugfs(raw, "cat /usr/local/bin/kestrel") == agent
+    assert debugfs(raw, "cat /opt/agent") == agent
+    assert debugfs(raw, "cat /greeting") == b"from the command line\n"
+    status = debugfs(raw, "stat /greeting").decode()
+    assert "Mode:  04711" in status
+    assert "User:  1234   Group:    77" in status
+    assert "Mode:  0755" in debugfs(raw, "stat /usr/local/bin/extra").decode()
+    listing = debugfs(raw, "ls -p /srv").decode()
+    assert "/page.html/" in listing
+    assert "/work/" in listing
+    assert "secret.log" not in listing
+    image = json.loads(debugfs(raw, "cat /etc/kestrel/image.json"))
+    assert image["entrypoint"] == ["/bin/busybox"]
+    assert image["cmd"] == ["httpd", "-f"]
+    assert "MODE=production" in image["env"]
+    assert (image["working_dir"], image["user"], image["stop_signal"]) == ("/srv/work", "1234:77", "SIGQUIT")
+    assert image["volumes"] == ["/data"]
+    assert image["healthcheck"]["test"][0] == "CMD-SHELL"
+    assert (image["healthcheck"]["interval"], image["healthcheck"]["retries"]) == (7_000_000_000, 4)
+    manifest = json.loads((tmp_path / "disk/manifest.json").read_text())
+    assert manifest["workload"]["port"] == 8080
+    assert manifest["labels"] == {}
+    assert store.debris() == []
+
+
+def test_what_has_not_changed_comes_from_the_caches(store: Store, tmp_path: Path) -> None:
+    project = write_project(tmp_path / "project")
+    first = store.fledge("build", "--builder", "buildah", "-o", "first.tar.gz", cwd=project)
+    second = store.fledge("build", "--builder", "buildah", "-o", "second.tar.gz", cwd=project)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert "comes from the cache" in second.stderr
+    assert (project / "first.tar.gz").read_bytes() == (project / "second.tar.gz").read_bytes()
+
+
+def test_a_failing_step_is_shown_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    for builder in ("podman", "buildah"):
+        folder = tmp_path / builder
+        folder.mkdir()
+        (folder / "Dockerfile").write_text(
+            "FROM localhost/base:1.0\nARG API_TOKEN\nRUN echo the reason of $API_TOKEN >&2; exit 7\n"
+        )
+        done = store.fledge(
+            "build", ".", "--builder", builder, "--build-arg", "API_TOKEN=hunter2", cwd=folder
+        )
+        assert done.returncode == 8, done.stderr
+        error = done.stderr.partition("error: ")[2]
+        assert "step 'RUN echo the reason of $API_TOKEN >&2; exit 7' failed" in error
+        assert "the reason of ***" in error
+        assert "hunter2" not in done.stderr
+        assert [path.name for path in folder.iterdir()] == ["Dockerfile"]
+        assert store.debris() == []
+
+
+@pytest.mark.parametrize("builder", ["podman", "buildah"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_build_leaves_nothing(store: Store, tmp_path: Path, builder: str, number: int) -> None:
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM localhost/base:1.0\nRUN echo https://get.volantvm.com/kestrel/latest/linux-amd64 {number}\n"
+        f"RUN echo now sleeping {builder} {number}; sleep 120\n"
+    )
+    command = [sys.executable, "-m", "volant.fledge.cli", "build", ".", "--builder", builder]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=store.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("  now sleeping"):
+                break
+        process.send_signal(number)
+        rest = process.stderr.read()
+        assert process.wait(timeout=30) == 130
+    assert "interrupted: nothing was left behind" in rest
+    assert [path.name for path in tmp_path.iterdir()] == ["Dockerfile"]
+    deadline = time.monotonic() + 10
+    while store.debris() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert store.debris() == []
+
+
+def test_two_environments_make_the_same_bytes(tmp_path: Path) -> None:
+    """Other builder, other store, other folder, other locale and time zone, other umask, one core in place of all."""
+    results: list[str] = []
+    listings: list[str] = []
+    for number, (builder, wrapper) in enumerate((("buildah", []), ("podman", ["taskset", "1"]))):
+        store = make_store(tmp_path / f"store{number}")
+        try:
+            store.environment.update(
+                SOURCE_DATE_EPOCH="1700000000",
+                TZ=("UTC", "Asia/Tokyo")[number],
+                LANG=("C", "de_DE.UTF-8")[number],
+            )
+            project = write_project(tmp_path / f"some/where{'/else' * number}/project")
+            command = [*wrapper, sys.executable, "-m", "volant.fledge.cli", "build", "--builder", builder]
+            done = store.run("sh", "-c", f'umask 02{number * 5}; exec "$@"', "sh", *command, cwd=project)
+            assert done.returncode == 0, done.stderr
+            raw = read_disk(project / "web.tar.gz", tmp_path / f"disk{number}")
+            results.append(hashlib.sha256((project / "web.tar.gz").read_bytes()).hexdigest())
+            listings.append(debugfs(raw, "ls -l /").decode() + debugfs(raw, "ls -l /srv").decode())
+        finally:
+            remove_store(store)
+    assert listings[0] == listings[1]
+    assert results[0] == results[1]
