@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.guest_harness import GuestHarness, make_disk, make_harness, make_overlay, write_file
-from e2e.test_kestrel_boot import ask, assert_all_passed, make_busybox_root, make_script, run, write_image
+from e2e.guest_harness import GuestHarness, ask, make_disk, make_harness, make_overlay, run_in, write_file
+from e2e.test_kestrel_boot import assert_all_passed, make_busybox_root, make_script, write_image
 
 CONFIG = """
 exec:
@@ -145,5 +145,5 @@ async def test_a_crashing_workload_leaves_the_guest_up_with_its_reason(
         state = await ask(guest, harness, "state.get", {})
         assert state["health"] == "unhealthy", state
         assert "process workload: exited with code 9" in str(state["health_reason"]), state
-        assert "last words" in await run(guest, harness, "journalctl -u workload -o cat")
-        assert "exited with code 9" in await run(guest, harness, "journalctl -u kestrel")
+        assert "last words" in await run_in(guest, harness, "journalctl -u workload -o cat")
+        assert "exited with code 9" in await run_in(guest, harness, "journalctl -u kestrel")
