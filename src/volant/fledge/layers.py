@@ -112,9 +112,7 @@ def describe_layer(image: OciImage, number: int) -> str:
 
 def _start_inflating(image: OciImage, stack: ExitStack, limits: Limits) -> dict[str, Future[_OpenTar]]:
     """Begin to check all digests and to inflate every compressed layer once; by diff id."""
-    budget = SpoolBudget(limits.spool_bytes)
-    pool: ThreadPoolExecutor | None = None
-    inflating: dict[str, Future[_OpenTar]] = {}
+    wanted: dict[str, tuple[str, str, Layer, int]] = {}
     for number, layer in enumerate(image.layers, start=1):
         what = describe_layer(image, number)
         compression = find_compression(layer.descriptor, layer.offset, layer.length, what)
@@ -122,13 +120,16 @@ def _start_inflating(image: OciImage, stack: ExitStack, limits: Limits) -> dict[
             image.checks.add(what, layer.digest, layer.descriptor, layer.offset, layer.length)
         if compression == "plain":
             image.checks.add(what, layer.diff_id, layer.descriptor, layer.offset, layer.length)
-        elif layer.diff_id not in inflating:
-            if pool is None:
-                pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "inflate")
-                stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-            spool = open_spool(stack)
-            inflating[layer.diff_id] = pool.submit(_inflate_layer, what, compression, layer, spool, budget)
-    return inflating
+        elif layer.diff_id not in wanted:
+            wanted[layer.diff_id] = (what, compression, layer, open_spool(stack))
+    if not wanted:
+        return {}
+    budget = SpoolBudget(limits.spool_bytes)
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "inflate")
+    # After the spools, so that the stack ends the threads before it closes the descriptors that they write to.
+    stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+    stack.callback(budget.stop)
+    return {diff_id: pool.submit(_inflate_layer, *order, budget) for diff_id, order in wanted.items()}
 
 
 def _inflate_layer(what: str, compression: str, layer: Layer, spool: int, budget: SpoolBudget) -> _OpenTar:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -19,7 +20,7 @@ from io import BufferedIOBase, RawIOBase
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
-from volant.errors import InvalidInput, StorageFull
+from volant.errors import Interrupted, InvalidInput, StorageFull
 from volant.fledge.digests import damaged, parse_digest
 
 CHUNK_BYTES = 1 << 20
@@ -64,14 +65,23 @@ def find_compression(descriptor: int, offset: int, length: int, what: str) -> st
 
 
 class SpoolBudget:
-    """How many bytes all spools of one image may still take."""
+    """How many bytes all spools of one image may still take, for the threads that fill them."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._left_bytes = limit_bytes
+        self._lock = threading.Lock()
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Let every thread that still inflates end at its next chunk: nobody waits for its result any more."""
+        self._is_stopped = True
 
     def take(self, count: int, what: str) -> None:
-        self._left_bytes -= count
+        if self._is_stopped:
+            raise Interrupted(f"cannot inflate {what}: the build ended before")
+        with self._lock:
+            self._left_bytes -= count
         if self._left_bytes < 0:
             raise InvalidInput(
                 f"cannot inflate {what}: the image's layers grow beyond {self._limit_bytes >> 20} MiB",

@@ -5,6 +5,7 @@ import gzip
 import os
 import stat
 import tarfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -315,3 +316,14 @@ def test_gzip_bomb_is_stopped_and_zeros_take_no_room(tmp_path: Path) -> None:
     with ExitStack() as stack:
         tree = merge_layers(open_oci_layout(layout, stack), stack, SilentMonitor())
         assert os.fstat(tree.sources[0]).st_blocks * 512 < 4 << 20
+
+
+def test_a_failure_ends_the_threads_before_their_files_are_closed(tmp_path: Path) -> None:
+    """The last layer would inflate for seconds; a thread that went on would write to descriptors of others."""
+    bad = make_layer(make_entry("l", LINK, link="missing"))
+    slow = make_layer(make_entry("zeros", content=bytes(60 << 20)))
+    layout = write_layout(tmp_path / "layout", [bad, slow], compression="gzip")
+    descriptors, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    with pytest.raises(InvalidInput, match="layer 1 of 2"), ExitStack() as stack:
+        merge_layers(open_oci_layout(layout, stack), stack, SilentMonitor())
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == (descriptors, threads)
