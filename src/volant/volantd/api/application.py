@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from volant import __version__
 from volant.contract.api import ErrorReply
@@ -14,6 +15,11 @@ from volant.volantd.vms.fleet import Domain, Fleet
 PREFIX = "/api/v1"
 
 
+def name_operation(route: APIRoute) -> str:
+    """A stable name for generated clients: plugins_install, vms_list_vms."""
+    return "_".join([*(str(tag) for tag in route.tags), route.name])
+
+
 def make_application(domain: Domain, fleet: Fleet) -> FastAPI:
     # Interactive pages would load scripts from elsewhere, and no web page gets in here anyway.
     application = FastAPI(
@@ -22,6 +28,7 @@ def make_application(domain: Domain, fleet: Fleet) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         responses={"default": {"model": ErrorReply}},
+        generate_unique_id_function=name_operation,
     )
     install_translator(application)
     for router in (

@@ -25,6 +25,7 @@ from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.states import WITH_PROCESS, WrongState
 
 CHUNK_BYTES = 1 << 16
+OTHER_METHODS = ["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 # RFC 9110, section 7.6.1: these concern one connection only.
 HOP_HEADERS = frozenset(
     {
@@ -99,11 +100,10 @@ def make_router(fleet: Fleet, plugins: PluginStore) -> APIRouter:
         finally:
             writer.close()
 
-    @router.api_route(
-        "/proxy/{path:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-    )
+    @router.api_route("/proxy/{path:path}", methods=OTHER_METHODS, include_in_schema=False)
+    @router.get("/proxy/{path:path}")
     async def proxy(name: str, path: str, request: Request) -> Response:
-        """One HTTP request to the workload's port, through the guest's control stream."""
+        """One HTTP request, of any method, to the workload's port through the guest's control stream."""
         record = fleet.get(name)
         workload = plugins.load(record.plugin_reference).manifest.workload
         if workload.port is None:
