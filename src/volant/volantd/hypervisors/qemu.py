@@ -44,6 +44,7 @@ PROGRAMS: dict[Architecture, tuple[str, str]] = {
 }
 START_TIMEOUT_SECONDS = 60.0
 ADOPT_TIMEOUT_SECONDS = 5.0
+QMP_TIMEOUT_SECONDS = 10.0
 CHORES_INTERVAL_SECONDS = 5.0
 
 
@@ -131,8 +132,10 @@ class QemuMachine:
         self._events = EventListener()
         client.register_listener(self._events)
         try:
-            await client.connect(str(self.spec.qmp_socket))
-            status = await client.execute("query-status")
+            # A QEMU that is stopped, or busy with another client, accepts and then says nothing.
+            async with asyncio.timeout(QMP_TIMEOUT_SECONDS):
+                await client.connect(str(self.spec.qmp_socket))
+                status = await client.execute("query-status")
         except (QMPError, OSError, EOFError):
             with suppress(QMPError, OSError, EOFError):
                 await client.disconnect()
@@ -147,11 +150,12 @@ class QemuMachine:
             with suppress(QMPError, OSError, EOFError):
                 await client.disconnect()
 
-    async def _execute(self, command: str, arguments: dict[str, object] | None = None) -> object:
+    async def _execute(self, command: str) -> object:
         if self._qmp is None:
             raise ToolFailed(f"cannot {command} {self.spec.name}: there is no connection to its QEMU")
         try:
-            return await self._qmp.execute(command, arguments)
+            async with asyncio.timeout(QMP_TIMEOUT_SECONDS):
+                return await self._qmp.execute(command)
         except (QMPError, OSError, EOFError) as error:
             raise ToolFailed(f"cannot {command} {self.spec.name}: {error}") from error
 

@@ -9,7 +9,8 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,65 @@ async def test_a_whole_system_disk_boots_by_firmware(
     machine = await qemu.start(spec)
     await wait_for_console(spec, "the disk's own loader")
     await machine.kill()
+
+
+WRITE_ON_AND_ON = bytes.fromhex(
+    "31c0 8ed8 be147c"  # ds = 0, si = the packet below
+    "b80043 cd13"  # BIOS: extended write to the drive that was booted from
+    "6683061c7c40 ebf3"  # 64 sectors further, again
+    "1000 4000 0080 0000 4000000000000000"  # 64 sectors from 0000:8000 to sector 64
+)
+
+
+@dataclasses.dataclass
+class SmallFileSystem:
+    folder: Path
+
+    def resize(self, size: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(self.folder)], check=True)
+
+
+@pytest.fixture
+def small(short_path: Path) -> Iterator[SmallFileSystem]:
+    if os.geteuid() != 0:
+        pytest.skip("a file system that is full needs a mount")
+    folder = short_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "volant-test", str(folder)], check=True)
+    yield SmallFileSystem(folder)
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+async def wait_for_state(machine: QemuMachine, state: MachineState) -> None:
+    async with asyncio.timeout(BOOT_SECONDS):
+        while machine.state is not state:  # noqa: ASYNC110  # as a user polls
+            await asyncio.sleep(0.05)
+
+
+async def test_a_full_disk_of_the_host_pauses_and_is_said(
+    qemu: Qemu, make_spec: MakeSpec, small: SmallFileSystem
+) -> None:
+    disk = small.folder / "disk.img"
+    disk.write_bytes(WRITE_ON_AND_ON.ljust(510, b"\0") + b"\x55\xaa")
+    os.truncate(disk, 16 << 20)
+    support = await qemu.find_support("amd64", kernel=None, firmware=True)
+    spec = dataclasses.replace(
+        make_spec(IDLE),
+        machine=support.machine,
+        accelerator=support.accelerator,
+        kernel=None,
+        initrd=None,
+        disks=(DiskDrive(disk, "raw", "root"),),
+    )
+    machine = await qemu.start(spec)
+    try:
+        await wait_for_state(machine, MachineState.PAUSED)
+        assert machine.problem == f"paused: the host's disk is full ({small.folder})"
+        small.resize("32m")
+        await wait_for_state(machine, MachineState.RUNNING)
+        assert machine.problem == ""
+    finally:
+        await machine.kill()
 
 
 async def test_a_kernel_boots_on_q35_too(qemu: Qemu, make_spec: MakeSpec) -> None:
