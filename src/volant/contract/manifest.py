@@ -61,41 +61,50 @@ class InitramfsFile(Strict):
 
 
 class Resources(Strict):
-    vcpu: int = Field(1, ge=1, le=256, validation_alias=AliasChoices("vcpu", "cpu_cores"))
-    memory_mb: int = Field(256, ge=32, le=4 * 1024 * 1024)
+    vcpu: int = Field(
+        1, ge=1, le=256, validation_alias=AliasChoices("vcpu", "cpu_cores"),
+        description="virtual CPUs (`cpu_cores` is read as well)",
+    )  # fmt: skip
+    memory_mb: int = Field(256, ge=32, le=4 * 1024 * 1024, description="memory in MiB")
 
 
 class Workload(Strict):
     """What the plugin exists to run. `entrypoint` is an argument list that replaces the image's whole command."""
 
-    type: Literal["http", "tcp", "daemon", "batch"] = "daemon"
-    port: Port | None = None
-    base_url: str | None = None
-    entrypoint: list[str] = Field(default_factory=list)
-    workdir: str | None = None
-    env: dict[str, str] = Field(default_factory=dict)
-    user: str | None = None
+    type: Literal["http", "tcp", "daemon", "batch"] = Field(
+        "daemon", description="`http` and `tcp` serve a port, `daemon` just runs, `batch` ends with a result"
+    )
+    port: Port | None = Field(None, description="the port that it serves")
+    base_url: str | None = Field(None, description="path below which its pages lie")
+    entrypoint: list[str] = Field(
+        default_factory=list, description="argument list in place of the image's command"
+    )
+    workdir: str | None = Field(None, description="working folder in place of the image's WORKDIR")
+    env: dict[str, str] = Field(default_factory=dict, description="variables on top of the image's ENV")
+    user: str | None = Field(None, description="user in place of the image's USER, by name or number")
 
 
 class HealthCheck(Strict):
     endpoint: str = Field(description="path of an HTTP check on workload.port, e.g. /health")
-    interval_ms: int = Field(10_000, ge=100)
-    timeout_ms: int = Field(2_000, ge=10)
-    retries: int = Field(3, ge=1)
+    interval_ms: int = Field(10_000, ge=100, description="time between two checks")
+    timeout_ms: int = Field(2_000, ge=10, description="time that an answer may take")
+    retries: int = Field(3, ge=1, description="failures in a row until the workload counts as unhealthy")
 
 
 class Network(Strict):
-    mode: Literal["bridged", "user", "vsock", "dhcp"]
+    mode: Literal["bridged", "user", "vsock", "dhcp"] = Field(
+        description="network of its VMs unless they ask otherwise"
+    )
 
 
 class CloudInitDocument(Strict):
-    content: str | None = None
-    path: str | None = None
+    content: str | None = Field(None, description="the document itself")
+    path: str | None = Field(None, description="a file with the document; fledge takes its content in")
 
 
 class CloudInit(Strict):
-    datasource: Literal["NoCloud"] = "NoCloud"
-    seed_mode: Literal["disk", "iso"] = "disk"
+    datasource: Literal["NoCloud"] = Field("NoCloud", description="where the guest finds its documents")
+    seed_mode: Literal["disk", "iso"] = Field("disk", description="form of the seed")
     user_data: CloudInitDocument | None = None
     meta_data: CloudInitDocument | None = None
     network_config: CloudInitDocument | None = None
@@ -129,10 +138,16 @@ class RuntimeHalf(Strict):
     health_check: HealthCheck | None = None
     network: Network | None = None
     cloud_init: CloudInit | None = None
-    disks: list[Disk] = Field(default_factory=list)
-    actions: dict[str, Action] = Field(default_factory=dict)
-    openapi: str | dict[str, Any] | None = None
-    labels: dict[str, str] = Field(default_factory=dict)
+    disks: list[Disk] = Field(default_factory=list, description="further disks that come with the plugin")
+    actions: dict[str, Action] = Field(
+        default_factory=dict, description="named HTTP requests to the workload"
+    )
+    openapi: str | dict[str, Any] | None = Field(
+        None, description="the workload's own API, as a file or a document"
+    )
+    labels: dict[str, str] = Field(
+        default_factory=dict, description="names and values for people's own order"
+    )
 
 
 class Manifest(RuntimeHalf):
