@@ -7,6 +7,7 @@ range of the archive. An archive that was compressed as a whole is inflated into
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import posixpath
@@ -158,9 +159,11 @@ def open_docker_archive(
     config_blob = members.find(config_name)
     if config_blob is None:
         raise InvalidInput(f"cannot read {path}: {config_name[:100]} is missing")
-    # Its name is its digest: `<hex>.json` in the old form, `blobs/sha256/<hex>` in the new one.
-    digest = "sha256:" + posixpath.basename(config_name).removesuffix(".json")
+    digest = _digest_in_name(config_name)
     config = read_document(config_blob, f"the config of {path}", digest)
+    if digest is None:
+        content = os.pread(config_blob.descriptor, config_blob.length, config_blob.offset)
+        digest = "sha256:" + hashlib.sha256(content).hexdigest()
     blobs: list[tuple[Blob, str, str]] = []
     for name in layer_names:
         blob = members.find(str(name))
@@ -174,6 +177,14 @@ def open_docker_archive(
     return make_image(
         config, digest, blobs, stack, where=members.name, platform=platform, reference=reference
     )
+
+
+def _digest_in_name(name: str) -> str | None:
+    """What a config's name promises: `<hex>.json` (Docker, podman), `blobs/sha256/<hex>` (Docker from version 25),
+    `sha256:<hex>` (kaniko), or nothing (`config.json` of jib)."""
+    value = posixpath.basename(name).removesuffix(".json").removeprefix("sha256:")
+    is_digest = len(value) == 64 and set(value) <= set("0123456789abcdef")
+    return f"sha256:{value}" if is_digest else None
 
 
 def _parse_listing(listing: Blob, where: str) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from oci_images import (
+    compress,
     digest_of,
     make_config,
     make_entry,
@@ -92,6 +93,22 @@ def test_docker_archive_shares_layers_by_symlinks(tmp_path: Path) -> None:
     with ExitStack() as stack:
         image = open_docker_archive(path, stack)
         assert (image.reference, files_of(image, stack)) == ("", [b"a"])
+
+
+@pytest.mark.parametrize("config_name", ["sha256:{}", "{}.json", "blobs/sha256/{}", "config.json"])
+@pytest.mark.parametrize("compression", ["plain", "gzip"])
+def test_archives_of_other_builders(config_name: str, compression: str, tmp_path: Path) -> None:
+    """kaniko compresses layers in a docker-archive and jib calls the config config.json."""
+    config = make_config(LAYERS)
+    name = config_name.format(digest_of(config).removeprefix("sha256:"))
+    stored = {f"{number}.tar.gz": compress(layer, compression) for number, layer in enumerate(LAYERS)}
+    listing = json.dumps([{"Config": name, "RepoTags": ["a:1"], "Layers": list(stored)}]).encode()
+    with ExitStack() as stack:
+        image = open_docker_archive(
+            write_members(tmp_path / "i.tar", {**stored, name: config, "manifest.json": listing}), stack
+        )
+        assert files_of(image, stack) == [b"a", b"b"]
+        assert image.digest == digest_of(config)
 
 
 @pytest.mark.parametrize("compression", ["plain", "gzip", "zstd"])
