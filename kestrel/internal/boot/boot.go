@@ -62,6 +62,7 @@ func run(version string, started time.Time, journal *journal) error {
 	if err != nil {
 		return err
 	}
+	journal.warnError(mountSecrets(config.Secrets))
 	mountFurtherDisks(config.Mounts, children, journal)
 	journal.warnError(archive.installAgent())
 	journal.warnError(clock.SetAtBoot(config.UnixTimeNanoseconds))

@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/volantvm/volant/kestrel/internal/contract"
 )
 
 var userlandMounts = []pseudo{
@@ -57,4 +59,13 @@ func mountRun() error {
 		return fmt.Errorf("cannot keep all of the image's /run: %w", err)
 	}
 	return nil
+}
+
+// mountSecrets gives a guest that has secrets a place for them that never reaches the disk. A disk of the VM's own may
+// still be mounted over it.
+func mountSecrets(ports []contract.SecretPort) error {
+	if len(ports) == 0 {
+		return nil
+	}
+	return pseudo{"/secrets", "tmpfs", "mode=0755", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, 0o755}.mount()
 }
