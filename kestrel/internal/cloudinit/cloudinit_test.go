@@ -447,7 +447,7 @@ func TestPackagesAreInstalledByTheImagesManager(t *testing.T) {
 
 func TestUnknownModulesAreReported(t *testing.T) {
 	g := newGuest(t)
-	_, state := g.boot("#cloud-config\nsnap: {commands: [x]}\napt: {}\nhostname: a\n")
+	_, state := g.boot("#cloud-config\nsnap: {commands: [x]}\napt: {}\nhostname: a\nssh_pwauth: no\ndisable_root: false\n")
 	if !slices.Equal(state.UnknownModules, []string{"apt", "snap"}) || state.Status != "done" {
 		t.Errorf("state %+v", state)
 	}

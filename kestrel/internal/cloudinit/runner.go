@@ -205,6 +205,9 @@ var modules = []module{
 // Keys that ask for nothing here: how parts are merged, and what is so in this guest anyway.
 var silentKeys = []string{"merge_how", "merge_type", "preserve_hostname", "prefer_fqdn_over_hostname", "create_hostname_file"}
 
+// Keys that ask for nothing where they are false: the agent's SSH server takes no passwords and lets root in.
+var keysThatAreFalse = []string{"ssh_pwauth", "disable_root"}
+
 func (r *Runner) runModules(ctx context.Context) {
 	config := fields(r.data.config)
 	known := slices.Clone(silentKeys)
@@ -212,8 +215,9 @@ func (r *Runner) runModules(ctx context.Context) {
 		known = append(known, module.keys...)
 	}
 	var unknown []string
-	for key := range config {
-		if !slices.Contains(known, key) {
+	for key, value := range config {
+		isSo := slices.Contains(keysThatAreFalse, key) && !asBool(value, true)
+		if !isSo && !slices.Contains(known, key) {
 			unknown = append(unknown, key)
 		}
 	}

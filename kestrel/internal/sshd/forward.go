@@ -210,8 +210,13 @@ func (c *connection) accept(key string, listener net.Listener, channelType strin
 	go func() {
 		for {
 			conn, err := listener.Accept()
-			if err != nil {
+			if errors.Is(err, net.ErrClosed) {
 				return
+			}
+			if err != nil {
+				c.server.config.Logf("ssh: cannot accept for %s: %v", key, err)
+				time.Sleep(acceptPause)
+				continue
 			}
 			go func() {
 				memory.begin()

@@ -26,6 +26,8 @@ const (
 	handshakeTimeout = 30 * time.Second
 	// Strangers who have not shown a key yet, at once.
 	maxHandshakes = 32
+	// After a failed accept (out of descriptors, say): later is better than never.
+	acceptPause = time.Second
 )
 
 // Config is what a door needs. Reaper, HostKey and Accept must be given.
@@ -103,12 +105,9 @@ func (s *Server) Serve(listener net.Listener) error {
 			if errors.Is(err, net.ErrClosed) {
 				return nil
 			}
-			var temporary net.Error
-			if errors.As(err, &temporary) {
-				time.Sleep(100 * time.Millisecond) // out of descriptors: later is better than never
-				continue
-			}
-			return fmt.Errorf("cannot accept on %s: %w", listener.Addr(), err)
+			s.config.Logf("ssh: cannot accept on %s: %v", listener.Addr(), err)
+			time.Sleep(acceptPause)
+			continue
 		}
 		go s.ServeConn(conn)
 	}

@@ -166,6 +166,9 @@ func (s *session) hangUp() {
 	if s.process != nil {
 		_ = s.process.SignalGroup(unix.SIGHUP)
 	}
+	if s.terminal != nil {
+		_ = s.terminal.master.Close()
+	}
 }
 
 // runProgram runs a command, or the account's shell where it is empty, and reports how it ended.
