@@ -19,6 +19,7 @@ from volant.contract.guest_config import (
     Ssh,
 )
 from volant.contract.manifest import CloudInitDocument, Workload
+from volant.volantd.network.bridge import GATEWAY, SUBNET
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.secrets import DEFAULT_PORT
 from volant.volantd.vms.keys import read_public_key
@@ -54,17 +55,18 @@ def make_guest_config(record: VmRecord, plugin: StoredPlugin, modules: Sequence[
 
 
 def make_guest_network(record: VmRecord) -> GuestNetwork:
-    if record.definition.network == "vsock":
-        return GuestNetwork()
-    if record.definition.network == "dhcp":
-        return GuestNetwork(interfaces=[Interface(mac=record.mac, mode="dhcp")])
+    match record.definition.network:
+        case "vsock":
+            return GuestNetwork()
+        case "dhcp":
+            return GuestNetwork(interfaces=[Interface(mac=record.mac, mode="dhcp")])
+        case "bridged":
+            address, gateway, nameserver = f"{record.address}/{SUBNET.prefixlen}", str(GATEWAY), str(GATEWAY)
+        case "user":
+            address, gateway, nameserver = USER_NETWORK_ADDRESS, USER_NETWORK_GATEWAY, USER_NETWORK_DNS
     return GuestNetwork(
-        interfaces=[
-            Interface(
-                mac=record.mac, mode="static", addresses=[USER_NETWORK_ADDRESS], gateway=USER_NETWORK_GATEWAY
-            )
-        ],
-        nameservers=[USER_NETWORK_DNS],
+        interfaces=[Interface(mac=record.mac, mode="static", addresses=[address], gateway=gateway)],
+        nameservers=[nameserver],
     )
 
 
