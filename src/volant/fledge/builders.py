@@ -31,6 +31,7 @@ PROBES: dict[BuilderName, tuple[str, ...]] = {
     "buildah": ("info", "--format", "{{.store.GraphDriverName}}"),
 }
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|PRIVATE|(^|_)KEY", re.IGNORECASE)
+COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 DOTS = re.compile(r"\s*\d+K [ .]+ +\d+% ")
 # What a container runtime says when it cannot make a container on this machine at all (nested containers,
 # cgroups in hybrid mode, no namespaces). The Dockerfile is not at fault then, and chroot isolation needs
@@ -271,7 +272,7 @@ def _run_build(
 
     def tell(line: str) -> None:
         # Progress bars that were meant for a terminal: their last state, and none of wget's dots.
-        line = line.rpartition("\r")[2]
+        line = COLOURS.sub("", line).rpartition("\r")[2]
         if DOTS.match(line):
             return
         for secret in secrets:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -289,6 +290,8 @@ def _on_terminate(number: int, frame: FrameType | None) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script."""
     signal.signal(signal.SIGTERM, _on_terminate)
+    # What fledge makes are trees without cycles: the collector would only walk through them, again and again.
+    gc.disable()
     # Entry points of pydantic's plugins are looked for in every installed package otherwise.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:

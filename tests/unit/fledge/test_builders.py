@@ -166,7 +166,7 @@ def test_progress_for_terminals_is_left_out(
     bin_folder: Path, home: Path, monitor: RememberingMonitor, tmp_path: Path
 ) -> None:
     script = (
-        "printf '(Reading 5%%\\r(Reading done\\n'; echo '     0K .......... ..........  1%  289M 0s'\n"
+        "printf '(Reading 5%%\\r\\033[91m(Reading done\\033[0m\\n'; echo '     0K .......... ..........  1%  289M 0s'\n"
         f"echo 1 > {tmp_path}/image-id"
     )
     make_image(play(bin_folder, "podman", script), request(home), tmp_path, monitor)
