@@ -29,10 +29,11 @@ exec:
     command: /scripts/app.sh
     depends_on: [fetch-secrets]
 """
+# -u is not in the guide: without it socat 1.7 also reads its standard output, which a shell has opened for writing only.
 FETCH = """\
 #!/bin/sh
 # fetch-secrets.sh
-socat VSOCK-CONNECT:2:9000 STDOUT > /secrets/api-key
+socat -u VSOCK-CONNECT:2:9000 STDOUT > /secrets/api-key
 """
 APP = """\
 #!/bin/sh
