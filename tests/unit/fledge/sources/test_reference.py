@@ -4,8 +4,7 @@ from __future__ import annotations
 import pytest
 
 from volant.errors import InvalidInput
-from volant.fledge.sources.manifest import matches_tag, parse_platform
-from volant.fledge.sources.reference import split_reference
+from volant.fledge.sources.reference import is_loopback_registry, split_reference
 
 
 @pytest.mark.parametrize(
@@ -33,25 +32,16 @@ def test_what_is_no_reference(reference: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("platform", "parts"),
+    ("rest", "is_loopback"),
     [
-        ("linux/arm64/v8", ("linux", "arm64", "v8")),
-        ("linux/amd64", ("linux", "amd64", "")),
-        ("arm64", ("linux", "arm64", "")),
+        ("//localhost:5000/a", True),
+        ("127.3.2.1/a/b:c", True),
+        ("[::1]:5000/a", True),
+        ("localhost.example.org/a", False),
+        ("127.0.0.1.example.org/a", False),
+        ("library/localhost", False),
     ],
 )
-def test_platforms(platform: str, parts: tuple[str, str, str]) -> None:
-    assert parse_platform(platform) == parts
-
-
-@pytest.mark.parametrize("platform", ["", "a/b/c/d", "linux//v8"])
-def test_what_is_no_platform(platform: str) -> None:
-    with pytest.raises(InvalidInput):
-        parse_platform(platform)
-
-
-def test_tags_match_as_people_mean_them() -> None:
-    saved = "docker.io/library/my-app:1.2.0"
-    assert all(matches_tag(saved, tag) for tag in (saved, "my-app:1.2.0", "library/my-app:1.2.0", "1.2.0"))
-    assert matches_tag("docker.io/library/my-app:latest", "my-app")
-    assert not any(matches_tag(saved, tag) for tag in ("my-app", "app:1.2.0", "2.0"))
+def test_plain_http_only_on_this_machine(rest: str, is_loopback: bool) -> None:
+    assert is_loopback_registry("docker://", rest) is is_loopback
+    assert not is_loopback_registry("docker-daemon:", rest)

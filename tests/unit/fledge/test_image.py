@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+
+from volant.errors import InvalidInput
+from volant.fledge.image import make_image_config
+
+
+def test_an_empty_config_is_all_defaults() -> None:
+    for document in ({}, {"config": None}, {"config": {"Env": None, "Labels": None, "Healthcheck": None}}):
+        config, labels = make_image_config(document)
+        assert (config.entrypoint, config.env, config.healthcheck, labels) == ([], [], None, {})
+        assert config.architecture == "amd64"
+
+
+def test_sets_are_lists_in_order() -> None:
+    config, _ = make_image_config(
+        {"config": {"ExposedPorts": {"9/udp": {}, "80/tcp": {}}, "Volumes": {"/b": {}, "/a": {}}}}
+    )
+    assert (config.exposed_ports, config.volumes) == (["80/tcp", "9/udp"], ["/a", "/b"])
+
+
+def test_a_healthcheck_that_was_switched_off_is_none() -> None:
+    assert make_image_config({"config": {"Healthcheck": {"Test": ["NONE"]}}})[0].healthcheck is None
+    health = make_image_config({"config": {"Healthcheck": {"Test": ["CMD", "x"], "StartPeriod": 5}}})[
+        0
+    ].healthcheck
+    assert health is not None and (health.test, health.start_period, health.timeout) == (["CMD", "x"], 5, 0)
+
+
+def test_other_systems_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="for windows"):
+        make_image_config({"os": "windows"})
