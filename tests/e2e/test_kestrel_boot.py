@@ -172,15 +172,17 @@ def test_busybox_with_dhcp_and_a_volume(harness: GuestHarness, tmp_path: Path) -
     assert_all_passed(console, checks)
 
 
-def test_one_static_binary_is_enough(harness: GuestHarness, tmp_path: Path) -> None:
-    """`/` holds one file and the agent's data: no /etc of its own, no shell, no mount points."""
+def test_one_static_binary_is_enough_for_a_batch_job(harness: GuestHarness, tmp_path: Path) -> None:
+    """`/` holds one file and the agent's data: no /etc of its own, no shell, no mount points. Its end is the VM's."""
     root = tmp_path / "root"
     root.mkdir()
     shutil.copy(harness.agent, root / "app")
     write_image(root, ["/app", "version"])
-    with harness.boot(make_disk(root, tmp_path / "disk.img"), network=False, memory_mb=128) as guest:
-        guest.wait_for("[workload] kestrel ")
-        assert "warning" not in guest.console
+    disk = make_disk(root, tmp_path / "disk.img")
+    console = harness.run(disk, network=False, memory_mb=128, settings={"workload": {"type": "batch"}})
+    assert "[workload] kestrel " in console
+    assert "the workload has ended with 0: powering off" in console
+    assert "warning" not in console, console
 
 
 def test_a_read_only_disk_still_gets_its_names(harness: GuestHarness, tmp_path: Path) -> None:
@@ -251,7 +253,7 @@ async def test_a_broken_config_leaves_the_guest_up_and_reachable(
     root = make_busybox_root(tmp_path / "root")
     write_file(root, "etc/kestrel/config.yaml", "exec:\n  - name: web\n    comand: /bin/true\n")
     with harness.boot(make_disk(root, tmp_path / "disk.img")) as guest:
-        guest.wait_for("boot: main to exec")
+        guest.wait_for("boot: nothing was started")
         state = await ask(guest, harness, "state.get", {})
         assert state["phase"] == "failed"
         assert "/etc/kestrel/config.yaml:2" in str(state["reason"])

@@ -29,6 +29,11 @@ const (
 	stopReserve = 5 * time.Second
 	// A batch guest waits for its host to read the result before it powers off.
 	resultPatience = 500 * time.Millisecond
+	// Settling leaves the processor to the workload's start for so long; a workload that waits for the host (hooks,
+	// user-data, a secret) may need what is settled.
+	yieldTime = 300 * time.Millisecond
+	// The times of the boot are told with the workload's start, or without it after this time.
+	execPatience = 5 * time.Second
 	// How long a stuck serial line may hold up power-off.
 	consolePatience = 300 * time.Millisecond
 )
@@ -147,19 +152,40 @@ func (g *guest) followSupervisor() {
 // settle does what can wait until the workload has been started, in the order in which people notice.
 func (g *guest) settle(archive bootArchive, modules []string, root *rootDisk) {
 	defer power.Guard()
+	g.waitForExec(yieldTime)
 	began := time.Now()
 	archive.load(modules, g.journal.warn)
 	g.stamps.noteFurtherModules(time.Since(began))
 	g.openDoors()
+	if g.life.Err() != nil { // what follows would keep the disk busy while it is unmounted
+		return
+	}
 	root.look()
 	archive.coverDiskAgent()
 	archive.close()
 	network.Announce(g.config.Network)
 	network.AllowPings()
 	limitMemory()
-	g.journal.say("boot: %v", g.stamps)
+	g.sayStamps()
 	g.journal.warnError(checkEntropy())
 	clock.FollowPTP(g.journal.warn)
+}
+
+// sayStamps tells how long the boot took.
+func (g *guest) sayStamps() {
+	g.waitForExec(execPatience)
+	g.journal.say("boot: %v", g.stamps)
+}
+
+// waitForExec returns when the workload has been started, will not be, or after a while.
+func (g *guest) waitForExec(patience time.Duration) {
+	if g.supervisor.State().Phase == contract.PhaseFailed {
+		return
+	}
+	select {
+	case <-g.stamps.executed:
+	case <-time.After(patience):
+	}
 }
 
 // limitMemory trades a little of the processor for memory, of which guests have little.

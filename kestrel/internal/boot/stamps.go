@@ -17,11 +17,13 @@ type stamps struct {
 	started, last time.Time
 	modules       time.Duration
 	phases        []string
-	executed      bool
+	executed      chan struct{} // closed when the workload was started
 	times         contract.BootTimes
 }
 
-func newStamps(started time.Time) *stamps { return &stamps{started: started, last: started} }
+func newStamps(started time.Time) *stamps {
+	return &stamps{started: started, last: started, executed: make(chan struct{})}
+}
 
 func (s *stamps) lap() time.Duration {
 	now := time.Now()
@@ -54,7 +56,7 @@ func (s *stamps) noteExec() {
 	s.note("start")
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	s.executed = true
+	close(s.executed)
 	s.times.ModuleLoadMs += milliseconds(s.modules)
 	s.times.MainToExecMs = milliseconds(s.last.Sub(s.started) - s.modules)
 }
@@ -68,7 +70,9 @@ func (s *stamps) bootTimes() contract.BootTimes {
 func (s *stamps) String() string {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if !s.executed {
+	select {
+	case <-s.executed:
+	default:
 		return fmt.Sprintf("nothing was started yet (%s), modules %.1f ms",
 			strings.Join(s.phases, ", "), milliseconds(s.modules))
 	}
