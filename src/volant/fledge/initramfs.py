@@ -106,7 +106,8 @@ def run_build_script(script: Path, monitor: Monitor) -> tuple[Path | None, Path 
         raise NotFound(f"cannot run build script {show_path(script)}: no such file")
     folder = script.parent
     monitor.step(f"run {show_path(script)}")
-    command = [str(script)] if os.access(script, os.X_OK) else ["/bin/sh", str(script)]
+    place = str(script.absolute())
+    command = [place] if os.access(script, os.X_OK) else ["/bin/sh", place]
     run_tool(
         command, cwd=folder, on_line=lambda line: monitor.say(f"  {line}"), what=f"run {show_path(script)}"
     )

@@ -121,10 +121,13 @@ def test_attributes_that_are_lost_are_told(stack: ExitStack, monitor: Rememberin
 
 
 def test_a_build_script_leaves_a_tree(stack: ExitStack, monitor: RememberingMonitor, home: Path) -> None:
-    script = home / "make.sh"
-    script.write_text("mkdir -p rootfs/bin; echo hi > rootfs/bin/a; chmod 750 rootfs/bin/a; echo said\n")
+    script = Path("make.sh")
+    script.write_text(
+        "#!/bin/sh\nmkdir -p rootfs/bin; echo hi > rootfs/bin/a; chmod 750 rootfs/bin/a; echo said\n"
+    )
+    script.chmod(0o755)
     rootfs, archive = run_build_script(script, monitor)
-    assert (rootfs, archive) == (home / "rootfs", None)
+    assert (rootfs, archive) == (Path("rootfs"), None)
     assert "  said" in monitor.lines
     tree = read_folder(home / "rootfs", stack, 3)
     node = find_file(tree, "/bin/a")
