@@ -14,7 +14,7 @@ import tarfile
 from pathlib import Path
 
 # About a GB with many small files, and what people build images from.
-LARGE_PACKAGES = "build-essential,python3,python3-pip,git"
+LARGE_PACKAGES = "build-essential,python3,python3-pip,git,golang-go"
 _WHITEOUTS = 3
 
 
