@@ -54,7 +54,9 @@ class DigestChecks:
     """
 
     def __init__(self, workers: int = 0) -> None:
-        self._pool = ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1), "digest")
+        # One core stays free for the thread that merges and plans: it alone decides when compression can begin.
+        workers = workers or max(1, min(4, (os.cpu_count() or 1) - 1))
+        self._pool = ThreadPoolExecutor(workers, "digest")
         self._stopping = threading.Event()
         self._checks: list[tuple[str, Future[None]]] = []
 
