@@ -93,7 +93,7 @@ func (s *Supervisor) makeWorkloadChecks(manifest *contract.HealthCheck) []*healt
 			Prepare: func(command string, arguments []string) (reaper.Command, error) {
 				user := firstText(s.options.Workload.User, s.options.Image.User)
 				directory := firstText(s.options.Workload.Workdir, s.options.Image.WorkingDir)
-				return s.prepareCheck(spec{name: check.Name, user: user, directory: directory}, command, arguments)
+				return s.prepareCommand(spec{name: check.Name, user: user, directory: directory}, command, arguments)
 			},
 		}
 		if check.RestartOnUnhealthy {
@@ -115,8 +115,8 @@ func (s *Supervisor) restartWorkload(check string) {
 	s.update(func() { s.checksBegun = false })
 }
 
-// prepareCheck makes the command of an exec check: like its process, with its user, folder and environment.
-func (s *Supervisor) prepareCheck(sp spec, command string, arguments []string) (reaper.Command, error) {
+// prepareCommand makes the command of a process or of its check: with its user, folder and environment.
+func (s *Supervisor) prepareCommand(sp spec, command string, arguments []string) (reaper.Command, error) {
 	identity, err := program.FindIdentity(s.options.Root, sp.user)
 	if err != nil {
 		return reaper.Command{}, fmt.Errorf("cannot run the check: %w", err)

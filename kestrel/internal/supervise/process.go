@@ -75,7 +75,7 @@ func newProcess(s *Supervisor, sp spec) *process {
 			Reaper:  s.options.Reaper,
 			Changed: p.checkHealth,
 			Prepare: func(command string, arguments []string) (reaper.Command, error) {
-				return s.prepareCheck(sp, command, arguments)
+				return s.prepareCommand(sp, command, arguments)
 			},
 		}
 		if check.RestartOnUnhealthy {
@@ -253,7 +253,7 @@ func (p *process) awaitVsock(ctx context.Context) bool {
 // before the agent does again.
 func (p *process) launch(begun time.Time) (*reaper.Process, []*logs.Pipe, error) {
 	s := p.supervisor
-	command, err := s.prepareCheck(p.spec, p.spec.command[0], p.spec.command[1:])
+	command, err := s.prepareCommand(p.spec, p.spec.command[0], p.spec.command[1:])
 	if err != nil {
 		return nil, nil, err
 	}
@@ -365,6 +365,7 @@ func (p *process) finish(ctx context.Context, child *reaper.Process) reaper.Stat
 // again decides what follows an exit; true: start once more. The last words of the process are kept before anybody
 // hears of its end, and the state changes at once: nobody may see a running process without a pid.
 func (p *process) again(ctx context.Context, status reaper.Status, outputs []*logs.Pipe) bool {
+	ended := time.Now()
 	for _, output := range outputs {
 		output.WaitDrained(drainLimit)
 	}
@@ -406,7 +407,7 @@ func (p *process) again(ctx context.Context, status reaper.Status, outputs []*lo
 		return false
 	}
 	say("process %s %s; it starts again in %s", p.spec.name, text, pause)
-	timer := time.NewTimer(pause)
+	timer := time.NewTimer(pause - time.Since(ended)) // a slow disk does not make the pause longer
 	defer timer.Stop()
 	select {
 	case <-timer.C:
