@@ -29,7 +29,7 @@ exec:
     command: /scripts/app.sh
     depends_on: [fetch-secrets]
 """
-# -u is not in the guide: without it socat 1.7 also reads its standard output, which a shell has opened for writing only.
+# -u is not in the guide: without it socat 1.7 also reads its standard output, opened for writing only by the shell.
 FETCH = """\
 #!/bin/sh
 # fetch-secrets.sh
@@ -78,7 +78,7 @@ def app(host: Host, base_image: str, tmp_path_factory: pytest.TempPathFactory) -
         (folder / name).write_text(content)
     host.run("fledge", "build", "--builder", "buildah", cwd=folder, timeout=600)
     host.volar("plugins", "install", "./my-app.tar.gz", cwd=folder)
-    host.volar("secrets", "set", "api-key", stdin="0123456789abcdef")
+    host.volar("secrets", "set", "api-key", stdin="swordfish-7Qx4")
     host.volar(
         "vms", "create", "app-vm", "--plugin", "my-app", "--cloud-init", "user-data.yaml", "--secret", "api-key",
         cwd=folder,
@@ -94,7 +94,7 @@ def read_app_log(host: Host, vm: str) -> str:
 
 def test_secrets_arrive_before_the_app_starts(host: Host, app: str) -> None:
     log = wait_until("the app's lines", lambda: (text := read_app_log(host, app)).count("\n") >= 3 and text)
-    assert "key has 16 bytes, ends in cdef" in log
+    assert "key has 14 bytes, ends in 7Qx4" in log
     assert "secrets on tmpfs" in log
 
 
@@ -108,9 +108,9 @@ def test_cloud_init_writes_the_environment_and_names_what_it_does_not_know(host:
 
 def test_nobody_reads_the_secret_outside(host: Host, app: str) -> None:
     shown = host.volar("vms", "get", app, "--output", "json").stdout + host.volar("secrets", "list").stdout
-    assert "0123456789abcdef" not in shown
+    assert "swordfish-7Qx4" not in shown
     stored = subprocess.run(
-        ["grep", "-rlF", "0123456789abcdef", str(host.home)], capture_output=True, text=True
+        ["grep", "-rlF", "swordfish-7Qx4", str(host.home)], capture_output=True, text=True
     ).stdout.split()
     assert [path for path in stored if not Path(path).name.startswith("root.qcow2")] == []
 
@@ -119,4 +119,4 @@ def test_another_port_is_refused(host: Host, app: str) -> None:
     refused = host.volar("vms", "exec", app, "--", "socat", "VSOCK-CONNECT:2:9001", "STDOUT", check=False)
     assert refused.returncode != 0
     again = host.volar("vms", "exec", app, "--", "socat", "VSOCK-CONNECT:2:9000", "STDOUT")
-    assert again.stdout == "0123456789abcdef"
+    assert again.stdout == "swordfish-7Qx4"
