@@ -34,3 +34,9 @@ def test_invalid_documents_fail_where_a_schema_can_see_it(path: Path) -> None:
     if "# schema: silent" in path.read_text():
         return
     assert list(Draft202012Validator(SCHEMA).iter_errors(load(path)))
+
+
+def test_the_documented_example_passes() -> None:
+    page = (CONTRACT.parent / "docs" / "reference" / "kestrel-config.md").read_text()
+    example = page.split("```yaml\n")[1].split("```")[0]
+    assert list(Draft202012Validator(SCHEMA).iter_errors(YAML(typ="safe", pure=True).load(example))) == []
