@@ -14,6 +14,8 @@ from volant.contract.agents import find_agent
 from volant.volantd.boot.initrd import list_module_names, make_base_archive, write_initrd
 from volant.volantd.boot.kernel import Kernel, host_architecture, require_kernel
 from volant.volantd.boot.modules import order_modules, want_modules
+from volant.volantd.boot.seed import LABEL as SEED_LABEL
+from volant.volantd.boot.seed import write_seed
 from volant.volantd.hypervisors.base import (
     SOCKET_PATH_LIMIT,
     DiskDrive,
@@ -30,11 +32,13 @@ from volant.volantd.vms.disks import make_overlay
 from volant.volantd.vms.guest_settings import ROOT_SERIAL, make_guest_config
 from volant.volantd.vms.networking import attach, make_nics
 from volant.volantd.vms.registry import VmRecord
+from volant.volantd.vms.seed_documents import make_seed_documents
 
 
 @dataclass(frozen=True, slots=True)
 class VmFiles:
-    """Where one VM keeps its things. Sockets go to the runtime folder where the state folder's path is too long."""
+    """Where one VM keeps its things. Sockets go to the runtime folder where the state folder's path is too
+    long."""
 
     folder: Path
     sockets: Path
@@ -46,6 +50,10 @@ class VmFiles:
     @property
     def initrd(self) -> Path:
         return self.folder / "boot.cpio"
+
+    @property
+    def seed(self) -> Path:
+        return self.folder / "seed.iso"
 
     @property
     def console_log(self) -> Path:
@@ -73,7 +81,8 @@ async def boot_vm(
     settings: Settings,
     remember: Callable[[VmSpec], None],
 ) -> Machine:
-    """Start a VM's process. `remember` stores the spec before the process exists, so that no process is ever lost."""
+    """Start a VM's process. `remember` stores the spec before the process exists, so that no process is ever
+    lost."""
     files = find_files(settings, record.id)
     make_folders(files)
     kernel = await asyncio.to_thread(find_guest_kernel, settings) if plugin.boot == "kernel" else None
@@ -85,6 +94,8 @@ async def boot_vm(
         await asyncio.to_thread(make_overlay, files.disk, plugin.payload, plugin.format, size_bytes)
     if kernel is not None:
         await asyncio.to_thread(write_boot_archive, record, plugin, kernel, support, files, settings)
+    else:
+        await asyncio.to_thread(write_seed_disk, record, plugin, files)
     await attach(record)
     spec = make_spec(record, plugin, kernel, support, files)
     remember(spec)
@@ -117,10 +128,23 @@ def write_boot_archive(
     write_initrd(files.initrd, base, config, plugin.payload if plugin.kind == "initramfs" else None)
 
 
+def write_seed_disk(record: VmRecord, plugin: StoredPlugin, files: VmFiles) -> None:
+    """Name, keys and user-data for the cloud-init of a disk that boots its own system."""
+    documents = make_seed_documents(record, plugin)
+    write_seed(
+        files.seed,
+        user_data=documents.user_data,
+        meta_data=documents.meta_data,
+        network_config=documents.network_config,
+    )
+
+
 def make_spec(
     record: VmRecord, plugin: StoredPlugin, kernel: Kernel | None, support: HostSupport, files: VmFiles
 ) -> VmSpec:
     disks = (DiskDrive(files.disk, "qcow2", ROOT_SERIAL),) if plugin.kind == "rootfs" else ()
+    if kernel is None:
+        disks = (*disks, DiskDrive(files.seed, "raw", SEED_LABEL, read_only=True))
     return VmSpec(
         id=record.id,
         name=record.name,
@@ -143,7 +167,8 @@ def make_spec(
 
 
 def find_lost_process(spec: VmSpec, processes: Path = Path("/proc")) -> ProcessIdentity | None:
-    """The process of a VM that was started an instant before the daemon was killed, by its QMP socket's path."""
+    """The process of a VM that was started an instant before the daemon was killed, by its QMP socket's
+    path."""
     wanted = os.fsencode(spec.qmp_socket)
     for folder in processes.glob("[0-9]*"):
         with contextlib.suppress(OSError):

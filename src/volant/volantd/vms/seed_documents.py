@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a whole-system VM is told by its NoCloud seed, as a pure function of its record and its plugin.
+
+No agent of ours runs in such a guest, so name, keys and address reach it this way or not at all.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+
+from volant.volantd.plugins.store import StoredPlugin
+from volant.volantd.vms.guest_settings import make_cloud_init, make_guest_network
+from volant.volantd.vms.registry import VmRecord
+
+
+@dataclass(frozen=True, slots=True)
+class SeedDocuments:
+    user_data: bytes
+    meta_data: str
+    network_config: str
+
+
+def make_seed_documents(record: VmRecord, plugin: StoredPlugin) -> SeedDocuments:
+    """The person's or plugin's own documents where there are some; JSON, being YAML, for those of ours."""
+    given = make_cloud_init(record, plugin)
+    user_data = base64.b64decode(given.user_data_base64) if given else b""
+    # Keys also travel as meta-data, from where cloud-init takes them whatever the user-data says.
+    meta_data = {
+        "instance-id": record.id,
+        "local-hostname": record.name.replace("_", "-"),
+        "public-keys": record.definition.ssh_keys,
+    }
+    return SeedDocuments(
+        user_data=user_data or b"#cloud-config\n{}\n",
+        meta_data=json.dumps(meta_data) + "\n",
+        network_config=(given.network_config if given else "") or make_network_config(record),
+    )
+
+
+def make_network_config(record: VmRecord) -> str:
+    """Netplan's version 2. Only on the bridge, where nothing answers DHCP, does a guest have to be told."""
+    if record.definition.network != "bridged":
+        return ""
+    network = make_guest_network(record)
+    interface = network.interfaces[0]
+    link = {
+        "match": {"macaddress": interface.mac},
+        "addresses": interface.addresses,
+        "routes": [{"to": "0.0.0.0/0", "via": interface.gateway}],
+        "nameservers": {"addresses": network.nameservers},
+    }
+    return json.dumps({"version": 2, "ethernets": {"nic0": link}}) + "\n"
