@@ -4,7 +4,7 @@
     python fake_guest.py GUEST_JSON CONTROL_SOCKET CONSOLE_LOG
 
 What it does is chosen by the workload's variable FAKE: "" serves, "unbootable" ends with 0 before the agent answers,
-"broken" runs with a failed workload.
+"broken" runs with a failed workload, "silent" never answers.
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ def make_state(choice: str) -> dict[str, Any]:
         "checks": [{"name": "web", "kind": "tcp", "state": "healthy"}],
         "kernel": "6.1.0-fake",
     }
+
+
+def write_console(line: str) -> None:
+    with open(sys.argv[3], "a") as console:
+        console.write(f"[kestrel] {line}\n")
 
 
 class Server(asyncssh.SSHServer):
@@ -106,11 +111,13 @@ async def serve(process: asyncssh.SSHServerProcess[bytes]) -> None:
 
 
 async def main() -> None:
-    with open(sys.argv[3], "a") as console:
-        console.write("[kestrel] a guest without a machine\n")
-        if CHOSEN.get("workload", {}).get("env", {}).get("FAKE") == "unbootable":
-            console.write("[kestrel] cannot boot: no root disk\n")
-            return
+    choice = CHOSEN.get("workload", {}).get("env", {}).get("FAKE", "")
+    write_console("a guest without a machine")
+    if choice == "unbootable":
+        write_console("cannot boot: no root disk")
+        return
+    if choice == "silent":
+        await asyncio.sleep(3600)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(sys.argv[2])
     listener.listen()

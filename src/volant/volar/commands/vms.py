@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from volant.errors import GuestFailed, UsageError
+from volant.errors import GuestFailed, NotFound, UsageError
 from volant.volar.client import Client, make_client, quoted
 from volant.volar.commands import vms_guest
 from volant.volar.complete import complete_plugins, complete_vms
@@ -148,22 +150,37 @@ def create(
     }
     if cpus or memory:
         body["resources"] = _complete_resources(client, plugin, cpus, memory)
-    vm = client.post("/vms", body, timeout_seconds=120)
-    if not no_start and not no_wait:
-        from volant.volar.boot_watch import wait_for_workload
+    began = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        vm = client.post("/vms", body, timeout_seconds=120)
+        if not no_start and not no_wait:
+            from volant.volar.boot_watch import wait_for_workload
 
-        try:
             vm = wait_for_workload(client, name, timeout, quiet=output_format != "table")
-        except KeyboardInterrupt:
-            click.echo(f"\ninterrupted: deleting {name}, which has not come up yet", err=True)
-            client.delete(f"/vms/{quoted(name)}", force=True)
-            raise
+    except KeyboardInterrupt:
+        click.echo(f"\ninterrupted: deleting {name}, which has not come up yet", err=True)
+        _delete_own(client, name, began)
+        raise
     if output_format == "table":
         click.echo(
             f"{name} is {vm['status']}" + (f" at {vm['url'] or vm['ip']}" if vm["url"] or vm["ip"] else "")
         )
     else:
         show_rows([vm], output_format, kind="vm", columns=COLUMNS, wide=WIDE)
+
+
+def _delete_own(client: Client, name: str, began: str) -> None:
+    """Delete the VM that this command was making; one that had the name before is left alone.
+
+    The interrupt may have come while the daemon was still reading the request: give it a moment to appear.
+    """
+    for _ in range(10):
+        try:
+            if client.get(f"/vms/{quoted(name)}")["created_at"] >= began:
+                client.delete(f"/vms/{quoted(name)}", force=True)
+            return
+        except NotFound:
+            time.sleep(0.1)
 
 
 def _complete_resources(client: Client, plugin: str, cpus: int | None, memory: int | None) -> dict[str, Any]:

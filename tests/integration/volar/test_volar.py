@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""volar as a program, against a daemon whose guests are processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from integration.volantd.test_daemon import Daemon, start_daemon, wait_until
+from plugin_files import make_plugin
+
+VOLAR = [sys.executable, "-c", "from volant.volar.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    with start_daemon() as daemon:
+        yield daemon
+
+
+def volar(daemon: Daemon, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*VOLAR, *arguments], env=daemon.environment, capture_output=True, text=True, timeout=90, input=stdin
+    )
+
+
+def test_the_life_of_a_vm_on_the_command_line(daemon: Daemon, tmp_path: Path) -> None:
+    archive = tmp_path / "cli.tar.gz"
+    archive.write_bytes(make_plugin("cli"))
+    assert "installed cli 1.0.0" in volar(daemon, "plugins", "install", str(archive)).stdout
+    assert volar(daemon, "plugins", "list", "-o", "name").stdout.splitlines() == ["plugin/cli", "plugin/web"]
+    created = volar(daemon, "vms", "create", "one", "--plugin", "cli", "--memory", "64", "--label", "a=b")
+    assert created.returncode == 0, created.stderr
+    assert "one is running at http://127.127." in created.stdout
+    vm = json.loads(volar(daemon, "vms", "get", "one", "--output", "json").stdout)
+    assert (vm["status"], vm["health"], vm["resources"]) == (
+        "running",
+        "healthy",
+        {"vcpu": 1, "memory_mb": 64},
+    )
+    table = volar(daemon, "vms", "list").stdout.splitlines()
+    assert table[0].split()[:3] == ["NAME", "STATUS", "HEALTH"]
+    assert table[1].split()[:4] == ["one", "running", "healthy", "cli:1.0.0"]
+    wait_until(lambda: volar(daemon, "vms", "logs", "one").stdout == "[web] hello\n")
+    refused = volar(daemon, "plugins", "remove", "cli")
+    assert refused.returncode == 5
+    assert "VM one" in refused.stderr
+    assert volar(daemon, "vms", "stop", "one").returncode == 0
+    assert volar(daemon, "vms", "logs", "one", "--console").stdout.startswith("[kestrel]")
+    assert volar(daemon, "vms", "delete", "one").returncode == 0
+    gone = volar(daemon, "vms", "get", "one")
+    assert gone.returncode == 4
+    assert "cannot find VM one" in gone.stderr
+    assert volar(daemon, "plugins", "remove", "cli").returncode == 0
+
+
+def test_create_fails_with_the_lines_that_matter(daemon: Daemon) -> None:
+    failed = volar(daemon, "vms", "create", "bad", "--plugin", "web", "--env", "FAKE=unbootable")
+    assert failed.returncode == 10
+    assert "cannot boot: no root disk" in failed.stderr
+    assert volar(daemon, "vms", "delete", "bad").returncode == 0
+
+
+def test_a_name_taken_leaves_the_first_alone(daemon: Daemon) -> None:
+    assert volar(daemon, "vms", "create", "taken", "--plugin", "web").returncode == 0
+    again = volar(daemon, "vms", "create", "taken", "--plugin", "web")
+    assert again.returncode == 5
+    assert "the name is taken" in again.stderr
+    assert daemon.vm("taken")["status"] == "running"
+    assert volar(daemon, "vms", "delete", "taken", "--force").returncode == 0
+
+
+@pytest.mark.parametrize("moment", ["boot", "request"])
+def test_ctrl_c_in_create_leaves_nothing(daemon: Daemon, moment: str) -> None:
+    arguments = ["vms", "create", "half", "--plugin", "web", "--env", "FAKE=silent"]
+    process = subprocess.Popen(
+        [*VOLAR, *arguments],
+        env=daemon.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if moment == "boot":
+        wait_until(lambda: daemon.call("GET", "/vms/half")[0] == 200)
+        time.sleep(0.5)
+    else:
+        time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 or process.returncode == -signal.SIGINT, errors
+    assert "Traceback" not in errors
+    assert daemon.call("GET", "/vms/half")[0] == 404
+    assert daemon.call("GET", "/vms")[1] == []
+    wait_until(lambda: not daemon.guests())
+
+
+def test_a_plugin_that_is_not_there_or_cut_short(daemon: Daemon, tmp_path: Path) -> None:
+    missing = volar(daemon, "plugins", "install", str(tmp_path / "none.tar.gz"))
+    assert (missing.returncode, "fledge build" in missing.stderr) == (4, True)
+    cut = tmp_path / "cut.tar.gz"
+    cut.write_bytes(make_plugin("cut")[:-200])
+    refused = volar(daemon, "plugins", "install", str(cut))
+    assert refused.returncode == 3
+    assert refused.stderr.startswith("error: ")
+    assert "cut" not in volar(daemon, "plugins", "list").stdout
+
+
+def test_secrets_come_from_standard_input(daemon: Daemon) -> None:
+    assert volar(daemon, "secrets", "set", "token", stdin="abc\n").returncode == 0
+    rows = json.loads(volar(daemon, "secrets", "list", "-o", "json").stdout)
+    assert [(row["name"], row["size_bytes"]) for row in rows] == [("token", 4)]
+    assert volar(daemon, "secrets", "remove", "token").returncode == 0
+
+
+def test_nobody_answers(daemon: Daemon) -> None:
+    done = volar(daemon, "--api", "/nowhere/volantd.sock", "vms", "list")
+    assert done.returncode == 11
+    assert "cannot reach volantd" in done.stderr
+
+
+def test_the_hot_path_imports_nothing_heavy() -> None:
+    code = "import sys, volant.volar.cli, volant.volar.commands.vms; print(' '.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
+    )
+    assert not {"pydantic", "rich", "httpx", "asyncssh", "websockets", "fastapi"} & set(done.stdout.split())

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from plugin_files import make_initramfs, make_plugin
+from volant.errors import Conflict, InvalidInput, NotFound
+from volant.volantd.database import Database
+from volant.volantd.plugins.store import PluginStore, version_key
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PluginStore:
+    return PluginStore(Database(tmp_path / "db"), tmp_path / "plugins")
+
+
+async def install(store: PluginStore, content: bytes) -> bool:
+    _, is_new = await store.install(io.BytesIO(content), source="test")
+    return is_new
+
+
+async def test_install_keeps_the_payload_read_only_under_its_content(store: PluginStore) -> None:
+    assert await install(store, make_plugin())
+    plugin = store.load("web")
+    assert plugin.payload.read_bytes() == make_initramfs()
+    assert plugin.payload.stat().st_mode & 0o777 == 0o400
+    assert plugin.manifest.workload.port == 8080
+    assert not await install(store, make_plugin())
+
+
+async def test_versions_share_a_payload_until_the_last_goes(store: PluginStore) -> None:
+    await install(store, make_plugin(version="1.0.0"))
+    await install(store, make_plugin(version="1.10.0"))
+    await install(store, make_plugin(version="1.9.0"))
+    assert store.get("web").version == "1.10.0"
+    store.enable("web:1.10.0", False)
+    assert store.get("web").version == "1.9.0"
+    payload = store.load("web").payload
+    await store.remove("web:1.9.0")
+    assert payload.exists()
+    assert len(await store.remove("web")) == 2
+    assert not payload.exists()
+    with pytest.raises(NotFound, match="cannot find plugin web"):
+        store.get("web")
+
+
+async def test_the_same_version_with_another_manifest_is_refused(store: PluginStore) -> None:
+    await install(store, make_plugin())
+    with pytest.raises(Conflict, match="installed with other content"):
+        await install(store, make_plugin(description="changed"))
+
+
+async def test_a_plugin_in_use_stays(store: PluginStore, tmp_path: Path) -> None:
+    await install(store, make_plugin())
+    Database(tmp_path / "db").execute(
+        "INSERT INTO vms (id, name, state, plugin_name, plugin_version, request, mac, control_key, host_key,"
+        " created_at)"
+        " VALUES ('1', 'user', 'stopped', 'web', '1.0.0', '{}', '', '', '', '')"
+    )
+    with pytest.raises(Conflict, match="1 VM") as caught:
+        await store.remove("web")
+    assert "volar vms delete user" in caught.value.resolution
+    assert store.load("web").payload.exists()
+
+
+async def test_bad_archives_leave_nothing(store: PluginStore, tmp_path: Path) -> None:
+    checksum = {"path": "initramfs.cpio.gz", "checksum": "sha256:" + "0" * 64}
+    for content in (b"", b"junk" * 1000, make_plugin()[:-50], make_plugin(initramfs=checksum)):
+        with pytest.raises(InvalidInput):
+            await install(store, content)
+    assert store.list_all() == []
+    assert [path for path in (tmp_path / "plugins").rglob("*") if path.is_file()] == []
+
+
+async def test_what_a_kill_leaves_is_swept(store: PluginStore, tmp_path: Path) -> None:
+    await install(store, make_plugin())
+    (tmp_path / "plugins" / "incoming" / "half").write_bytes(b"x")
+    (tmp_path / "plugins" / "sha256" / ("0" * 64)).write_bytes(b"renamed, but its row was never written")
+    assert len(store.sweep()) == 2
+    assert store.sweep() == []
+    assert store.load("web").payload.exists()
+
+
+def test_versions_sort_as_semver_says() -> None:
+    ordered = [
+        "1.0.0-alpha",
+        "1.0.0-alpha.1",
+        "1.0.0-alpha.beta",
+        "1.0.0-beta.2",
+        "1.0.0-beta.11",
+        "1.0.0-rc.1",
+    ]
+    ordered += ["1.0.0", "1.2.0", "1.10.0"]
+    assert sorted(ordered[::-1], key=version_key) == ordered

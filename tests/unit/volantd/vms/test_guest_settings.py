@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from volant.contract.api import AgentInfo, PublishedPort, SecretAttachment
+from volant.contract.manifest import Manifest, Resources
+from volant.volantd.plugins.store import StoredPlugin
+from volant.volantd.vms.guest_settings import make_guest_config, trim_user_data
+from volant.volantd.vms.keys import make_private_key, read_public_key
+from volant.volantd.vms.networking import make_url
+from volant.volantd.vms.registry import VmDefinition, VmRecord
+from volant.volantd.vms.states import VmState
+
+
+def make_record(**definition: Any) -> VmRecord:
+    address = {"user": "127.127.1.2", "bridged": "192.168.127.100"}.get(definition.get("network", "user"))
+    return VmRecord(
+        id="0123", name="my_vm", state=VmState.CREATED, reason="", wanted=False, plugin_name="web",
+        plugin_version="1.0.0",
+        definition=VmDefinition.model_validate({"resources": Resources(), "network": "user", **definition}),
+        address=address, mac="52:54:00:00:00:01",
+        ports=(PublishedPort(host_ip="127.127.1.2", host_port=8080, guest_port=80),),
+        control_key=make_private_key(), host_key=make_private_key(), process=None, spec=None, agent=AgentInfo(),
+        guest=None, last_lines=(), exit_code=None, created_at="", started_at=None, deleting=False,
+    )  # fmt: skip
+
+
+def make_plugin(files: dict[str, str] | None = None, **manifest: Any) -> StoredPlugin:
+    parsed = Manifest.model_validate({"name": "web", "version": "1.0.0", **manifest})
+    return StoredPlugin(
+        manifest=parsed,
+        kind="rootfs",
+        boot="kernel",
+        format="qcow2",
+        payload=Path("/p"),
+        enabled=True,
+        files=files or {},
+    )
+
+
+def test_keys_environment_and_secrets_reach_the_guest_and_private_keys_of_ours_do_not() -> None:
+    record = make_record(
+        env={"A": "vm"}, secrets=[SecretAttachment(name="k"), SecretAttachment(name="l", port=9001, uid=33)]
+    )
+    plugin = make_plugin(workload={"env": {"A": "plugin", "B": "plugin"}})
+    config = make_guest_config(record, plugin, ["virtio.ko"])
+    assert config.workload.env == {"A": "vm", "B": "plugin"}
+    assert config.control.host_key == record.host_key
+    assert config.control.authorized_keys == [read_public_key(record.control_key)]
+    assert record.control_key not in config.model_dump_json()
+    assert [(port.port, port.uid) for port in config.secrets] == [(9000, None), (9001, 33)]
+    assert config.hostname == "my-vm"
+    assert config.ssh.listen_port is None
+
+
+@pytest.mark.parametrize(
+    ("network", "addresses"),
+    [("user", ["10.0.2.15/24"]), ("bridged", ["192.168.127.100/24"]), ("dhcp", []), ("vsock", None)],
+)
+def test_each_mode_has_its_interface(network: str, addresses: list[str] | None) -> None:
+    interfaces = make_guest_config(make_record(network=network), make_plugin(), []).network.interfaces
+    assert [interface.addresses for interface in interfaces] == ([] if addresses is None else [addresses])
+
+
+def test_the_persons_user_data_wins_and_the_plugins_is_read_from_its_archive() -> None:
+    plugin = make_plugin(
+        {"user-data": "#cloud-config\na: 1\n"}, cloud_init={"user_data": {"path": "user-data"}}
+    )
+    given = make_record(user_data_base64=base64.b64encode(b"# mine\n#cloud-config\nb: 2\n").decode())
+    for record, expected in ((make_record(), b"#cloud-config\na: 1\n"), (given, b"#cloud-config\nb: 2\n")):
+        documents = make_guest_config(record, plugin, []).cloud_init
+        assert documents is not None
+        assert base64.b64decode(documents.user_data_base64) == expected
+        assert documents.instance_id == "0123"
+    assert make_guest_config(make_record(), make_plugin(), []).cloud_init is None
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (b"# user-data.yaml\n\n#cloud-config\nx: 1\n", b"#cloud-config\nx: 1\n"),
+        (b"# a\r\n\r\n#cloud-config\r\n", b"#cloud-config\r\n"),
+        (b"#!/bin/sh\n#cloud-config\n", b"#!/bin/sh\n#cloud-config\n"),
+        (
+            b"Content-Type: multipart/mixed\n\n#cloud-config\n",
+            b"Content-Type: multipart/mixed\n\n#cloud-config\n",
+        ),
+        (b"\x1f\x8b\x00\n#cloud-config", b"\x1f\x8b\x00\n#cloud-config"),
+        (b"# only a comment\n", b"# only a comment\n"),
+    ],
+)
+def test_what_stands_above_cloud_config_is_dropped_and_nothing_else(given: bytes, kept: bytes) -> None:
+    assert trim_user_data(given) == kept
+
+
+def test_the_url_is_the_whole_address() -> None:
+    http = make_plugin(workload={"type": "http", "port": 80}).manifest
+    tcp = make_plugin(workload={"type": "tcp", "port": 5432}).manifest
+    assert make_url(make_record(), http) == "http://127.127.1.2:8080"
+    assert make_url(make_record(network="bridged"), http) == "http://192.168.127.100"
+    assert make_url(make_record(network="bridged"), tcp) == "tcp://192.168.127.100:5432"
+    assert make_url(make_record(network="vsock"), http) is None
+    assert make_url(make_record(), make_plugin().manifest) is None
