@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from e2e.guest_harness import (
+    CACHE,
     Guest,
     GuestHarness,
     make_disk,
@@ -155,6 +156,10 @@ async def check_broken_streams(harness: GuestHarness, guest: Guest) -> None:
             await connection.run(["sh", "-c", "while pgrep -x cat; do sleep 0.1; done"])
 
 
+async def count_descriptors(connection: GuestConnection) -> int:
+    return int((await connection.run(["sh", "-c", "ls /proc/1/fd | wc -l"])).stdout)
+
+
 async def read_rss_kib(connection: GuestConnection) -> int:
     status = (await connection.run(["cat", "/proc/1/status"])).stdout.decode()
     return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0])
@@ -185,8 +190,11 @@ async def test_ssh_secrets_and_streams(harness: GuestHarness, tmp_path: Path) ->
         async with connect(harness, guest) as connection:
             await check_secrets(connection)
             await check_clients(connection, harness, tmp_path)
+            before = await count_descriptors(connection)
         await check_broken_streams(harness, guest)
         async with connect(harness, guest) as connection:
+            # At the first count the ports of the secrets were open.
+            assert await count_descriptors(connection) <= before, "broken streams left descriptors behind"
             await check_memory(connection, tmp_path)
 
 
@@ -244,3 +252,58 @@ async def test_user_data_is_applied_before_the_workload_starts(harness: GuestHar
             # A key of user-data and no sshd in the image: the agent answers on the network.
             async with connection.open_port_stream(22) as (reader, _):
                 assert (await reader.read(4)) == b"SSH-"
+
+
+@pytest.fixture(scope="module")
+def cloud_init_tar() -> Path:
+    """Debian with its own cloud-init."""
+    tar = CACHE / "debian-cloud-init.tar"
+    if not tar.exists():
+        part = tar.with_suffix(".part")
+        subprocess.run(
+            [
+                "mmdebstrap", "--variant=minbase", "--quiet", "--format=tar", "--include=cloud-init",
+                "bookworm", str(part),
+            ],
+            check=True, timeout=600,
+        )  # fmt: skip
+        part.rename(tar)
+    return tar
+
+
+# A minimal Debian has no locales, about which its cloud-init complains unless told not to set one.
+NATIVE_USER_DATA = """# a comment
+#cloud-config
+locale: false
+write_files:
+  - {path: /written, content: by cloud-init}
+runcmd:
+  - [sh, -c, "echo ran > /ran"]
+"""
+
+
+@pytest.mark.timeout(900)
+async def test_the_images_own_cloud_init_runs(
+    harness: GuestHarness, cloud_init_tar: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    await run_client("tar", "-xf", str(cloud_init_tar), "-C", str(root))
+    disk = make_disk(root, tmp_path / "disk.img", "1G")
+    shutil.rmtree(root)
+    settings = {
+        "workload": {"entrypoint": ["/bin/sh", "-c", "cat /written; echo; exec sleep 100000"]},
+        "cloud_init": {
+            "instance_id": "i-1",
+            "user_data_base64": base64.b64encode(NATIVE_USER_DATA.encode()).decode(),
+        },
+    }
+    with harness.boot(disk, settings=settings, memory_mb=512) as guest:
+        guest.wait_for("[workload] by cloud-init", 300)
+        async with connect(harness, guest) as connection, open_control(connection) as control:
+            async with asyncio.timeout(300):
+                async for state in control.follow_state():
+                    if state.cloud_init.status != "running":
+                        break
+            assert (state.cloud_init.by, state.cloud_init.status) == ("cloud-init", "done"), state.cloud_init
+            assert (await connection.run(["cat", "/ran"])).stdout == b"ran\n"
