@@ -328,6 +328,18 @@ func TestAFullDiskLosesLinesAndSaysSo(t *testing.T) {
 	}
 	write(t, store, "web", Stdout, "after\n")
 	text := texts(query(t, store, contract.LogQuery{}))
+	files, _ := filepath.Glob(filepath.Join(store.Directory(), "web.*"))
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range bytes.Split(bytes.TrimSuffix(data, []byte("\n")), []byte("\n")) {
+			if _, ok := parseStamp(line); !ok {
+				t.Errorf("a torn line was left: %q", line)
+			}
+		}
+	}
 	if !strings.Contains(text, "lines of web were lost: the disk was full") || !strings.HasSuffix(text, "web:after") {
 		t.Errorf("the end is %q", text[max(0, len(text)-300):])
 	}

@@ -131,6 +131,7 @@ func (l *processLog) write(first position, data []byte) bool {
 	if l.file == nil && !l.begin(first) {
 		return false
 	}
+	before := l.current.size
 	for {
 		written, err := l.file.Write(data)
 		l.current.size += int64(written)
@@ -144,9 +145,21 @@ func (l *processLog) write(first position, data []byte) bool {
 			return true
 		}
 		if !again {
+			l.takeBack(before)
 			return false
 		}
 	}
+}
+
+// takeBack cuts off what was written of a batch that did not fit, so that the next line begins at a line's begin.
+func (l *processLog) takeBack(size int64) {
+	if l.current.size == size || l.file.Truncate(size) != nil {
+		return
+	}
+	l.store.mutex.Lock()
+	l.store.usedBytes -= l.current.size - size
+	l.store.mutex.Unlock()
+	l.current.size = size
 }
 
 // makeRoom keeps the bounds. Called with both locks held.
@@ -190,6 +203,9 @@ func (l *processLog) begin(first position) bool {
 		if _, err := file.ReadAt(last[:], l.current.size-1); err == nil && last[0] != '\n' {
 			if _, err := file.Write([]byte{'\n'}); err == nil {
 				l.current.size++
+				store.mutex.Lock()
+				store.usedBytes++
+				store.mutex.Unlock()
 			}
 		}
 	}

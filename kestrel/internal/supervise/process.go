@@ -206,7 +206,7 @@ func (p *process) awaitDependencies(ctx context.Context) bool {
 		for {
 			mutex.Lock()
 			ready, changed := dependency.ready, dependency.changed
-			state, reason := contract.ProcessWaiting, "waits for "+dependency.spec.name
+			state, reason := contract.ProcessWaiting, "waits for "+dependency.spec.name+dependency.ailment()
 			if dependency.state == contract.ProcessFailed {
 				state = contract.ProcessFailed
 				reason = fmt.Sprintf("depends on %s, which failed: %s", dependency.spec.name, dependency.reason)
@@ -230,6 +230,19 @@ func (p *process) awaitDependencies(ctx context.Context) bool {
 		}
 	}
 	return ctx.Err() == nil
+}
+
+// ailment says why a process that others wait for is not well; empty while nothing is known. Called with the lock held.
+func (p *process) ailment() string {
+	for _, monitor := range p.monitors {
+		if state, reason := monitor.State(); state == contract.HealthUnhealthy {
+			return ", which is unhealthy: " + reason
+		}
+	}
+	if p.state == contract.ProcessBackoff {
+		return ", which " + p.reason
+	}
+	return ""
 }
 
 func (p *process) awaitVsock(ctx context.Context) bool {

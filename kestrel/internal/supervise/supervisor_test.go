@@ -341,6 +341,20 @@ exec:
 	g.awaitProcess("app", contract.ProcessRunning)
 }
 
+func TestWhoeverWaitsSaysWhy(t *testing.T) {
+	g := startGuest(t, `
+exec:
+  - {name: sick, command: sleep, args: ["1000"], health: {exec: {command: "false", interval: 100ms, retries: 1}}}
+  - {name: crashing, command: sh, args: [-c, exit 3], backoff: 1h}
+  - {name: one, command: "true", depends_on: [sick]}
+  - {name: two, command: "true", depends_on: [crashing]}
+`, nil)
+	g.await("both say why they wait", func(state State) bool {
+		return find(state, "one").Reason == "waits for sick, which is unhealthy: the check exited with code 1" &&
+			find(state, "two").Reason == "waits for crashing, which exited with code 3; starts again in 1h0m0s"
+	})
+}
+
 func TestRestartPoliciesAndBackoff(t *testing.T) {
 	g := startGuest(t, `
 exec:
