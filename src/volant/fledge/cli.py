@@ -105,7 +105,8 @@ def build(
             f"{built.path}: {built.name} {built.version}, {size}, {time.monotonic() - began:.1f} s", err=True
         )
         if sys.stderr.isatty():
-            click.echo(f"next: volar plugins install ./{built.path}", err=True)
+            place = built.path if built.path.is_absolute() else f"./{built.path}"
+            click.echo(f"next: volar plugins install {place}", err=True)
     if verbose:
         import resource
 
