@@ -38,17 +38,22 @@ def serve(listen: str | None, log_level: str | None) -> None:
 
 
 @main_group.command()
-@click.argument("what", type=click.Choice(["all", "kernel", "network"]), default="all")
+@click.argument("what", type=click.Choice(["all", "kernel", "network", "service"]), default="all")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, as commands, and do nothing.")
 def setup(what: str, dry_run: bool) -> None:
-    """Prepare this host: the guests' kernel (no root), the bridge with NAT (root)."""
+    """Prepare this host: the guests' kernel (no root), the bridge with NAT and the service (root)."""
     from volant.volantd import setup as steps
 
     settings = read_settings()
-    if what in ("all", "kernel"):
-        steps.setup_kernel(settings, dry_run=dry_run)
-    if what in ("all", "network"):
-        steps.setup_network(settings, dry_run=dry_run)
+    match what:
+        case "kernel":
+            steps.setup_kernel(settings, dry_run=dry_run)
+        case "network":
+            steps.setup_network(settings, dry_run=dry_run)
+        case "service":
+            steps.setup_service(dry_run=dry_run)
+        case _:
+            steps.setup_all(settings, dry_run=dry_run)
 
 
 @main_group.command()

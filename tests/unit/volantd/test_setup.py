@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+
+import pytest
+
+from volant.volantd import setup
+from volant.volantd.settings import Settings
+
+
+def test_the_unit_keeps_vms_and_the_socket_across_restarts() -> None:
+    parser = configparser.ConfigParser(strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's keys have capitals
+    parser.read_string(setup.make_unit("/opt/volant/bin/volantd"))
+    service = parser["Service"]
+    assert service["ExecStart"].startswith("/opt/volant/bin/volantd serve")
+    assert service["KillMode"] == "process"
+    assert service["RuntimeDirectoryPreserve"] == "yes"
+
+
+def test_a_dry_run_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup, "UNIT", tmp_path / "volantd.service")
+    setup.setup_all(Settings(state_dir=tmp_path / "state", runtime_dir=tmp_path / "run"), dry_run=True)
+    output = capsys.readouterr().out
+    for word in ("apt-get download", "ip link add volant0", "masquerade", "systemctl enable"):
+        assert word in output
+    assert list(tmp_path.iterdir()) == []
