@@ -147,3 +147,26 @@ async def test_a_crashing_workload_leaves_the_guest_up_with_its_reason(
         assert "process workload: exited with code 9" in str(state["health_reason"]), state
         assert "last words" in await run_in(guest, harness, "journalctl -u workload -o cat")
         assert "exited with code 9" in await run_in(guest, harness, "journalctl -u kestrel")
+
+
+def test_a_batch_workload_ends_the_guest_with_its_result(harness: GuestHarness, tmp_path: Path) -> None:
+    root = make_busybox_root(tmp_path / "root")
+    write_image(root, ["/bin/sh", "-c", "echo computed; exit 5"], env=["PATH=/bin"])
+    disk = make_disk(root, tmp_path / "disk.img")
+    console = harness.run(disk, network=False, settings={"workload": {"type": "batch"}})
+    assert "[workload] computed" in console, console
+    assert "the workload has ended with 5" in console, console
+
+
+async def test_a_workload_that_ignores_its_signal_is_killed_at_the_deadline(
+    harness: GuestHarness, tmp_path: Path
+) -> None:
+    root = make_busybox_root(tmp_path / "root")
+    write_image(
+        root, ["/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"], env=["PATH=/bin"]
+    )
+    with harness.boot(make_disk(root, tmp_path / "disk.img")) as guest:
+        guest.wait_for("[workload] deaf")
+        await ask(guest, harness, "power.stop", {"action": "poweroff", "deadline_seconds": 1})
+        console = guest.wait_for_end()
+    assert "did not end before the deadline of the stop: killing it" in console, console
