@@ -51,7 +51,11 @@ func run(version string, started time.Time, journal *journal) error {
 	archive.load(early, journal.warn)
 	stamps.noteModules()
 	root := startMountingRoot(config.Root, journal)
-	resolvers := network.Configure(config.Network, config.Hostname, journal.warn)
+	resolvers := network.Configure(config.Network, config.Hostname, journal.warn, func(late network.Resolvers) {
+		if len(config.Network.Nameservers) == 0 {
+			writeNames(config, late, journal)
+		}
+	})
 	stamps.note("network")
 	if err := root.enter(); err != nil {
 		return err

@@ -42,7 +42,8 @@ type link struct {
 
 // Configure brings up loopback and every interface. What fails is told to warn and does not stop the rest: a guest
 // without its network is still one that a person can look into. Given resolvers win over those that DHCP hands out.
-func Configure(config contract.GuestNetwork, hostname string, warn func(string)) Resolvers {
+// Resolvers of a lease that takes longer than the boot waits come by late.
+func Configure(config contract.GuestNetwork, hostname string, warn func(string), late func(Resolvers)) Resolvers {
 	resolvers := Resolvers{Nameservers: config.Nameservers, Search: config.Search}
 	allowUnprivilegedPorts()
 	var requests requests
@@ -51,7 +52,7 @@ func Configure(config contract.GuestNetwork, hostname string, warn func(string))
 		warn("loopback: " + err.Error())
 	}
 	for _, wanted := range config.Interfaces {
-		leased, err := configureInterface(wanted, hostname, warn)
+		leased, err := configureInterface(wanted, hostname, warn, late)
 		if err != nil {
 			warn(fmt.Sprintf("cannot configure the network interface %s: %v", wanted.MAC, err))
 			continue
@@ -66,7 +67,9 @@ func Configure(config contract.GuestNetwork, hostname string, warn func(string))
 	return resolvers
 }
 
-func configureInterface(wanted contract.Interface, hostname string, warn func(string)) (Resolvers, error) {
+func configureInterface(
+	wanted contract.Interface, hostname string, warn func(string), late func(Resolvers),
+) (Resolvers, error) {
 	found, err := waitForLink(linksFolder, wanted.MAC, interfacePatience)
 	if err != nil {
 		return Resolvers{}, err
@@ -88,7 +91,7 @@ func configureInterface(wanted contract.Interface, hostname string, warn func(st
 		return Resolvers{}, err
 	}
 	if wanted.Mode == "dhcp" {
-		return startDHCP(found, hostname, warn)
+		return startDHCP(found, hostname, warn, late)
 	}
 	for _, gateway := range []*string{wanted.Gateway, wanted.Gateway6} {
 		if gateway != nil && *gateway != "" {

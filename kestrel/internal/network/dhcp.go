@@ -22,8 +22,9 @@ const (
 	assumedLeaseTime = time.Hour
 )
 
-// startDHCP takes a lease and keeps it (RFC 2131: renew at half its time). Only the first lease gives resolvers.
-func startDHCP(through link, hostname string, warn func(string)) (Resolvers, error) {
+// startDHCP takes a lease and keeps it (RFC 2131: renew at half its time). Only the first lease gives resolvers: they
+// are returned, or handed to late where the server answers after the boot's patience.
+func startDHCP(through link, hostname string, warn func(string), late func(Resolvers)) (Resolvers, error) {
 	first := make(chan *dhcpv4.DHCPv4, 1)
 	go func() {
 		defer power.Guard()
@@ -33,6 +34,10 @@ func startDHCP(through link, hostname string, warn func(string)) (Resolvers, err
 	case answer := <-first:
 		return resolversOf(answer), nil
 	case <-time.After(dhcpPatience):
+		go func() {
+			defer power.Guard()
+			late(resolversOf(<-first))
+		}()
 		return Resolvers{}, fmt.Errorf("no DHCP server answered within %v; still asking", dhcpPatience)
 	}
 }
