@@ -32,6 +32,7 @@ from volant.process import run_tool
 from volant.progress import Monitor
 
 ARCHITECTURES: tuple[Architecture, ...] = ("amd64", "arm64")
+NOT_CHECKED = "the agent of this installation cannot be run on this machine"
 # Mount points and the folder that programs take for granted, with their permissions.
 FOLDERS = {
     "/dev": 0o755,
@@ -103,7 +104,9 @@ def check_guest(tree: FileTree, config: ImageConfig, entrypoint: Sequence[str], 
     node = find_file(tree, KESTREL_CONFIG_PATH)
     if node is not None:
         problems = check_kestrel_config(tree.read(node), f"{KESTREL_CONFIG_PATH} in the image")
-        if problems:
+        if problems is None:
+            monitor.warn(f"{KESTREL_CONFIG_PATH} was not checked: {NOT_CHECKED}")
+        elif problems:
             raise refuse(f"cannot use the image's {KESTREL_CONFIG_PATH}", problems)
     elif not (config.entrypoint or config.cmd or entrypoint):
         monitor.warn(
@@ -122,13 +125,13 @@ def _has_user(tree: FileTree, user: str) -> bool:
     return any(line.startswith(os.fsencode(user) + b":") for line in tree.read(node).splitlines())
 
 
-def check_kestrel_config(content: bytes, shown: str) -> list[Problem]:
-    """What the agent itself says of a config; empty also where no agent of this machine's kind is here."""
+def check_kestrel_config(content: bytes, shown: str) -> list[Problem] | None:
+    """What the agent itself says of a config; None where no agent is here that this machine can run."""
     machine: Architecture = "arm64" if platform.machine() in ("aarch64", "arm64") else "amd64"
     try:
         agent = find_agent(machine)
     except ToolMissing:
-        return []
+        return None
     with tempfile.NamedTemporaryFile(prefix="fledge-", suffix=".yaml") as copy:
         copy.write(content)
         copy.flush()
@@ -136,8 +139,8 @@ def check_kestrel_config(content: bytes, shown: str) -> list[Problem]:
             answer = run_tool(
                 [str(agent), "check-config", copy.name], accepted_exit_codes=(0, 1), timeout_seconds=20
             )
-        except ToolFailed:
-            return []
+        except (ToolFailed, ToolMissing, OSError):
+            return None
     problems: list[Problem] = []
     for line in answer.stdout.splitlines():
         try:

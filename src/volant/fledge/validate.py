@@ -16,7 +16,7 @@ from typing import Any
 
 from volant.contract.image_config import KESTREL_CONFIG_PATH
 from volant.errors import NotFound
-from volant.fledge.guest import check_kestrel_config
+from volant.fledge.guest import NOT_CHECKED, check_kestrel_config
 from volant.fledge.instructions import KEYWORDS, Instruction, read_instructions
 from volant.fledge.order import RECIPE_NAME, TRANSPORT
 from volant.fledge.problems import Problem, show_path
@@ -231,7 +231,10 @@ def _check_kestrel_config(found: _Findings) -> list[tuple[int, int]]:
     if path is None or not path.is_file():
         return []
     content = path.read_bytes()
-    problems = check_kestrel_config(content, show_path(path))
+    checked = check_kestrel_config(content, show_path(path))
+    if checked is None:
+        found.warn(path, 0, "only its YAML was checked", NOT_CHECKED)
+    problems = checked or []
     try:
         from ruamel.yaml import YAML
         from ruamel.yaml.error import MarkedYAMLError, YAMLError

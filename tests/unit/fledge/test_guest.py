@@ -108,9 +108,22 @@ def test_a_config_that_the_agent_refuses_ends_the_build(
         '#!/bin/sh\ntest "$1" = check-config || exit 2\n'
         'echo \'{"file":"x","line":3,"column":5,"message":"unknown key comand","resolution":"command?"}\'\nexit 1\n'
     )
-    (problem,) = check_kestrel_config(b"exec:\n", "k.yaml")
+    found = check_kestrel_config(b"exec:\n", "k.yaml")
+    assert found is not None
+    (problem,) = found
     assert str(problem) == "k.yaml:3:5: unknown key comand (command?)"
     tree = FileTree()
     LocalFiles(tree, stack, 0).add_bytes("/etc/kestrel/config.yaml", b"exec:\n")
     with pytest.raises(InvalidInput, match=r"cannot use the image's /etc/kestrel/config\.yaml: one problem"):
         check_guest(tree, config(), [], monitor)
+
+
+def test_a_config_that_cannot_be_checked_is_said(
+    agent: Path, stack: ExitStack, monitor: RememberingMonitor
+) -> None:
+    agent.write_text("#!/bin/sh\nexit 2\n")
+    assert check_kestrel_config(b"", "k.yaml") is None
+    tree = FileTree()
+    LocalFiles(tree, stack, 0).add_bytes("/etc/kestrel/config.yaml", b"exec: []\n")
+    check_guest(tree, config(), [], monitor)
+    assert "was not checked: the agent of this installation cannot be run" in monitor.text
