@@ -115,7 +115,10 @@ class Content:
             xattrs = self.tree.xattrs[node]
             stored = self.stored_xattrs.get(xattrs)
             if stored is None:
-                stored = self.stored_xattrs[xattrs] = plan_xattrs(xattrs)
+                try:
+                    stored = self.stored_xattrs[xattrs] = plan_xattrs(xattrs)
+                except InvalidInput as error:
+                    raise _name_file(error, self.tree, node) from error
             if not stored.block_attributes:
                 continue
             shared = open_blocks.get(xattrs)
@@ -135,14 +138,14 @@ class Content:
             if source >= 0 and inode_of[node]:
                 blocks = (size[node] + BLOCK_SIZE - 1) // BLOCK_SIZE
                 if blocks > _MOST_FILE_BLOCKS:
-                    raise _too_large(size[node])
+                    raise _name_file(_too_large(size[node]), tree, node)
                 total += blocks
                 nodes.append(node)
         for node, pieces in tree.sparse.items():
             if not inode_of[node]:
                 continue
             if size[node] > _MOST_FILE_BLOCKS * BLOCK_SIZE:
-                raise _too_large(size[node])
+                raise _name_file(_too_large(size[node]), tree, node)
             ranges = self.ranges[node] = _block_ranges(pieces)
             total += sum(count for _, count in ranges)
             if ranges:
@@ -273,6 +276,13 @@ class Content:
         state = make_inode_state(self.volume.state, FIRST_INODE)
         first = make_small_directory((), FIRST_INODE, ROOT_INODE, state)
         return [first] + [make_empty_leaf(state)] * (LOST_AND_FOUND_BLOCKS - 1)
+
+
+def _name_file(error: InvalidInput, tree: FileTree, node: int) -> InvalidInput:
+    """The same error with the file that it is about; looked for only now, since paths are not kept."""
+    path = next((path for path, found in tree.walk() if found == node), b"?")
+    details = [f"file: /{path.decode('utf-8', 'backslashreplace')}", *error.details]
+    return InvalidInput(error.what, details=details, resolution=error.resolution)
 
 
 def _too_large(size: int) -> InvalidInput:

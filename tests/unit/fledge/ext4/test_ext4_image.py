@@ -67,3 +67,16 @@ def test_the_disk_grows_with_its_content(tree: FileTree) -> None:
     assert plan_ext4(tree).size_bytes == 10 << 30
     tree.add_file(ROOT, b"big", FILE, 12 << 30, 0, 0)
     assert plan_ext4(tree).size_bytes == 16 << 30
+
+
+def test_what_ext4_cannot_hold_is_told_with_the_name_of_the_file(tree: FileTree) -> None:
+    folder = tree.add_directory(ROOT, b"etc", Metadata(stat.S_IFDIR | 0o755))
+    tree.add_file(folder, b"odd\xff", Metadata(stat.S_IFREG | 0o644, xattrs=((b"user.a", bytes(9000)),)), 0)
+    with pytest.raises(InvalidInput, match="larger than 4 KiB") as caught:
+        plan_ext4(tree)
+    assert caught.value.details[0] == "file: /etc/odd\\xff"
+    tree.remove(ROOT, b"etc")
+    tree.add_file(ROOT, b"huge", FILE, 1 << 45, sparse=())
+    with pytest.raises(InvalidInput, match="16 TiB") as caught:
+        plan_ext4(tree)
+    assert caught.value.details[0] == "file: /huge"
