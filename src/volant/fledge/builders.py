@@ -172,7 +172,8 @@ def _common_arguments(request: BuildRequest, folder: Path) -> list[str]:
 def _by_environment(name: str) -> bool:
     """Whether a build argument may be set in the builder's own environment without changing the builder."""
     return not re.match(
-        r"PATH$|HOME$|TMPDIR$|LD_|XDG_|DOCKER_|BUILDAH_|CONTAINER|STORAGE_|REGISTRY_|LC_|TZ$|GO", name
+        r"PATH$|HOME$|USER$|LOGNAME$|TMPDIR$|LD_|XDG_|DOCKER_|BUILDAH_|CONTAINER|STORAGE_|REGISTRY_|LC_|TZ$|GO",
+        name,
     )
 
 
