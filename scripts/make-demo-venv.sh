@@ -3,7 +3,7 @@
 # make-demo-venv.sh VENV: builds the wheel from this checkout and installs it with its locked dependencies.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-venv=$1
+venv=$(realpath -m "$1")
 source scripts/find-python.sh
 [ -x "$venv/bin/python" ] || "$(find_python)" -m venv "$venv"
 pip=("$venv/bin/python" -m pip --quiet --disable-pip-version-check)
@@ -11,5 +11,5 @@ pip=("$venv/bin/python" -m pip --quiet --disable-pip-version-check)
 "${pip[@]}" install --require-hashes -r requirements/build.lock
 wheels=$(mktemp -d)
 trap 'rm -rf "$wheels"' EXIT
-PATH="$PWD/$venv/bin:$PATH" "${pip[@]}" wheel --no-deps --no-build-isolation --wheel-dir "$wheels" .
+PATH="$venv/bin:$PATH" "${pip[@]}" wheel --no-deps --no-build-isolation --wheel-dir "$wheels" .
 "${pip[@]}" install --no-deps --force-reinstall "$wheels"/volant-*.whl

@@ -3,10 +3,10 @@
 # make-venv.sh VENV LOCK: a virtual environment with exactly the locked packages, and volant from this checkout.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-venv=$1 lock=$2
+venv=$(realpath -m "$1") lock=$2
 source scripts/find-python.sh
 [ -x "$venv/bin/python" ] || "$(find_python)" -m venv "$venv"
 pip=("$venv/bin/python" -m pip --quiet --disable-pip-version-check)
 "${pip[@]}" install --require-hashes -r "$lock"
 # --no-deps: the lock has them all; --no-build-isolation: hatchling and Go are in the lock as well.
-PATH="$PWD/$venv/bin:$PATH" "${pip[@]}" install --no-deps --no-build-isolation --editable .
+PATH="$venv/bin:$PATH" "${pip[@]}" install --no-deps --no-build-isolation --editable .
