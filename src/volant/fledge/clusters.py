@@ -21,6 +21,10 @@ from volant.fledge.blocks import PlannedImage
 WINDOW_BYTES = 1 << 20
 _ZEROS = bytes(WINDOW_BYTES)
 _AHEAD_PER_THREAD = 3
+_MOST_BETWEEN = 4096
+_MOST_VIEWS = 500  # Linux takes 1024 at once
+# Threads write over each other's bytes here, and nobody reads them.
+_FORGOTTEN = memoryview(bytearray(_MOST_BETWEEN))
 
 T = TypeVar("T")
 # Offset in the window, length, data or None, descriptor, offset in the descriptor's file.
@@ -37,6 +41,7 @@ class Window:
     def fill(self, buffer: memoryview) -> None:
         """Write the window's bytes into a buffer whose old content does not matter."""
         end = 0
+        reads = _Reads()
         for start, length, data, descriptor, source_offset in self.parts:
             if start > end:
                 buffer[end:start] = _ZEROS[: start - end]
@@ -44,18 +49,50 @@ class Window:
             if data is not None:
                 buffer[start:end] = data
             else:
-                _read_into(buffer[start:end], descriptor, source_offset)
+                reads.add(buffer[start:end], descriptor, source_offset)
+        reads.flush()
         if end < len(buffer):
             buffer[end:] = _ZEROS[: len(buffer) - end]
 
 
-def _read_into(view: memoryview, descriptor: int, offset: int) -> None:
-    done = os.preadv(descriptor, [view], offset)
-    while done < len(view):
-        more = os.preadv(descriptor, [view[done:]], offset + done)
-        if not more:
-            raise InvalidInput("cannot read the image: a layer became shorter while it was read")
-        done += more
+class _Reads:
+    """Gathers reads that follow each other in their source, as a layer's files do, into one call.
+
+    What lies between them (the files' headers in the tar) is read, too, and forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._views: list[memoryview] = []
+        self._descriptor = -1
+        self._start = self._end = 0
+
+    def add(self, view: memoryview, descriptor: int, offset: int) -> None:
+        between = offset - self._end
+        if (
+            descriptor != self._descriptor
+            or not 0 <= between <= _MOST_BETWEEN
+            or len(self._views) > _MOST_VIEWS
+        ):
+            self.flush()
+            self._descriptor = descriptor
+            self._start = offset
+        elif between:
+            self._views.append(_FORGOTTEN[:between])
+        self._views.append(view)
+        self._end = offset + len(view)
+
+    def flush(self) -> None:
+        views, offset = self._views, self._start
+        self._views = []
+        while views:
+            done = os.preadv(self._descriptor, views, offset)
+            if not done:
+                raise InvalidInput("cannot read the image: a layer became shorter while it was read")
+            offset += done
+            while views and done >= len(views[0]):
+                done -= len(views.pop(0))
+            if done:
+                views[0] = views[0][done:]
 
 
 def cut_windows(image: PlannedImage) -> Iterator[Window]:
