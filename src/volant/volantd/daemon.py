@@ -89,9 +89,9 @@ async def restore_bridge(settings: Settings) -> None:
             logger.warning("bridged VMs cannot start: %s", error)
 
 
-async def open_names(fleet: Fleet) -> NameServer | None:
+async def open_names(settings: Settings, fleet: Fleet) -> NameServer | None:
     """Answer for VMs' names on the bridge; None where there is none, or another daemon does."""
-    if find_default_mode() != "bridged":
+    if find_default_mode(settings) != "bridged":
         return None
     names = NameServer(fleet.find_names)
     try:
@@ -235,7 +235,7 @@ async def watch_surroundings(settings: Settings, fleet: Fleet, ended: asyncio.Ev
     names: NameServer | None = None
     try:
         while settings.socket.exists():
-            names = names or await open_names(fleet)
+            names = names or await open_names(settings, fleet)
             await asyncio.sleep(SURROUNDINGS_SECONDS)
     finally:
         if names is not None:

@@ -42,7 +42,7 @@ def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
             facts["accelerator_reason"] = error.what
         return SystemInfo(
             version=__version__,
-            default_network=find_default_mode(),
+            default_network=find_default_mode(domain.settings),
             state_dir=str(domain.settings.state_dir),
             vms=len(fleet.list_all()),
             plugins=len(domain.plugins.list_all()),

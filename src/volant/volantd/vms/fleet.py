@@ -12,9 +12,10 @@ import re
 import secrets as random
 import shutil
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from volant.contract.agent import AgentState
 from volant.contract.api import AgentInfo, HypervisorInfo, PluginReference, Vm, VmCreate
@@ -24,7 +25,6 @@ from volant.volantd.clock import now
 from volant.volantd.hypervisors.base import EndKind, Hypervisor, Machine, MachineEnd, VmSpec
 from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.hypervisors.host_process import read_boot_id
-from volant.volantd.network.bridge import remove_tap
 from volant.volantd.network.forward import PortForwarder
 from volant.volantd.plugins.store import PluginStore
 from volant.volantd.secrets import SecretStore
@@ -44,7 +44,6 @@ from volant.volantd.vms.networking import (
     choose_place,
     detach,
     find_default_mode,
-    find_orphan_taps,
     make_url,
     start_forwarding,
 )
@@ -103,7 +102,9 @@ class Fleet:
         if plugin.boot == "kernel":
             await asyncio.to_thread(find_guest_kernel, self._domain.settings)
         taken = {record.address for record in self._registry.list_all() if record.address}
-        address, ports = choose_place(request, definition.network, plugin.manifest, taken)
+        address, ports = choose_place(
+            request, definition.network, plugin.manifest, taken, self._domain.settings
+        )
         record = self._registry.add(
             name=request.name,
             plugin=(plugin.manifest.name, plugin.manifest.version),
@@ -136,10 +137,10 @@ class Fleet:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
                 raise InvalidInput(f"cannot set variable {name!r}: a name has letters, digits and '_'")
         given = request.resources.model_dump(exclude_unset=True) if request.resources else {}
-        network = request.network or (manifest.network.mode if manifest.network else find_default_mode())
+        usual = manifest.network.mode if manifest.network else find_default_mode(self._domain.settings)
         return VmDefinition(
             resources=Resources.model_validate({**manifest.resources.model_dump(), **given}),
-            network=network,
+            network=request.network or usual,
             env=request.env,
             user_data_base64=base64.b64encode(user_data).decode(),
             ssh_keys=request.ssh_keys,
@@ -394,8 +395,7 @@ class Fleet:
             self._tell("state", record)
             if rebooted:
                 # A hypervisor that resets in place would boot without this start's guest.json and initrd.
-                self._background.add(task := asyncio.create_task(self._start_again(record)))
-                task.add_done_callback(self._background.discard)
+                self._run_later(self._start_again(record))
         else:
             reason = end.reason or "the guest switched itself off before its workload ran"
             if end.host_disk_full:
@@ -417,11 +417,17 @@ class Fleet:
         except VolantError as error:
             logger.warning("VM %s leaves a network device: %s", record.name, error)
 
+    async def _stop_again(self, record: VmRecord) -> None:
+        try:
+            await self.stop(record.id)
+        except VolantError as error:
+            logger.warning("cannot finish stopping VM %s: %s", record.name, error)
+
     async def _start_again(self, record: VmRecord) -> None:
         try:
             await self.start(record.id)
         except VolantError as error:
-            logger.warning("cannot start VM %s after its reboot: %s", record.name, error)
+            logger.warning("cannot start VM %s again: %s", record.name, error)
 
     def _fail(self, record: VmRecord, reason: str) -> VmRecord:
         lines = read_last_lines(find_files(self._domain.settings, record.id).console_log, CONSOLE_TAIL_LINES)
@@ -454,8 +460,6 @@ class Fleet:
         """Find again what ran, finish what was interrupted, start what ran before the host was rebooted."""
         boot_id = read_boot_id()
         self._sweep_folders()
-        for tap in find_orphan_taps(self._registry.list_all()) if find_default_mode() == "bridged" else ():
-            await asyncio.to_thread(remove_tap, tap)
         for record in self._registry.list_all():
             if record.deleting:
                 await self._take_down(record)
@@ -464,10 +468,13 @@ class Fleet:
                 await self._adopt(record, boot_id)
         for record in self._registry.list_all():
             if record.wanted and record.state is VmState.STOPPED and record.id not in self._monitors:
-                try:
-                    await self.start(record.name)
-                except VolantError as error:
-                    logger.warning("cannot start VM %s again: %s", record.name, error)
+                self._run_later(self._start_again(record))
+
+    def _run_later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Beside the daemon's start, or after the end of a VM: nobody waits for it."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _adopt(self, record: VmRecord, boot_id: str) -> None:
         identity = record.process
@@ -485,8 +492,9 @@ class Fleet:
             self._watch(record, machine)
             self._tell("adopted", record)
             if record.state is VmState.STOPPING:
-                await self._stop(record, 30.0, force=False)
+                self._run_later(self._stop_again(record))
             return
+        await self._take_down(record)
         rebooted = identity is not None and identity.boot_id != boot_id
         if record.state is VmState.STOPPING:
             self._registry.move(record, "stop", VmState.STOPPED, process=None, wanted=False)
@@ -508,6 +516,8 @@ class Fleet:
 
     async def release_all(self) -> None:
         """The daemon ends; VMs run on."""
+        for task in self._background:
+            task.cancel()
         await asyncio.gather(
             *(monitor.release() for monitor in list(self._monitors.values())), return_exceptions=True
         )

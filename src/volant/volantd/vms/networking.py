@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Collection
 
 from volant.contract.api import NetworkMode, PublishedPort, VmCreate
@@ -14,32 +13,35 @@ from volant.volantd.hypervisors.base import Nic, TapNic, UserNic
 from volant.volantd.network.bridge import (
     choose_lease,
     is_bridge_installed,
-    list_taps,
     make_tap,
     name_tap,
     remove_tap,
 )
 from volant.volantd.network.forward import PortForwarder
+from volant.volantd.settings import Settings
 from volant.volantd.vms.addresses import choose_address, publish
 from volant.volantd.vms.registry import VmRecord
 
 
-def find_default_mode() -> NetworkMode:
-    """Bridged once a person has made the bridge, where this daemon may use it; else user."""
-    return "bridged" if os.geteuid() == 0 and is_bridge_installed() else "user"
+def find_default_mode(settings: Settings) -> NetworkMode:
+    """Bridged once a person has set it up for this very daemon, user otherwise.
+
+    The bridge alone does not decide: two daemons that lease addresses on it would give the same ones.
+    """
+    return "bridged" if settings.bridge_mark.exists() and is_bridge_installed() else "user"
 
 
 def choose_place(
-    request: VmCreate, mode: NetworkMode, manifest: Manifest, taken: Collection[str]
+    request: VmCreate, mode: NetworkMode, manifest: Manifest, taken: Collection[str], settings: Settings
 ) -> tuple[str | None, list[PublishedPort]]:
     """Address and published ports of a new VM."""
     if mode == "user":
         address, ports = choose_address(taken, manifest.workload.port)
         return address, [*ports, *publish(request.publish)]
     if mode == "bridged":
-        if not is_bridge_installed():
+        if find_default_mode(settings) != "bridged":
             raise Conflict(
-                f"cannot create VM {request.name} in bridged mode: this host has no bridge",
+                f"cannot create VM {request.name} in bridged mode: this daemon has no bridge",
                 resolution="make it once: volar setup network   (or create the VM with --network user)",
             )
         return choose_lease(taken), publish(request.publish)
@@ -82,12 +84,6 @@ async def start_forwarding(record: VmRecord) -> PortForwarder | None:
     forwarder = PortForwarder(record.address, record.ports)
     await forwarder.start()
     return forwarder
-
-
-def find_orphan_taps(records: Collection[VmRecord]) -> list[str]:
-    """Taps of VMs that are gone. Another daemon's VMs on the same bridge would be among them, so only one uses it."""
-    known = {name_tap(record.id) for record in records}
-    return [tap for tap in list_taps() if tap not in known]
 
 
 def make_url(record: VmRecord, manifest: Manifest) -> str | None:
