@@ -103,7 +103,9 @@ class BootTimes(AgentModel):
 
 class AgentState(AgentModel):
     phase: Phase
-    reason: str = Field("", description="why the phase is failed, or what is wrong with the config; empty otherwise")
+    reason: str = Field(
+        "", description="why the phase is failed, or what is wrong with the config; empty otherwise"
+    )
     health: HealthState = "unknown"
     health_reason: str = ""
     checks: list[Check] = Field(default_factory=list)

@@ -46,7 +46,9 @@ class GuestNetwork(GuestModel):
     interfaces: list[Interface] = Field(default_factory=list, description="empty: no network but loopback")
     nameservers: list[str] = Field(default_factory=list)
     search: list[str] = Field(default_factory=list)
-    hosts: dict[str, list[str]] = Field(default_factory=dict, description="more of /etc/hosts: address → names")
+    hosts: dict[str, list[str]] = Field(
+        default_factory=dict, description="more of /etc/hosts: address → names"
+    )
 
 
 class Control(GuestModel):
@@ -106,7 +108,9 @@ class GuestConfig(GuestModel):
     workload: Workload = Field(default_factory=Workload)
     health_check: HealthCheck | None = None
     cloud_init: CloudInitDocuments | None = None
-    unix_time_nanoseconds: int = Field(0, description="the host's clock when the VM was started; 0: leave the clock")
+    unix_time_nanoseconds: int = Field(
+        0, description="the host's clock when the VM was started; 0: leave the clock"
+    )
     modules: list[str] = Field(
         default_factory=list,
         description="kernel modules in load order, paths under /volant/modules in the boot archive",
