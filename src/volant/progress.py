@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TextIO
 
@@ -196,9 +194,3 @@ def make_monitor(kind: ProgressKind = "auto", *, quiet: bool = False) -> Monitor
     if kind == "auto" and sys.stderr.isatty():
         return LiveMonitor()
     return PlainMonitor()
-
-
-@contextmanager
-def silent() -> Iterator[Monitor]:
-    """A monitor for callers that have none."""
-    yield SilentMonitor()

@@ -30,7 +30,6 @@ class _Findings:
     problems: list[Problem] = field(default_factory=list)
     exposed: dict[int, int] = field(default_factory=dict)
     config: Path | None = None
-    has_command: bool = False
 
     def error(self, file: Path, line: int, message: str, resolution: str = "") -> None:
         self.problems.append(Problem(show_path(file), line, 0, message, resolution))
@@ -108,8 +107,6 @@ def _check_dockerfile(found: _Findings, path: Path, recipe: Recipe | None, recip
         if instruction.keyword == "EXPOSE":
             for number in re.findall(r"\b(\d+)(?:/tcp)?(?=\s|$)", instruction.rest):
                 found.exposed[int(number)] = instruction.line
-        if instruction.keyword in ("CMD", "ENTRYPOINT"):
-            found.has_command = True
         if instruction.keyword == "COPY" and instruction.rest.rstrip("\"'] ").endswith(KESTREL_CONFIG_PATH):
             source = instruction.words()[0]
             if instruction.flag("from") is None:
