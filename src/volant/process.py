@@ -145,10 +145,7 @@ def start_tool(
             pass_fds=tuple(pass_fds), start_new_session=True,
         )  # fmt: skip
     except FileNotFoundError as error:
-        name = Path(arguments[0]).name
-        raise ToolMissing(
-            f"cannot run {name}: not found on this machine", resolution=f"install {name} or put it on PATH"
-        ) from error
+        raise _make_missing(arguments) from error
     with process:
         try:
             yield process
@@ -175,10 +172,26 @@ def start_detached(arguments: Sequence[str], log: Path, *, env: Mapping[str, str
             ],
         )  # fmt: skip
     except FileNotFoundError as error:
-        name = Path(arguments[0]).name
-        raise ToolMissing(
-            f"cannot run {name}: not found on this machine", resolution=f"install {name} or put it on PATH"
-        ) from error
+        raise _make_missing(arguments) from error
+
+
+def run_in_terminal(arguments: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
+    """Run a program in the foreground, on our own standard streams and with our whole environment, for people.
+
+    Returns its exit status, 128 plus the number where a signal ended it, as shells count. Raises ToolMissing.
+    """
+    try:
+        status = subprocess.call(list(arguments), env={**os.environ, **(env or {})})
+    except FileNotFoundError as error:
+        raise _make_missing(arguments) from error
+    return status if status >= 0 else 128 - status
+
+
+def _make_missing(arguments: Sequence[str]) -> ToolMissing:
+    name = Path(arguments[0]).name
+    return ToolMissing(
+        f"cannot run {name}: not found on this machine", resolution=f"install {name} or put it on PATH"
+    )
 
 
 def _end_group(process: subprocess.Popen[bytes], grace_seconds: float = 5.0) -> None:

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs are started with what they may see, and end as errors that say what to do."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from volant.errors import ToolFailed, ToolMissing
+from volant.process import describe_command, run_in_terminal, run_tool, start_detached, start_tool
+
+PYTHON = sys.executable
+
+
+def test_a_tool_sees_a_clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_SETTING", "of a developer's shell")
+    monkeypatch.setenv("LC_ALL", "tr_TR.UTF-8")
+    code = (
+        "import os, sys; print(os.environ.get('SOME_SETTING'), os.environ['LC_ALL'], sys.stdin.read() == '')"
+    )
+    assert run_tool([PYTHON, "-c", code]).stdout == "None C.UTF-8 True\n"
+
+
+def test_a_failure_tells_the_last_words_and_the_command_without_its_secrets() -> None:
+    code = "import sys; sys.exit('no such thing')"
+    with pytest.raises(ToolFailed, match="cannot make tea") as caught:
+        run_tool([PYTHON, "-c", code, "hunter2"], what="make tea", secrets=["hunter2"])
+    assert caught.value.details[0] == "no such thing"
+    assert "***" in caught.value.details[-1]
+    assert "hunter2" not in "".join(caught.value.details)
+
+
+def test_lines_are_handed_over_from_both_streams() -> None:
+    seen: list[str] = []
+    code = "import sys; print('out', flush=True); print('err', file=sys.stderr)"
+    run_tool([PYTHON, "-c", code], on_line=seen.append)
+    assert seen == ["out", "err"]
+
+
+def test_a_missing_tool_is_named_however_it_is_started(tmp_path: Path) -> None:
+    command = ["/nowhere/no-such-tool"]
+    with pytest.raises(ToolMissing, match="no-such-tool"):
+        run_tool(command)
+    with pytest.raises(ToolMissing, match="no-such-tool"):
+        start_detached(command, tmp_path / "log")
+    with pytest.raises(ToolMissing, match="no-such-tool"):
+        run_in_terminal(command)
+
+
+def test_leaving_early_ends_the_whole_group() -> None:
+    child = "print(1, flush=True); import time; time.sleep(99)"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    with start_tool([PYTHON, "-c", code]) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        group = process.pid
+    while is_group_alive(group):  # the grandchild is reaped by somebody else, a moment later
+        time.sleep(0.01)
+
+
+def is_group_alive(group: int) -> bool:
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            return True
+    return False
+
+
+def test_a_program_in_the_terminal_has_our_streams_and_environment(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEPT", "yes")
+    code = "import os; print(os.environ['KEPT'], os.environ['ADDED']); raise SystemExit(7)"
+    assert run_in_terminal([PYTHON, "-c", code], env={"ADDED": "too"}) == 7
+    assert capfd.readouterr().out == "yes too\n"
+    assert run_in_terminal([PYTHON, "-c", "import os; os.kill(os.getpid(), 15)"]) == 143
+
+
+def test_a_detached_program_has_a_session_of_its_own(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    code = "import os; print(os.getsid(0) == os.getpid())"
+    os.waitpid(start_detached([PYTHON, "-c", code], log), 0)
+    assert log.read_text() == "True\n"
+
+
+def test_a_command_can_be_pasted() -> None:
+    assert describe_command(["echo", "it's", "pass"], secrets=["pass", ""]) == """echo 'it'"'"'s' ***"""
