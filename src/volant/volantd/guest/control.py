@@ -13,10 +13,10 @@ import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import asyncssh
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from volant import __version__
 from volant.contract.agent import PROTOCOL_VERSIONS, AgentState, AgentStats, Hello, LogEntry, LogQuery
@@ -28,8 +28,17 @@ CALL_SECONDS = 30.0
 # What this host can make use of; an agent that does not name one of them is said to lack it.
 WANTED_FEATURES = ("sftp", "streamlocal", "vsock-forward", "workload-forward", "settings-apply")
 
+# What bytes of no sense lead to, a number beyond all bounds and brackets without end among them.
+MALFORMED = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
 _ENTRIES = TypeAdapter(list[LogEntry])
 _ERRORS: dict[int, type[VolantError]] = {1: NotFound, 2: Conflict, 3: GuestFailed, 4: GuestFailed}
+
+
+_Reply = TypeVar("_Reply", bound=BaseModel)
+
+
+class _Authorized(BaseModel):
+    host_key: str
 
 
 class ControlClient:
@@ -63,6 +72,16 @@ class ControlClient:
         finally:
             self._waiting.pop(number, None)
 
+    async def ask(self, kind: type[_Reply], method: str, params: dict[str, Any] | None = None) -> _Reply:
+        """One call whose result is of this kind; GuestFailed where the agent answers anything else."""
+        result = await self.call(method, params)
+        try:
+            return kind.model_validate(result)
+        except ValidationError as error:
+            raise GuestFailed(
+                f"the guest's agent answered {method} with what makes no sense: {error}"
+            ) from error
+
     def _begin(self, method: str, params: dict[str, Any] | None) -> tuple[int, asyncio.Future[Any]]:
         if self._broken is not None:
             raise self._broken
@@ -78,7 +97,7 @@ class ControlClient:
         return number, future
 
     async def get_state(self) -> AgentState:
-        return AgentState.model_validate(await self.call("state.get"))
+        return await self.ask(AgentState, "state.get")
 
     async def follow_state(self) -> AsyncIterator[AgentState]:
         """The state now and after each change; only the newest is kept for a slow reader."""
@@ -111,12 +130,12 @@ class ControlClient:
                     self._begin("logs.cancel", {"id": number})
 
     async def get_stats(self) -> AgentStats:
-        return AgentStats.model_validate(await self.call("stats.get"))
+        return await self.ask(AgentStats, "stats.get")
 
     async def authorize_ssh(self, public_key: str, ttl_seconds: int) -> str:
         """Let this key log in for a while; the public host key of the agent's SSH server for people."""
-        result = await self.call("ssh.authorize", {"public_key": public_key, "ttl_seconds": ttl_seconds})
-        return str(result["host_key"])
+        params = {"public_key": public_key, "ttl_seconds": ttl_seconds}
+        return (await self.ask(_Authorized, "ssh.authorize", params)).host_key
 
     async def set_clock(self, unix_time_nanoseconds: int) -> None:
         await self.call("clock.set", {"unix_time_nanoseconds": unix_time_nanoseconds})
@@ -147,7 +166,7 @@ class ControlClient:
             self._break(error)
         except (OSError, asyncssh.Error) as error:
             self._break(Unreachable(f"the guest's control stream broke: {error}"))
-        except (ValueError, KeyError, TypeError, ValidationError) as error:
+        except MALFORMED as error:
             self._break(Unreachable(f"the guest sent a control message that makes no sense: {error}"))
 
     async def _take(self, line: bytes) -> None:
@@ -197,7 +216,7 @@ async def open_control(connection: GuestConnection) -> AsyncIterator[ControlClie
     receiving = asyncio.create_task(client.receive())
     try:
         params = {"versions": list(PROTOCOL_VERSIONS), "host_version": __version__}
-        client.hello = Hello.model_validate(await client.call("hello", params))
+        client.hello = await client.ask(Hello, "hello", params)
         if client.hello.version not in PROTOCOL_VERSIONS:
             raise Unreachable(
                 f"the guest's agent {client.hello.agent_version} speaks control version {client.hello.version},"

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever a guest writes into its control session, the daemon's calls end with an error of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from volant.errors import GuestFailed, NotFound, Unreachable
+from volant.volantd.guest.control import LINE_LIMIT_BYTES, ControlClient
+
+
+class Guest:
+    """The far side of a session: what it was asked, and what it says next."""
+
+    def __init__(self) -> None:
+        self.output = asyncio.StreamReader(limit=4 * LINE_LIMIT_BYTES)
+        self.asked: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        stdin = SimpleNamespace(write=lambda line: self.asked.put_nowait(json.loads(line)))
+        self.client = ControlClient(cast("Any", SimpleNamespace(stdin=stdin, stdout=self.output)))
+
+    async def answer(self, **reply: Any) -> None:
+        number = (await self.asked.get())["id"]
+        self.output.feed_data(json.dumps({"jsonrpc": "2.0", "id": number, **reply}).encode() + b"\n")
+
+
+@contextlib.asynccontextmanager
+async def start_guest() -> AsyncIterator[Guest]:
+    guest = Guest()
+    receiving = asyncio.create_task(guest.client.receive())
+    try:
+        yield guest
+    finally:
+        receiving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await receiving
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"no json",
+        b"\xff\xfe",
+        b"[]",
+        b'"text"',
+        b"[" * 100_000,
+        b'{"id": ' + b"9" * 10_000 + b"}",
+        b'{"id": []}',
+        b'{"id": 1}',
+        b'{"id": 1, "error": null}',
+        b'{"id": 1, "error": {"code": 1e999, "message": ""}}',
+        b'{"method": "state"}',
+        b'{"method": "state", "params": {"state": {"phase": "unheard-of"}}}',
+        b'{"method": "log", "params": []}',
+        b'{"method": "log", "params": {"id": {}}}',
+        b" " * (LINE_LIMIT_BYTES + 1),
+    ],
+    ids=lambda line: line[:40].decode("latin-1"),
+)
+async def test_nonsense_ends_the_session(line: bytes) -> None:
+    async with start_guest() as guest:
+        call = asyncio.create_task(guest.client.call("clock.set", timeout_seconds=None))
+        await guest.asked.get()
+        guest.output.feed_data(line + b"\n")
+        with pytest.raises(Unreachable):
+            await call
+        with pytest.raises(Unreachable):
+            await guest.client.get_state()
+
+
+async def test_an_answer_of_another_shape_is_the_guests_failure() -> None:
+    async with start_guest() as guest:
+        for ask in (
+            guest.client.get_state(),
+            guest.client.get_stats(),
+            guest.client.authorize_ssh("ssh-ed25519 AAAA", 60),
+        ):
+            call = asyncio.ensure_future(ask)
+            await guest.answer(result=[1])
+            with pytest.raises(GuestFailed, match="makes no sense"):
+                await call
+
+
+async def test_the_agents_errors_are_ours() -> None:
+    async with start_guest() as guest:
+        call = asyncio.create_task(guest.client.call("process.start", {"name": "web"}))
+        await guest.answer(error={"code": 1, "message": "no process is named web"})
+        with pytest.raises(NotFound, match="web"):
+            await call
+
+
+async def test_the_end_of_the_stream_ends_every_call() -> None:
+    async with start_guest() as guest:
+        calls = [asyncio.create_task(guest.client.call("state.get")) for _ in range(3)]
+        for _ in calls:
+            await guest.asked.get()
+        guest.output.feed_eof()
+        for call in calls:
+            with pytest.raises(Unreachable, match="closed"):
+                await call
