@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
+
+from volant.errors import NotPermitted
 
 SOCKET_NAME = "volantd.sock"
 # sun_path of unix(7) holds 107 bytes; what lies in the folder needs up to 40 of them.
@@ -46,3 +49,24 @@ def find_runtime_dir(environment: Mapping[str, str] = os.environ) -> Path:
 
 def find_socket(environment: Mapping[str, str] = os.environ) -> Path:
     return find_runtime_dir(environment) / SOCKET_NAME
+
+
+def make_private_folder(folder: Path) -> None:
+    """A folder that is this user's alone; NotPermitted for one that somebody else has prepared.
+
+    Whoever starts, and whoever connects, asks for it: behind a folder of another user's making anybody may answer.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        place, found = folder.lstat(), folder.stat()
+    except OSError as error:
+        raise NotPermitted(
+            f"cannot use {folder}: {error.strerror}", resolution="set VOLANT_HOME to a folder of yours"
+        ) from error
+    if not stat.S_ISDIR(found.st_mode) or {place.st_uid, found.st_uid} != {os.geteuid()}:
+        raise NotPermitted(
+            f"cannot use {folder}: it is not a folder of this user",
+            resolution="remove it, or set VOLANT_HOME",
+        )
+    if found.st_mode & 0o022:
+        raise NotPermitted(f"cannot use {folder}: others may write to it", resolution=f"chmod go-w {folder}")

@@ -12,14 +12,14 @@ import os
 import secrets
 import signal
 import socket
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
 
-from volant.errors import Conflict, InvalidInput, NotPermitted, VolantError
+from volant.contract.paths import make_private_folder
+from volant.errors import Conflict, InvalidInput, VolantError
 from volant.volantd.api.access import Gate
 from volant.volantd.api.application import make_application
 from volant.volantd.database import Database
@@ -134,19 +134,6 @@ def make_server(gate: Gate, settings: Settings) -> Server:
     )
 
 
-def make_private_folder(folder: Path) -> None:
-    """A folder that is this user's alone; refuses one that somebody else has prepared."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise NotPermitted(
-            f"cannot use {folder}: it is not a folder of this user",
-            resolution="remove it, or set VOLANT_HOME",
-        )
-    if status.st_mode & 0o022:
-        raise NotPermitted(f"cannot use {folder}: others may write to it", resolution=f"chmod go-w {folder}")
-
-
 @contextmanager
 def hold_lock(settings: Settings) -> Iterator[None]:
     """One daemon per state folder; the kernel lets go of the lock however we end."""
@@ -216,14 +203,21 @@ def open_unix_socket(settings: Settings, stack: contextlib.ExitStack) -> socket.
 
 
 def read_token(path: Path) -> str:
-    """The token that TCP clients show; made at first use, readable by this user alone."""
-    if not path.exists():
-        draft = path.with_suffix(".new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(secrets.token_urlsafe(32) + "\n")
-        draft.rename(path)
-    return path.read_text().strip()
+    """The token that TCP clients show; made at first use, readable by this user alone.
+
+    An empty file, as a host that lost its power may leave, is none: it would let in whoever shows nothing.
+    """
+    if path.exists() and (token := path.read_text().strip()):
+        return token
+    token = secrets.token_urlsafe(32)
+    draft = path.with_suffix(".new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(f"{token}\n")
+        stream.flush()
+        os.fsync(descriptor)
+    draft.rename(path)
+    return token
 
 
 async def watch_surroundings(settings: Settings, fleet: Fleet, ended: asyncio.Event) -> None:
