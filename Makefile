@@ -37,7 +37,7 @@ build: setup ## compile the agent for every architecture into src/volant/agents
 check: setup lint types build unit go-check ## lint, types and unit tests (under two minutes)
 
 lint:
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python scripts/generate_reference.py --check

@@ -32,7 +32,9 @@ async def talk(harness: GuestHarness, guest: Guest) -> None:
     host_key = read_public_host_key(harness.folder)
     with pytest.raises(Unreachable):
         # Another key than the pinned one is refused, and the stream can be connected again afterwards.
-        async with open_connection(guest.control_socket, client_key, read_client_key(harness.folder), timeout_seconds=60):
+        async with open_connection(
+            guest.control_socket, client_key, read_client_key(harness.folder), timeout_seconds=60
+        ):
             pass
     async with (
         open_connection(guest.control_socket, client_key, host_key, timeout_seconds=60) as connection,
@@ -41,7 +43,9 @@ async def talk(harness: GuestHarness, guest: Guest) -> None:
         assert control.hello.agent_version
         async with asyncio.timeout(60):
             async for state in control.follow_state():
-                if state.phase == "running" and any(process.state == "running" for process in state.processes):
+                if state.phase == "running" and any(
+                    process.state == "running" for process in state.processes
+                ):
                     break
         stats = await control.get_stats()
         assert stats.memory_total_bytes > 100 << 20

@@ -8,8 +8,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from planned_images import FixedImage
 
+from planned_images import FixedImage
 from volant.contract.manifest import Manifest
 from volant.errors import NotPermitted, UsageError
 from volant.fledge.blocks import Piece
