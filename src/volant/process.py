@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from volant.errors import ToolFailed, ToolMissing
 
@@ -154,15 +155,16 @@ def start_tool(
                 _end_group(process)
 
 
-def start_detached(arguments: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None) -> int:
+def start_detached(arguments: Sequence[str], log: Path, *, inherit: bool = False) -> int:
     """Start a program that outlives us, in a session of its own, and return its process id.
 
-    Standard output and error are appended to `log`. The caller waits for it (as its parent) or leaves it
-    alone.
+    Standard output and error are appended to `log`. With `inherit` it gets our whole environment: it is a program of
+    ours. The caller waits for it (as its parent) or leaves it alone. Raises ToolMissing.
     """
+    environment = dict(os.environ) if inherit else make_environment()
     try:
         return os.posix_spawn(
-            arguments[0], list(arguments), make_environment(env), setsid=True,
+            arguments[0], list(arguments), environment, setsid=True,
             # Python ignores SIGPIPE and a child would inherit that.
             setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM], setsigmask=[],
             file_actions=[
@@ -185,6 +187,14 @@ def run_in_terminal(arguments: Sequence[str], *, env: Mapping[str, str] | None =
     except FileNotFoundError as error:
         raise _make_missing(arguments) from error
     return status if status >= 0 else 128 - status
+
+
+def become_program(arguments: Sequence[str]) -> NoReturn:
+    """Go on as another program: this process, its standard streams and environment are that program's now."""
+    try:
+        os.execv(arguments[0], list(arguments))  # noqa: S606  # an argument list, no shell line
+    except FileNotFoundError as error:
+        raise _make_missing(arguments) from error
 
 
 def _make_missing(arguments: Sequence[str]) -> ToolMissing:

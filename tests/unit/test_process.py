@@ -83,11 +83,15 @@ def test_a_program_in_the_terminal_has_our_streams_and_environment(
     assert run_in_terminal([PYTHON, "-c", "import os; os.kill(os.getpid(), 15)"]) == 143
 
 
-def test_a_detached_program_has_a_session_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inherit", [False, True])
+def test_a_detached_program_has_a_session_of_its_own(
+    inherit: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_SETTING", "ours")
     log = tmp_path / "log"
-    code = "import os; print(os.getsid(0) == os.getpid())"
-    os.waitpid(start_detached([PYTHON, "-c", code], log), 0)
-    assert log.read_text() == "True\n"
+    code = "import os; print(os.getsid(0) == os.getpid(), 'SOME_SETTING' in os.environ)"
+    os.waitpid(start_detached([PYTHON, "-c", code], log, inherit=inherit), 0)
+    assert log.read_text() == f"True {inherit}\n"
 
 
 def test_a_command_can_be_pasted() -> None:

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import click
 
 from volant import errors
-from volant.contract.paths import find_socket
+from volant.contract.paths import find_runtime_dir, find_socket, make_private_folder
 
 ERRORS = {
     kind.code: kind
@@ -162,6 +162,7 @@ def make_client(context: click.Context, *, autostart: bool = True) -> Client:
     token = os.environ.get("VOLANT_TOKEN")
     if chosen:
         return Client(chosen.rstrip("/"), token)
+    make_private_folder(find_runtime_dir())  # in one of somebody else's making, anybody might answer
     return Client(str(find_socket()), token, autostart=autostart and "VOLANT_NO_AUTOSTART" not in os.environ)
 
 

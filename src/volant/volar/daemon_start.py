@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-from volant.contract.paths import find_runtime_dir, find_socket, find_state_dir
+from volant.contract.paths import find_runtime_dir, find_socket, find_state_dir, make_private_folder
 from volant.errors import ToolMissing, Unreachable
+from volant.process import start_detached
 
 START_SECONDS = 30.0
 
@@ -26,7 +27,7 @@ def find_daemon_program() -> list[str]:
             "cannot start volantd: the program is not installed here",
             resolution="install volant[daemon], or point --api at a daemon that runs elsewhere",
         )
-    return [found]
+    return [os.path.abspath(found)]
 
 
 def is_answering(path: Path) -> bool:
@@ -45,25 +46,18 @@ def start_daemon() -> None:
     """
     runtime, state = find_runtime_dir(), find_state_dir()
     for folder in (runtime, state):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    log = state / "volantd.log"
+        make_private_folder(folder)
+    log = state.absolute() / "volantd.log"
+    command = [*find_daemon_program(), "serve"]
     with (runtime / "start.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if is_answering(find_socket()):
             return
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                [*find_daemon_program(), "serve"],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                cwd="/",
-                env=dict(os.environ),
-            )
+        with contextlib.chdir("/"):  # where it keeps no folder busy that somebody wants to unmount
+            pid = start_detached(command, log, inherit=True)
         deadline = time.monotonic() + START_SECONDS
         while not is_answering(find_socket()):
-            if process.poll() is not None or time.monotonic() > deadline:
+            if os.waitpid(pid, os.WNOHANG)[0] or time.monotonic() > deadline:
                 tail = log.read_text(errors="replace").splitlines()[-10:]
                 raise Unreachable(
                     "cannot start volantd: it did not come up",

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from volant.contract.paths import find_state_dir
-from volant.process import require_tool, run_tool
+from volant.process import require_tool, run_in_terminal, run_tool
 from volant.volar.client import Client, quoted
 
 
@@ -65,9 +65,4 @@ def open_session(client: Client, vm: str) -> Iterator[list[str]]:
 
 def run_client(arguments: Sequence[str], token: str | None) -> int:
     """Run an OpenSSH client on this terminal and return its exit status."""
-    import subprocess
-
-    environment = dict(os.environ)
-    if token:
-        environment["VOLANT_TOKEN"] = token
-    return subprocess.call(list(arguments), env=environment)
+    return run_in_terminal(arguments, env={"VOLANT_TOKEN": token} if token else None)

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
+from volant.process import become_program
 from volant.volar.daemon_start import find_daemon_program
 
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
@@ -35,4 +34,4 @@ def doctor(arguments: tuple[str, ...]) -> None:
 
 def _become_volantd(verb: str, arguments: tuple[str, ...]) -> None:
     program = find_daemon_program()
-    os.execv(program[0], [*program, verb, *arguments])  # noqa: S606  # this very process becomes volantd
+    become_program([*program, verb, *arguments])
