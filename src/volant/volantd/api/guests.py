@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import re
 from collections.abc import AsyncIterator
 
 import h11
@@ -109,7 +110,7 @@ def make_router(fleet: Fleet, plugins: PluginStore) -> APIRouter:
         if workload.port is None:
             raise Conflict(f"cannot proxy to VM {name}: its plugin names no workload.port")
         guest = await fleet.connect(name)
-        target = "/" + path + (f"?{request.url.query}" if request.url.query else "")
+        target = find_target(request.scope["raw_path"], request.scope["query_string"])
         stack = contextlib.AsyncExitStack()
         reader, writer = await stack.enter_async_context(guest.connection.open_port_stream(workload.port))
         try:
@@ -160,8 +161,14 @@ async def pump(websocket: WebSocket, reader: ByteReader, writer: ByteWriter) -> 
             await websocket.close()
 
 
+def find_target(raw_path: bytes, query: bytes) -> bytes:
+    """What the workload is asked for, as the client spelled it: decoding would change %2F and forbid %20."""
+    path = re.sub(rb"^.*?/vms/[^/]+/proxy", b"", raw_path, count=1) or b"/"
+    return path + (b"?" + query if query else b"")
+
+
 async def forward(
-    reader: ByteReader, writer: ByteWriter, request: Request, target: str, host: str
+    reader: ByteReader, writer: ByteWriter, request: Request, target: bytes, host: str
 ) -> tuple[int, list[tuple[bytes, bytes]], AsyncIterator[bytes]]:
     """Send the request over a stream of its own; returns status, headers and body of the answer."""
     client = h11.Connection(h11.CLIENT)
@@ -174,9 +181,10 @@ async def forward(
     if has_body and "content-length" not in request.headers:
         headers.append((b"transfer-encoding", b"chunked"))
     headers += [(b"host", host.encode()), (b"connection", b"close")]
-    send(
-        h11.Request(method=request.method, target=target.encode("ascii", "surrogateescape"), headers=headers)
-    )
+    try:
+        send(h11.Request(method=request.method, target=target, headers=headers))
+    except h11.LocalProtocolError as error:
+        raise InvalidInput(f"cannot proxy to {host}: {error}") from error
     async for chunk in request.stream():
         if chunk:
             send(h11.Data(data=chunk))
