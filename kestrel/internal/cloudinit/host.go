@@ -62,18 +62,14 @@ func (r *Runner) applyHosts(_ context.Context, config fields) error {
 	}
 	names := strings.TrimSpace(fqdn + " " + host)
 	path := r.path("/etc/hosts")
-	content, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	_, output, err := readWithout(path, func(line string) bool {
+		words := strings.Fields(line)
+		return len(words) > 0 && words[0] == "127.0.1.1"
+	})
+	if err != nil {
 		return err
 	}
-	var output bytes.Buffer
-	for line := range strings.Lines(string(content)) {
-		if words := strings.Fields(line); len(words) > 0 && words[0] == "127.0.1.1" {
-			continue
-		}
-		output.WriteString(strings.TrimRight(line, "\n") + "\n")
-	}
-	fmt.Fprintf(&output, "127.0.1.1 %s\n", names)
+	fmt.Fprintf(output, "127.0.1.1 %s\n", names)
 	return replaceFile(path, output.Bytes(), 0o644)
 }
 
@@ -174,6 +170,21 @@ func (r *Runner) sayFinalMessage(_ context.Context, config fields) error {
 func readText(path string) string {
 	content, _ := os.ReadFile(path)
 	return strings.TrimSpace(string(content))
+}
+
+// readWithout reads a table of lines, which may be missing: as it is, and without the lines that an earlier boot wrote.
+func readWithout(path string, isOurs func(line string) bool) ([]byte, *bytes.Buffer, error) {
+	content, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	kept := new(bytes.Buffer)
+	for line := range strings.Lines(string(content)) {
+		if !isOurs(line) {
+			kept.WriteString(strings.TrimRight(line, "\n") + "\n")
+		}
+	}
+	return content, kept, nil
 }
 
 // replaceFile writes a file anew, or in place where it is a mount of its own that no rename can replace.

@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -100,18 +99,12 @@ func readMount(item any) (entry mountEntry, wanted bool, err error) {
 // writeFstab replaces the rows that an earlier boot wrote.
 func (r *Runner) writeFstab(entries []mountEntry) error {
 	path := r.path("/etc/fstab")
-	content, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	content, output, err := readWithout(path, func(line string) bool { return strings.Contains(line, fstabComment) })
+	if err != nil {
 		return err
 	}
-	var output bytes.Buffer
-	for line := range strings.Lines(string(content)) {
-		if !strings.Contains(line, fstabComment) {
-			output.WriteString(strings.TrimRight(line, "\n") + "\n")
-		}
-	}
 	for _, entry := range entries {
-		fmt.Fprintf(&output, "%s\t%s\t%s\t%s,%s\t%s\t%s\n", entry.device, entry.target, entry.fstype, entry.options,
+		fmt.Fprintf(output, "%s\t%s\t%s\t%s,%s\t%s\t%s\n", entry.device, entry.target, entry.fstype, entry.options,
 			fstabComment, entry.dump, entry.pass)
 	}
 	if bytes.Equal(output.Bytes(), content) {

@@ -7,8 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/crypto/ssh"
 )
 
 // agentSocket leads from SSH_AUTH_SOCK in the guest to the client's own key agent.
@@ -40,15 +38,7 @@ func (s *session) forwardAgent() bool {
 			if err != nil {
 				return
 			}
-			go func() {
-				channel, requests, err := s.connection.conn.OpenChannel("auth-agent@openssh.com", nil)
-				if err != nil {
-					_ = conn.Close()
-					return
-				}
-				go ssh.DiscardRequests(requests)
-				join(channel, conn)
-			}()
+			go s.connection.joinOpened("auth-agent@openssh.com", nil, conn)
 		}
 	}()
 	return true

@@ -221,13 +221,7 @@ func (c *connection) accept(key string, listener net.Listener, channelType strin
 			go func() {
 				memory.begin()
 				defer memory.end()
-				channel, requests, err := c.conn.OpenChannel(channelType, extra(conn))
-				if err != nil {
-					_ = conn.Close()
-					return
-				}
-				go ssh.DiscardRequests(requests)
-				join(channel, conn)
+				c.joinOpened(channelType, extra(conn), conn)
 			}()
 		}
 	}()
@@ -243,6 +237,17 @@ func (c *connection) cancel(key string) error {
 		return fmt.Errorf("%s is not forwarded", key)
 	}
 	return listener.Close()
+}
+
+// joinOpened opens a channel to the client for one connection of the guest's.
+func (c *connection) joinOpened(channelType string, extra []byte, conn net.Conn) {
+	channel, requests, err := c.conn.OpenChannel(channelType, extra)
+	if err != nil {
+		_ = conn.Close()
+		return
+	}
+	go ssh.DiscardRequests(requests)
+	join(channel, conn)
 }
 
 func joinAccepted(newChannel ssh.NewChannel, conn net.Conn) {
