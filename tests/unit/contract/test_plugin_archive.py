@@ -251,6 +251,14 @@ def test_a_lying_size_is_bounded_by_the_limit(descriptor: int) -> None:
         read(head + info.tobuf(tarfile.GNU_FORMAT), descriptor)
 
 
+@pytest.mark.parametrize("kind", [tarfile.DIRTYPE, tarfile.XHDTYPE])
+def test_headers_without_end_are_refused(kind: bytes) -> None:
+    info = tarfile.TarInfo("more")
+    info.type = kind
+    with pytest.raises(InvalidInput, match="headers"):
+        read(gzip.compress(info.tobuf(tarfile.USTAR_FORMAT) * 20_000, 1))
+
+
 def test_a_huge_extended_header_is_refused() -> None:
     info = tarfile.TarInfo("x")
     info.type, info.size = tarfile.XHDTYPE, 1 << 30
