@@ -34,7 +34,8 @@ def find_commands(page: Path) -> Iterator[str]:
 def check_command(line: str) -> None:
     words = shlex.split(line)
     command = PROGRAMS[words[0]]
-    context = click.Context(command, info_name=words[0])
+    # With the program's own settings: click keeps the help option that the first context asked for.
+    context = click.Context(command, info_name=words[0], **command.context_settings)
     rest = words[1:]
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         found = command.get_command(context, rest[0])
