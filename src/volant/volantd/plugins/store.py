@@ -236,6 +236,13 @@ def _read(stream: BinaryIO, descriptor: int, source: str, cancelled: threading.E
                 resolution="free some space and try again",
             ) from error
         raise InvalidInput(f"cannot install {source}: {error.strerror or error}") from error
+    if not content.payload_name:
+        # Nothing was received, and what a manifest merely says about a checksum must not name a payload.
+        declared = content.manifest.rootfs or content.manifest.initramfs
+        raise InvalidInput(
+            f"cannot install {source}: its disk is not in it, but at {declared.url if declared else 'a URL'}",
+            resolution="fetch the disk and pack it beside manifest.json: tar czf plugin.tar.gz manifest.json DISK",
+        )
     return content
 
 

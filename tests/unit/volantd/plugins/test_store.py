@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import io
+import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,26 @@ async def test_the_same_version_with_another_manifest_is_refused(store: PluginSt
     await install(store, make_plugin())
     with pytest.raises(Conflict, match="installed with other content"):
         await install(store, make_plugin(description="changed"))
+
+
+async def test_a_manifest_alone_names_no_payload(store: PluginStore) -> None:
+    """Else an archive that merely claims a checksum would take the place of the payload that has it."""
+    await install(store, make_plugin())
+    checksum = store.get("web").checksum
+    await store.remove("web")
+    for claimed in ({}, {"checksum": checksum}):
+        initramfs = {"url": "https://example.com/initramfs.cpio.gz", **claimed}
+        manifest = json.dumps({"name": "other", "version": "1.0.0", "initramfs": initramfs}).encode()
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+            entry = tarfile.TarInfo("manifest.json")
+            entry.size = len(manifest)
+            tar.addfile(entry, io.BytesIO(manifest))
+        with pytest.raises(InvalidInput, match=r"https://example\.com"):
+            await install(store, archive.getvalue())
+    assert store.list_all() == []
+    await install(store, make_plugin())
+    assert store.load("web").payload.read_bytes() == make_initramfs()
 
 
 async def test_a_plugin_in_use_stays(store: PluginStore, tmp_path: Path) -> None:
