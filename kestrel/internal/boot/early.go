@@ -34,6 +34,7 @@ func prepareProcess() error {
 		}
 	}
 	openConsole()
+	calmRuntime()
 	_ = os.WriteFile("/proc/self/comm", []byte("kestrel"), 0) // what ps and panics call PID 1, instead of "init"
 	limit := unix.Rlimit{Cur: 65536, Max: 1 << 20}
 	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)

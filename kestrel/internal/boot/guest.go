@@ -112,10 +112,7 @@ func (g *guest) openLogs() {
 		output = os.Stderr
 	}
 	g.console = logs.NewConsole(output)
-	g.logs, err = logs.Open(logs.Options{Console: g.console})
-	if err != nil {
-		power.CannotBoot(err)
-	}
+	g.logs = logs.OpenLater(logs.Options{Console: g.console}, power.CannotBoot)
 	g.journal.attach(g.logs, g.changes.tell)
 }
 
@@ -153,6 +150,7 @@ func (g *guest) followSupervisor() {
 func (g *guest) settle(archive bootArchive, modules []string, root *rootDisk) {
 	defer power.Guard()
 	g.waitForExec(yieldTime)
+	wakeRuntime()
 	began := time.Now()
 	archive.load(modules, g.journal.warn)
 	g.stamps.noteFurtherModules(time.Since(began))

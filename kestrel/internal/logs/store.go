@@ -71,6 +71,7 @@ const (
 
 // Store keeps the logs of one guest.
 type Store struct {
+	opening   func() // opens the store where that has not been done yet
 	directory string
 	console   *Console
 	clock     clock
@@ -87,7 +88,38 @@ type Store struct {
 
 // Open finds a directory that can be written and continues the logs that lie there.
 func Open(options Options) (*Store, error) {
-	directories := options.Directories
+	store := newStore(options)
+	if err := store.open(options.Directories); err != nil {
+		return nil, err
+	}
+	store.opening = func() {}
+	return store, nil
+}
+
+// OpenLater is Open, done when the first line or the first reader comes: in a guest that is after the workload's start,
+// which then does not wait for the disk. A failure is told to failed.
+func OpenLater(options Options, failed func(error)) *Store {
+	store := newStore(options)
+	store.opening = sync.OnceFunc(func() {
+		if err := store.open(options.Directories); err != nil {
+			failed(err)
+		}
+	})
+	return store
+}
+
+func newStore(options Options) *Store {
+	return &Store{
+		console:      options.Console,
+		processBytes: options.ProcessBytes,
+		totalBytes:   options.TotalBytes,
+		processes:    make(map[string]*processLog),
+		changed:      make(chan struct{}),
+	}
+}
+
+// open takes the first of the directories that can be written.
+func (s *Store) open(directories []string) error {
 	if len(directories) == 0 {
 		directories = []string{DiskDirectory, MemoryDirectory}
 	}
@@ -97,13 +129,16 @@ func Open(options Options) (*Store, error) {
 			problems = append(problems, err)
 			continue
 		}
-		return open(directory, options)
+		return s.adopt(directory)
 	}
-	return nil, fmt.Errorf("cannot keep logs: %w", errors.Join(problems...))
+	return fmt.Errorf("cannot keep logs: %w", errors.Join(problems...))
 }
 
 // Directory is where the logs lie.
-func (s *Store) Directory() string { return s.directory }
+func (s *Store) Directory() string {
+	s.opening()
+	return s.directory
+}
 
 // Say keeps a line of the agent itself, and shows it on the console.
 func (s *Store) Say(format string, arguments ...any) {
@@ -116,6 +151,7 @@ func (s *Store) Say(format string, arguments ...any) {
 func (s *Store) Read(
 	ctx context.Context, query contract.LogQuery, emit func([]contract.LogEntry) error,
 ) (cursor string, err error) {
+	s.opening()
 	return read(ctx, s.directory, query, emit, s)
 }
 
@@ -178,41 +214,39 @@ func makeWritable(directory string) error {
 	return nil
 }
 
-// open adopts what an earlier boot left, and chooses bounds that fit the file system.
-func open(directory string, options Options) (*Store, error) {
-	store := &Store{
-		directory:    directory,
-		console:      options.Console,
-		processBytes: options.ProcessBytes,
-		totalBytes:   options.TotalBytes,
-		processes:    make(map[string]*processLog),
-		changed:      make(chan struct{}),
-	}
-	if store.totalBytes == 0 {
-		store.totalBytes = chooseTotal(directory)
-	}
-	if store.processBytes == 0 {
-		store.processBytes = min(defaultProcessBytes, store.totalBytes/2)
-	}
+// adopt takes over what an earlier boot left, and chooses bounds that fit the file system.
+func (s *Store) adopt(directory string) error {
 	segments, err := listSegments(directory)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the logs of earlier boots: %w", err)
+		return fmt.Errorf("cannot read the logs of earlier boots: %w", err)
+	}
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.directory = directory
+	if s.totalBytes == 0 {
+		s.totalBytes = chooseTotal(directory)
+	}
+	if s.processBytes == 0 {
+		s.processBytes = min(defaultProcessBytes, s.totalBytes/2)
 	}
 	var latest position
 	for _, segment := range segments {
-		log := store.logLocked(segment.process)
+		log := s.logLocked(segment.process)
 		log.finished = append(log.finished, segment)
-		store.usedBytes += segment.size
+		s.usedBytes += segment.size
 		latest = latest.later(segment.first)
 	}
-	for _, log := range store.processes {
+	for _, log := range s.processes {
+		if len(log.finished) == 0 { // it has a pipe and has not said anything yet
+			continue
+		}
 		newest := log.finished[len(log.finished)-1]
 		if stamp, ok := lastStamp(filepath.Join(directory, newest.name)); ok {
 			latest = latest.later(position{newest.first.epoch, stamp})
 		}
 	}
-	store.clock.continueFrom(latest)
-	return store, nil
+	s.clock.continueFrom(latest)
+	return nil
 }
 
 // chooseTotal takes a tenth of the file system at most, and less in RAM.

@@ -52,6 +52,7 @@ func (l *processLog) append(stream Stream, lines []byte) {
 }
 
 func (l *processLog) appendWith(buffers *batch, stream Stream, lines []byte) {
+	l.store.opening()
 	count := bytes.Count(lines, []byte{'\n'})
 	most := count + len(lines)/maxLine
 	l.mutex.Lock()
@@ -116,7 +117,7 @@ func stampLines(output []byte, stamp int64, stream Stream, lines []byte) []byte 
 
 // write appends to the current segment, or to a new one when it is full or the epoch has changed.
 func (l *processLog) write(first position, data []byte) bool {
-	if l.closed {
+	if l.closed || l.store.directory == "" {
 		return false
 	}
 	store := l.store

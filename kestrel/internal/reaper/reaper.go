@@ -15,42 +15,45 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
+// usualSlack is Linux's own default in nanoseconds.
+const usualSlack = 50_000
+
 // Reaper waits for all children of this process. There is one per program; see Start.
 type Reaper struct {
 	mutex    sync.Mutex
 	known    map[int]*Process
 	orphans  uint64
+	begin    sync.Once
 	signals  chan os.Signal
 	stop     chan struct{}
 	finished chan struct{}
 }
 
-// Start begins to reap. It makes this process the one that inherits orphans, which PID 1 is anyway.
+// Start makes a reaper, which begins its work with the first child. It makes this process the one that inherits orphans, which PID 1 is anyway.
 func Start() (*Reaper, error) {
 	if os.Getpid() != 1 {
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 			return nil, fmt.Errorf("cannot become the reaper of orphans: %w", err)
 		}
 	}
-	reaper := &Reaper{
+	return &Reaper{
 		known:    make(map[int]*Process),
 		signals:  make(chan os.Signal, 1), // one pending signal is enough: every signal drains all zombies
 		stop:     make(chan struct{}),
 		finished: make(chan struct{}),
-	}
-	signal.Notify(reaper.signals, unix.SIGCHLD)
-	go reaper.loop()
-	return reaper, nil
+	}, nil
 }
 
 // Close ends the reaping; used by tests and by programs that go on without children.
 func (r *Reaper) Close() {
+	r.begin.Do(func() { close(r.finished) })
 	signal.Stop(r.signals)
 	close(r.stop)
 	<-r.finished
@@ -65,6 +68,7 @@ func (r *Reaper) Orphans() uint64 {
 
 func (r *Reaper) loop() {
 	defer close(r.finished)
+	signal.Notify(r.signals, unix.SIGCHLD)
 	r.drain() // whoever died before the signal was asked for
 	for {
 		select {
@@ -149,6 +153,7 @@ func (r *Reaper) Start(command Command) (*Process, error) {
 
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
+	defer leaveSlack()()
 	pid, err := syscall.ForkExec(command.Path, arguments, attributes)
 	if err != nil {
 		return nil, &os.PathError{Op: "exec", Path: command.Path, Err: err}
@@ -171,11 +176,23 @@ func (r *Reaper) StartCommand(command *exec.Cmd) (*Process, error) {
 func (r *Reaper) StartFunc(start func() (pid int, err error)) (*Process, error) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
+	defer leaveSlack()()
 	pid, err := start()
 	if err != nil {
 		return nil, err
 	}
 	return r.note(pid), nil
+}
+
+// leaveSlack gives this thread the timer slack that Linux gives every program, until the returned function is called:
+// PID 1 sets another for threads of its own, and programs would inherit it.
+func leaveSlack() (done func()) {
+	if os.Getpid() != 1 {
+		return func() {}
+	}
+	runtime.LockOSThread()
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, usualSlack, 0, 0, 0)
+	return runtime.UnlockOSThread
 }
 
 // Adopt follows a child that this process inherited, such as the background half of a program that daemonized. It
@@ -211,5 +228,6 @@ func (r *Reaper) Knows(pid int) bool {
 func (r *Reaper) note(pid int) *Process {
 	process := &Process{reaper: r, pid: pid, group: pid, done: make(chan struct{})}
 	r.known[pid] = process
+	r.begin.Do(func() { go r.loop() })
 	return process
 }

@@ -125,23 +125,34 @@ func readStat(pid int) (processStat, bool) {
 	return stat, true
 }
 
+// noKills is the count of a kernel that has killed nothing, or does not count.
+const noKills = "0"
+
 // memoryWatch tells whether the kernel has killed something for lack of memory since the last question.
 type memoryWatch struct {
 	mutex sync.Mutex
 	kills string
 }
 
+// firstKills spares PID 1 a look at a file that takes the kernel milliseconds to write: nothing was killed before it.
+func firstKills() string {
+	if os.Getpid() == 1 {
+		return noKills
+	}
+	return readKills()
+}
+
 func readKills() string {
 	data, err := os.ReadFile("/proc/vmstat")
 	if err != nil {
-		return ""
+		return noKills
 	}
 	for line := range strings.Lines(string(data)) {
 		if count, found := strings.CutPrefix(line, "oom_kill "); found {
-			return count
+			return strings.TrimSpace(count)
 		}
 	}
-	return ""
+	return noKills
 }
 
 func (m *memoryWatch) ranOut() bool {

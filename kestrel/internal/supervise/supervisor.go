@@ -106,7 +106,7 @@ func New(options Options) *Supervisor {
 		cancel:      cancel,
 		killed:      make(chan struct{}),
 		phase:       contract.PhaseStarting,
-		memory:      memoryWatch{kills: readKills()},
+		memory:      memoryWatch{kills: firstKills()},
 		workloadEnv: maps.Clone(options.Workload.Env),
 		subscribers: make(map[chan struct{}]struct{}),
 	}
