@@ -61,6 +61,14 @@ def show_document(document: Any, output_format: Format) -> None:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
+def show_object(document: Any, output_format: Format, facts: Callable[[], Sequence[tuple[str, Any]]]) -> None:
+    """One object: as JSON or YAML for programs, else as `facts` for people."""
+    if output_format in ("json", "yaml"):
+        show_document(document, output_format)
+    else:
+        show_facts(facts())
+
+
 def show_facts(facts: Sequence[tuple[str, Any]]) -> None:
     """One object for people: a fact a line, empty ones left out."""
     facts = [(name, format_cell(value)) for name, value in facts if value not in (None, "", [], {})]

@@ -15,7 +15,7 @@ import click
 from volant.contract.paths import find_socket, find_state_dir
 from volant.errors import Unreachable
 from volant.volar.daemon_start import is_answering, start_daemon
-from volant.volar.output import Format, output_option, show_document, show_facts
+from volant.volar.output import Format, output_option, show_object
 
 STOP_SECONDS = 30.0
 
@@ -78,9 +78,6 @@ def status(output_format: Format) -> None:
         "state": str(find_state_dir()),
         "log": str(find_state_dir() / "volantd.log"),
     }
-    if output_format in ("json", "yaml"):
-        show_document(facts, output_format)
-    else:
-        show_facts(list(facts.items()))
+    show_object(facts, output_format, lambda: list(facts.items()))
     if pid is None:
         raise SystemExit(Unreachable.exit_code)

@@ -20,7 +20,7 @@ from volant.volar.output import (
     format_size,
     output_option,
     show_document,
-    show_facts,
+    show_object,
     show_rows,
 )
 
@@ -114,30 +114,30 @@ def list_plugins(context: click.Context, output_format: Format) -> None:
 def show(context: click.Context, name: str, output_format: Format) -> None:
     """Show one plugin. NAME or NAME:VERSION."""
     plugin = _get(make_client(context), name)
-    if output_format in ("json", "yaml"):
-        show_document(plugin, output_format)
-        return
+    show_object(plugin, output_format, lambda: describe(plugin))
+
+
+def describe(plugin: dict[str, Any]) -> list[tuple[str, Any]]:
+    """A plugin as facts for people."""
     manifest = plugin["manifest"]
-    show_facts(
-        [
-            ("name", plugin["name"]),
-            ("version", plugin["version"]),
-            ("description", plugin["description"]),
-            ("kind", plugin["kind"]),
-            ("boot", plugin["boot"]),
-            ("size", format_size(plugin["size_bytes"])),
-            (
-                "virtual size",
-                format_size(plugin["virtual_size_bytes"]) if plugin["virtual_size_bytes"] else None,
-            ),
-            ("checksum", plugin["checksum"]),
-            ("enabled", plugin["enabled"]),
-            ("vms", plugin["vms"]),
-            ("workload", f"{manifest['workload']['type']}, port {manifest['workload']['port'] or 'none'}"),
-            ("resources", f"{manifest['resources']['vcpu']} vCPU, {manifest['resources']['memory_mb']} MiB"),
-            ("installed", plugin["installed_at"]),
-        ]
-    )
+    return [
+        ("name", plugin["name"]),
+        ("version", plugin["version"]),
+        ("description", plugin["description"]),
+        ("kind", plugin["kind"]),
+        ("boot", plugin["boot"]),
+        ("size", format_size(plugin["size_bytes"])),
+        (
+            "virtual size",
+            format_size(plugin["virtual_size_bytes"]) if plugin["virtual_size_bytes"] else None,
+        ),
+        ("checksum", plugin["checksum"]),
+        ("enabled", plugin["enabled"]),
+        ("vms", plugin["vms"]),
+        ("workload", f"{manifest['workload']['type']}, port {manifest['workload']['port'] or 'none'}"),
+        ("resources", f"{manifest['resources']['vcpu']} vCPU, {manifest['resources']['memory_mb']} MiB"),
+        ("installed", plugin["installed_at"]),
+    ]
 
 
 @plugins.command()

@@ -8,7 +8,7 @@ import click
 from volant import __version__
 from volant.errors import VolantError
 from volant.volar.client import make_client
-from volant.volar.output import Format, output_option, show_document, show_facts
+from volant.volar.output import Format, output_option, show_object
 
 
 @click.group()
@@ -22,10 +22,11 @@ def system() -> None:
 def info(context: click.Context, output_format: Format) -> None:
     """Show hypervisor, accelerator, kernel and network of the daemon."""
     facts = make_client(context).get("/system/info")
-    if output_format in ("json", "yaml"):
-        show_document(facts, output_format)
-    else:
-        show_facts([(name.replace("_", " "), _plain(value)) for name, value in facts.items()])
+    show_object(
+        facts,
+        output_format,
+        lambda: [(name.replace("_", " "), _plain(value)) for name, value in facts.items()],
+    )
 
 
 def _plain(value: object) -> object:
@@ -41,7 +42,7 @@ def version(context: click.Context, output_format: Format) -> None:
         daemon = make_client(context, autostart=False).get("/system/info")["version"]
     except VolantError:
         daemon = None
-    if output_format in ("json", "yaml"):
-        show_document({"volar": __version__, "volantd": daemon}, output_format)
-    else:
-        show_facts([("volar", __version__), ("volantd", daemon or "not running")])
+    versions = {"volar": __version__, "volantd": daemon}
+    show_object(
+        versions, output_format, lambda: [("volar", __version__), ("volantd", daemon or "not running")]
+    )

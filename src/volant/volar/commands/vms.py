@@ -20,8 +20,7 @@ from volant.volar.output import (
     format_age,
     format_size,
     output_option,
-    show_document,
-    show_facts,
+    show_object,
     show_rows,
 )
 
@@ -210,12 +209,10 @@ def list_vms(context: click.Context, status: str | None, plugin: str | None, out
 def get(context: click.Context, name: str, output_format: Format) -> None:
     """Show one VM: state, health, checks, processes, address, and what went wrong."""
     vm = make_client(context).get(f"/vms/{quoted(name)}")
-    if output_format in ("json", "yaml"):
-        show_document(vm, output_format)
-    elif output_format in ("name", "wide"):
+    if output_format in ("name", "wide"):
         show_rows([vm], output_format, kind="vm", columns=COLUMNS, wide=WIDE)
     else:
-        show_facts(describe(vm))
+        show_object(vm, output_format, lambda: describe(vm))
 
 
 def describe(vm: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -412,23 +409,22 @@ def wait(context: click.Context, name: str, condition: str, timeout: float) -> N
 def stats(context: click.Context, name: str, output_format: Format) -> None:
     """Show what a VM uses, seen from the guest and from the host."""
     found = make_client(context).get(f"/vms/{quoted(name)}/stats")
-    if output_format in ("json", "yaml"):
-        show_document(found, output_format)
-        return
+    show_object(found, output_format, lambda: describe_stats(found))
+
+
+def describe_stats(found: dict[str, Any]) -> list[tuple[str, Any]]:
     guest = found["guest"] or {}
-    show_facts(
-        [
-            ("uptime", f"{guest['uptime_seconds']:.0f} s" if guest else None),
-            ("cpu used", f"{guest['cpu_microseconds'] / 1e6:.2f} s" if guest else None),
-            ("memory", _of(guest, "memory")),
-            ("disk", _of(guest, "disk")),
-            ("received", format_size(guest.get("network_received_bytes")) if guest else None),
-            ("sent", format_size(guest.get("network_sent_bytes")) if guest else None),
-            ("agent memory", format_size(guest.get("agent_memory_bytes")) if guest else None),
-            ("host memory", format_size(found["host_memory_bytes"])),
-            ("host cpu", f"{found['host_cpu_seconds']:.1f} s"),
-        ]
-    )
+    return [
+        ("uptime", f"{guest['uptime_seconds']:.0f} s" if guest else None),
+        ("cpu used", f"{guest['cpu_microseconds'] / 1e6:.2f} s" if guest else None),
+        ("memory", _of(guest, "memory")),
+        ("disk", _of(guest, "disk")),
+        ("received", format_size(guest.get("network_received_bytes")) if guest else None),
+        ("sent", format_size(guest.get("network_sent_bytes")) if guest else None),
+        ("agent memory", format_size(guest.get("agent_memory_bytes")) if guest else None),
+        ("host memory", format_size(found["host_memory_bytes"])),
+        ("host cpu", f"{found['host_cpu_seconds']:.1f} s"),
+    ]
 
 
 def _of(guest: dict[str, Any], what: str) -> str | None:
