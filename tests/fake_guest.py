@@ -19,6 +19,8 @@ from typing import Any
 
 import asyncssh
 
+from volant.contract.agent import GREETING_PREFIX
+
 CHOSEN = json.loads(Path(sys.argv[1]).read_text()) if __name__ == "__main__" else {}
 
 
@@ -122,10 +124,16 @@ async def main() -> None:
     listener.bind(sys.argv[2])
     listener.listen()
     key = asyncssh.import_private_key(CHOSEN["control"]["host_key"])
-    async with asyncssh.listen(
-        sock=listener, server_factory=Server, server_host_keys=[key], process_factory=serve, encoding=None
-    ) as server:
-        await server.wait_closed()
+    connections = []
+    while True:
+        host, _ = await asyncio.to_thread(listener.accept)
+        identification = await asyncio.to_thread(host.recv, 255, socket.MSG_PEEK)
+        host.sendall(b"left over from an earlier host\n" + GREETING_PREFIX.encode() + identification)
+        connections.append(
+            await asyncssh.run_server(
+                host, server_factory=Server, server_host_keys=[key], process_factory=serve, encoding=None
+            )
+        )
 
 
 if __name__ == "__main__":

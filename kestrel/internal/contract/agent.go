@@ -48,6 +48,10 @@ const (
 	ErrorNotSupported = 4
 )
 
+// GreetingPrefix begins the line on the control stream that repeats the host's SSH identification; what the host reads
+// before that line was meant for an earlier one.
+const GreetingPrefix = "kestrel greets "
+
 // Hello answers the first call.
 type Hello struct {
 	Version      int      `json:"version"`

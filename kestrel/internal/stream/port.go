@@ -17,12 +17,15 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/volantvm/volant/kestrel/internal/contract"
 )
 
 const (
@@ -36,6 +39,9 @@ const (
 )
 
 var identification = []byte("SSH-2.0-")
+
+// RFC 4253, 4.2: an identification has at most 255 bytes with its line end.
+const identificationLimit = 255
 
 // Port listens on the virtio-serial port of one name.
 type Port struct {
@@ -51,7 +57,6 @@ type Port struct {
 	device  *device
 	current *portConn
 	next    []byte // first bytes of a host that replaced the last one; owned by Accept between connections
-	used    bool   // an earlier connection may have left bytes on their way to the host
 }
 
 // ListenPort returns a listener for the port that the host calls name. The port need not be there yet.
@@ -78,8 +83,7 @@ func (p *Port) Accept() (net.Conn, error) {
 		}
 		chunk, err := p.firstChunk(dev)
 		if err == nil {
-			conn := &portConn{port: p, device: dev, pending: chunk, separate: p.used, done: make(chan struct{})}
-			p.used = true
+			conn := &portConn{port: p, device: dev, pending: chunk, greeting: greet(chunk), done: make(chan struct{})}
 			p.mutex.Lock()
 			p.current = conn
 			p.mutex.Unlock()
@@ -95,7 +99,8 @@ func (p *Port) Accept() (net.Conn, error) {
 	}
 }
 
-// firstChunk drops what a dead connection left behind, up to a chunk that begins an SSH connection.
+// firstChunk drops what a dead connection left behind, up to a chunk that begins an SSH connection, and returns the
+// host's whole identification line with whatever follows it.
 func (p *Port) firstChunk(dev *device) ([]byte, error) {
 	if err := dev.rearm(); err != nil {
 		return nil, err
@@ -110,7 +115,26 @@ func (p *Port) firstChunk(dev *device) ([]byte, error) {
 		}
 		chunk = buffer[:count]
 	}
-	return bytes.Clone(chunk), nil
+	chunk = bytes.Clone(chunk)
+	for len(chunk) < identificationLimit && !bytes.ContainsRune(chunk, '\n') {
+		count, err := dev.read(buffer, false)
+		if err != nil {
+			return nil, err
+		}
+		if count == 0 {
+			break // the host has gone; the connection's first read says so
+		}
+		chunk = append(chunk, buffer[:count]...)
+	}
+	return chunk, nil
+}
+
+// greet returns what a connection sends first. QEMU and the port's queue keep what was written to a host that has gone
+// and give it to the next one, which therefore waits for a line that only it can expect: its own identification.
+func greet(chunk []byte) []byte {
+	line, _, _ := bytes.Cut(chunk, []byte("\n"))
+	line = bytes.TrimRight(line[:min(len(line), identificationLimit)], "\r")
+	return slices.Concat([]byte("\r\n"+contract.GreetingPrefix), line, []byte("\r\n"))
 }
 
 // open returns the device, finding it first where need be; it gives up only when the listener is closed.
@@ -273,7 +297,7 @@ type portConn struct {
 	ended   bool
 
 	writing  sync.Mutex
-	separate bool // the first bytes begin a new line; see Write
+	greeting []byte // sent before anything else
 
 	closing sync.Once
 	gone    sync.RWMutex // held for writing while the flag changes, so that deadlines never outlive it
@@ -329,20 +353,18 @@ func (c *portConn) end() {
 	_ = c.device.file.SetWriteDeadline(time.Unix(1, 0))
 }
 
-// Write sends to the host. QEMU keeps up to 16 KiB of what was written to a host that has gone and gives it to the next
-// one. An SSH server may send lines before its identification (RFC 4253, 4.2), so a line break before ours makes such
-// lines of those bytes; without it the next host would wait for an identification that it never sees.
+// Write sends to the host, to whom the greeting goes first.
 func (c *portConn) Write(data []byte) (int, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	if c.isClosed() {
 		return 0, net.ErrClosed
 	}
-	if c.separate {
-		if _, err := c.device.write([]byte("\r\n")); err != nil {
+	if c.greeting != nil {
+		if _, err := c.device.write(c.greeting); err != nil {
 			return 0, err
 		}
-		c.separate = false
+		c.greeting = nil
 	}
 	return c.device.write(data)
 }

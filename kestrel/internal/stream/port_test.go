@@ -3,6 +3,7 @@
 package stream
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -144,6 +145,36 @@ func TestWhatADeadConnectionLeftIsDropped(t *testing.T) {
 		case <-time.After(time.Millisecond):
 		}
 	}
+}
+
+func TestTheGreetingRepeatsTheHostsIdentification(t *testing.T) {
+	for chunk, want := range map[string]string{
+		"SSH-2.0-volant_1\r\nkey exchange": "\r\nkestrel greets SSH-2.0-volant_1\r\n",
+		"SSH-2.0-bare\n":                   "\r\nkestrel greets SSH-2.0-bare\r\n",
+		"SSH-":                             "\r\nkestrel greets SSH-\r\n",
+	} {
+		if got := string(greet([]byte(chunk))); got != want {
+			t.Errorf("greeted %q with %q, want %q", chunk, got, want)
+		}
+	}
+	if got := greet(bytes.Repeat([]byte("x"), 10000)); len(got) > 2*identificationLimit {
+		t.Errorf("a host without a line end is greeted with %d bytes", len(got))
+	}
+}
+
+func TestAnIdentificationInPiecesIsReadWhole(t *testing.T) {
+	port, path := listenFIFO(t)
+	go func() {
+		host := connect(t, path)
+		say(t, host, "SSH-2.0-")
+		time.Sleep(50 * time.Millisecond)
+		say(t, host, "slow\r\n")
+	}()
+	conn := accept(t, port)
+	if got := string(conn.(*portConn).greeting); got != "\r\nkestrel greets SSH-2.0-slow\r\n" {
+		t.Errorf("the greeting is %q", got)
+	}
+	expect(t, conn, "SSH-2.0-slow\r\n")
 }
 
 func TestCloseEndsWhoeverWaits(t *testing.T) {

@@ -23,6 +23,9 @@ Transport: the SSH subsystem "control" on the control stream; JSON-RPC 2.0, one 
 Entries of `logs.read` come as notifications `log` {id, entries: [LogEntry]}; with `follow` the result comes when
 the call is cancelled or the stream ends.
 
+Before its own identification the agent repeats the one that the host sent (RFC 4253, 4.2: "SSH-2.0-..." and CR LF) on
+a line that begins with GREETING_PREFIX. What comes before that line was meant for an earlier host and is to be dropped.
+
 Besides `control` the same connection serves: exec, shell, pty-req, window-change, signal, env, SFTP;
 `direct-tcpip` to addresses in the guest (the special host name "workload" means the workload's own address);
 `direct-streamlocal@openssh.com` to /run/kestrel/ssh.sock, which is kestrel's SSH server for people's sessions
@@ -46,6 +49,7 @@ from pydantic import BaseModel, ConfigDict, Field
 PROTOCOL_VERSIONS = (1,)
 USER_VARIABLE = "KESTREL_USER"
 WORKING_DIR_VARIABLE = "KESTREL_WORKING_DIR"
+GREETING_PREFIX = "kestrel greets "
 FORWARD_BIND_ADDRESS = "vsock"
 SESSION_SOCKET = "/run/kestrel/ssh.sock"
 

@@ -28,6 +28,7 @@ from volant.contract.agent import (
     WORKING_DIR_VARIABLE,
 )
 from volant.errors import GuestFailed, Unreachable
+from volant.volantd.guest.stream import AgentStream
 
 # A guest that hangs or is gone with its process is noticed after about this many seconds.
 KEEPALIVE_SECONDS = 15
@@ -157,9 +158,11 @@ async def open_connection(
     raw.setblocking(False)
     try:
         await asyncio.get_running_loop().sock_connect(raw, str(control_socket))
+        stream = AgentStream(raw)
         ssh = await asyncssh.connect(
             "guest",
-            sock=raw,
+            tunnel=stream,
+            client_version=stream.client_version,
             username="root",
             client_keys=[asyncssh.import_private_key(client_key)],
             known_hosts=([asyncssh.import_public_key(host_public_key)], [], []),
