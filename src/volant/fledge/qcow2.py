@@ -106,10 +106,7 @@ Compress = Callable[[list[memoryview]], list[bytes]]
 
 def _make_compress(compression: Compression | None, level: int) -> Compress:
     if compression == "zstd":
-        # A window of one cluster, and a hash table of half the usual size: it stays in the processor's cache, which
-        # at the usual level saves a twentieth of the time for a few bytes in ten thousand.
-        tables = {"hash_log": 15} if level == _DEFAULT_LEVELS["zstd"] else {}
-        parameters = zstandard.ZstdCompressionParameters.from_level(level, window_log=CLUSTER_BITS, **tables)
+        parameters = zstandard.ZstdCompressionParameters.from_level(level, window_log=CLUSTER_BITS)
         compressor = zstandard.ZstdCompressor(compression_params=parameters)
 
         def compress(clusters: list[memoryview]) -> list[bytes]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 from isal import isal_zlib
 
@@ -68,7 +69,17 @@ class StoredGzip:
             offset += take
 
     def hash_from(self, offset: int) -> tuple[str, int]:
-        """(SHA-256, CRC-32) of all content from `offset` to the end, as it is now; read back from the page cache."""
+        """(SHA-256, CRC-32) of all content from `offset` to the end, as it is now; read back from the page cache.
+
+        Meanwhile the kernel is made to write it to the disk, so that a later fsync has little to wait for.
+        """
+        with ThreadPoolExecutor(1, "write back") as pool:
+            written_back = pool.submit(os.fdatasync, self._descriptor)
+            hashed = self._hash_from(offset)
+            written_back.result()
+        return hashed
+
+    def _hash_from(self, offset: int) -> tuple[str, int]:
         digest = hashlib.sha256()
         crc = 0
         buffer = memoryview(bytearray(_STRIDE * _FLUSH_BLOCKS))
