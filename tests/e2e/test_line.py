@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
+import time
+import urllib.request
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
+from qemu.qmp import QMPClient
 
 from e2e.host import Host, fetch, wait_until
 
@@ -92,6 +97,31 @@ def test_a_killed_daemon_leaves_the_vm_serving_and_adopts_it(host: Host, vm: str
     assert after["hypervisor"]["pid"] == before["hypervisor"]["pid"]
     assert after["health"] == "healthy"
     assert host.volar("vms", "ssh", vm, "echo again").stdout == "again\n"
+
+
+def read_clock_lag(url: str) -> float:
+    """Seconds by which a guest's clock is behind the host's, by the Date of its web server (whole seconds)."""
+    with urllib.request.urlopen(url, timeout=10) as reply:
+        return time.time() - parsedate_to_datetime(reply.headers["Date"]).timestamp()
+
+
+async def pause(qmp_socket: Path, seconds: float) -> None:
+    qmp = QMPClient()
+    await qmp.connect(str(qmp_socket))
+    await qmp.execute("stop")
+    await asyncio.sleep(seconds)
+    await qmp.execute("cont")
+    await qmp.disconnect()
+
+
+def test_a_guest_that_was_paused_gets_the_time_back(host: Host, vm: str) -> None:
+    found = host.vm(vm)
+    os.kill(host.daemon_pid(), signal.SIGKILL)  # a monitor socket has one client
+    (qmp_socket,) = [path for path in host.home.rglob("qmp.sock") if found["id"] in str(path)]
+    asyncio.run(pause(qmp_socket, 5))
+    assert read_clock_lag(found["url"]) > 4
+    host.vm(vm)
+    wait_until("the right time", lambda: abs(read_clock_lag(found["url"])) < 2)
 
 
 def test_stop_and_start(host: Host, vm: str) -> None:

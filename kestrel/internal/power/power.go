@@ -45,7 +45,9 @@ func CannotBoot(reason error) {
 	failing.Do(func() {
 		line := strings.ReplaceAll(strings.TrimSpace(reason.Error()), "\n", "; ")
 		tellConsole("kestrel: cannot boot: " + line + "\n")
+		watchdog := startWatchdog(PowerOff)
 		unix.Sync()
+		watchdog.Stop()
 		end(PowerOff)
 	})
 	select {}
@@ -60,8 +62,34 @@ func Guard() {
 	}
 }
 
-// tellConsole writes to the console and waits until the characters have left the machine.
+// diskPatience is how long flushing and unmounting may take: a busy host's disk is slow, a dead one never answers.
+const diskPatience = time.Minute
+
+// startWatchdog ends the machine although its disks do not answer, unless it is stopped before.
+func startWatchdog(action Action) *time.Timer {
+	return time.AfterFunc(diskPatience, func() {
+		tellConsole("kestrel: the disks do not answer: ending without them\n")
+		end(action)
+	})
+}
+
+// consolePatience is how long the console may take for a few lines; nobody may be reading at its other end.
+const consolePatience = 2 * time.Second
+
+// tellConsole writes to the console and waits until the characters have left the machine, but not for ever.
 func tellConsole(text string) {
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		writeConsole(text)
+	}()
+	select {
+	case <-told:
+	case <-time.After(consolePatience):
+	}
+}
+
+func writeConsole(text string) {
 	console, err := os.OpenFile("/dev/console", os.O_WRONLY|unix.O_NOCTTY, 0)
 	if err != nil {
 		console = os.Stderr

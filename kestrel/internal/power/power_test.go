@@ -69,8 +69,9 @@ func TestProcessesStopInOrder(t *testing.T) {
 		Workload: func(context.Context) { stopped = append(stopped, "workload") },
 		Quiet:    func() { stopped = append(stopped, "quiet") },
 	}
-	orderly.stopProcesses(context.Background(), func() { stopped = append(stopped, "strays") })
-	if !slices.Equal(stopped, []string{"workload", "strays", "quiet"}) {
+	note := func(what string) func() { return func() { stopped = append(stopped, what) } }
+	orderly.stopProcesses(context.Background(), note("strays"), note("watch"))
+	if !slices.Equal(stopped, []string{"workload", "strays", "watch", "quiet"}) {
 		t.Errorf("the order is %v", stopped)
 	}
 }

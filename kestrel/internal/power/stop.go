@@ -25,28 +25,24 @@ type Orderly struct {
 // strayPatience is how long processes that nobody supervises may take after SIGTERM.
 const strayPatience = 300 * time.Millisecond
 
-// unmountPatience is how long flushing and unmounting may take: a busy host's disk is slow, a dead one never answers.
-const unmountPatience = time.Minute
-
 // Run stops everything in order and ends the machine; it does not return.
 func (o Orderly) Run(ctx context.Context, action Action) {
 	defer Guard()
-	o.stopProcesses(ctx, killStrays)
-	// What is left is the kernel's work. A disk that does not answer must not keep the machine on for good.
-	time.AfterFunc(unmountPatience, func() {
-		tellConsole("kestrel: the disks do not answer: powering off without them\n")
-		end(action)
-	})
+	var watchdog *time.Timer
+	o.stopProcesses(ctx, killStrays, func() { watchdog = startWatchdog(action) })
 	unix.Sync()
 	unmountAll()
+	watchdog.Stop()
 	end(action)
 }
 
-func (o Orderly) stopProcesses(ctx context.Context, killStrays func()) {
+// stopProcesses ends every process. From `watch` on only disks can be waited for, and not for longer than it allows.
+func (o Orderly) stopProcesses(ctx context.Context, killStrays, watch func()) {
 	if o.Workload != nil {
 		o.Workload(ctx)
 	}
 	killStrays()
+	watch()
 	if o.Quiet != nil {
 		o.Quiet()
 	}

@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from volant.contract.agent import AgentState, LogQuery
 from volant.contract.api import AgentInfo
-from volant.errors import VolantError
+from volant.errors import GuestFailed, VolantError
 from volant.volantd.guest.connection import GuestConnection, open_connection
 from volant.volantd.guest.control import ControlClient, list_missing_features, open_control
 from volant.volantd.hypervisors.base import Machine, MachineEnd
@@ -26,6 +27,8 @@ FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 1.0
 # A loaded host may take this long to boot a guest; the handshake waits on the socket meanwhile.
 HANDSHAKE_SECONDS = 60.0
+# How often a guest is told the time.
+CLOCK_SECONDS = 30.0
 
 SecretAnswer = Callable[[int], bytes | None]
 
@@ -154,6 +157,7 @@ class VmMonitor:
         followers = [
             asyncio.create_task(self._follow_state(guest)),
             asyncio.create_task(self._follow_logs(guest)),
+            asyncio.create_task(self._keep_clock(guest)),
             asyncio.create_task(guest.connection.wait_closed()),
         ]
         try:
@@ -172,6 +176,16 @@ class VmMonitor:
     async def _follow_state(self, guest: Guest) -> None:
         async for state in guest.control.follow_state():
             self._on_state(state)
+
+    async def _keep_clock(self, guest: Guest) -> None:
+        """A guest's clock stands still while its VM is paused or its host sleeps, and drifts under emulation."""
+        while True:
+            try:
+                await guest.control.set_clock(time.time_ns())
+            except GuestFailed as error:
+                # The VM is worth having with a clock that is off.
+                logger.debug("VM %s: its clock cannot be set: %s", self._record.name, error)
+            await asyncio.sleep(CLOCK_SECONDS)
 
     async def _follow_logs(self, guest: Guest) -> None:
         boot_id = guest.control.hello.boot_id
