@@ -87,7 +87,9 @@ def main() -> Any:
         error.show()
         sys.exit(error.exit_code)
     except VolantError as error:
-        click.echo(f"error: {error}", err=True)
+        from volant.volar.output import defuse
+
+        click.echo(f"error: {defuse(str(error))}", err=True)
         sys.exit(error.exit_code)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
@@ -14,6 +15,17 @@ Format = Literal["table", "wide", "json", "yaml", "name"]
 FORMATS = ("table", "wide", "json", "yaml", "name")
 Row = Mapping[str, Any]
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+_COLOUR_OR_CONTROL = re.compile(r"(\x1b\[[0-9;]*m)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def defuse(text: str) -> str:
+    """What a guest wrote, for a terminal: colours stay, other control characters are spelled out.
+
+    A guest is not trusted, and a terminal obeys what is written to it (titles, clipboards, answers typed back).
+    """
+    return _COLOUR_OR_CONTROL.sub(lambda found: found[1] or ascii(found[0])[1:-1], text)
 
 
 def output_option(command: Command) -> Command:
@@ -71,7 +83,7 @@ def show_object(document: Any, output_format: Format, facts: Callable[[], Sequen
 
 def show_facts(facts: Sequence[tuple[str, Any]]) -> None:
     """One object for people: a fact a line, empty ones left out."""
-    facts = [(name, format_cell(value)) for name, value in facts if value not in (None, "", [], {})]
+    facts = [(name, defuse(format_cell(value))) for name, value in facts if value not in (None, "", [], {})]
     width = max((len(name) for name, _ in facts), default=0)
     for name, value in facts:
         first, *rest = value.splitlines() or [""]
@@ -82,6 +94,7 @@ def show_facts(facts: Sequence[tuple[str, Any]]) -> None:
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Columns padded with spaces: no frames, so that awk and cut can read them."""
+    rows = [[defuse(text) for text in row] for row in rows]
     widths = [max(len(text) for text in column) for column in zip(headings, *rows, strict=True)]
     for row in (headings, *rows):
         line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))

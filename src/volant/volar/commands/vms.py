@@ -17,6 +17,7 @@ from volant.volar.commands import vms_guest
 from volant.volar.complete import complete_plugins, complete_vms
 from volant.volar.output import (
     Format,
+    defuse,
     format_age,
     format_size,
     output_option,
@@ -368,7 +369,12 @@ def logs(
     client = make_client(context)
     path = f"/vms/{quoted(name)}/" + ("console/log" if console else "logs")
     query = {"follow": follow, "tail": tail, "since": since, "process": process}
+    for_person = sys.stdout.isatty()
     with client.open("GET", path, query=query, timeout_seconds=None) as reply:
+        if console and for_person:
+            for raw in reply:
+                click.echo(defuse(raw.decode(errors="replace").rstrip("\r\n")))
+            return
         if console:
             while chunk := reply.read1(1 << 16):
                 sys.stdout.buffer.write(chunk)
@@ -380,8 +386,8 @@ def logs(
                 continue
             entry = json.loads(raw)
             stamp = f"{entry['time']} " if timestamps else ""
-            prefix = f"{stamp}[{entry['process']}] "
-            click.echo(prefix + entry["line"], err=False)
+            line = f"{stamp}[{entry['process']}] {entry['line']}"
+            click.echo(defuse(line) if for_person else line)
 
 
 @vms.command()
