@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from busybox_image import make_busybox_tar
+from plugin_disk import debugfs, read_disk
 from volant.contract.agents import find_agent
 
 TOOLS = ("podman", "buildah", "busybox", "qemu-img", "debugfs", "e2fsck")
@@ -95,27 +96,10 @@ def make_store(folder: Path) -> Store:
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }  # fmt: skip
     store = Store(folder, environment)
-    root = folder / "base"
-    (root / "bin").mkdir(parents=True)
-    (root / "etc").mkdir()
-    (root / "usr/local/bin").mkdir(parents=True)
-    (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
-    shutil.copy(str(shutil.which("busybox")), root / "bin/busybox")
-    for name in ("sh", "wget", "chmod", "chown", "ln", "echo", "sleep", "cat"):
-        (root / "bin" / name).symlink_to("busybox")
-    for path in (*root.rglob("*"), root):
-        os.utime(path, (0, 0), follow_symlinks=False)
-    with tarfile.open(folder / "base.tar", "w") as archive:
-        archive.add(root, ".", filter=_owned_by_root)
-    done = store.run("podman", "import", "--quiet", str(folder / "base.tar"), "localhost/base:1.0")
+    base = make_busybox_tar(folder / "base.tar")
+    done = store.run("podman", "import", "--quiet", str(base), "localhost/base:1.0")
     assert done.returncode == 0, done.stderr
     return store
-
-
-def _owned_by_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
-    info.uid = info.gid = 0
-    info.uname = info.gname = ""
-    return info
 
 
 def remove_store(store: Store) -> None:
@@ -141,20 +125,6 @@ def write_project(folder: Path) -> Path:
         (folder / name).chmod(0o644)
         os.utime(folder / name, (1_600_000_000, 1_600_000_000))
     return folder
-
-
-def read_disk(plugin: Path, folder: Path) -> Path:
-    folder.mkdir()
-    subprocess.run(["tar", "-xzf", str(plugin), "-C", str(folder)], check=True)
-    raw = folder / "raw.img"
-    subprocess.run(["qemu-img", "check", "-q", str(folder / "rootfs.qcow2")], check=True)
-    subprocess.run(["qemu-img", "convert", "-O", "raw", str(folder / "rootfs.qcow2"), str(raw)], check=True)
-    subprocess.run(["e2fsck", "-fn", str(raw)], check=True, capture_output=True)
-    return raw
-
-
-def debugfs(raw: Path, command: str) -> bytes:
-    return subprocess.run(["debugfs", "-R", command, str(raw)], check=True, capture_output=True).stdout
 
 
 @pytest.mark.parametrize("builder", ["podman", "buildah"])

@@ -7,6 +7,7 @@ nothing is compressed again and Docker's HEALTHCHECK survives, which the OCI con
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +18,7 @@ from volant.fledge.image import OciImage
 from volant.fledge.sources.archive import open_docker_archive, open_file, open_oci_archive, open_oci_layout
 from volant.fledge.sources.manifest import Blob, open_manifest, parse_platform, read_document
 from volant.fledge.spool import make_spool_folder
-from volant.process import require_tool, run_tool
+from volant.process import find_tool, require_tool, run_tool
 from volant.progress import Monitor
 
 _FETCHED = ("docker://", "docker-daemon:", "containers-storage:")
@@ -70,6 +71,21 @@ def is_loopback_registry(transport: str, rest: str) -> bool:
     )
 
 
+def find_docker_host() -> str:
+    """The address of the Docker daemon that the docker command speaks to; "" for skopeo's own default.
+
+    skopeo knows neither DOCKER_HOST nor Docker's contexts, which rootless and desktop installations rely on.
+    """
+    if host := os.environ.get("DOCKER_HOST"):
+        return host
+    docker = find_tool("docker")
+    if docker is None:
+        return ""
+    command = [docker, "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]
+    found = run_tool(command, accepted_exit_codes=range(256), timeout_seconds=20)
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
 def fetch_reference(
     reference: str, stack: ExitStack, monitor: Monitor, platform: str | None = None
 ) -> OciImage:
@@ -81,9 +97,13 @@ def fetch_reference(
     transport, rest = split_reference(reference)
     if transport in _LOCAL:
         return _open_local(transport, rest, stack, platform)
-    if transport == "docker-daemon:" and ":" not in rest and "@" not in rest:
-        rest += ":latest"
     skopeo = require_tool("skopeo")
+    daemon: list[str] = []
+    if transport == "docker-daemon:":
+        if ":" not in rest and "@" not in rest:
+            rest += ":latest"
+        host = find_docker_host()
+        daemon = ["--src-daemon-host", host] if host else []
     folder = make_spool_folder(stack)
     operating_system, architecture, variant = parse_platform(platform)
     arguments = [
@@ -92,7 +112,7 @@ def fetch_reference(
         *(["--override-variant", variant] if variant else []),
         "copy", "--remove-signatures", "--retry-times", "2",
         *(["--src-tls-verify=false"] if is_loopback_registry(transport, rest) else []),
-        transport + rest, f"dir:{folder / 'image'}",
+        *daemon, transport + rest, f"dir:{folder / 'image'}",
     ]  # fmt: skip
     monitor.step(f"fetch {reference}")
     try:
@@ -102,7 +122,9 @@ def fetch_reference(
             raise Unreachable(
                 f"cannot fetch the image {reference}: no answer",
                 details=error.details,
-                resolution="check the name, the network and, for a private registry, skopeo login",
+                resolution="start Docker, or set DOCKER_HOST to where it listens"
+                if transport == "docker-daemon:"
+                else "check the name, the network and, for a private registry, skopeo login",
             ) from error
         error.resolution = (
             error.resolution or "check the name and tag, and log in with skopeo login if it is private"

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from contextlib import ExitStack
+from pathlib import Path
+
 import pytest
 
-from volant.errors import InvalidInput
-from volant.fledge.sources.reference import is_loopback_registry, split_reference
+from volant.errors import InvalidInput, ToolFailed
+from volant.fledge.sources.reference import fetch_reference, is_loopback_registry, split_reference
+from volant.progress import SilentMonitor
 
 
 @pytest.mark.parametrize(
@@ -45,3 +49,26 @@ def test_what_is_no_reference(reference: str) -> None:
 def test_plain_http_only_on_this_machine(rest: str, is_loopback: bool) -> None:
     assert is_loopback_registry("docker://", rest) is is_loopback
     assert not is_loopback_registry("docker-daemon:", rest)
+
+
+def test_the_daemon_is_the_one_that_docker_speaks_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """skopeo itself knows neither DOCKER_HOST nor contexts."""
+    skopeo, docker = tmp_path / "skopeo", tmp_path / "docker"
+    skopeo.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nexit 1\n')
+    docker.write_text('#!/bin/sh\n[ "$1 $2" = "context inspect" ] && echo unix:///home/me/docker.sock\n')
+    for program in (skopeo, docker):
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+
+    def ask(reference: str) -> str:
+        with pytest.raises(ToolFailed), ExitStack() as stack:
+            fetch_reference(reference, stack, SilentMonitor())
+        return (tmp_path / "asked").read_text()
+
+    assert "--src-daemon-host unix:///home/me/docker.sock docker-daemon:app:latest " in ask(
+        "docker-daemon:app"
+    )
+    monkeypatch.setenv("DOCKER_HOST", "tcp://10.0.0.1:2375")
+    assert "--src-daemon-host tcp://10.0.0.1:2375 docker-daemon:app:1 " in ask("docker-daemon:app:1")
+    assert "--src-daemon-host" not in ask("docker://example.org/app")
