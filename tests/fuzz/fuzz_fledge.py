@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Coverage-guided fuzzing of fledge's readers, by hand: `pip install atheris`, then
+"""Coverage-guided fuzzing of the readers of layers, image archives, plugins and recipes, by hand: `pip install
+atheris`, then
 
     PYTHONPATH=src:tests:tests/fuzz python tests/fuzz/fuzz_fledge.py layers -max_total_time=300 -rss_limit_mb=1024
 
-The first argument is a target (layers, archive), the rest is libFuzzer's. New inputs are kept in .fuzz/<target>.
+The first argument is a target (layers, archive, plugin, recipe), the rest is libFuzzer's. New inputs are kept in
+.fuzz/<target>.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["volant.fledge"]):
+with atheris.instrument_imports(include=["volant.fledge", "volant.contract"]):
     import targets
 
 
@@ -23,11 +25,12 @@ def main() -> None:
     corpus = Path(".fuzz") / name
     corpus.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        seeds = targets.make_layer_seeds() if name == "layers" else targets.make_archive_seeds(Path(folder))
+        seeds = targets.TARGETS[name].make_seeds(Path(folder))
     for number, seed in enumerate(seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
+    longest = max(40_000, *map(len, seeds))
     atheris.Setup(
-        [sys.argv[0], "-max_len=40000", "-timeout=10", *options, str(corpus)], targets.TARGETS[name]
+        [sys.argv[0], f"-max_len={longest}", "-timeout=10", *options, str(corpus)], targets.TARGETS[name].run
     )
     atheris.Fuzz()
 

@@ -3,24 +3,41 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
+import json
+import os
 import stat
 import tarfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryDirectory, TemporaryFile
 
 from oci_images import make_config, make_entry, make_layer, pack_layout, write_docker_archive, write_layout
+from plugin_files import make_plugin
+from volant.contract import plugin_archive
+from volant.contract.manifest import Manifest
+from volant.contract.plugin_archive import read_plugin_archive
 from volant.errors import InvalidInput, NotFound
-from volant.fledge.filetree import ROOT, FileTree
+from volant.fledge.disk_reader import find_biggest_paths
+from volant.fledge.ext4 import plan_ext4
+from volant.fledge.filetree import ROOT, FileTree, Metadata
 from volant.fledge.layers import MAX_DEPTH, MAX_NAME_BYTES, LayerMerger, merge_layers
+from volant.fledge.plugin_archive import DiskOptions, write_disk_plugin
 from volant.fledge.sources.archive import open_docker_archive
 from volant.fledge.spool import Limits
 from volant.fledge.tar import TarError, read_entries
+from volant.fledge.validate import validate_folder
 from volant.progress import SilentMonitor
 
 SEPARATOR = b"\x00next layer\x00"
 LIMITS = Limits(spool_bytes=8 << 20, entries=50_000)
+PLUGIN_LIMITS = plugin_archive.Limits(
+    payload_bytes=64 << 20, small_file_bytes=1 << 16, small_files_bytes=1 << 17, entries=16
+)
 
 
 def mend_checksums(archive: bytes) -> bytes:
@@ -126,7 +143,128 @@ def make_archive_seeds(folder: Path) -> list[bytes]:
     return seeds
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {
-    "layers": merge_hostile_layers,
-    "archive": open_hostile_archive,
+def read_hostile_plugin(data: bytes) -> None:
+    """A plugin archive as volantd installs it and `fledge inspect` shows it."""
+    with TemporaryFile() as payload:
+        descriptor = payload.fileno()
+        try:
+            content = read_plugin_archive(io.BytesIO(mend_checksums(data)), descriptor, limits=PLUGIN_LIMITS)
+        except InvalidInput as error:
+            str(error)
+            return
+        declared = content.manifest.rootfs or content.manifest.initramfs
+        assert declared is not None and (
+            content.manifest.rootfs is None or content.manifest.initramfs is None
+        )
+        assert sum(map(len, content.files.values())) <= PLUGIN_LIMITS.small_files_bytes
+        for name in (content.payload_name, *content.files):
+            assert not name.startswith("/") and ".." not in name.split("/")
+        if not content.payload_name:
+            assert declared.url is not None
+            return
+        length = os.fstat(descriptor).st_size
+        assert length == content.payload_size_bytes <= PLUGIN_LIMITS.payload_bytes
+        digest = hashlib.file_digest(payload, "sha256").hexdigest()
+        assert content.checksum == declared.checksum == f"sha256:{digest}"
+        for row in find_biggest_paths(descriptor, content, 5) or ():
+            assert row.path.startswith("/") and row.size_bytes >= 0
+
+
+def make_plugin_seeds(folder: Path) -> list[bytes]:
+    """Plugins of every form, without the gzip around them, whose sum would hide all that is behind it."""
+    tree = FileTree()
+    many = tree.add_directory(ROOT, b"many", Metadata(stat.S_IFDIR | 0o755))
+    for number in range(400):
+        tree.add_file(many, b"file-%d" % number, Metadata(stat.S_IFREG | 0o644), number)
+    image = plan_ext4(tree, size_bytes=64 << 20)
+    seeds = []
+    for options in (DiskOptions(), DiskOptions(compression="zlib")):
+        path = folder / "plugin.tar.gz"
+        write_disk_plugin(path, image, Manifest(name="app", version="1.0.0"), options, SilentMonitor())
+        seeds.append(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    for packed in (
+        make_plugin(),
+        make_plugin(initramfs={"url": "https://example.org/x"}, openapi="api.json"),
+    ):
+        seeds.append(gzip.decompress(packed))
+    disk = b"\xeb".ljust(510, b"\0") + b"\x55\xaa" + bytes(2000)
+    document = json.dumps({"name": "app", "version": "1.0.0", "cloud_init": {"user_data": {"path": "u"}}})
+    seeds.append(
+        make_layer(
+            make_entry("./", tarfile.DIRTYPE), make_entry("./rootfs.img", content=disk), make_entry("u" * 120),
+            make_entry("manifest.json", content=document.encode(), pax={"size": str(len(document))}),
+        )
+    )  # fmt: skip
+    return [*seeds, make_plugin()]
+
+
+def validate_hostile_folder(data: bytes) -> None:
+    """A recipe and a Dockerfile, apart from each other by SEPARATOR, as `fledge validate` reads them."""
+    recipe, _, dockerfile = data.partition(SEPARATOR)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "fledge.toml").write_bytes(recipe)
+        (folder / "Dockerfile").write_bytes(dockerfile)
+        lines = {
+            path.name: path.read_text(encoding="latin-1").count("\n") + 1 for path in sorted(folder.iterdir())
+        }
+        try:
+            problems = validate_folder(folder)
+        except InvalidInput as error:
+            str(error)
+            return
+        for problem in problems:
+            assert str(problem) and problem.as_json()
+            assert 0 <= problem.line <= lines[Path(problem.file).name]
+
+
+def make_recipe_seeds() -> list[bytes]:
+    """The recipes and Dockerfiles of the examples, and one of each with what these don't use."""
+    examples = Path(__file__).parents[2] / "examples"
+    seeds = [
+        (folder / "fledge.toml").read_bytes() + SEPARATOR + (folder / "Dockerfile").read_bytes()
+        for folder in sorted(examples.iterdir())
+    ]
+    recipe = b"""plugin.name = "x"
+plugin . version = '1.0.0-rc.1+5'
+plugin.runtime = {type = "oci", disk_size = "20G", target = "last", build_args = {"A B" = "1"}}
+[plugin.manifest]
+health_check = {endpoint = "/", retries = 2}
+disks = [{name = "d", source = "https://example.org/d", readonly = true}]
+[plugin.manifest.labels]
+"a.b" = '''
+many
+lines'''
+[mappings]
+"a" = "/usr/bin/a"
+"""
+    dockerfile = b"""# escape=`
+FROM a/b@sha256:00 AS first
+RUN <<EOF
+FROM nothing
+EOF
+FROM --platform=$BUILDPLATFORM first AS last
+COPY --from=first --chown=1:1 ["a b", "*.txt", `
+  # between
+  "/etc/kestrel/"]
+EXPOSE 80/tcp 443 $PORT
+ONBUILD COPY . /
+"""
+    return [*seeds, recipe + SEPARATOR + dockerfile]
+
+
+@dataclass(frozen=True)
+class Target:
+    """`run` takes one input; `make_seeds` gives sound ones, with a folder for what it has to write."""
+
+    run: Callable[[bytes], None]
+    make_seeds: Callable[[Path], list[bytes]]
+
+
+TARGETS = {
+    "layers": Target(merge_hostile_layers, lambda _: make_layer_seeds()),
+    "archive": Target(open_hostile_archive, make_archive_seeds),
+    "plugin": Target(read_hostile_plugin, make_plugin_seeds),
+    "recipe": Target(validate_hostile_folder, lambda _: make_recipe_seeds()),
 }

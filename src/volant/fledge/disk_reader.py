@@ -13,17 +13,22 @@ import heapq
 import os
 import stat
 import struct
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from volant.contract.disk_probe import QCOW2_MAGIC, open_qcow2
 from volant.contract.plugin_archive import PluginContent
+from volant.errors import InvalidInput
 
 _CHUNK_BYTES = 1 << 16
 _CHUNKS_KEPT = 256
 _MOST_ENTRIES = 20_000_000
+# A tree of the largest directory that the kernel makes has far fewer; hostile ones point to themselves.
+_MOST_BLOCKS = 4_000_000
 _MOST_EXTENT_DEPTH = 5
+_MOST_NAME_BYTES = 4096
 _ROOT_INODE = 2
 _EXTENT_MAGIC = 0xF30A
 _INCOMPAT_64BIT = 0x80
@@ -44,7 +49,7 @@ def find_biggest_paths(descriptor: int, content: PluginContent, top: int) -> lis
             files = list(_read_cpio(descriptor))
         else:
             files = list(_Ext4(_open_disk(descriptor, content.payload_size_bytes)).walk())
-    except (ValueError, struct.error, EOFError, OSError):
+    except (ValueError, struct.error, EOFError, OSError, zlib.error, InvalidInput):
         return None
     folders: dict[bytes, int] = {}
     for path, size in files:
@@ -105,6 +110,7 @@ class _Ext4:
         self._descriptor_size = (
             max(32, struct.unpack_from("<H", superblock, 254)[0]) if self._has_64_bits else 32
         )
+        self._blocks_left = _MOST_BLOCKS
         self._table = (2 if self._block == 1024 else 1) * self._block
 
     def _inode(self, number: int) -> bytes:
@@ -117,35 +123,43 @@ class _Ext4:
             block |= struct.unpack_from("<I", descriptor, 0x28)[0] << 32
         return self._read(block * self._block + index * self._inode_size, self._inode_size)
 
-    def _blocks(self, node: bytes, depth: int = 0) -> Iterator[tuple[int, int]]:
-        """(first block on disk, count) of an extent tree's node."""
+    def _blocks(self, node: bytes, expected_level: int | None = None) -> Iterator[int]:
+        """The blocks of an extent tree's node, in order."""
         magic, entries, _, level = struct.unpack_from("<HHHH", node, 0)
-        if magic != _EXTENT_MAGIC or depth > _MOST_EXTENT_DEPTH:
+        if magic != _EXTENT_MAGIC or level > _MOST_EXTENT_DEPTH or expected_level not in (None, level):
             raise ValueError("no extent tree")
         for entry in range(entries):
             at = 12 + entry * 12
             if level == 0:
                 _, count, high, low = struct.unpack_from("<IHHI", node, at)
-                yield low | high << 32, count if count <= 32768 else 0
+                first = low | high << 32
+                for block in range(first, first + (count if count <= 32768 else 0)):
+                    self._spend_block()
+                    yield block
             else:
+                self._spend_block()
                 _, low, high = struct.unpack_from("<IIH", node, at)
-                yield from self._blocks(self._read((low | high << 32) * self._block, self._block), depth + 1)
+                yield from self._blocks(self._read((low | high << 32) * self._block, self._block), level - 1)
+
+    def _spend_block(self) -> None:
+        self._blocks_left -= 1
+        if self._blocks_left < 0:
+            raise ValueError("folders that have no end")
 
     def _names(self, inode: bytes) -> Iterator[tuple[bytes, int]]:
         if not struct.unpack_from("<I", inode, 32)[0] & _INODE_USES_EXTENTS:
             raise ValueError("a folder without extents")
-        for first, count in self._blocks(inode[40:100]):
-            for block in range(first, first + count):
-                data = self._read(block * self._block, self._block)
-                at = 0
-                while at + 8 <= len(data):
-                    number, length, name_length = struct.unpack_from("<IHB", data, at)
-                    if length < 8:
-                        raise ValueError("a folder entry of no length")
-                    name = data[at + 8 : at + 8 + name_length]
-                    if number and name not in (b"", b".", b".."):
-                        yield name, number
-                    at += length
+        for block in self._blocks(inode[40:100]):
+            data = self._read(block * self._block, self._block)
+            at = 0
+            while at + 8 <= len(data):
+                number, length, name_length = struct.unpack_from("<IHB", data, at)
+                if length < 8:
+                    raise ValueError("a folder entry of no length")
+                name = data[at + 8 : at + 8 + name_length]
+                if number and name not in (b"", b".", b".."):
+                    yield name, number
+                at += length
 
     def walk(self) -> Iterator[tuple[bytes, int]]:
         """(path, size) of every regular file; a file of several names is told once."""
@@ -181,7 +195,9 @@ def _read_cpio(descriptor: int) -> Iterator[tuple[bytes, int]]:
                     continue
             if header[:6] not in (b"070701", b"070702"):
                 raise ValueError("no cpio archive")
-            mode, size, name_length = (int(header[at : at + 8], 16) for at in (14, 54, 94))
+            mode, size, name_length = (_parse_hex(header[at : at + 8]) for at in (14, 54, 94))
+            if name_length > _MOST_NAME_BYTES:
+                raise ValueError("a name that no file has")
             name = stream.read(name_length)[:-1]
             stream.read(-(110 + name_length) % 4)
             left = size + -size % 4
@@ -192,3 +208,9 @@ def _read_cpio(descriptor: int) -> Iterator[tuple[bytes, int]]:
                 left -= skipped
             if stat.S_ISREG(mode):
                 yield name, size
+
+
+def _parse_hex(digits: bytes) -> int:
+    if len(digits) != 8 or not set(digits) <= set(b"0123456789abcdefABCDEF"):
+        raise ValueError("no hexadecimal number")
+    return int(digits, 16)

@@ -65,7 +65,7 @@ def _as_text(path: Path, content: PluginContent, biggest: list[PathSize] | None)
         lines += ["", "biggest paths (content, before compression):"]
         lines += [f"{show_size(row.size_bytes):>11}  {row.path}" for row in biggest]
     elif biggest is None:
-        lines += ["", "biggest paths: not shown, the disk holds no ext4 file system of its own"]
+        lines += ["", "biggest paths: not shown, it holds no file system that can be read here"]
     return "\n".join(lines) + "\n"
 
 

@@ -7,6 +7,7 @@ here-documents.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -46,11 +47,14 @@ class Instruction:
     rest: str
 
     def words(self) -> list[str]:
-        """The rest as words; JSON and shell forms alike."""
+        """The rest as words: those of its JSON array, or what a shell would make of it."""
         try:
-            return shlex.split(
-                self.rest.strip("[]").replace('",', '" ') if self.rest.startswith("[") else self.rest
-            )
+            if self.rest.startswith("[") and isinstance(array := json.loads(self.rest), list):
+                return [str(word) for word in array]
+        except (ValueError, RecursionError):
+            pass
+        try:
+            return shlex.split(self.rest)
         except ValueError:
             return self.rest.split()
 
@@ -65,7 +69,7 @@ class Instruction:
 def read_instructions(text: str) -> list[Instruction]:
     """All instructions in order. Unknown keywords are kept, for the caller to complain about."""
     found: list[Instruction] = []
-    lines = text.splitlines()
+    lines = text.split("\n")  # not splitlines: a form feed ends no line
     escape = "`" if re.match(r"\s*#\s*escape\s*=\s*`", lines[0] if lines else "") else "\\"
     number = 0
     while number < len(lines):

@@ -119,6 +119,8 @@ def read_recipe(path: Path) -> tuple[Recipe | None, list[Problem]]:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         return None, [_syntax_problem(shown, text, error)]
+    except RecursionError:
+        return None, [Problem(shown, 0, 0, "not TOML: nested too deeply")]
     problems = list(_check_mappings(shown, text, data, path.parent))
     try:
         recipe = Recipe.model_validate(data, strict=True)
@@ -209,7 +211,7 @@ def find_line(text: str, location: Sequence[str]) -> int:
     """
     best_line, best_depth = 0, 0
     table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         path: tuple[str, ...] = ()
         if line.lstrip().startswith("["):
             path = table = _key_path(line.strip())

@@ -8,6 +8,8 @@ for what makes a plugin surprising: a base that moves, files that are not there,
 from __future__ import annotations
 
 import difflib
+import glob
+import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -52,12 +54,11 @@ def validate_folder(folder: Path, config: str | None = None) -> list[Problem]:
             f"cannot validate {folder.absolute()}: neither {RECIPE_NAME} nor a Dockerfile is there",
             resolution="run 'fledge init' for a skeleton",
         )
-    if dockerfile is not None:
-        _check_dockerfile(found, dockerfile, recipe, recipe_path)
     if recipe is not None:
         for local, guest in recipe.mappings.items():
-            if guest == KESTREL_CONFIG_PATH:
-                found.config = recipe_path.parent / local
+            found.config = found.config or _find_config(recipe_path.parent / local, guest)
+    if dockerfile is not None:
+        _check_dockerfile(found, dockerfile, recipe, recipe_path)
     health = _check_kestrel_config(found)
     _check_ports(found, recipe, recipe_path, dockerfile, health)
     return sorted(found.problems)
@@ -103,15 +104,21 @@ def _check_dockerfile(found: _Findings, path: Path, recipe: Recipe | None, recip
     for instruction in instructions:
         if instruction.keyword in ("COPY", "ADD"):
             _check_copy(found, path, context, instruction, stages)
-    for instruction in _final_stage(instructions, runtime.target if runtime else None):
+    final = list(_final_stage(instructions, runtime.target if runtime else None))
+    # Mappings lie on top of the image, and what a stage copies over what its base has.
+    config: Path | None = None
+    for instruction in final:
         if instruction.keyword == "EXPOSE":
             for number in re.findall(r"\b(\d+)(?:/tcp)?(?=\s|$)", instruction.rest):
                 found.exposed[int(number)] = instruction.line
-        if instruction.keyword == "COPY" and instruction.rest.rstrip("\"'] ").endswith(KESTREL_CONFIG_PATH):
-            source = instruction.words()[0]
-            if instruction.flag("from") is None:
-                found.config = context / source.lstrip("/")
-    _check_config_is_copied(found, path, context)
+        if instruction.keyword in ("COPY", "ADD") and instruction.flag("from") is None:
+            *sources, target = instruction.words() or [""]
+            for source in sources:
+                place = posixpath.join(target, posixpath.basename(source)) if len(sources) > 1 else target
+                config = _find_config(context / source.lstrip("/"), place) or config
+    found.config = found.config or config
+    if found.config is None:
+        _look_for_config(found, path, final[0].line if final else 0, context)
 
 
 def _check_keywords(found: _Findings, path: Path, instructions: Sequence[Instruction]) -> None:
@@ -157,6 +164,10 @@ def _check_bases(found: _Findings, path: Path, instructions: Sequence[Instructio
             )
         if len(words) == 3 and words[1].upper() == "AS":
             stages.append(words[2])
+        elif len(words) > 1:
+            found.error(
+                path, instruction.line, f"FROM {instruction.rest} is not understood", "FROM IMAGE AS STAGE"
+            )
     return stages
 
 
@@ -173,15 +184,24 @@ def _check_copy(
         return
     if "<<" in instruction.rest:
         return
-    for source in instruction.words()[:-1]:
+    words = instruction.words()
+    if len(words) < 2:
+        found.error(
+            path,
+            instruction.line,
+            f"{instruction.keyword} wants a source and a target",
+            "e.g. COPY app /srv/app",
+        )
+    for source in words[:-1]:
         if "$" in source or source.startswith(("http://", "https://", "git@")) or source.endswith(".git"):
             continue
-        pattern = source.lstrip("/").removeprefix("./") or "."
-        if any(letter in pattern for letter in "*?["):
-            present = any(True for _ in context.glob(pattern))
-        else:
-            present = (context / pattern).exists()
-        if not present:
+        pattern = posixpath.normpath(source.lstrip("/") or ".")
+        if pattern.startswith(".."):
+            found.error(
+                path, instruction.line, f"{instruction.keyword} {source}: outside of the build context",
+                f"copy it into {show_path(context)}, or set `context` in fledge.toml",
+            )  # fmt: skip
+        elif not any(glob.iglob(pattern, root_dir=context, include_hidden=True)):
             found.error(
                 path, instruction.line, f"{instruction.keyword} {source}: no such file in {show_path(context)}",
                 "make the file, or mend the path (it is relative to the build context)",
@@ -189,7 +209,7 @@ def _check_copy(
 
 
 def _final_stage(instructions: Sequence[Instruction], target: str | None) -> Iterator[Instruction]:
-    """The instructions that decide the image: those of the last stage, or of `target`, and of its own bases."""
+    """The instructions that decide the image, in order: those of the last stage, or `target`, after its own bases'."""
     stages: list[list[Instruction]] = []
     for instruction in instructions:
         if instruction.keyword == "FROM":
@@ -198,21 +218,29 @@ def _final_stage(instructions: Sequence[Instruction], target: str | None) -> Ite
             stages[-1].append(instruction)
     by_name = {stage[0].rest.split()[-1]: stage for stage in stages if stage[0].rest}
     stage = by_name.get(target, []) if target else (stages[-1] if stages else [])
-    seen: set[int] = set()
-    while stage and id(stage) not in seen:
-        seen.add(id(stage))
-        yield from stage
+    chain: list[list[Instruction]] = []
+    while stage and stage not in chain:
+        chain.append(stage)
         base = stage[0].rest.split()[0] if stage[0].rest else ""
         stage = by_name.get(base, [])
+    for stage in reversed(chain):
+        yield from stage
 
 
-def _check_config_is_copied(found: _Findings, path: Path, context: Path) -> None:
-    if found.config is not None:
-        return
+def _find_config(local: Path, guest: str) -> Path | None:
+    """The local file that becomes the agent's config when `local` is put at `guest`, as COPY and mappings do it."""
+    if local.is_dir():
+        below = posixpath.relpath(KESTREL_CONFIG_PATH, guest or "/")
+        return local / below if not below.startswith("..") and (local / below).is_file() else None
+    place = posixpath.join(guest, local.name) if guest.endswith("/") else guest
+    return local if place == KESTREL_CONFIG_PATH else None
+
+
+def _look_for_config(found: _Findings, path: Path, line: int, context: Path) -> None:
     for name in ("kestrel-config.yaml", "kestrel.yaml", "kestrel-config.yml"):
         if (context / name).is_file():
             found.warn(
-                path, 0, f"{name} is here, but nothing copies it into the image",
+                path, line, f"{name} is here, but nothing copies it to where the agent reads it",
                 f"COPY {name} {KESTREL_CONFIG_PATH}",
             )  # fmt: skip
             found.config = context / name

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzz.targets import TARGETS, make_archive_seeds, make_layer_seeds
+from fuzz.targets import TARGETS
 
 INTERESTING = (
     b"\0",
@@ -52,10 +52,11 @@ def mutate(seeds: list[bytes], count: int) -> Iterator[bytes]:
         yield bytes(changed)
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_mutated_seeds_keep_every_promise(target: str, tmp_path: Path) -> None:
-    seeds = make_layer_seeds() if target == "layers" else make_archive_seeds(tmp_path)
-    for seed in seeds:
-        TARGETS[target](seed)
-    for data in mutate(seeds, 600 if target == "layers" else 200):
-        TARGETS[target](data)
+@pytest.mark.parametrize(
+    ("name", "count"), [("layers", 600), ("archive", 200), ("plugin", 400), ("recipe", 200)]
+)
+def test_mutated_seeds_keep_every_promise(name: str, count: int, tmp_path: Path) -> None:
+    target = TARGETS[name]
+    seeds = target.make_seeds(tmp_path)
+    for data in (*seeds, *mutate(seeds, count)):
+        target.run(data)

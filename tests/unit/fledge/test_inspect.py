@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import gzip
 import json
+import struct
 import tarfile
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import plugin_files
 from oci_images import make_entry, make_layer, write_docker_archive
 from remembering_monitor import RememberingMonitor
 from volant.fledge.inspect import inspect_plugin, show_size
@@ -71,6 +75,44 @@ def test_a_disk_of_something_else_is_shown_without_paths(home: Path) -> None:
         archive.add("rootfs.img")
         archive.add("manifest.json")
     assert "biggest paths: not shown" in inspect_plugin(home / "plugin.tar.gz", top=3, as_json=False)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"070701" + b"-0000001" * 13,  # a size that would read everything
+        b"070701" + b"00000000" * 11 + b"ffffffff" + b"00000000",  # a name of 4 GiB
+        b"070701" + b"0x0000ff" * 13,
+    ],
+)
+def test_lying_cpio_headers_end_the_listing(home: Path, header: bytes) -> None:
+    payload = gzip.compress(header + bytes(32 << 20))
+    (home / "plugin.tar.gz").write_bytes(plugin_files.make_plugin(payload=payload))
+    tracemalloc.start()
+    assert "biggest paths: not shown" in inspect_plugin(home / "plugin.tar.gz", top=3, as_json=False)
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
+
+
+def test_extents_that_point_to_themselves_end_the_listing(home: Path, monitor: RememberingMonitor) -> None:
+    plugin = make_plugin(home, monitor, format="raw")
+    with tarfile.open(plugin) as archive:
+        archive.extract("rootfs.img", home)
+    (home / "manifest.json").write_text('{"name": "app", "version": "1.0.0"}')
+    with (home / "rootfs.img").open("r+b") as disk:
+        # The root folder's extents: an inner node of depth 5 whose 340 entries all lead to its own block.
+        disk.seek(4096 + 8)
+        table = int.from_bytes(disk.read(4), "little")
+        block = (64 << 20) // 4096 - 1
+        index = struct.pack("<IIHH", 0, block, 0, 0)
+        disk.seek(table * 4096 + 256 + 40)
+        disk.write(struct.pack("<HHHHI", 0xF30A, 1, 4, 5, 0) + index)
+        disk.seek(block * 4096)
+        disk.write(struct.pack("<HHHHI", 0xF30A, 340, 340, 5, 0) + index * 340)
+    with tarfile.open(home / "hostile.tar.gz", "w:gz") as archive:
+        archive.add("manifest.json")
+        archive.add("rootfs.img")
+    assert "biggest paths: not shown" in inspect_plugin(home / "hostile.tar.gz", top=3, as_json=False)
 
 
 def test_show_size() -> None:

@@ -145,3 +145,10 @@ def test_the_model_is_frozen() -> None:
     recipe = Recipe.model_validate({"plugin": {"name": "a", "version": "1.0.0"}})
     with pytest.raises(ValueError, match="frozen"):
         recipe.plugin.name = "b"  # type: ignore[misc]
+
+
+def test_a_recipe_nested_without_end_is_a_problem(home: Path) -> None:
+    (home / "fledge.toml").write_text("a = " + "[" * 50_000)
+    assert [str(problem) for problem in read_recipe(home / "fledge.toml")[1]] == [
+        "fledge.toml: not TOML: nested too deeply"
+    ]

@@ -53,8 +53,9 @@ def test_everything_at_once(home: Path) -> None:
         config="exec: [\n",
     )
     told = problems(home)
-    assert told[0].startswith("Dockerfile: warning: kestrel-config.yaml is here, but nothing copies it")
-    assert told[1:4] == [
+    assert told[:4] == [
+        "Dockerfile:1: warning: kestrel-config.yaml is here, but nothing copies it to where the agent reads it (COPY "
+        "kestrel-config.yaml /etc/kestrel/config.yaml)",
         "Dockerfile:1: warning: the base nginx is not pinned (add a tag or a digest, e.g. nginx:1.2)",
         "Dockerfile:2: unknown instruction RNU (did you mean RUN?)",
         "Dockerfile:3: COPY gone.html: no such file in . (make the file, or mend the path (it is relative to the "
@@ -122,7 +123,56 @@ def test_a_config_by_mapping_is_checked_too(home: Path, agent: Path) -> None:
     agent.write_text('#!/bin/sh\necho \'{"line":1,"message":"bad"}\'\nexit 1\n')
     recipe = RECIPE + '[mappings]\n"kestrel-config.yaml" = "/etc/kestrel/config.yaml"\n'
     lay_out(home, recipe=recipe, dockerfile="FROM debian:12\n")
-    assert "kestrel-config.yaml:1: bad" in problems(home)
+    assert problems(home) == ["kestrel-config.yaml:1: bad"]
+
+
+@pytest.mark.parametrize(
+    ("copy", "found"),
+    [
+        ("COPY kestrel-config.yaml /etc/kestrel/config.yaml", True),
+        ('COPY ["kestrel-config.yaml", "/etc/kestrel/config.yaml"]', True),
+        ("COPY kestrel-config.yaml /etc/kestrel/", False),
+        ("COPY config.yaml /etc/kestrel/", True),
+        ("COPY index.html config.yaml /etc/kestrel", True),
+        ("COPY rootfs /", True),
+        ("COPY rootfs/etc /etc/", True),
+        ("COPY rootfs /srv", False),
+        ("COPY --from=kestrel /x /etc/kestrel/config.yaml", False),
+    ],
+)
+def test_where_the_agents_config_comes_from(home: Path, agent: Path, copy: str, found: bool) -> None:
+    agent.write_text('#!/bin/sh\necho \'{"line":1,"message":"bad"}\'\nexit 1\n')
+    lay_out(home, dockerfile=f"FROM debian:12\n{copy}\n")
+    (home / "rootfs/etc/kestrel").mkdir(parents=True)
+    (home / "rootfs/etc/kestrel/config.yaml").write_text(CONFIG)
+    (home / "config.yaml").write_text(CONFIG)
+    told = problems(home)
+    assert any("nothing copies it" in line for line in told) != found
+    assert any(line.endswith(".yaml:1: bad") for line in told)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("COPY a**b /x", "COPY a**b: no such file in ."),
+        ("COPY ../x /y", "COPY ../x: outside of the build context"),
+        ("COPY in* /srv/", ""),
+        ("COPY [in]* /srv/", ""),
+        ("COPY index.html", "COPY wants a source and a target"),
+        ('COPY ["index.html", "/srv/"]', ""),
+        ('COPY ["gone", "/srv/"]', "COPY gone: no such file in ."),
+        ("FROM debian:12 AS", "FROM debian:12 AS is not understood"),
+    ],
+)
+def test_copies_and_bases_that_no_builder_takes(home: Path, line: str, told: str) -> None:
+    lay_out(home, recipe=None, dockerfile=f"FROM debian:12\n{line}\n", config=None)
+    found = problems(home)
+    assert found[0].startswith(f"Dockerfile:2: {told} (") if told else not found, found
+
+
+def test_a_line_ends_where_editors_end_it(home: Path) -> None:
+    lay_out(home, recipe=None, dockerfile="FROM debian:12\r\nRUN a\x0cb\r\nRNU x\n", config=None)
+    assert problems(home) == ["Dockerfile:3: unknown instruction RNU (did you mean RUN?)"]
 
 
 def test_a_dockerfile_alone_and_a_missing_one(home: Path) -> None:
@@ -132,6 +182,4 @@ def test_a_dockerfile_alone_and_a_missing_one(home: Path) -> None:
     assert problems(home) == []
     (home / "Dockerfile").unlink()
     (home / "fledge.toml").write_text(RECIPE)
-    assert problems(home)[0].startswith(
-        "fledge.toml:4: the Dockerfile Dockerfile cannot be read"
-    ) or problems(home)
+    assert problems(home) == ["fledge.toml:1: the Dockerfile Dockerfile cannot be read (mend `source`)"]
