@@ -178,22 +178,31 @@ def make_plugin_seeds(folder: Path) -> list[bytes]:
         tree.add_file(many, b"file-%d" % number, Metadata(stat.S_IFREG | 0o644), number)
     image = plan_ext4(tree, size_bytes=64 << 20)
     seeds = []
+    # A manifest without a checksum: any change of the disk would end at it.
+    document = json.dumps({"name": "app", "version": "1.0.0"}).encode()
     for options in (DiskOptions(), DiskOptions(compression="zlib")):
         path = folder / "plugin.tar.gz"
         write_disk_plugin(path, image, Manifest(name="app", version="1.0.0"), options, SilentMonitor())
-        seeds.append(gzip.decompress(path.read_bytes()))
+        with tarfile.open(path) as archive:
+            disk = archive.extractfile("rootfs.qcow2")
+            assert disk is not None
+            seeds.append(
+                make_layer(
+                    make_entry("manifest.json", content=document), make_entry("d.qcow2", content=disk.read())
+                )
+            )
         path.unlink()
     for packed in (
         make_plugin(),
         make_plugin(initramfs={"url": "https://example.org/x"}, openapi="api.json"),
     ):
         seeds.append(gzip.decompress(packed))
-    disk = b"\xeb".ljust(510, b"\0") + b"\x55\xaa" + bytes(2000)
-    document = json.dumps({"name": "app", "version": "1.0.0", "cloud_init": {"user_data": {"path": "u"}}})
+    boot_sector = b"\xeb".ljust(510, b"\0") + b"\x55\xaa" + bytes(2000)
+    seeded = json.dumps({"name": "app", "version": "1.0.0", "cloud_init": {"user_data": {"path": "u"}}})
     seeds.append(
         make_layer(
-            make_entry("./", tarfile.DIRTYPE), make_entry("./rootfs.img", content=disk), make_entry("u" * 120),
-            make_entry("manifest.json", content=document.encode(), pax={"size": str(len(document))}),
+            make_entry("./", tarfile.DIRTYPE), make_entry("./rootfs.img", content=boot_sector), make_entry("u" * 120),
+            make_entry("manifest.json", content=seeded.encode(), pax={"size": str(len(seeded))}),
         )
     )  # fmt: skip
     return [*seeds, make_plugin()]

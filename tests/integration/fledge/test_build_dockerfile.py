@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,12 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from busybox_image import make_busybox_tar
+from builder_store import Store, make_store, remove_store, write_project
 from plugin_disk import debugfs, read_disk
 from volant.contract.agents import find_agent
 
@@ -27,104 +25,12 @@ pytestmark = [
     pytest.mark.skipif(any(shutil.which(tool) is None for tool in TOOLS), reason=f"needs {', '.join(TOOLS)}"),
 ]
 
-DOCKERFILE = """\
-FROM localhost/base:1.0
-ARG GREETING=none
-# The guide's own way to install the agent, and the other one.
-RUN wget -O /usr/local/bin/kestrel https://get.volantvm.com/kestrel/latest/linux-amd64 && \\
-    chmod +x /usr/local/bin/kestrel
-COPY --from=kestrel /kestrel /opt/agent
-RUN echo "$GREETING" > /greeting && chown 1234:77 /greeting && chmod 4711 /greeting && ln -s greeting /link
-COPY . /srv/
-ENV MODE=production
-WORKDIR /srv/work
-USER 1234:77
-VOLUME /data
-EXPOSE 8080 22
-STOPSIGNAL SIGQUIT
-HEALTHCHECK --interval=7s --retries=4 CMD wget -q -O- http://127.0.0.1:8080/
-ENTRYPOINT ["/bin/busybox"]
-CMD ["httpd", "-f"]
-"""
-RECIPE = """\
-[plugin]
-name = "web"
-version = "1.0.0"
-[plugin.runtime]
-build_args = {GREETING = "from the recipe"}
-disk_size = "64M"
-[mappings]
-"extra" = "/usr/local/bin/extra"
-"""
-
-
-@dataclass(frozen=True)
-class Store:
-    """One containers-storage of its own, with localhost/base:1.0 in it."""
-
-    folder: Path
-    environment: dict[str, str]
-
-    def run(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            arguments, env=self.environment, text=True, capture_output=True, timeout=250, **options,  # type: ignore[call-overload]
-        )  # fmt: skip
-
-    def fledge(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-        return self.run(sys.executable, "-m", "volant.fledge.cli", *arguments, **options)
-
-    def debris(self) -> list[str]:
-        """Working containers, temporary files and mounts that a build has left."""
-        containers = self.run("buildah", "ps", "--all", "--quiet").stdout.split()
-        external = self.run("podman", "ps", "--all", "--external", "--quiet").stdout.split()
-        temporary = [str(path) for path in (self.folder / "tmp").iterdir()]
-        mounts = [
-            line for line in Path("/proc/mounts").read_text().splitlines() if f"{self.folder}/graph" in line
-        ]
-        return containers + external + temporary + [line for line in mounts if "/merged " in line]
-
-
-def make_store(folder: Path) -> Store:
-    (folder / "tmp").mkdir(parents=True)
-    config = folder / "storage.conf"
-    config.write_text(
-        f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n[storage.options]\n'
-    )
-    environment = {
-        "PATH": os.environ["PATH"], "HOME": str(folder), "CONTAINERS_STORAGE_CONF": str(config),
-        "TMPDIR": str(folder / "tmp"), "VOLANT_HOME": str(folder / "home"), "BUILDAH_ISOLATION": "chroot",
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-    }  # fmt: skip
-    store = Store(folder, environment)
-    base = make_busybox_tar(folder / "base.tar")
-    done = store.run("podman", "import", "--quiet", str(base), "localhost/base:1.0")
-    assert done.returncode == 0, done.stderr
-    return store
-
-
-def remove_store(store: Store) -> None:
-    store.run("buildah", "rm", "--all")
-    subprocess.run(["umount", "--lazy", f"{store.folder}/graph/overlay"], capture_output=True, check=False)
-    shutil.rmtree(store.folder, ignore_errors=True)
-
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     made = make_store(tmp_path_factory.mktemp("store") / "s")
     yield made
     remove_store(made)
-
-
-def write_project(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    for name, text in {
-        "Dockerfile": DOCKERFILE, "fledge.toml": RECIPE, "page.html": "hello\n", "extra": "#!/bin/sh\n",
-        "secret.log": "not for the image\n", ".dockerignore": "*.log\n*.tar.gz\n",
-    }.items():  # fmt: skip
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o644)
-        os.utime(folder / name, (1_600_000_000, 1_600_000_000))
-    return folder
 
 
 @pytest.mark.parametrize("builder", ["podman", "buildah"])
@@ -219,28 +125,3 @@ def test_an_interrupted_build_leaves_nothing(store: Store, tmp_path: Path, build
     while store.debris() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert store.debris() == []
-
-
-def test_two_environments_make_the_same_bytes(tmp_path: Path) -> None:
-    """Other builder, other store, other folder, other locale and time zone, other umask, one core in place of all."""
-    results: list[str] = []
-    listings: list[str] = []
-    for number, (builder, wrapper) in enumerate((("buildah", []), ("podman", ["taskset", "1"]))):
-        store = make_store(tmp_path / f"store{number}")
-        try:
-            store.environment.update(
-                SOURCE_DATE_EPOCH="1700000000",
-                TZ=("UTC", "Asia/Tokyo")[number],
-                LANG=("C", "de_DE.UTF-8")[number],
-            )
-            project = write_project(tmp_path / f"some/where{'/else' * number}/project")
-            command = [*wrapper, sys.executable, "-m", "volant.fledge.cli", "build", "--builder", builder]
-            done = store.run("sh", "-c", f'umask 02{number * 5}; exec "$@"', "sh", *command, cwd=project)
-            assert done.returncode == 0, done.stderr
-            raw = read_disk(project / "web.tar.gz", tmp_path / f"disk{number}")
-            results.append(hashlib.sha256((project / "web.tar.gz").read_bytes()).hexdigest())
-            listings.append(debugfs(raw, "ls -l /").decode() + debugfs(raw, "ls -l /srv").decode())
-        finally:
-            remove_store(store)
-    assert listings[0] == listings[1]
-    assert results[0] == results[1]
