@@ -82,7 +82,9 @@ class TarStream:
                     f"{name!r} is a {_KINDS.get(kind, 'thing of an unknown kind')}, not a plain file"
                 )
             self._left, self._padding = size, -size % _BLOCK
-            yield Entry(_clean_name(name), size)
+            if not (cleaned := _clean_name(name)):
+                raise refuse(f"{name!r} is not the name of a file")
+            yield Entry(cleaned, size)
             while self._left:
                 self.read(_READ_BYTES)
             self._input.read_exactly(self._padding)

@@ -91,6 +91,9 @@ def _check_dockerfile(found: _Findings, path: Path, recipe: Recipe | None, recip
         line = find_line(_read(recipe_path), ("plugin", "runtime", "source"))
         found.error(recipe_path, line, f"the Dockerfile {show_path(path)} cannot be read", "mend `source`")
         return
+    if any("\0" in instruction.rest for instruction in instructions):
+        found.error(path, 0, "it holds a NUL character, which no builder takes", "write it as plain text")
+        return
     runtime = recipe.plugin.runtime if recipe else None
     context = recipe_path.parent / runtime.context if runtime and runtime.context else path.parent
     _check_keywords(found, path, instructions)

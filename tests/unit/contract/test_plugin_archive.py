@@ -176,6 +176,7 @@ def link(kind: bytes) -> tarfile.TarInfo:
         (pack(manifest(), ("../rootfs.img", b"")), "leads outside"),
         (pack(manifest(), ("a/../../x", b"")), "leads outside"),
         (pack(manifest(), ("/rootfs.img", DISK)), "not a relative path"),
+        (pack(manifest(), ("./", DISK)), "not the name of a file"),
         (pack((link(tarfile.SYMTYPE), b"")), "symbolic link"),
         (pack((link(tarfile.LNKTYPE), b"")), "hard link"),
         (pack((link(tarfile.CHRTYPE), b"")), "device"),

@@ -170,6 +170,11 @@ def test_copies_and_bases_that_no_builder_takes(home: Path, line: str, told: str
     assert found[0].startswith(f"Dockerfile:2: {told} (") if told else not found, found
 
 
+def test_a_dockerfile_that_is_no_text(home: Path) -> None:
+    lay_out(home, recipe=None, dockerfile="FROM debian:12\nCOPY a\0* /b\n", config=None)
+    assert problems(home)[0].startswith("Dockerfile: it holds a NUL character")
+
+
 def test_a_line_ends_where_editors_end_it(home: Path) -> None:
     lay_out(home, recipe=None, dockerfile="FROM debian:12\r\nRUN a\x0cb\r\nRNU x\n", config=None)
     assert problems(home) == ["Dockerfile:3: unknown instruction RNU (did you mean RUN?)"]
