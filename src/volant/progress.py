@@ -63,12 +63,16 @@ class SilentMonitor:
 
 
 class PlainMonitor(SilentMonitor):
-    """A line a step, with its time when it ends: for CI logs and pipes."""
+    """A line a step, with its time when it ends: for CI logs and pipes. A long step also tells how far it is."""
+
+    QUIET_SECONDS = 5.0
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._name = ""
-        self._began = 0.0
+        self._began = self._told = 0.0
+        self._total: int | None = None
+        self._done = 0
 
     def _finish(self, outcome: str = "done") -> None:
         if self._name:
@@ -78,8 +82,15 @@ class PlainMonitor(SilentMonitor):
 
     def step(self, name: str, total: int | None = None) -> None:
         self._finish()
-        self._name, self._began = name, time.monotonic()
+        self._name, self._total, self._done = name, total, 0
+        self._began = self._told = time.monotonic()
         print(f"{name} ...", file=self._stream, flush=True)
+
+    def advance(self, units: int) -> None:
+        self._done += units
+        if self._total and time.monotonic() - self._told >= self.QUIET_SECONDS:
+            self._told = time.monotonic()
+            print(f"{self._name}: {100 * self._done / self._total:.0f} %", file=self._stream, flush=True)
 
     def say(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
@@ -127,7 +138,7 @@ class JsonMonitor(SilentMonitor):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._write("end", ok=error is None)
+        self._write("end", ok=error is None, **({"error": str(error)} if error is not None else {}))
 
 
 class LiveMonitor(SilentMonitor):
@@ -140,7 +151,7 @@ class LiveMonitor(SilentMonitor):
         self._console = Console(stderr=True)
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[amount]}"),
             TimeElapsedColumn(),

@@ -55,7 +55,7 @@ class TarStream:
         """Each plain file; directories are passed over. Raises InvalidInput for anything else."""
         overrides: dict[str, str] = {}
         count = 0
-        while (header := self._read_header()) is not None:
+        while (header := self._read_header(first=not count)) is not None:
             count += 1
             if count > _MOST_HEADERS:
                 raise refuse(f"it has more than {_MOST_HEADERS} headers")
@@ -98,8 +98,8 @@ class TarStream:
         self._left -= len(data)
         return data
 
-    def _read_header(self) -> bytes | None:
-        header = self._input.read_exactly(_BLOCK)
+    def _read_header(self, *, first: bool) -> bytes | None:
+        header = self._input.read_exactly(_BLOCK, "it is not a tar archive, or is cut short" if first else "")
         if header == bytes(_BLOCK):
             return None
         stated = _read_number(header[148:156], "checksum")
@@ -144,12 +144,12 @@ class _Input:
         self._position += len(data)
         return data
 
-    def read_exactly(self, length: int) -> bytes:
+    def read_exactly(self, length: int, or_why: str = "") -> bytes:
         parts: list[bytes] = []
         while length:
             data = self.read(length)
             if not data:
-                raise refuse("it is cut short")
+                raise refuse(or_why or "it is cut short")
             parts.append(data)
             length -= len(data)
         return b"".join(parts)

@@ -42,6 +42,13 @@ RUNTIME_REFUSES = re.compile(
     re.IGNORECASE,
 )
 
+# A base that cannot be had: nothing in the Dockerfile's steps is to be mended then.
+NO_BASE = re.compile(
+    r"initializing source|pinging container registry|pull access denied|manifest unknown|failed to resolve source|"
+    r"no such image|error pulling image",
+    re.IGNORECASE,
+)
+
 
 @dataclass(frozen=True)
 class BuildRequest:
@@ -291,7 +298,9 @@ def _run_build(
             ToolFailed(
                 f"cannot build {request.dockerfile.name}: {_failed_step(kept) or f'{builder.name} ended with {ended}'}",
                 details=[*_last_lines(kept), f"command: {describe_command(arguments, secrets)}"],
-                resolution=f"mend the step and build again; finished steps stay in {builder.name}'s cache",
+                resolution="check the base image's name and tag, the network and, for a private registry, your login"
+                if any(map(NO_BASE.search, kept))
+                else f"mend the step and build again; finished steps stay in {builder.name}'s cache",
             )
         )
 

@@ -99,7 +99,13 @@ def build(
         from volant.fledge.pipeline import build_plugin
 
         built = build_plugin(order, monitor)
-    if not quiet:
+    if progress == "json" and not quiet:
+        import json
+
+        facts = {"path": str(built.path), "name": built.name, "version": built.version}
+        sizes = {"size_bytes": built.size_bytes, "from_cache": built.from_cache}
+        click.echo(json.dumps({"time": time.time(), "event": "built", **facts, **sizes}), err=True)
+    elif not quiet:
         size = _show_size(built.size_bytes)
         click.echo(
             f"{built.path}: {built.name} {built.version}, {size}, {time.monotonic() - began:.1f} s", err=True
@@ -196,8 +202,13 @@ def agent(output: str, arch: Any) -> None:
     from volant.contract.agents import find_agent
 
     source = find_agent(arch or ("arm64" if platform.machine() in ("aarch64", "arm64") else "amd64"))
-    shutil.copyfile(source, output)
-    Path(output).chmod(0o755)
+    try:
+        shutil.copyfile(source, output)
+        Path(output).chmod(0o755)
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise UsageError(
+            f"cannot write {output}: {error.strerror}", resolution="name a file in a folder that is there"
+        ) from error
     click.echo(f"wrote {output} ({_show_size(source.stat().st_size)})", err=True)
 
 
@@ -255,10 +266,11 @@ def cache_prune(keep: str) -> None:
     from volant.fledge.cache import PluginCache
     from volant.fledge.recipe import parse_size
 
-    if not re.fullmatch(r"0|[1-9][0-9]*[KMGT]", keep):
+    size = re.fullmatch(r"0|([1-9][0-9]*[KMGT])(i?B)?", keep, re.IGNORECASE)
+    if size is None:
         raise UsageError(f"cannot keep {keep!r}: not a size", resolution="e.g. --keep 2G")
-    dropped, freed = PluginCache().prune(keep_bytes=0 if keep == "0" else parse_size(keep))
-    click.echo(f"removed {dropped} plugins, {_show_size(freed)}")
+    dropped, freed = PluginCache().prune(keep_bytes=parse_size(size[1].upper()) if size[1] else 0)
+    click.echo(f"removed {dropped} plugin{'' if dropped == 1 else 's'}, {_show_size(freed)}")
 
 
 @fledge.command(short_help="Print shell completion.")

@@ -43,7 +43,7 @@ class Problem:
 def show_path(path: Path) -> str:
     """A path as a person in the current folder would type it."""
     relative = os.path.relpath(path)
-    return str(path) if relative.startswith("../..") else relative
+    return str(path) if relative == ".." or relative.startswith("../..") else relative
 
 
 def refuse(what: str, problems: Sequence[Problem]) -> InvalidInput:

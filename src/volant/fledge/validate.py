@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import os
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,9 @@ from volant.fledge.instructions import KEYWORDS, Instruction, read_instructions
 from volant.fledge.order import RECIPE_NAME, TRANSPORT
 from volant.fledge.problems import Problem, show_path
 from volant.fledge.recipe import Recipe, find_line, read_recipe
+
+# What people call the agent's config before it is in the image.
+CONFIG_NAMES = ("kestrel-config.yaml", "kestrel.yaml", "kestrel-config.yml")
 
 
 @dataclass
@@ -59,6 +63,8 @@ def validate_folder(folder: Path, config: str | None = None) -> list[Problem]:
             found.config = found.config or _find_config(recipe_path.parent / local, guest)
     if dockerfile is not None:
         _check_dockerfile(found, dockerfile, recipe, recipe_path)
+    elif recipe is not None and recipe.plugin.runtime.build_script is not None:
+        _check_build_script(found, recipe_path, recipe_path.parent / recipe.plugin.runtime.build_script)
     health = _check_kestrel_config(found)
     _check_ports(found, recipe, recipe_path, dockerfile, health)
     return sorted(found.problems)
@@ -239,8 +245,19 @@ def _find_config(local: Path, guest: str) -> Path | None:
     return local if place == KESTREL_CONFIG_PATH else None
 
 
+def _check_build_script(found: _Findings, recipe_path: Path, script: Path) -> None:
+    """What a script does cannot be known; a kestrel config beside it is taken for the one that it puts in."""
+    line = find_line(_read(recipe_path), ("plugin", "runtime", "build_script"))
+    if not script.is_file():
+        found.error(recipe_path, line, f"no such file: {show_path(script)}", "mend `build_script`")
+    elif not os.access(script, os.X_OK):
+        found.error(recipe_path, line, f"{show_path(script)} cannot be run", f"chmod +x {show_path(script)}")
+    names = (name for name in CONFIG_NAMES if (script.parent / name).is_file())
+    found.config = found.config or next((script.parent / name for name in names), None)
+
+
 def _look_for_config(found: _Findings, path: Path, line: int, context: Path) -> None:
-    for name in ("kestrel-config.yaml", "kestrel.yaml", "kestrel-config.yml"):
+    for name in CONFIG_NAMES:
         if (context / name).is_file():
             found.warn(
                 path, line, f"{name} is here, but nothing copies it to where the agent reads it",

@@ -147,6 +147,25 @@ def test_how_each_builder_tells_its_failing_step(
     assert caught.value.what == f"cannot build Dockerfile: {expected}"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Error: creating build container: initializing source docker://busybox:1.36: pinging container registry",
+        "pull access denied for nosuch, repository does not exist or may require 'docker login'",
+        "ERROR: failed to solve: nosuch:1: failed to resolve source metadata for docker.io/library/nosuch:1",
+    ],
+)
+def test_a_base_that_cannot_be_had_is_what_to_look_at(
+    bin_folder: Path, home: Path, monitor: RememberingMonitor, tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "told").write_text(line)
+    with pytest.raises(ToolFailed) as caught:
+        make_image(
+            play(bin_folder, "podman", f"cat {tmp_path}/told; exit 125"), request(home), tmp_path, monitor
+        )
+    assert "base image's name" in caught.value.resolution
+
+
 def test_without_a_working_runtime_it_builds_in_a_chroot_and_remembers(
     bin_folder: Path, home: Path, monitor: RememberingMonitor, tmp_path: Path
 ) -> None:

@@ -42,9 +42,10 @@ def test_quiet_says_nothing_and_json_says_json(image: Path, capsys: pytest.Captu
         capsys, "build", "--docker-archive", "image.tar", "--progress", "json", "--no-cache", "-o", "p"
     )
     assert code == 0
-    events = [json.loads(line)["event"] for line in err.splitlines() if line.startswith("{")]
-    assert events[-1] == "end"
-    assert "step" in events
+    events = [json.loads(line) for line in err.splitlines()]
+    assert [event["event"] for event in events[-2:]] == ["end", "built"]
+    assert "step" in [event["event"] for event in events]
+    assert (events[-1]["path"], events[-1]["name"], events[-1]["from_cache"]) == ("p", "app", False)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,12 @@ def test_quiet_says_nothing_and_json_says_json(image: Path, capsys: pytest.Captu
         (["build", "--format", "vhd"], 2, "Invalid value"),
         (["bulid"], 2, "No such command"),
         (["cache", "prune", "--keep", "some"], 2, "not a size"),
+        (["cache", "prune", "--keep", "2 GB"], 2, "not a size"),
         (["inspect", "gone"], 2, "does not exist"),
+        (["inspect", "/proc/version"], 3, "it is not a tar archive, or is cut short"),
+        (["agent", "-o", "gone/kestrel"], 2, "error: cannot write gone/kestrel: No such file or directory"),
+        (["agent", "-o", "."], 2, "error: cannot write .: Is a directory"),
+        (["build", "--docker-archive", "image.tar", "-o", ".."], 2, "it is a folder"),
     ],
 )
 def test_errors_and_their_exit_codes(
@@ -125,9 +131,10 @@ def test_init_agent_builder_cache_and_inspect(
     assert run(capsys, "agent", "-o", "k", "--arch", "arm64")[0] == 0
     assert (home / "k").stat().st_mode & 0o777 == 0o755
     assert run(capsys, "build", "--docker-archive", "image.tar", "-q")[0] == 0
+    assert "removed 0 plugins" in run(capsys, "cache", "prune", "--keep", "2gb")[1]
     code, out, _ = run(capsys, "cache", "list")
     assert (code, "app 1.0.0" in out) == (0, True)
-    assert "removed 1 plugins" in run(capsys, "cache", "prune")[1]
+    assert "removed 1 plugin, " in run(capsys, "cache", "prune", "--keep", "0")[1]
     assert "biggest paths" in run(capsys, "inspect", "app.tar.gz")[1]
 
     def none(choice: str) -> None:

@@ -180,6 +180,20 @@ def test_a_line_ends_where_editors_end_it(home: Path) -> None:
     assert problems(home) == ["Dockerfile:3: unknown instruction RNU (did you mean RUN?)"]
 
 
+def test_a_build_script_and_the_config_beside_it(home: Path, agent: Path) -> None:
+    agent.write_text('#!/bin/sh\necho \'{"line":1,"message":"bad"}\'\nexit 1\n')
+    recipe = RECIPE + '[plugin.runtime]\ntype = "initramfs"\nbuild_script = "build.sh"\n'
+    lay_out(home, recipe=recipe, dockerfile=None)
+    assert problems(home) == [
+        "fledge.toml:9: no such file: build.sh (mend `build_script`)", "kestrel-config.yaml:1: bad",
+    ]  # fmt: skip
+    (home / "build.sh").write_text("#!/bin/sh\n")
+    (home / "build.sh").chmod(0o644)
+    assert problems(home)[0] == "fledge.toml:9: build.sh cannot be run (chmod +x build.sh)"
+    (home / "build.sh").chmod(0o755)
+    assert problems(home) == ["kestrel-config.yaml:1: bad"]
+
+
 def test_a_dockerfile_alone_and_a_missing_one(home: Path) -> None:
     with pytest.raises(NotFound, match=r"neither fledge\.toml nor a Dockerfile"):
         validate_folder(home)
