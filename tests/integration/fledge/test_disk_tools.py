@@ -8,7 +8,6 @@ import random
 import re
 import stat
 import struct
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from folder_records import can_mount
 from volant.contract.manifest import Manifest
 from volant.contract.plugin_archive import read_plugin_archive
 from volant.fledge.ext4 import Ext4Image, plan_ext4
@@ -159,13 +159,6 @@ def test_it_grows_and_its_journal_is_sound(tmp_path: Path, source: Source) -> No
         or "Journal start" in told
     )
     assert "Block count:              10485760" in told
-
-
-def can_mount() -> bool:
-    if os.geteuid() != 0 or not Path("/dev/loop-control").exists():
-        return False
-    probe = subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True)
-    return probe.returncode == 0
 
 
 @pytest.mark.skipif(not can_mount(), reason="needs root and a loop device")

@@ -15,14 +15,16 @@ from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
 
 import pytest
 
+from folder_records import Record, can_mount, read_folder, read_mounted
 from oci_images import make_entry, make_layer, write_layout
 from volant.errors import InvalidInput
+from volant.fledge.ext4 import plan_ext4
 from volant.fledge.filetree import FileTree
 from volant.fledge.layers import LayerMerger, merge_layers
+from volant.fledge.raw import write_raw
 from volant.fledge.sources.archive import open_oci_layout
 from volant.fledge.tar import TarError, read_entries
 from volant.progress import SilentMonitor
@@ -112,40 +114,6 @@ def make_random_entry(chosen: random.Random, path: str, known: list[str]) -> tup
     return make_entry(f"{folder}/{hidden}".lstrip("/"), mtime=1)
 
 
-Record = dict[str, Any]
-
-
-def read_folder(root: Path) -> dict[bytes, Record]:
-    records: dict[bytes, Record] = {}
-    names: dict[int, list[bytes]] = defaultdict(list)
-    pending = [b""]
-    while pending:
-        path = pending.pop()
-        full = os.path.join(os.fsencode(root), path)
-        status = os.lstat(full)
-        record = records[path] = {
-            "mode": status.st_mode, "owner": (status.st_uid, status.st_gid), "mtime": status.st_mtime_ns,
-            "xattrs": sorted(
-                (name, os.getxattr(full, name, follow_symlinks=False))
-                for name in os.listxattr(full, follow_symlinks=False)
-            ),
-        }  # fmt: skip
-        if stat.S_ISDIR(status.st_mode):
-            pending.extend(os.path.join(path, name) for name in os.listdir(full))
-        else:
-            names[status.st_ino].append(path)
-        if stat.S_ISREG(status.st_mode):
-            record["content"] = Path(os.fsdecode(full)).read_bytes()
-        elif stat.S_ISLNK(status.st_mode):
-            record["target"] = os.readlink(full)
-        elif not stat.S_ISDIR(status.st_mode):
-            record["device"] = (os.major(status.st_rdev), os.minor(status.st_rdev))
-    for group in names.values():
-        for path in group:
-            records[path]["links"] = sorted(group)
-    return records
-
-
 def read_tree(tree: FileTree) -> dict[bytes, Record]:
     records: dict[bytes, Record] = {}
     names: dict[int, list[bytes]] = defaultdict(list)
@@ -169,8 +137,8 @@ def read_tree(tree: FileTree) -> dict[bytes, Record]:
     return records
 
 
-def compare(seed: int, folder: Path) -> bool:
-    """Whether umoci accepted the layers; where it did, ours must be the same tree."""
+def compare(seed: int, folder: Path, disk: Path) -> dict[bytes, Record] | None:
+    """The merged tree where umoci accepts the layers, whose tree must be the same; it is written to `disk`, too."""
     layout = write_layout(
         folder / "layout", make_random_layers(seed), compression=("plain", "gzip")[seed % 2]
     )
@@ -187,25 +155,45 @@ def compare(seed: int, folder: Path) -> bool:
             image.verify()
         except InvalidInput as error:
             assert unpacked.returncode != 0, f"seed {seed}: umoci accepts what we refuse: {error}"
-            return False
+            return None
         if unpacked.returncode != 0:
-            return False
+            return None
+        write_disk(tree, disk)
         ours, theirs = read_tree(tree), read_folder(folder / "bundle" / "rootfs")
     assert sorted(ours) == sorted(theirs), f"seed {seed}"
     for path, record in ours.items():
         other = theirs[path]
+        expected = dict(record)
         if stat.S_ISDIR(record["mode"]) and other["mtime"] >= started:
             # umoci does not put back a folder's time after it made or removed something nameless in it.
-            record.pop("mtime"), other.pop("mtime")
-        assert record == other, f"seed {seed}: {path!r}"
-    return True
+            expected.pop("mtime"), other.pop("mtime")
+        assert expected == other, f"seed {seed}: {path!r}"
+    return ours
+
+
+def write_disk(tree: FileTree, disk: Path) -> None:
+    descriptor = os.open(disk, os.O_RDWR | os.O_CREAT)
+    write_raw(plan_ext4(tree, size_bytes=64 << 20), descriptor)
+    os.close(descriptor)
+    subprocess.run(["e2fsck", "-fn", str(disk)], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("group", range(4))
-def test_random_layers_become_the_tree_that_umoci_unpacks(group: int, tmp_path: Path) -> None:
-    accepted = 0
+def test_random_layers_become_the_disk_of_the_tree_that_umoci_unpacks(group: int, tmp_path: Path) -> None:
+    merged: dict[Path, dict[bytes, Record]] = {}
     for seed in range(1000 + 12 * group, 1000 + 12 * (group + 1)):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        accepted += compare(seed, folder)
-    assert accepted >= 8, "too few of the random images are valid for this test to mean anything"
+        tree = compare(seed, folder, disk := folder / "disk.img")
+        if tree is not None:
+            merged[disk] = tree
+    assert len(merged) >= 8, "too few of the random images are valid for this test to mean anything"
+    if not can_mount():
+        pytest.skip("the trees are the same; this machine mounts no loop devices to read the disks")
+    for (disk, tree), found in zip(
+        merged.items(), read_mounted(list(merged), tmp_path / "mount"), strict=True
+    ):
+        del found[b"lost+found"]
+        assert sorted(found) == sorted(tree), disk
+        for path, record in tree.items():
+            assert found[path] == record, (disk, path)
