@@ -122,6 +122,15 @@ def test_e2fsck_has_nothing_to_say(tmp_path: Path, source: Source, size_bytes: i
     check(write(plan_ext4(make_rich_tree(source), size_bytes=size_bytes, label="root"), tmp_path / "disk"))
 
 
+def test_e2fsck_believes_every_time(tmp_path: Path) -> None:
+    """It takes some of the times that the format can hold for damage."""
+    tree = FileTree()
+    for year in range(1850, 2500, 10):
+        time = (year - 1970) * 31_556_952
+        tree.add_file(ROOT, b"%d" % year, Metadata(stat.S_IFREG | 0o644, mtime=time), 0)
+    check(write(plan_ext4(tree), tmp_path / "disk"))
+
+
 def test_debugfs_reads_what_was_put_in(tmp_path: Path, source: Source) -> None:
     path = write(plan_ext4(make_rich_tree(source)), tmp_path / "disk")
     told = debugfs(

@@ -18,12 +18,13 @@ _INODE = struct.Struct("<HHIIIIIHHIII60sIIIIHHHHHHHHIIIIIII96s")
 _CHECKSUM_LOW = 0x7C
 _CHECKSUM_HIGH = 0x82
 _EARLIEST = -(1 << 31)
-_LATEST = (1 << 34) - (1 << 31) - 1
+# The format goes on to 2446, but e2fsck takes what lies beyond for a time before 1970 that an old kernel wrote badly.
+_LATEST = 3 * (1 << 32) - (1 << 31) - 1
 assert _INODE.size == INODE_SIZE
 
 
 def encode_time(seconds: int, nanoseconds: int) -> tuple[int, int]:
-    """(low 32 bits, extra field) of a time; from 1901 to 2446, others are moved to the nearer end."""
+    """(low 32 bits, extra field) of a time; from 1901 to 2310, others are moved to the nearer end."""
     seconds = min(max(seconds, _EARLIEST), _LATEST)
     low = seconds & MASK32
     signed = low - (1 << 32) if low & 0x80000000 else low
