@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from volant.errors import StorageFull, ToolFailed, ToolMissing, VolantError
+from volant.fledge.epoch import read_epoch
 from volant.fledge.order import BuilderChoice
 from volant.process import describe_command, find_tool, run_tool, start_tool
 from volant.progress import Monitor
@@ -206,8 +207,8 @@ def _containers_arguments(builder: Builder, request: BuildRequest, folder: Path,
         arguments += ["--isolation", isolation]
     if request.ignore_file is not None:
         arguments += ["--ignorefile", str(request.ignore_file)]
-    if (epoch := os.environ.get("SOURCE_DATE_EPOCH", "")).isdigit():
-        arguments += ["--timestamp", epoch]
+    if (epoch := read_epoch()) is not None:
+        arguments += ["--timestamp", str(epoch)]
     return [*arguments, str(request.context)]
 
 

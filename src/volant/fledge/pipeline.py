@@ -15,6 +15,7 @@ from volant.contract.image_config import ImageConfig
 from volant.contract.manifest import Manifest
 from volant.errors import InvalidInput, NotPermitted, UsageError
 from volant.fledge.cache import PluginCache, make_key
+from volant.fledge.epoch import read_epoch
 from volant.fledge.ext4 import plan_ext4
 from volant.fledge.filetree import FileTree
 from volant.fledge.guest import check_guest, digest_agents, install_guest
@@ -151,7 +152,7 @@ def make_cache_key(order: BuildOrder, identity: str) -> str:
             "file": order.source.path.name if isinstance(order.source, ArchiveSource) else "",
             "mappings": [[guest, local.is_dir(), digest_local(local)] for local, guest in order.mappings],
             "agents": digest_agents(),
-            "epoch": os.environ.get("SOURCE_DATE_EPOCH", ""),
+            "epoch": read_epoch(),
         }
     )
 
@@ -200,7 +201,7 @@ def write_plugin(
         descriptor = make_initramfs(tree, stack, monitor, prefix)
         return write_initramfs_plugin(path, descriptor, manifest, monitor)
     image = plan_ext4(
-        tree, size_bytes=order.disk_size_bytes, timestamp=_epoch() or 0, label=manifest.name[:16]
+        tree, size_bytes=order.disk_size_bytes, timestamp=read_epoch() or 0, label=manifest.name[:16]
     )
     monitor.step("write disk", image.used_bytes)
     options = DiskOptions(format=order.format, compression=order.compression)
@@ -272,17 +273,12 @@ def _architecture(order: BuildOrder, image: OciImage | None) -> Architecture:
     )
 
 
-def _epoch() -> int | None:
-    text = os.environ.get("SOURCE_DATE_EPOCH", "")
-    return int(text) if text.isdigit() else None
-
-
 def _stamp(tree: FileTree | None) -> int:
     """Modification time of what fledge adds: SOURCE_DATE_EPOCH, else that of the image's newest file.
 
     Never the clock's: the same image has to give the same plugin tomorrow.
     """
-    epoch = _epoch()
+    epoch = read_epoch()
     if epoch is not None:
         return epoch
     return max(0, min(max(tree.mtime), 0x7FFFFFFF)) if tree is not None else 0

@@ -85,6 +85,15 @@ def test_build_arguments_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
     }
 
 
+@pytest.mark.parametrize("value", ["yesterday", "-1", "1.5", "٣", "9" * 20])
+def test_a_date_that_is_none_is_told(
+    image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", value)
+    code, _, err = run(capsys, "build", "--docker-archive", "image.tar")
+    assert (code, "cannot use SOURCE_DATE_EPOCH=" in err) == (2, True)
+
+
 def test_an_interruption_exits_130(
     image: Path, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
