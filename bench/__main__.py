@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench [NAME…]`: run all benches, or the named ones (line, build, agent, guest)."""
+"""`python -m bench [NAME…]`: run all benches, or the named ones (line, build, growth, agent, guest)."""
 
 from __future__ import annotations
 

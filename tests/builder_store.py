@@ -13,7 +13,7 @@ from pathlib import Path
 from busybox_image import make_busybox_tar
 
 DOCKERFILE = """\
-FROM localhost/base:1.0
+FROM localhost/base:1.0 AS made
 ARG GREETING=none
 # The guide's own way to install the agent, and the other one.
 RUN wget -O /usr/local/bin/kestrel https://get.volantvm.com/kestrel/latest/linux-amd64 && \\
@@ -30,12 +30,16 @@ STOPSIGNAL SIGQUIT
 HEALTHCHECK --interval=7s --retries=4 CMD wget -q -O- http://127.0.0.1:8080/
 ENTRYPOINT ["/bin/busybox"]
 CMD ["httpd", "-f"]
+FROM made
+RUN exit 9
 """
 RECIPE = """\
 [plugin]
 name = "web"
 version = "1.0.0"
 [plugin.runtime]
+target = "made"
+platform = "linux/amd64"
 build_args = {GREETING = "from the recipe"}
 disk_size = "64M"
 [mappings]
