@@ -12,10 +12,12 @@ from typing import Any
 from volant.cpio import CpioWriter
 
 
-def make_initramfs(content: bytes = b"#!/bin/sh\n") -> bytes:
+def make_initramfs(content: bytes = b"#!/bin/sh\n", *, image_json: bytes | None = None) -> bytes:
     stream = io.BytesIO()
     archive = CpioWriter(stream)
     archive.add(b"app", 0o100755, content)
+    if image_json is not None:
+        archive.add(b"etc/kestrel/image.json", 0o100644, image_json)
     archive.finish()
     return gzip.compress(stream.getvalue(), mtime=0)
 

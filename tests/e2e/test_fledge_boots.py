@@ -17,6 +17,7 @@ import pytest
 from busybox_image import make_busybox_tar
 from e2e.guest_harness import GuestHarness, make_harness
 from oci_images import make_config, make_entry, make_layer, write_docker_archive, write_layout
+from volant.contract.plugin_archive import read_plugin_archive
 
 FILES, FILE_BYTES, PIECE_BYTES = 16, 64 << 20, 1 << 16
 BATCH = {"workload": {"type": "batch"}}
@@ -28,7 +29,7 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> GuestHarness:
     return make_harness(tmp_path_factory.mktemp("guests"))
 
 
-def convert(folder: Path, *source: str | Path) -> Path:
+def convert(folder: Path, *source: str | Path, disk_format: str = "qcow2") -> Path:
     """The disk of the plugin that `fledge build` makes, under an overlay as a VM has it."""
     command = [
         sys.executable,
@@ -42,20 +43,11 @@ def convert(folder: Path, *source: str | Path) -> Path:
         "-q",
     ]
     subprocess.run(command, cwd=folder, check=True, timeout=250)
-    subprocess.run(["tar", "-xzf", "p.tar.gz", "rootfs.qcow2"], cwd=folder, check=True)
+    with (folder / "p.tar.gz").open("rb") as plugin, (folder / "rootfs").open("w+b") as disk:
+        content = read_plugin_archive(plugin, disk.fileno())
+    assert content.manifest.rootfs is not None and content.manifest.rootfs.format == disk_format
     (folder / "p.tar.gz").unlink()
-    command = [
-        "qemu-img",
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-F",
-        "qcow2",
-        "-b",
-        "rootfs.qcow2",
-        "overlay.qcow2",
-    ]
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", disk_format, "-b", "rootfs", "overlay.qcow2"]
     subprocess.run(command, cwd=folder, check=True, stdin=subprocess.DEVNULL)
     return folder / "overlay.qcow2"
 
@@ -73,13 +65,26 @@ def test_busybox_alone(harness: GuestHarness, tmp_path: Path) -> None:
     assert ENDED in console
 
 
-def test_one_static_binary_on_scratch(harness: GuestHarness, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("disk_format", "runtime"),
+    [
+        ("qcow2", ""),
+        ("qcow2", 'compression = "zlib"'),
+        ("qcow2", "qcow2_compression = false"),
+        ("raw", 'format = "raw"'),
+    ],
+)
+def test_one_static_binary_on_scratch(
+    harness: GuestHarness, tmp_path: Path, disk_format: str, runtime: str
+) -> None:
     layer = make_layer(make_entry("app", content=harness.agent.read_bytes(), mode=0o755))
-    archive = write_docker_archive(
-        tmp_path / "i.tar", [layer], config={"Entrypoint": ["/app"], "Cmd": ["version"]}
+    write_docker_archive(tmp_path / "i.tar", [layer], config={"Entrypoint": ["/app"], "Cmd": ["version"]})
+    (tmp_path / "fledge.toml").write_text(
+        '[plugin]\nname = "app"\nversion = "1.0.0"\n[plugin.runtime]\nsource = "docker-archive:i.tar"\n'
+        f'disk_size = "128M"\n{runtime}\n'
     )
     console = harness.run(
-        convert(tmp_path, "--docker-archive", archive), network=False, memory_mb=128, settings=BATCH
+        convert(tmp_path, disk_format=disk_format), network=False, memory_mb=128, settings=BATCH
     )
     assert "[workload] kestrel " in console, console
     assert ENDED in console and "warning" not in console, console

@@ -19,10 +19,11 @@ from tempfile import NamedTemporaryFile, TemporaryDirectory, TemporaryFile
 from oci_images import make_config, make_entry, make_layer, pack_layout, write_docker_archive, write_layout
 from plugin_files import make_plugin
 from volant.contract import plugin_archive
+from volant.contract.image_config import IMAGE_CONFIG_PATH
 from volant.contract.manifest import Manifest
+from volant.contract.payload_files import Unreadable, list_files, read_file
 from volant.contract.plugin_archive import read_plugin_archive
 from volant.errors import InvalidInput, NotFound
-from volant.fledge.disk_reader import find_biggest_paths
 from volant.fledge.ext4 import plan_ext4
 from volant.fledge.filetree import ROOT, FileTree, Metadata
 from volant.fledge.layers import MAX_DEPTH, MAX_NAME_BYTES, LayerMerger, merge_layers
@@ -166,8 +167,11 @@ def read_hostile_plugin(data: bytes) -> None:
         assert length == content.payload_size_bytes <= PLUGIN_LIMITS.payload_bytes
         digest = hashlib.file_digest(payload, "sha256").hexdigest()
         assert content.checksum == declared.checksum == f"sha256:{digest}"
-        for row in find_biggest_paths(descriptor, content, 5) or ():
-            assert row.path.startswith("/") and row.size_bytes >= 0
+        try:
+            assert all(size >= 0 for _, size in list_files(descriptor, content))
+            assert len(read_file(descriptor, content, IMAGE_CONFIG_PATH) or b"") <= 1 << 20
+        except Unreadable:
+            pass
 
 
 def make_plugin_seeds(folder: Path) -> list[bytes]:
@@ -176,6 +180,9 @@ def make_plugin_seeds(folder: Path) -> list[bytes]:
     many = tree.add_directory(ROOT, b"many", Metadata(stat.S_IFDIR | 0o755))
     for number in range(400):
         tree.add_file(many, b"file-%d" % number, Metadata(stat.S_IFREG | 0o644), number)
+    etc = tree.add_directory(ROOT, b"etc", Metadata(stat.S_IFDIR | 0o755))
+    kestrel = tree.add_directory(etc, b"kestrel", Metadata(stat.S_IFDIR | 0o755))
+    tree.add_file(kestrel, b"image.json", Metadata(stat.S_IFREG | 0o644), 5000)
     image = plan_ext4(tree, size_bytes=64 << 20)
     seeds = []
     # A manifest without a checksum: any change of the disk would end at it.

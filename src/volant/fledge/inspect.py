@@ -3,15 +3,23 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from volant.contract.payload_files import Unreadable, list_files
 from volant.contract.plugin_archive import PluginContent, read_plugin_archive
-from volant.fledge.disk_reader import PathSize, find_biggest_paths
 from volant.fledge.spool import open_spool
+
+
+class PathSize(NamedTuple):
+    """A file, or a folder with all below it (its path then ends in a slash)."""
+
+    path: str
+    size_bytes: int
 
 
 def inspect_plugin(path: Path, *, top: int, as_json: bool) -> str:
@@ -25,6 +33,23 @@ def inspect_plugin(path: Path, *, top: int, as_json: bool) -> str:
     if as_json:
         return json.dumps(_as_json(path, content, biggest), indent=2) + "\n"
     return _as_text(path, content, biggest)
+
+
+def find_biggest_paths(descriptor: int, content: PluginContent, top: int) -> list[PathSize] | None:
+    """The biggest files and folders of a payload; None where it holds nothing that can be read here."""
+    try:
+        files = list_files(descriptor, content)
+    except Unreadable:
+        return None
+    folders: dict[bytes, int] = {}
+    for path, size in files:
+        parts = path.split(b"/")[:-1]
+        for depth in range(1, min(len(parts), 3) + 1):
+            folder = b"/".join(parts[:depth])
+            folders[folder] = folders.get(folder, 0) + size
+    rows = [PathSize(f"/{os.fsdecode(path)}", size) for path, size in files]
+    rows += [PathSize(f"/{os.fsdecode(path)}/", size) for path, size in folders.items()]
+    return heapq.nlargest(top, rows, key=lambda row: (row.size_bytes, row.path))
 
 
 def _as_json(path: Path, content: PluginContent, biggest: list[PathSize] | None) -> dict[str, Any]:

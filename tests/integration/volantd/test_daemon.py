@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 from plugin_files import make_initramfs, make_plugin
+from volant.volantd.boot.kernel import host_architecture
 
 TESTS = Path(__file__).parents[2]
 
@@ -151,6 +152,15 @@ def create(daemon: Daemon, name: str = "vm", **request: Any) -> dict[str, Any]:
     status, vm = daemon.call("POST", "/vms", {"name": name, "plugin": "web", **request})
     assert status == 201, vm
     return dict(wait_until(lambda: (found := daemon.vm(name))["status"] != "starting" and found))
+
+
+def test_a_plugin_for_another_machine_makes_no_vm(idle: Daemon) -> None:
+    other = {"amd64": "arm64", "arm64": "amd64"}[host_architecture()]
+    payload = make_initramfs(image_json=json.dumps({"architecture": other}).encode())
+    assert idle.call("POST", "/plugins", make_plugin("foreign", payload=payload))[0] == 201
+    status, reply = idle.call("POST", "/vms", {"name": "foreign", "plugin": "foreign"})
+    assert (status, f"plugin foreign is for {other}" in reply["error"]) == (422, True)
+    assert idle.call("DELETE", "/plugins/foreign")[0] == 204
 
 
 def test_a_vm_from_create_to_delete(daemon: Daemon) -> None:

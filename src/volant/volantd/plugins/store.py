@@ -26,6 +26,7 @@ from typing import BinaryIO, Literal
 
 from volant.contract.api import Plugin
 from volant.contract.manifest import Manifest
+from volant.contract.payload_files import find_image_config
 from volant.contract.plugin_archive import PluginContent, read_plugin_archive
 from volant.errors import Conflict, InvalidInput, NotFound, StorageFull
 from volant.volantd.clock import now
@@ -34,7 +35,7 @@ from volant.volantd.database import Database
 
 @dataclass(frozen=True, slots=True)
 class StoredPlugin:
-    """An installed plugin with the path of its payload."""
+    """An installed plugin with the path of its payload. `architecture` is "" where its disk does not tell."""
 
     manifest: Manifest
     kind: Literal["rootfs", "initramfs"]
@@ -43,6 +44,7 @@ class StoredPlugin:
     payload: Path
     enabled: bool
     files: dict[str, str]
+    architecture: str = ""
 
 
 class PluginStore:
@@ -73,7 +75,7 @@ class PluginStore:
         with self._receive() as (path, descriptor):
             reading = asyncio.ensure_future(asyncio.to_thread(_read, stream, descriptor, source, cancelled))
             try:
-                content = await asyncio.shield(reading)
+                content, architecture = await asyncio.shield(reading)
             except asyncio.CancelledError:
                 # The thread must have let go of the descriptor before it is closed under it.
                 cancelled.set()
@@ -81,7 +83,7 @@ class PluginStore:
                     await reading
                 raise
             async with self._lock:
-                return self._keep(content, path)
+                return self._keep(content, architecture, path)
 
     @contextmanager
     def _receive(self) -> Iterator[tuple[Path, int]]:
@@ -93,7 +95,7 @@ class PluginStore:
             os.close(descriptor)
             path.unlink(missing_ok=True)
 
-    def _keep(self, content: PluginContent, path: Path) -> tuple[Plugin, bool]:
+    def _keep(self, content: PluginContent, architecture: str, path: Path) -> tuple[Plugin, bool]:
         """The short synchronous end of an install: nothing else runs between the check and the row."""
         manifest = content.manifest
         present = self._find_row(manifest.name, manifest.version)
@@ -118,7 +120,7 @@ class PluginStore:
             (
                 manifest.name, manifest.version, content.kind, (payload.boot if payload else None) or "kernel",
                 payload.format if payload else "raw", content.checksum, content.payload_size_bytes,
-                content.virtual_size_bytes, "amd64", int(manifest.enabled), now(), _stored_manifest(content),
+                content.virtual_size_bytes, architecture, int(manifest.enabled), now(), _stored_manifest(content),
             ),
         )  # fmt: skip
         row = self._find_row(manifest.name, manifest.version)
@@ -145,7 +147,7 @@ class PluginStore:
         return StoredPlugin(
             manifest=Manifest.model_validate(stored["manifest"]), kind=row["kind"], boot=row["boot"],
             format=row["format"], payload=self.find_payload(row["checksum"]), enabled=bool(row["enabled"]),
-            files=stored["files"],
+            files=stored["files"], architecture=row["architecture"],
         )  # fmt: skip
 
     def enable(self, reference: str, enabled: bool) -> Plugin:
@@ -219,8 +221,13 @@ class PluginStore:
         )  # fmt: skip
 
 
-def _read(stream: BinaryIO, descriptor: int, source: str, cancelled: threading.Event) -> PluginContent:
-    """In a thread: read, check and flush. OSErrors of the host's disk become StorageFull."""
+def _read(
+    stream: BinaryIO, descriptor: int, source: str, cancelled: threading.Event
+) -> tuple[PluginContent, str]:
+    """In a thread: read, check and flush; returns the content and the machine that it is for, "" where it does not say.
+
+    OSErrors of the host's disk become StorageFull.
+    """
 
     def on_bytes(_count: int) -> None:
         if cancelled.is_set():
@@ -243,7 +250,8 @@ def _read(stream: BinaryIO, descriptor: int, source: str, cancelled: threading.E
             f"cannot install {source}: its disk is not in it, but at {declared.url if declared else 'a URL'}",
             resolution="fetch the disk and pack it beside manifest.json: tar czf plugin.tar.gz manifest.json DISK",
         )
-    return content
+    image = find_image_config(descriptor, content)
+    return content, image.architecture if image else ""
 
 
 def _stored_manifest(content: PluginContent) -> str:

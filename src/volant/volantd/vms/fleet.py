@@ -21,6 +21,7 @@ from volant.contract.agent import AgentState
 from volant.contract.api import AgentInfo, HypervisorInfo, PluginReference, Vm, VmCreate
 from volant.contract.manifest import NAME_PATTERN, Manifest, Resources
 from volant.errors import Conflict, InvalidInput, Unreachable, VolantError
+from volant.volantd.boot.kernel import host_architecture
 from volant.volantd.clock import now
 from volant.volantd.hypervisors.base import EndKind, Hypervisor, Machine, MachineEnd, VmSpec
 from volant.volantd.hypervisors.console import read_last_lines
@@ -97,6 +98,12 @@ class Fleet:
             raise Conflict(
                 f"cannot create VM {request.name}: plugin {plugin.manifest.name} is disabled",
                 resolution=f"volar plugins enable {plugin.manifest.name}:{plugin.manifest.version}",
+            )
+        if plugin.architecture not in ("", host_architecture()):
+            raise InvalidInput(
+                f"cannot create VM {request.name}: plugin {plugin.manifest.name} is for {plugin.architecture}, "
+                f"guests of this host are {host_architecture()}",
+                resolution=f"build it again with --platform linux/{host_architecture()}",
             )
         definition = self._resolve_definition(request, plugin.manifest)
         if plugin.boot == "kernel":

@@ -3,13 +3,19 @@ from __future__ import annotations
 
 import io
 import json
+import stat
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from plugin_files import make_initramfs, make_plugin
+from volant.contract.manifest import Manifest
 from volant.errors import Conflict, InvalidInput, NotFound
+from volant.fledge.ext4 import plan_ext4
+from volant.fledge.filetree import ROOT, FileTree, Metadata
+from volant.fledge.plugin_archive import DiskOptions, write_disk_plugin
+from volant.progress import SilentMonitor
 from volant.volantd.database import Database
 from volant.volantd.plugins.store import PluginStore, version_key
 
@@ -31,6 +37,38 @@ async def test_install_keeps_the_payload_read_only_under_its_content(store: Plug
     assert plugin.payload.stat().st_mode & 0o777 == 0o400
     assert plugin.manifest.workload.port == 8080
     assert not await install(store, make_plugin())
+
+
+@pytest.mark.parametrize("kind", ["rootfs", "initramfs"])
+@pytest.mark.parametrize(
+    ("image_json", "architecture"),
+    [(b'{"architecture": "arm64"}', "arm64"), (b"{}", "amd64"), (b"no JSON", ""), (None, "")],
+)
+async def test_the_machine_that_a_plugin_is_for(
+    store: PluginStore, tmp_path: Path, kind: str, image_json: bytes | None, architecture: str
+) -> None:
+    await install(store, make_plugin_for_machine(tmp_path, kind, image_json))
+    assert store.load("app").architecture == architecture
+
+
+def make_plugin_for_machine(folder: Path, kind: str, image_json: bytes | None) -> bytes:
+    if kind == "initramfs":
+        return make_plugin("app", payload=make_initramfs(image_json=image_json))
+    tree = FileTree()
+    (folder / "image.json").write_bytes(image_json or b"")
+    with (folder / "image.json").open("rb") as file:
+        parent = ROOT
+        for name in (b"etc", b"kestrel"):
+            parent = tree.add_directory(parent, name, Metadata(stat.S_IFDIR | 0o755))
+        if image_json is not None:
+            source = tree.add_source(file.fileno())
+            tree.add_file(parent, b"image.json", Metadata(stat.S_IFREG | 0o644), len(image_json), source)
+        image = plan_ext4(tree, size_bytes=64 << 20)
+        plugin = folder / "plugin.tar.gz"
+        write_disk_plugin(
+            plugin, image, Manifest(name="app", version="1.0.0"), DiskOptions(), SilentMonitor()
+        )
+    return plugin.read_bytes()
 
 
 async def test_versions_share_a_payload_until_the_last_goes(store: PluginStore) -> None:

@@ -1,24 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads names and sizes back out of a plugin's disk or initramfs, for `fledge inspect`.
+"""Reads files back out of a plugin's disk or initramfs, without a mount: names and sizes for `fledge inspect`, what an
+image said of itself for volantd.
 
-Only what inspection needs of ext4 (the kernel's Documentation/filesystems/ext4) and of cpio's "newc" form.
-A disk may come from anywhere, so every loop is bounded and a structure that makes no sense ends the
-listing.
+Only what that needs of ext4 (the kernel's Documentation/filesystems/ext4) and of cpio's "newc" form. A payload may
+come from anywhere, so every loop is bounded and a structure that makes no sense ends the reading.
 """
 
 from __future__ import annotations
 
 import gzip
-import heapq
 import os
 import stat
 import struct
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from contextlib import contextmanager
+
+from pydantic import ValidationError
 
 from volant.contract.disk_probe import QCOW2_MAGIC, open_qcow2
+from volant.contract.image_config import IMAGE_CONFIG_PATH, ImageConfig
 from volant.contract.plugin_archive import PluginContent
 from volant.errors import InvalidInput
 
@@ -29,37 +31,53 @@ _MOST_ENTRIES = 20_000_000
 _MOST_BLOCKS = 4_000_000
 _MOST_EXTENT_DEPTH = 5
 _MOST_NAME_BYTES = 4096
+_MOST_FILE_BYTES = 1 << 20
 _ROOT_INODE = 2
 _EXTENT_MAGIC = 0xF30A
 _INCOMPAT_64BIT = 0x80
 _INODE_USES_EXTENTS = 0x80000
 
 
-class PathSize(NamedTuple):
-    """A file, or a folder with all below it (its path then ends in a slash)."""
-
-    path: str
-    size_bytes: int
+class Unreadable(Exception):
+    """A payload that holds no files which can be read here; never told to users."""
 
 
-def find_biggest_paths(descriptor: int, content: PluginContent, top: int) -> list[PathSize] | None:
-    """The biggest files and folders of a payload; None where it is nothing that can be read here."""
-    try:
+def list_files(descriptor: int, content: PluginContent) -> list[tuple[bytes, int]]:
+    """(path without a leading slash, size in bytes) of every regular file. Raises Unreadable."""
+    with _reading():
         if content.kind == "initramfs":
-            files = list(_read_cpio(descriptor))
-        else:
-            files = list(_Ext4(_open_disk(descriptor, content.payload_size_bytes)).walk())
-    except (ValueError, struct.error, EOFError, OSError, zlib.error, InvalidInput):
+            return [(path, size) for path, size, _ in _read_cpio(descriptor)]
+        return list(_Ext4(_open_disk(descriptor, content.payload_size_bytes)).walk())
+
+
+def read_file(descriptor: int, content: PluginContent, path: str) -> bytes | None:
+    """A small file's content by its absolute path, symlinks not followed; None: no such file. Raises Unreadable."""
+    wanted = os.fsencode(path).strip(b"/")
+    with _reading():
+        if content.kind == "rootfs":
+            return _Ext4(_open_disk(descriptor, content.payload_size_bytes)).read_file(wanted.split(b"/"))
+        found: bytes | None = None
+        for name, size, read in _read_cpio(descriptor):
+            if name.removeprefix(b"./").strip(b"/") == wanted and size <= _MOST_FILE_BYTES:
+                found = read()  # what a later archive holds wins
+        return found
+
+
+def find_image_config(descriptor: int, content: PluginContent) -> ImageConfig | None:
+    """What the image said of itself; None where the payload tells nothing of it."""
+    try:
+        text = read_file(descriptor, content, IMAGE_CONFIG_PATH)
+        return None if text is None else ImageConfig.model_validate_json(text)
+    except (Unreadable, ValidationError):
         return None
-    folders: dict[bytes, int] = {}
-    for path, size in files:
-        parts = path.split(b"/")[:-1]
-        for depth in range(1, min(len(parts), 3) + 1):
-            folder = b"/".join(parts[:depth])
-            folders[folder] = folders.get(folder, 0) + size
-    rows = [PathSize(f"/{os.fsdecode(path)}", size) for path, size in files]
-    rows += [PathSize(f"/{os.fsdecode(path)}/", size) for path, size in folders.items()]
-    return heapq.nlargest(top, rows, key=lambda row: (row.size_bytes, row.path))
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, struct.error, EOFError, OSError, zlib.error, InvalidInput) as error:
+        raise Unreadable(str(error)) from error
 
 
 def _open_disk(descriptor: int, length: int) -> Callable[[int, int], bytes]:
@@ -123,19 +141,19 @@ class _Ext4:
             block |= struct.unpack_from("<I", descriptor, 0x28)[0] << 32
         return self._read(block * self._block + index * self._inode_size, self._inode_size)
 
-    def _blocks(self, node: bytes, expected_level: int | None = None) -> Iterator[int]:
-        """The blocks of an extent tree's node, in order."""
+    def _blocks(self, node: bytes, expected_level: int | None = None) -> Iterator[tuple[int, int]]:
+        """(number in the file, number on the disk) of the blocks of an extent tree's node, in order."""
         magic, entries, _, level = struct.unpack_from("<HHHH", node, 0)
         if magic != _EXTENT_MAGIC or level > _MOST_EXTENT_DEPTH or expected_level not in (None, level):
             raise ValueError("no extent tree")
         for entry in range(entries):
             at = 12 + entry * 12
             if level == 0:
-                _, count, high, low = struct.unpack_from("<IHHI", node, at)
+                logical, count, high, low = struct.unpack_from("<IHHI", node, at)
                 first = low | high << 32
-                for block in range(first, first + (count if count <= 32768 else 0)):
+                for index in range(count if count <= 32768 else 0):
                     self._spend_block()
-                    yield block
+                    yield logical + index, first + index
             else:
                 self._spend_block()
                 _, low, high = struct.unpack_from("<IIH", node, at)
@@ -149,7 +167,7 @@ class _Ext4:
     def _names(self, inode: bytes) -> Iterator[tuple[bytes, int]]:
         if not struct.unpack_from("<I", inode, 32)[0] & _INODE_USES_EXTENTS:
             raise ValueError("a folder without extents")
-        for block in self._blocks(inode[40:100]):
+        for _, block in self._blocks(inode[40:100]):
             data = self._read(block * self._block, self._block)
             at = 0
             while at + 8 <= len(data):
@@ -179,12 +197,35 @@ class _Ext4:
                 if stat.S_ISDIR(mode):
                     pending.append((path + b"/", child))
                 elif stat.S_ISREG(mode):
-                    low, high = struct.unpack_from("<I", inode, 4)[0], struct.unpack_from("<I", inode, 108)[0]
-                    yield path, low | high << 32
+                    yield path, _size_of(inode)
+
+    def read_file(self, names: list[bytes]) -> bytes | None:
+        inode = self._inode(_ROOT_INODE)
+        for name in names:
+            if not stat.S_ISDIR(struct.unpack_from("<H", inode, 0)[0]):
+                return None
+            number = next((number for entry, number in self._names(inode) if entry == name), None)
+            if number is None:
+                return None
+            inode = self._inode(number)
+        size = _size_of(inode)
+        if not stat.S_ISREG(struct.unpack_from("<H", inode, 0)[0]) or size > _MOST_FILE_BYTES:
+            return None
+        content = bytearray(size + -size % self._block)
+        for logical, block in self._blocks(inode[40:100]):
+            start = logical * self._block
+            if start < size:
+                content[start : start + self._block] = self._read(block * self._block, self._block)
+        return bytes(content[:size])
 
 
-def _read_cpio(descriptor: int) -> Iterator[tuple[bytes, int]]:
-    """(path, size) of every regular file of one or more concatenated archives."""
+def _size_of(inode: bytes) -> int:
+    size: int = struct.unpack_from("<I", inode, 4)[0] | struct.unpack_from("<I", inode, 108)[0] << 32
+    return size
+
+
+def _read_cpio(descriptor: int) -> Iterator[tuple[bytes, int, Callable[[], bytes]]]:
+    """(path, size, a call that reads the content at once) of every regular file of one or more archives."""
     with os.fdopen(os.dup(descriptor), "rb") as raw, gzip.GzipFile(fileobj=raw) as stream:
         raw.seek(0)
         while header := stream.read(110):
@@ -200,14 +241,12 @@ def _read_cpio(descriptor: int) -> Iterator[tuple[bytes, int]]:
                 raise ValueError("a name that no file has")
             name = stream.read(name_length)[:-1]
             stream.read(-(110 + name_length) % 4)
-            left = size + -size % 4
-            while left:
-                skipped = len(stream.read(min(left, _CHUNK_BYTES)))
-                if not skipped:
-                    raise EOFError
-                left -= skipped
+            end = stream.tell() + size + -size % 4
             if stat.S_ISREG(mode):
-                yield name, size
+                yield name, size, lambda length=size: stream.read(length)  # type: ignore[misc]  # bound at once
+            while (left := end - stream.tell()) > 0:
+                if not stream.read(min(left, _CHUNK_BYTES)):
+                    raise EOFError
 
 
 def _parse_hex(digits: bytes) -> int:
