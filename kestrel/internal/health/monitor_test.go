@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -175,6 +177,30 @@ func TestExec(t *testing.T) {
 				t.Errorf("reason is %q, want %q", reason, testCase.reason)
 			}
 		})
+	}
+}
+
+func TestACheckLeavesNothingBehind(t *testing.T) {
+	noted := filepath.Join(t.TempDir(), "pid")
+	spec := check(config.CheckExec)
+	spec.Command, spec.Args = "/bin/sh", []string{"-c", "sleep 1000 & echo $! >" + noted + ".new; mv " + noted + ".new " + noted}
+	await(t, begin(t, spec), contract.HealthHealthy)
+	text, err := os.ReadFile(noted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		// Whoever inherited it may need a moment to reap it.
+		if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || strings.Contains(string(status), ") Z ") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d of the check is still there", pid)
+		}
 	}
 }
 

@@ -176,8 +176,9 @@ func probeExec(children *reaper.Reaper, prepare func() (reaper.Command, error), 
 			_, _ = io.CopyN(&output, read, outputBytes)
 			_, _ = io.Copy(io.Discard, read)
 		})
-		status, err := children.RunGroup(ctx, command)
-		// A background process of the check may hold the pipe: do not wait for it.
+		// What a check leaves running would be there once more after every interval.
+		status, err := children.RunAlone(ctx, command)
+		// A process that left the check's group may hold the pipe: do not wait for it.
 		_ = read.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 		copying.Wait()
 		var failure *os.PathError
