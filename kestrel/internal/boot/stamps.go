@@ -16,9 +16,15 @@ type stamps struct {
 	mutex         sync.Mutex
 	started, last time.Time
 	modules       time.Duration
-	phases        []string
+	phases        []phase
 	executed      chan struct{} // closed when the workload was started
 	times         contract.BootTimes
+}
+
+// phase is one of them; formatting waits until somebody wants to read it.
+type phase struct {
+	name string
+	took time.Duration
 }
 
 func newStamps(started time.Time) *stamps {
@@ -32,10 +38,10 @@ func (s *stamps) lap() time.Duration {
 	return took
 }
 
-func (s *stamps) note(phase string) {
+func (s *stamps) note(name string) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	s.phases = append(s.phases, fmt.Sprintf("%s %.1f", phase, milliseconds(s.lap())))
+	s.phases = append(s.phases, phase{name, s.lap()})
 }
 
 func (s *stamps) noteModules() {
@@ -70,14 +76,18 @@ func (s *stamps) bootTimes() contract.BootTimes {
 func (s *stamps) String() string {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
+	phases := make([]string, 0, len(s.phases))
+	for _, phase := range s.phases {
+		phases = append(phases, fmt.Sprintf("%s %.1f", phase.name, milliseconds(phase.took)))
+	}
 	select {
 	case <-s.executed:
 	default:
 		return fmt.Sprintf("nothing was started yet (%s), modules %.1f ms",
-			strings.Join(s.phases, ", "), milliseconds(s.modules))
+			strings.Join(phases, ", "), milliseconds(s.modules))
 	}
-	return fmt.Sprintf("main to exec %.1f ms (%s), modules %.1f ms",
-		s.times.MainToExecMs, strings.Join(s.phases, ", "), s.times.ModuleLoadMs)
+	return fmt.Sprintf("main to exec %.1f ms (%s), modules %.1f ms, %.1f of them before it",
+		s.times.MainToExecMs, strings.Join(phases, ", "), s.times.ModuleLoadMs, milliseconds(s.modules))
 }
 
 func milliseconds(duration time.Duration) float64 { return float64(duration.Microseconds()) / 1000 }
