@@ -40,12 +40,17 @@ def serve(listen: str | None, log_level: str | None) -> None:
 @main_group.command()
 @click.argument("what", type=click.Choice(["all", "kernel", "network", "service"]), default="all")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, as commands, and do nothing.")
-def setup(what: str, dry_run: bool) -> None:
+@click.option("--remove", is_flag=True, help="With network: take the bridge and its NAT away again.")
+def setup(what: str, dry_run: bool, remove: bool) -> None:
     """Prepare this host: the guests' kernel (no root), the bridge with NAT and the service (root)."""
     from volant.volantd import setup as steps
 
     settings = read_settings()
+    if remove and what != "network":
+        raise click.UsageError(f"--remove goes with network, not with {what}")
     match what:
+        case "network" if remove:
+            steps.remove_network(settings, dry_run=dry_run)
         case "kernel":
             steps.setup_kernel(settings, dry_run=dry_run)
         case "network":

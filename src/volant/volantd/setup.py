@@ -9,11 +9,19 @@ from pathlib import Path
 
 import click
 
-from volant.errors import NotPermitted
+from volant.errors import Conflict, NotPermitted
 from volant.process import run_tool
 from volant.progress import make_monitor
 from volant.volantd.boot.kernel import PACKAGES, find_kernel, host_architecture, install_kernel
-from volant.volantd.network.bridge import BRIDGE, GATEWAY, SUBNET, describe_bridge, install_bridge
+from volant.volantd.network.bridge import (
+    BRIDGE,
+    GATEWAY,
+    SUBNET,
+    describe_bridge,
+    install_bridge,
+    list_taps,
+    remove_bridge,
+)
 from volant.volantd.settings import Settings
 
 UNIT = Path("/etc/systemd/system/volantd.service")
@@ -49,6 +57,24 @@ def setup_network(settings: Settings, *, dry_run: bool) -> None:
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.bridge_mark.touch(mode=0o600)
     click.echo(f"bridge {BRIDGE} is ready: {SUBNET}, gateway {GATEWAY}; new VMs are bridged from now on")
+
+
+def remove_network(settings: Settings, *, dry_run: bool) -> None:
+    """Take bridge and NAT away again. Conflict while VMs are on it. IP forwarding stays: others may rely on it."""
+    taps = list_taps()
+    if taps:
+        raise Conflict(
+            f"cannot remove the bridge {BRIDGE}: {len(taps)} VMs are on it",
+            details=taps,
+            resolution="volar vms stop them, or delete them",
+        )
+    if dry_run:
+        click.echo(f"ip link delete {BRIDGE}\nnft delete table ip volant")
+        return
+    # Without the mark the daemon does not make it again, wherever this ends.
+    settings.bridge_mark.unlink(missing_ok=True)
+    remove_bridge()
+    click.echo(f"bridge {BRIDGE} is gone; new VMs are in user mode from now on")
 
 
 def make_unit(program: str) -> str:

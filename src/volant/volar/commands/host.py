@@ -21,6 +21,7 @@ def setup(arguments: tuple[str, ...]) -> None:
     volar setup                 kernel, bridge with NAT, systemd unit (root)
     volar setup kernel          the guests' kernel only (no root)
     volar setup network         the bridge only (root)
+    volar setup network --remove   and away with it
     """
     _become_volantd("setup", arguments)
 

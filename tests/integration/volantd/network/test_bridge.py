@@ -10,6 +10,7 @@ import sys
 import textwrap
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,6 +77,26 @@ def test_a_tap_joins_the_bridge_and_goes(inside: Run) -> None:
     assert "UP" in link["flags"]
     python(inside, "remove_tap(name_tap('vm-1')); remove_tap(name_tap('vm-1'))")
     assert sorted(links(inside)) == ["lo", "volant0"]
+
+
+def test_setup_makes_the_bridge_and_takes_it_away(inside: Run, tmp_path: Path) -> None:
+    def setup(*options: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        volantd = str(Path(sys.executable).with_name("volantd"))
+        return inside("env", f"VOLANT_HOME={tmp_path}", volantd, "setup", "network", *options, check=check)
+
+    setup()
+    python(inside, "make_tap('vtap0')")
+    refused = setup("--remove", check=False)
+    assert refused.returncode != 0
+    assert "vtap0" in refused.stderr
+    assert "volant0" in links(inside)
+    python(inside, "remove_tap('vtap0')")
+    assert "ip link delete volant0" in setup("--remove", "--dry-run").stdout
+    assert "volant0" in links(inside)
+    setup("--remove")
+    setup("--remove")
+    assert list(links(inside)) == ["lo"]
+    assert not list(tmp_path.rglob("bridged"))
 
 
 def test_the_printed_commands_make_the_same_bridge(inside: Run) -> None:
