@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -14,6 +15,7 @@ from volant.fledge.tar import read_entries
 
 
 def main(source: str, target: str) -> None:
+    gc.disable()  # as fledge itself does
     descriptor = os.open(source, os.O_RDONLY)
     tree = FileTree()
     merger = LayerMerger(tree, 10_000_000)
