@@ -414,34 +414,59 @@ func TestHostnameHostsAndTimezone(t *testing.T) {
 	}
 }
 
+// fakeManager makes a package manager the only program on PATH; the file that it returns has a line for every call.
+func fakeManager(t *testing.T, name string) (log string) {
+	t.Helper()
+	tools := t.TempDir()
+	log = filepath.Join(tools, "log")
+	program := "#!/bin/sh\necho \"$DEBIAN_FRONTEND $*\" >> " + log + "\n"
+	if err := os.WriteFile(filepath.Join(tools, name), []byte(program), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", tools)
+	return log
+}
+
+const packagesDocument = "#cloud-config\npackage_upgrade: true\npackages: [curl, [jq, '1.6']]\n"
+
 func TestPackagesFailClearly(t *testing.T) {
-	g := newGuest(t)
-	_, state := g.boot("#cloud-config\npackages: [curl, [jq, '1.6']]\n")
-	if len(state.Errors) != 1 || !strings.Contains(state.Errors[0], "no network") &&
-		!strings.Contains(state.Errors[0], "no package manager") {
-		t.Errorf("errors %q", state.Errors)
+	t.Setenv("PATH", t.TempDir())
+	_, state := newGuest(t).boot(packagesDocument)
+	if len(state.Errors) != 1 || !strings.Contains(state.Errors[0], "no package manager") {
+		t.Errorf("without a package manager: errors %q", state.Errors)
+	}
+	log := fakeManager(t, "apk")
+	_, state = newGuest(t).boot(packagesDocument)
+	if len(state.Errors) != 1 || !strings.Contains(state.Errors[0], "no network") {
+		t.Errorf("without a network: errors %q", state.Errors)
+	}
+	if _, err := os.Stat(log); err == nil {
+		t.Error("the package manager was asked although there is no network")
 	}
 }
 
 func TestPackagesAreInstalledByTheImagesManager(t *testing.T) {
-	tools := t.TempDir()
-	log := filepath.Join(tools, "log")
-	program := "#!/bin/sh\necho \"$DEBIAN_FRONTEND $*\" >> " + log + "\n"
-	if err := os.WriteFile(filepath.Join(tools, "apt-get"), []byte(program), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PATH", tools+":/bin:/usr/bin")
-	g := newGuest(t)
-	g.network = true
-	g.bootWell("#cloud-config\npackage_upgrade: true\npackages: [curl, [jq, '1.6']]\n")
-	content, err := os.ReadFile(log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := strings.Split(strings.TrimSpace(string(content)), "\n")
-	if len(lines) != 3 || !strings.HasSuffix(lines[0], "update") || !strings.HasSuffix(lines[1], "dist-upgrade") ||
-		!strings.HasSuffix(lines[2], "install curl jq=1.6") || !strings.HasPrefix(lines[2], "noninteractive ") {
-		t.Errorf("apt-get was called with %q", lines)
+	const conf = "--option=Dpkg::Options::=--force-confold --assume-yes --quiet "
+	for manager, want := range map[string][]string{
+		"apt-get":  {"noninteractive --quiet update", "noninteractive " + conf + "dist-upgrade", "noninteractive " + conf + "install curl jq=1.6"},
+		"apk":      {" update", " upgrade", " add curl jq=1.6"},
+		"dnf":      {" -y makecache", " -y upgrade", " -y install curl jq-1.6"},
+		"microdnf": {" -y makecache", " -y upgrade", " -y install curl jq-1.6"},
+		"yum":      {" -y makecache", " -y upgrade", " -y install curl jq-1.6"},
+	} {
+		t.Run(manager, func(t *testing.T) {
+			log := fakeManager(t, manager)
+			g := newGuest(t)
+			g.network = true
+			g.bootWell(packagesDocument)
+			content, err := os.ReadFile(log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if lines := strings.Split(strings.TrimRight(string(content), "\n"), "\n"); !slices.Equal(lines, want) {
+				t.Errorf("%s was called with %q, want %q", manager, lines, want)
+			}
+		})
 	}
 }
 
