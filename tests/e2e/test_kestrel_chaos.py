@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chaos in a real guest: processes are killed, logs flooded and the control stream broken, again and again.
 
-Half a minute in every run; KESTREL_CHAOS=3m (the Go suite's variable) makes it minutes. Afterwards every state is right
+A quarter of a minute in every run; KESTREL_CHAOS=3m (the Go suite's variable) makes it minutes. Afterwards every state is right
 and nothing is left behind: no process, no zombie, no descriptor, no memory.
 """
 
@@ -47,7 +47,7 @@ SIGNALS = ("KILL", "TERM", "SEGV", "STOP")
 
 
 def read_duration_seconds() -> float:
-    text = os.environ.get("KESTREL_CHAOS", "30s")
+    text = os.environ.get("KESTREL_CHAOS", "15s")
     found = re.fullmatch(r"(\d+)([sm])", text)
     assert found is not None, f"KESTREL_CHAOS={text}: a number of seconds (90s) or minutes (3m)"
     return int(found[1]) * {"s": 1, "m": 60}[found[2]]
