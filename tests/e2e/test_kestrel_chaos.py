@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chaos in a real guest: processes are killed, logs flooded and the control stream broken, again and again.
 
-A quarter of a minute in every run; KESTREL_CHAOS=3m (the Go suite's variable) makes it minutes. Afterwards every state is right
-and nothing is left behind: no process, no zombie, no descriptor, no memory.
+Fifteen seconds in every run; KESTREL_CHAOS=3m (the Go suite's variable) makes it minutes. Afterwards every state is
+right and nothing is left behind: no process, no zombie, no descriptor, no memory.
 """
 
 from __future__ import annotations
