@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent inside a guest; medians of 5 boots.
+"""The agent inside a guest; medians of 5 boots, interleaved with those of its peer.
 
-agent-main-to-exec-ms   the agent's first line to the start of the workload, by the guest's clock, without loading
-                        kernel modules
-agent-idle-rss-mib      resident memory of the agent with one connected host, after it has settled
+agent-main-to-exec-ms        the agent's first line to the start of the workload, by the guest's clock, without loading
+                             kernel modules
+agent-main-to-exec-vs-least  the same over that of a C program that makes only the system calls (least_agent.c)
+agent-idle-rss-mib           resident memory of the agent with one connected host, after it has settled
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
+import re
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -36,6 +40,7 @@ def main() -> None:
         write_file(root, "etc/kestrel/image.json", json.dumps({"cmd": ["/bin/sleep", "1000"]}))
         base = make_disk(root, folder / "base.img")
         harness = make_harness(folder)
+        least = dataclasses.replace(harness, agent=make_least_agent(folder))
 
         async def measure(guest: Any) -> tuple[float, float]:
             await asyncio.sleep(SETTLE_SECONDS)
@@ -44,13 +49,34 @@ def main() -> None:
             stats = await ask(guest, harness, "stats.get", {})
             return state["boot"]["main_to_exec_ms"], stats["agent_memory_bytes"] / 2**20
 
-        measured = []
+        times, memory, limits = [], [], []
         for number in range(ROUNDS):
             with harness.boot(make_overlay(base, folder / f"{number}.qcow2")) as guest:
                 guest.wait_for("boot: main to exec")
-                measured.append(asyncio.run(measure(guest)))
-    print(f"RATIO agent-main-to-exec-ms {statistics.median(times for times, _ in measured):.0f}")
-    print(f"RATIO agent-idle-rss-mib {statistics.median(memory for _, memory in measured):.1f}")
+                took, resident = asyncio.run(measure(guest))
+                times.append(took)
+                memory.append(resident)
+            with least.boot(make_overlay(base, folder / f"{number}-least.qcow2")) as guest:
+                limits.append(read_least(guest.wait_for(" ms\n")))
+    print(f"main to exec: {sorted(times)} ms; the system calls alone, from C: {sorted(limits)} ms")
+    print(f"RATIO agent-main-to-exec-ms {statistics.median(times):.0f}")
+    print(f"RATIO agent-main-to-exec-vs-least {statistics.median(times) / statistics.median(limits):.2f}")
+    print(f"RATIO agent-idle-rss-mib {statistics.median(memory):.1f}")
+
+
+def make_least_agent(folder: Path) -> Path:
+    program = folder / "least-agent"
+    subprocess.run(
+        ["gcc", "-O2", "-static", "-o", str(program), str(ROOT / "bench" / "least_agent.c")], check=True
+    )
+    return program
+
+
+def read_least(console: str) -> float:
+    found = re.search(r"least: ([0-9.]+) ms", console)
+    if found is None:
+        raise SystemExit(f"the peer did not get through its boot:\n{console}")
+    return float(found[1])
 
 
 if __name__ == "__main__":
