@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from e2e.guest_harness import GuestHarness, ask, make_disk, make_harness
-from e2e.test_kestrel_boot import write_image
+from e2e.guest_harness import MACS, GuestHarness, ask, make_disk, make_harness, write_file
+from e2e.test_kestrel_boot import assert_all_passed, make_busybox_root, make_script, write_image
+from volant.contract.guest_config import GuestNetwork, Interface
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +56,50 @@ async def test_user_data_without_network_and_shell(harness: GuestHarness, tmp_pa
         guest.wait_for("[workload] /list-ran\n[workload] /list-ran-again\n")
         await ask(guest, harness, "power.stop", {"action": "poweroff", "deadline_seconds": 5})
         guest.wait_for_end()
+
+
+NETWORK_CHECKS = {
+    "no lease yet": "! ip -4 addr show eth1 | grep inet",
+    "IPv6 address": 'grep -q "^fec00000000000000000000000000015 .. 40 .*eth0" /proc/net/if_inet6',
+    "IPv6 default route": 'grep -q "^0\\{32\\} 00 0\\{32\\} 00 fec00000000000000000000000000002 .*eth0" '
+    "/proc/net/ipv6_route",
+    "IPv6 gateway answers": "ping6 -c 1 -W 20 fec0::2",
+    "own name": 'grep -q "^fec0::15 test" /etc/hosts',
+    "late lease": "until ip -4 addr show eth1 | grep -q 10.0.9.15/24; do sleep 0.1; done",
+    "late resolver": "until grep -q 10.0.9.3 /etc/resolv.conf; do sleep 0.1; done",
+    "late gateway answers": "ping -c 1 -W 20 10.0.9.2",
+}
+
+
+async def test_ipv6_and_a_dhcp_server_that_comes_late(harness: GuestHarness, tmp_path: Path) -> None:
+    """Two cards: one with a static IPv6 address only, one on a wire where nobody answers until the guest is up."""
+    root = make_busybox_root(tmp_path / "root")
+    write_file(root, "verify", make_script(NETWORK_CHECKS), 0o755)
+    write_image(root, ["/verify"])
+    interfaces = [
+        Interface(mac=MACS[0], mode="static", addresses=["fec0::15/64"], gateway6="fec0::2"),
+        Interface(mac=MACS[1], mode="dhcp"),
+    ]
+    with harness.boot(
+        make_disk(root, tmp_path / "disk.img"),
+        settings={"network": GuestNetwork(interfaces=interfaces)},
+        netdevs=[
+            "user,id=net0,ipv4=off",
+            "hubport,id=net1,hubid=0",
+            # A hub with one port delivers nothing, not even later: this one takes packets and does not answer.
+            "user,id=quiet,ipv4=off,ipv6-prefix=fec9::",
+            "hubport,id=quiet-port,hubid=0,netdev=quiet",
+        ],
+    ) as guest:
+        console = guest.wait_for("PASS own name")
+        assert [line for line in console.splitlines() if "DHCP" in line] == [
+            f"[kestrel] warning: cannot configure the network interface {MACS[1]}: "
+            "no DHCP server answered within 10s; still asking"
+        ]
+        async with guest.open_monitor() as monitor:
+            server = {"type": "user", "id": "late", "net": "10.0.9.0/24", "ipv6": False}
+            await monitor.execute("netdev_add", server)
+            await monitor.execute(
+                "netdev_add", {"type": "hubport", "id": "late-port", "hubid": 0, "netdev": "late"}
+            )
+        assert_all_passed(guest.wait_for_end(), NETWORK_CHECKS)
