@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from e2e.guest_harness import MACS, GuestHarness, ask, make_disk, make_harness, write_file
 from e2e.test_kestrel_boot import assert_all_passed, make_busybox_root, make_script, write_image
-from volant.contract.guest_config import GuestNetwork, Interface
+from volant.contract.guest_config import GuestNetwork, Interface, Root
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,32 @@ async def test_user_data_without_network_and_shell(harness: GuestHarness, tmp_pa
         guest.wait_for("[workload] /list-ran\n[workload] /list-ran-again\n")
         await ask(guest, harness, "power.stop", {"action": "poweroff", "deadline_seconds": 5})
         guest.wait_for_end()
+
+
+NAME_CHECKS = {
+    "read-only": "! touch /x",
+    "hostname": 'test "$(cat /etc/hostname)" = test',
+    "hosts": 'grep -q "^10.0.2.15 test" /etc/hosts',
+    "resolv.conf": 'grep -q "^nameserver 10.0.2.3" /etc/resolv.conf',
+    "what else is in etc": 'test "$(stat -c %a:%u:%g /etc/shadow)" = 640:0:42 && test "$(cat /etc/link)" = kept',
+    "etc itself": 'test "$(stat -c %a /etc)" = 751',
+}
+
+
+def test_a_read_only_disk_without_name_files(harness: GuestHarness, tmp_path: Path) -> None:
+    root = make_busybox_root(tmp_path / "root")
+    write_file(root, "etc/shadow", "kept", 0o640)
+    os.chown(root / "etc/shadow", 0, 42)
+    (root / "etc/link").symlink_to("shadow")
+    (root / "etc/resolv.conf").symlink_to("/usr/lib/nowhere/resolv.conf")
+    (root / "etc").chmod(0o751)
+    write_file(root, "verify", make_script(NAME_CHECKS).replace("/tmp/why", "/dev/shm/why"), 0o755)
+    write_image(root, ["/verify"])
+    console = harness.run(
+        make_disk(root, tmp_path / "disk.img"), settings={"root": Root(read_only=True)}, read_only=True
+    )
+    assert_all_passed(console, NAME_CHECKS)
+    assert "warning" not in console, console
 
 
 NETWORK_CHECKS = {
