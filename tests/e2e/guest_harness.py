@@ -81,6 +81,7 @@ class Guest:
     folder: Path
     console_log: Path
     control_socket: Path
+    spec: VmSpec
 
     @property
     def console(self) -> str:
@@ -195,7 +196,7 @@ class GuestHarness:
             arguments += ["-netdev", netdev]
         with (folder / "qemu.log").open("wb") as log:
             process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        guest = Guest(process, folder, spec.console_log, spec.control_socket)
+        guest = Guest(process, folder, spec.console_log, spec.control_socket, spec)
         try:
             yield guest
         finally:
