@@ -16,12 +16,13 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncssh
 import pytest
+from qemu.qmp import QMPClient
 
 from volant.contract.agents import find_agent
 from volant.contract.guest_config import Control, GuestConfig, GuestNetwork, Interface
@@ -35,6 +36,7 @@ from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "tests"
 MAC = "52:54:00:12:34:56"
+MACS = (MAC, "52:54:00:12:34:57")
 BOOT_TIMEOUT_SECONDS = 90
 
 
@@ -79,6 +81,7 @@ class Guest:
     folder: Path
     console_log: Path
     control_socket: Path
+    spec: VmSpec
 
     @property
     def console(self) -> str:
@@ -115,6 +118,16 @@ class Guest:
         connection.connect(str(self.control_socket))
         return connection
 
+    @contextlib.asynccontextmanager
+    async def open_monitor(self) -> AsyncIterator[QMPClient]:
+        """QEMU's own monitor, which has one client at a time."""
+        client = QMPClient()
+        await client.connect(str(self.folder / "qmp"))
+        try:
+            yield client
+        finally:
+            await client.disconnect()
+
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGKILL)
@@ -144,8 +157,13 @@ class GuestHarness:
         read_only: bool = False,
         memory_mb: int = 256,
         network: bool = True,
+        netdevs: Sequence[str] = (),
     ) -> Iterator[Guest]:
-        """Start a machine; it is killed at the end where it has not powered off by itself."""
+        """Start a machine; it is killed at the end where it has not powered off by itself.
+
+        `netdevs` are QEMU's, for networks that the product does not make: the first two get a card each, with the
+        addresses MACS, further ones are what those refer to.
+        """
         folder = self.folder / f"vm{next(self.numbers)}"
         folder.mkdir()
         modules = order_modules(self.kernel.modules, want_modules("mmio", network=network))
@@ -162,21 +180,23 @@ class GuestHarness:
         if disk is not None:
             disk_format = "qcow2" if disk.suffix == ".qcow2" else "raw"
             disks.insert(0, DiskDrive(disk, disk_format, "root", read_only))  # type: ignore[arg-type]  # a literal
+        nics = [UserNic(mac) for mac in MACS[: len(netdevs) or 1]] if network else []
         spec = VmSpec(
             id="test", name="test", architecture="amd64", machine="microvm", accelerator="tcg", vcpu=1,
-            memory_mb=memory_mb, disks=tuple(disks), nics=(UserNic(MAC),) if network else (),
+            memory_mb=memory_mb, disks=tuple(disks), nics=tuple(nics),
             control_socket=folder / "control", console_socket=folder / "console", qmp_socket=folder / "qmp",
             console_log=folder / "console.log", hypervisor_log=folder / "qemu.log", kernel=self.kernel.image,
             initrd=initrd, tsc_khz=self.tsc_khz,
         )  # fmt: skip
+        arguments = make_qemu_arguments(spec, "qemu-system-x86_64")
+        places = [index + 1 for index, argument in enumerate(arguments) if argument == "-netdev"]
+        for place, netdev in zip(places, netdevs, strict=False):
+            arguments[place] = netdev
+        for netdev in netdevs[len(places) :]:
+            arguments += ["-netdev", netdev]
         with (folder / "qemu.log").open("wb") as log:
-            process = subprocess.Popen(
-                make_qemu_arguments(spec, "qemu-system-x86_64"),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        guest = Guest(process, folder, spec.console_log, spec.control_socket)
+            process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        guest = Guest(process, folder, spec.console_log, spec.control_socket, spec)
         try:
             yield guest
         finally:

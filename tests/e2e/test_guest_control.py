@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -13,8 +15,14 @@ from e2e.guest_harness import Guest, GuestHarness, make_disk, make_harness, read
 from e2e.test_kestrel_boot import make_busybox_root
 from volant.contract.agent import LogQuery
 from volant.errors import Unreachable
-from volant.volantd.guest.connection import open_connection
+from volant.volantd.guest.connection import GuestConnection, open_connection
 from volant.volantd.guest.control import open_control
+from volant.volantd.hypervisors.base import MachineEnd, MachineState
+from volant.volantd.hypervisors.host_process import identify
+from volant.volantd.hypervisors.qemu import Qemu
+from volant.volantd.vms.monitor import VmMonitor
+from volant.volantd.vms.process_log import ProcessLog
+from volant.volantd.vms.registry import VmRecord
 
 
 @pytest.fixture(scope="module")
@@ -76,4 +84,68 @@ def test_the_host_end_of_the_control_stream(harness: GuestHarness, tmp_path: Pat
     with harness.boot(disk, settings={"workload": {"entrypoint": command}}) as guest:
         guest.wait_for("kestrel")
         asyncio.run(talk(harness, guest))
+        guest.wait_for_end()
+
+
+async def read_clock(connection: GuestConnection) -> float:
+    """By how much a guest's clock is ahead of the time that it has been running (whole seconds)."""
+    outcome = await connection.run(["sh", "-c", "date +%s; cut -d. -f1 /proc/uptime"])
+    now, uptime = outcome.stdout.split()
+    return int(now) - int(uptime)
+
+
+async def watch_clock(harness: GuestHarness, guest: Guest, folder: Path) -> None:
+    identity = identify(guest.process.pid)
+    assert identity is not None
+    machine = await Qemu(folder).adopt(identity, guest.spec)
+    assert machine is not None
+    record = SimpleNamespace(
+        name="test",
+        spec=guest.spec,
+        control_key=(harness.folder / "client_key").read_text(),
+        host_key=read_host_key(harness.folder),
+        definition=SimpleNamespace(secrets=[]),
+    )
+    ended = asyncio.Event()
+
+    async def on_end(_: MachineEnd) -> None:
+        ended.set()
+
+    monitor = VmMonitor(
+        cast("VmRecord", record),
+        machine,
+        ProcessLog(folder / "process.log", 1 << 20),
+        lambda _: None,
+        on_agent=lambda _: None,
+        on_state=lambda _: None,
+        on_end=on_end,
+        clock_seconds=0.2,
+    )
+    connected = await monitor.wait_connected(60)
+    assert connected is not None
+    before = await read_clock(connected.connection)
+    await machine.pause()
+    assert machine.state is MachineState.PAUSED
+    await asyncio.sleep(3)
+    await machine.resume()
+    for _ in range(300):
+        # Three seconds in whole seconds are two at least.
+        if (gained := await read_clock(connected.connection) - before) >= 2:
+            break
+        await asyncio.sleep(0.1)
+    assert gained >= 2
+    assert monitor.guest is connected, "it was a new connection that brought the time"
+    await connected.control.stop("poweroff", 5)
+    async with asyncio.timeout(60):
+        await ended.wait()
+    await monitor.release()
+
+
+def test_a_paused_guest_gets_the_time_back_over_the_same_connection(
+    harness: GuestHarness, tmp_path: Path
+) -> None:
+    disk = make_disk(make_busybox_root(tmp_path / "root"), tmp_path / "disk.img")
+    with harness.boot(disk, settings={"workload": {"entrypoint": ["/bin/sleep", "100000"]}}) as guest:
+        guest.wait_for("kestrel")
+        asyncio.run(watch_clock(harness, guest, tmp_path))
         guest.wait_for_end()

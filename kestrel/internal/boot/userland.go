@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/volantvm/volant/kestrel/internal/contract"
+	"github.com/volantvm/volant/kestrel/internal/copytree"
 )
 
 var userlandMounts = []pseudo{
@@ -55,7 +56,7 @@ func mountRun() error {
 	if err := run.mount(); err != nil {
 		return err
 	}
-	if err := copyTree(fmt.Sprintf("/proc/self/fd/%d", image), "/run"); err != nil {
+	if err := copytree.Content(fmt.Sprintf("/proc/self/fd/%d", image), "/run"); err != nil {
 		return fmt.Errorf("cannot keep all of the image's /run: %w", err)
 	}
 	return nil

@@ -20,6 +20,12 @@ const stepThreshold = 250 * time.Millisecond
 // disciplineInterval is how often a PTP device is read.
 const disciplineInterval = time.Minute
 
+// kernel is what changes the clock; only tests replace it.
+var kernel = struct {
+	settime func(clock int32, value *unix.Timespec) error
+	adjtime func(adjustment *unix.Timex) (state int, err error)
+}{unix.ClockSettime, unix.Adjtimex}
+
 // SetAtBoot takes the host's clock as it was when the VM was started, plus the time this kernel has been up. The host
 // corrects the rest (at most the firmware's time) when it connects.
 func SetAtBoot(hostUnixNanoseconds int64) error {
@@ -31,7 +37,7 @@ func SetAtBoot(hostUnixNanoseconds int64) error {
 		return fmt.Errorf("cannot read the uptime: %w", err)
 	}
 	target := time.Unix(0, hostUnixNanoseconds+uptime.Nano())
-	if difference := time.Until(target).Abs(); difference < stepThreshold {
+	if !isStepped(time.Until(target)) {
 		return nil
 	}
 	return step(target)
@@ -40,20 +46,26 @@ func SetAtBoot(hostUnixNanoseconds int64) error {
 // Set brings the clock to the given time, as clock.set asks.
 func Set(target time.Time) error {
 	difference := time.Until(target)
-	if difference.Abs() > stepThreshold {
+	if isStepped(difference) {
 		return step(target)
 	}
-	adjustment := unix.Timex{Modes: unix.ADJ_OFFSET_SINGLESHOT, Offset: difference.Microseconds()}
-	if _, err := unix.Adjtimex(&adjustment); err != nil {
-		return fmt.Errorf("cannot slew the clock: %w", err)
+	return slew(difference)
+}
+
+func isStepped(difference time.Duration) bool { return difference.Abs() > stepThreshold }
+
+func step(target time.Time) error {
+	value := unix.NsecToTimespec(target.UnixNano())
+	if err := kernel.settime(unix.CLOCK_REALTIME, &value); err != nil {
+		return fmt.Errorf("cannot set the clock: %w", err)
 	}
 	return nil
 }
 
-func step(target time.Time) error {
-	value := unix.NsecToTimespec(target.UnixNano())
-	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &value); err != nil {
-		return fmt.Errorf("cannot set the clock: %w", err)
+func slew(difference time.Duration) error {
+	adjustment := unix.Timex{Modes: unix.ADJ_OFFSET_SINGLESHOT, Offset: difference.Microseconds()}
+	if _, err := kernel.adjtime(&adjustment); err != nil {
+		return fmt.Errorf("cannot slew the clock: %w", err)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/volantvm/volant/kestrel/internal/contract"
+	"github.com/volantvm/volant/kestrel/internal/copytree"
 )
 
 const (
@@ -149,7 +150,8 @@ func writeThrough(target string, content []byte) error {
 	return os.WriteFile(target, content, 0o644)
 }
 
-// cover bind-mounts a file of the runtime folder over one that cannot be written.
+// cover bind-mounts a file of the runtime folder over one that cannot be written. Over one that is not there, or a link
+// that leads nowhere, nothing can be mounted: then its whole folder is covered by a copy, in which it can be made.
 func (n Names) cover(target string, content []byte) error {
 	if err := os.MkdirAll(n.Runtime, 0o755); err != nil {
 		return err
@@ -158,7 +160,62 @@ func (n Names) cover(target string, content []byte) error {
 	if err := os.WriteFile(source, content, 0o644); err != nil {
 		return err
 	}
-	return unix.Mount(source, target, "", unix.MS_BIND, "")
+	err := unix.Mount(source, target, "", unix.MS_BIND, "")
+	if _, missing := os.Stat(target); missing == nil {
+		return err
+	}
+	if replace(target, content) == nil {
+		return nil // the folder is covered already, or was never the trouble
+	}
+	if err := n.coverFolder(filepath.Dir(target)); err != nil {
+		return err
+	}
+	return replace(target, content)
+}
+
+// replace puts a new file where none is, or a link that leads nowhere.
+func replace(target string, content []byte) error {
+	if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.WriteFile(target, content, 0o644)
+}
+
+// coverFolder bind-mounts a copy in the runtime folder over a folder that cannot be written.
+func (n Names) coverFolder(folder string) error {
+	if err := refuseMountsBelow(folder); err != nil {
+		return err
+	}
+	source := filepath.Join(n.Runtime, filepath.Base(folder))
+	err := copytree.Entry(folder, source)
+	if err == nil {
+		err = unix.Mount(source, folder, "", unix.MS_BIND, "")
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(source))
+	}
+	return nil
+}
+
+// refuseMountsBelow keeps a volume from being hidden, and its content from being copied into RAM.
+func refuseMountsBelow(folder string) error {
+	var own unix.Stat_t
+	if err := unix.Stat(folder, &own); err != nil {
+		return err
+	}
+	return filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.IsDir() {
+			return err
+		}
+		var found unix.Stat_t
+		if err := unix.Lstat(path, &found); err != nil {
+			return err
+		}
+		if found.Dev != own.Dev {
+			return fmt.Errorf("%s is a mount of its own", path)
+		}
+		return nil
+	})
 }
 
 // RuntimeNames are the guest's own, with the runtime folder under /run.

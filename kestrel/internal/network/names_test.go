@@ -5,7 +5,11 @@ package network
 import (
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func write(t *testing.T, path, content string) {
@@ -112,5 +116,69 @@ func TestResolvConfHasSearchDomains(t *testing.T) {
 	got := string(renderResolvConf(Resolvers{Nameservers: []string{"10.0.2.3", "fec0::3"}, Search: []string{"a", "b"}}))
 	if want := "search a b\nnameserver 10.0.2.3\nnameserver fec0::3\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// onReadOnlyRoot makes a file system that cannot be written, on a thread with mounts of its own that is thrown away.
+func onReadOnlyRoot(t *testing.T, fill func(root string)) Names {
+	t.Helper()
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		runtime.UnlockOSThread()
+		t.Skipf("needs a mount namespace: %v", err)
+	}
+	root, volatile := t.TempDir(), t.TempDir()
+	mount := func(fstype, target string, flags uintptr) {
+		if err := unix.Mount(fstype, target, fstype, flags, ""); err != nil {
+			t.Skipf("needs to mount: %v", err)
+		}
+	}
+	mount("", "/", unix.MS_REC|unix.MS_PRIVATE)
+	mount("tmpfs", root, 0)
+	t.Cleanup(func() { _ = unix.Unmount(root, unix.MNT_DETACH) })
+	fill(root)
+	mount("", root, unix.MS_REMOUNT|unix.MS_RDONLY)
+	return Names{Root: root, Runtime: filepath.Join(volatile, "kestrel")}
+}
+
+func TestAReadOnlyFolderGetsTheFilesThatItLacks(t *testing.T) {
+	names := onReadOnlyRoot(t, func(root string) {
+		write(t, root+"/etc/hosts", "as it was\n")
+		write(t, root+"/etc/ssl/key", "secret")
+		if err := os.Chmod(root+"/etc/ssl/key", 0o600); err != nil {
+			t.Fatal(err)
+		}
+		symlink(t, "../lib/resolv.conf", root+"/etc/resolv.conf")
+		write(t, root+"/lib/other", "")
+	})
+	for _, content := range []string{"first\n", "second\n"} {
+		for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
+			if err := names.put("etc/"+name, []byte(content)); err != nil {
+				t.Fatal(err)
+			}
+			if got := read(t, names.Root+"/etc/"+name); got != content {
+				t.Errorf("%s reads %q", name, got)
+			}
+		}
+	}
+	if info, err := os.Stat(names.Root + "/etc/ssl/key"); err != nil || info.Mode() != 0o600 {
+		t.Errorf("the key is %v, %v", info, err)
+	}
+}
+
+func TestAVolumeBelowAReadOnlyFolderIsNotHidden(t *testing.T) {
+	names := onReadOnlyRoot(t, func(root string) {
+		write(t, root+"/etc/data/empty", "")
+		if err := unix.Mount("tmpfs", root+"/etc/data", "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		write(t, root+"/etc/data/file", "of the volume")
+	})
+	err := names.put("etc/hosts", nil)
+	if err == nil || !strings.Contains(err.Error(), "/etc/data is a mount of its own") {
+		t.Errorf("error is %v", err)
+	}
+	if got := read(t, names.Root+"/etc/data/file"); got != "of the volume" {
+		t.Errorf("it reads %q", got)
 	}
 }

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from volant.contract.agent import AgentState, LogQuery
 from volant.contract.api import AgentInfo
-from volant.errors import GuestFailed, VolantError
+from volant.errors import Unreachable, VolantError
 from volant.volantd.guest.connection import GuestConnection, open_connection
 from volant.volantd.guest.control import ControlClient, list_missing_features, open_control
 from volant.volantd.hypervisors.base import Machine, MachineEnd
@@ -27,8 +27,9 @@ FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 1.0
 # A loaded host may take this long to boot a guest; the handshake waits on the socket meanwhile.
 HANDSHAKE_SECONDS = 60.0
-# How often a guest is told the time.
+# How often a guest is told the time, and how late an answer may come for what it was told to be right still.
 CLOCK_SECONDS = 30.0
+CLOCK_LATE_SECONDS = 1.0
 
 SecretAnswer = Callable[[int], bytes | None]
 
@@ -54,6 +55,7 @@ class VmMonitor:
         on_agent: Callable[[AgentInfo], None],
         on_state: Callable[[AgentState], None],
         on_end: Callable[[MachineEnd], Awaitable[None]],
+        clock_seconds: float = CLOCK_SECONDS,
     ) -> None:
         self.machine = machine
         self.guest: Guest | None = None
@@ -61,6 +63,7 @@ class VmMonitor:
         self._log = log
         self._answer_secret = answer_secret
         self._on_agent, self._on_state, self._on_end = on_agent, on_state, on_end
+        self._clock_seconds = clock_seconds
         self._connected = asyncio.Event()
         self._ended = asyncio.Event()
         self._tasks = [asyncio.create_task(self._watch_process(), name=f"process of {record.name}")]
@@ -157,7 +160,7 @@ class VmMonitor:
         followers = [
             asyncio.create_task(self._follow_state(guest)),
             asyncio.create_task(self._follow_logs(guest)),
-            asyncio.create_task(self._keep_clock(guest)),
+            asyncio.create_task(keep_clock(guest.control, self._record.name, self._clock_seconds)),
             asyncio.create_task(guest.connection.wait_closed()),
         ]
         try:
@@ -177,18 +180,25 @@ class VmMonitor:
         async for state in guest.control.follow_state():
             self._on_state(state)
 
-    async def _keep_clock(self, guest: Guest) -> None:
-        """A guest's clock stands still while its VM is paused or its host sleeps, and drifts under emulation."""
-        while True:
-            try:
-                await guest.control.set_clock(time.time_ns())
-            except GuestFailed as error:
-                # The VM is worth having with a clock that is off.
-                logger.debug("VM %s: its clock cannot be set: %s", self._record.name, error)
-            await asyncio.sleep(CLOCK_SECONDS)
-
     async def _follow_logs(self, guest: Guest) -> None:
         boot_id = guest.control.hello.boot_id
         query = LogQuery(cursor=self._log.find_cursor(boot_id), follow=True)
         async for entries in guest.control.read_logs(query):
             self._log.append(boot_id, entries)
+
+
+async def keep_clock(control: ControlClient, name: str, every_seconds: float) -> None:
+    """A guest's clock stands still while its VM is paused or its host sleeps, and drifts under emulation."""
+    loop = asyncio.get_running_loop()
+    while True:
+        asked = loop.time()
+        try:
+            await control.set_clock(time.time_ns())
+        except Unreachable:
+            raise  # the connection is of no use any more; the next one begins with the time
+        except VolantError as error:
+            # The VM is worth having with a clock that is off.
+            logger.debug("VM %s: its clock cannot be set: %s", name, error)
+        # A VM that was paused meanwhile has just been told a time that is past.
+        late = loop.time() - asked > CLOCK_LATE_SECONDS
+        await asyncio.sleep(min(CLOCK_LATE_SECONDS, every_seconds) if late else every_seconds)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package boot
+// Package copytree copies folders with all that is known of their files.
+package copytree
 
 import (
 	"errors"
@@ -12,18 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// copyTree copies the content of one folder into another with owner, mode and modification time. Sockets are left:
-// who listened on them is gone. It goes on after an error and returns all of them.
-func copyTree(source, target string) error {
+// Content copies what one folder holds into another with owner, mode and modification time. Sockets are left: who
+// listened on them is gone. It goes on after an error and returns all of them.
+func Content(source, target string) error {
 	entries, err := os.ReadDir(source)
 	problems := []error{err}
 	for _, entry := range entries {
-		problems = append(problems, copyEntry(filepath.Join(source, entry.Name()), filepath.Join(target, entry.Name())))
+		problems = append(problems, Entry(filepath.Join(source, entry.Name()), filepath.Join(target, entry.Name())))
 	}
 	return errors.Join(problems...)
 }
 
-func copyEntry(source, target string) error {
+// Entry copies a file, or a folder with its content into one that may be there already.
+func Entry(source, target string) error {
 	info, err := os.Lstat(source)
 	if err != nil {
 		return err
@@ -34,7 +36,7 @@ func copyEntry(source, target string) error {
 		if err := os.Mkdir(target, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
-		err = copyTree(source, target)
+		err = Content(source, target)
 	case os.ModeSymlink:
 		link, linkErr := os.Readlink(source)
 		if linkErr != nil {
