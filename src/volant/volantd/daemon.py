@@ -29,8 +29,9 @@ from volant.volantd.network.names import NameServer
 from volant.volantd.plugins.store import PluginStore
 from volant.volantd.secrets import SecretStore
 from volant.volantd.settings import Settings
+from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.events import EventLog
-from volant.volantd.vms.fleet import Domain, Fleet
+from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.networking import find_default_mode
 from volant.volantd.vms.registry import VmRegistry
 

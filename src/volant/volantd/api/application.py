@@ -10,7 +10,8 @@ from volant import __version__
 from volant.contract.api import ErrorReply
 from volant.volantd.api import guests, plugins, secrets, system, vms
 from volant.volantd.api.errors import install_translator
-from volant.volantd.vms.fleet import Domain, Fleet
+from volant.volantd.vms.domain import Domain
+from volant.volantd.vms.fleet import Fleet
 
 PREFIX = "/api/v1"
 

@@ -16,7 +16,8 @@ from volant.contract.agents import find_agent
 from volant.contract.api import Event, SystemInfo
 from volant.errors import VolantError
 from volant.volantd.boot.kernel import host_architecture
-from volant.volantd.vms.fleet import Domain, Fleet
+from volant.volantd.vms.domain import Domain
+from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.lifecycle import find_guest_kernel
 from volant.volantd.vms.networking import find_default_mode
 from volant.volantd.vms.states import VmState

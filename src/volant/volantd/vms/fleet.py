@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import logging
 import re
@@ -14,24 +12,20 @@ import shutil
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from volant.contract.agent import AgentState
-from volant.contract.api import AgentInfo, HypervisorInfo, PluginReference, Vm, VmCreate
-from volant.contract.manifest import NAME_PATTERN, Manifest, Resources
-from volant.errors import Conflict, InvalidInput, Unreachable, VolantError
-from volant.volantd.boot.kernel import host_architecture
+from volant.contract.api import AgentInfo, Vm, VmCreate
+from volant.contract.manifest import NAME_PATTERN
+from volant.errors import InvalidInput, Unreachable, VolantError
 from volant.volantd.clock import now
-from volant.volantd.hypervisors.base import EndKind, Hypervisor, Machine, MachineEnd, VmSpec
+from volant.volantd.hypervisors.base import EndKind, Machine, MachineEnd, VmSpec
 from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.hypervisors.host_process import read_boot_id
 from volant.volantd.network.forward import PortForwarder
-from volant.volantd.plugins.store import PluginStore
-from volant.volantd.secrets import SecretStore
-from volant.volantd.settings import Settings
-from volant.volantd.vms.disks import read_size
-from volant.volantd.vms.events import EventLog
+from volant.volantd.vms.definition import choose_plugin, make_definition
+from volant.volantd.vms.describe import describe_vm
+from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.keys import make_private_key
 from volant.volantd.vms.lifecycle import (
     VmFiles,
@@ -44,12 +38,10 @@ from volant.volantd.vms.monitor import Guest, VmMonitor
 from volant.volantd.vms.networking import (
     choose_place,
     detach,
-    find_default_mode,
-    make_url,
     start_forwarding,
 )
 from volant.volantd.vms.process_log import ProcessLog
-from volant.volantd.vms.registry import VmDefinition, VmRecord, VmRegistry, name_taken
+from volant.volantd.vms.registry import VmRecord, name_taken
 from volant.volantd.vms.states import WITH_PROCESS, VmState, WrongState
 
 logger = logging.getLogger(__name__)
@@ -58,18 +50,6 @@ CONSOLE_TAIL_LINES = 20
 # How long an orderly stop may take beyond what the processes were given, before the process is killed.
 POWER_OFF_SECONDS = 10.0
 AGENT_WAIT_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Domain:
-    """What the fleet works with, built once by the daemon."""
-
-    settings: Settings
-    registry: VmRegistry
-    plugins: PluginStore
-    secrets: SecretStore
-    events: EventLog
-    hypervisor: Hypervisor
 
 
 class Fleet:
@@ -93,19 +73,8 @@ class Fleet:
             )
         if any(record.name == request.name for record in self._registry.list_all()):
             raise name_taken(request.name)
-        plugin = self._domain.plugins.load(request.plugin)
-        if not plugin.enabled:
-            raise Conflict(
-                f"cannot create VM {request.name}: plugin {plugin.manifest.name} is disabled",
-                resolution=f"volar plugins enable {plugin.manifest.name}:{plugin.manifest.version}",
-            )
-        if plugin.architecture not in ("", host_architecture()):
-            raise InvalidInput(
-                f"cannot create VM {request.name}: plugin {plugin.manifest.name} is for {plugin.architecture}, "
-                f"guests of this host are {host_architecture()}",
-                resolution=f"build it again with --platform linux/{host_architecture()}",
-            )
-        definition = self._resolve_definition(request, plugin.manifest)
+        plugin = choose_plugin(self._domain, request)
+        definition = make_definition(self._domain, request, plugin.manifest)
         if plugin.boot == "kernel":
             await asyncio.to_thread(find_guest_kernel, self._domain.settings)
         taken = {record.address for record in self._registry.list_all() if record.address}
@@ -132,42 +101,6 @@ class Fleet:
                 await asyncio.shield(self.delete(record.id, force=True))
                 raise
         return record
-
-    def _resolve_definition(self, request: VmCreate, manifest: Manifest) -> VmDefinition:
-        for attached in request.secrets:
-            self._domain.secrets.get(attached.name, [])
-        try:
-            user_data = base64.b64decode(request.user_data_base64 or "", validate=True)
-        except binascii.Error as error:
-            raise InvalidInput("cannot read user_data_base64: it is no base64") from error
-        for name in request.env:
-            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                raise InvalidInput(f"cannot set variable {name!r}: a name has letters, digits and '_'")
-        given = request.resources.model_dump(exclude_unset=True) if request.resources else {}
-        usual = manifest.network.mode if manifest.network else find_default_mode(self._domain.settings)
-        return VmDefinition(
-            resources=Resources.model_validate({**manifest.resources.model_dump(), **given}),
-            network=request.network or usual,
-            env=request.env,
-            user_data_base64=base64.b64encode(user_data).decode(),
-            ssh_keys=request.ssh_keys,
-            secrets=request.secrets,
-            disk_size_bytes=self._resolve_disk_size(request, manifest),
-            restart=request.restart,
-            labels={**manifest.labels, **request.labels},
-        )
-
-    def _resolve_disk_size(self, request: VmCreate, manifest: Manifest) -> int | None:
-        if request.disk_size is None:
-            return None
-        wanted = -(-read_size(request.disk_size) // 512) * 512
-        smallest = self._domain.plugins.get(f"{manifest.name}:{manifest.version}").virtual_size_bytes
-        if wanted < smallest:
-            raise InvalidInput(
-                f"cannot create VM {request.name}: its disk of {request.disk_size} would be smaller than the plugin's",
-                resolution=f"give at least {smallest >> 20}M",
-            )
-        return wanted
 
     async def start(self, name: str) -> VmRecord:
         """Start a VM that does not run; returns while it boots. Failed to start: an error, and state failed."""
@@ -303,49 +236,8 @@ class Fleet:
         return guest
 
     def describe(self, record: VmRecord) -> Vm:
-        guest = record.guest
-        runs = record.state in WITH_PROCESS
-        hypervisor = None
-        if record.spec is not None:
-            hypervisor = HypervisorInfo(
-                kind=self._domain.hypervisor.kind,
-                accelerator=record.spec.accelerator,
-                pid=record.process.pid if record.process and runs else None,
-                kernel=guest.kernel if guest else "",
-            )
-        reason = record.reason
-        if runs and not reason and record.id in self._monitors:
-            reason = self._monitors[record.id].machine.problem
-        if runs and record.spec is not None and record.spec.kernel is None:
-            reason = reason or "no agent answers: it boots its own system"
-        return Vm(
-            id=record.id,
-            name=record.name,
-            status=record.state.value,
-            status_reason=reason,
-            health=guest.health if guest and runs else "unknown",
-            health_reason=guest.health_reason if guest and runs else "",
-            checks=guest.checks if guest and runs else [],
-            processes=guest.processes if guest and runs else [],
-            warnings=list(guest.warnings) if guest else [],
-            plugin=PluginReference(name=record.plugin_name, version=record.plugin_version),
-            resources=record.definition.resources,
-            network=record.definition.network,
-            ip=record.address,
-            url=make_url(record, self._domain.plugins.load(record.plugin_reference).manifest),
-            ports=list(record.ports),
-            agent=record.agent,
-            hypervisor=hypervisor,
-            cloud_init=guest.cloud_init
-            if guest
-            else Vm.model_fields["cloud_init"].get_default(call_default_factory=True),
-            secrets=[attached.name for attached in record.definition.secrets],
-            restart=record.definition.restart,
-            exit_code=record.exit_code,
-            last_console_lines=list(record.last_lines),
-            created_at=record.created_at,
-            started_at=record.started_at,
-        )
+        monitor = self._monitors.get(record.id)
+        return describe_vm(self._domain, record, monitor.machine.problem if monitor else "")
 
     # What monitors tell
 

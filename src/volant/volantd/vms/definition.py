@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a new VM will be: the request, completed by its plugin's manifest and by what is usual on this host."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from volant.contract.api import VmCreate
+from volant.contract.manifest import Manifest, Resources
+from volant.errors import Conflict, InvalidInput
+from volant.volantd.boot.kernel import host_architecture
+from volant.volantd.plugins.store import StoredPlugin
+from volant.volantd.vms.disks import read_size
+from volant.volantd.vms.domain import Domain
+from volant.volantd.vms.networking import find_default_mode
+from volant.volantd.vms.registry import VmDefinition
+
+
+def choose_plugin(domain: Domain, request: VmCreate) -> StoredPlugin:
+    """The plugin that is asked for, if VMs can be made of it here. Raises NotFound, Conflict, InvalidInput."""
+    plugin = domain.plugins.load(request.plugin)
+    if not plugin.enabled:
+        raise Conflict(
+            f"cannot create VM {request.name}: plugin {plugin.manifest.name} is disabled",
+            resolution=f"volar plugins enable {plugin.manifest.name}:{plugin.manifest.version}",
+        )
+    if plugin.architecture not in ("", host_architecture()):
+        raise InvalidInput(
+            f"cannot create VM {request.name}: plugin {plugin.manifest.name} is for {plugin.architecture}, "
+            f"guests of this host are {host_architecture()}",
+            resolution=f"build it again with --platform linux/{host_architecture()}",
+        )
+    return plugin
+
+
+def make_definition(domain: Domain, request: VmCreate, manifest: Manifest) -> VmDefinition:
+    """The request, with what the manifest and this host say where it is silent. Raises InvalidInput, NotFound."""
+    for attached in request.secrets:
+        domain.secrets.get(attached.name, [])
+    try:
+        user_data = base64.b64decode(request.user_data_base64 or "", validate=True)
+    except binascii.Error as error:
+        raise InvalidInput("cannot read user_data_base64: it is no base64") from error
+    for name in request.env:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise InvalidInput(f"cannot set variable {name!r}: a name has letters, digits and '_'")
+    given = request.resources.model_dump(exclude_unset=True) if request.resources else {}
+    usual = manifest.network.mode if manifest.network else find_default_mode(domain.settings)
+    return VmDefinition(
+        resources=Resources.model_validate({**manifest.resources.model_dump(), **given}),
+        network=request.network or usual,
+        env=request.env,
+        user_data_base64=base64.b64encode(user_data).decode(),
+        ssh_keys=request.ssh_keys,
+        secrets=request.secrets,
+        disk_size_bytes=_choose_disk_size(domain, request, manifest),
+        restart=request.restart,
+        labels={**manifest.labels, **request.labels},
+    )
+
+
+def _choose_disk_size(domain: Domain, request: VmCreate, manifest: Manifest) -> int | None:
+    if request.disk_size is None:
+        return None
+    wanted = -(-read_size(request.disk_size) // 512) * 512
+    smallest = domain.plugins.get(f"{manifest.name}:{manifest.version}").virtual_size_bytes
+    if wanted < smallest:
+        raise InvalidInput(
+            f"cannot create VM {request.name}: its disk of {request.disk_size} would be smaller than the plugin's",
+            resolution=f"give at least {smallest >> 20}M",
+        )
+    return wanted

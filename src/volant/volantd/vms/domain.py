@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What everything about VMs works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from volant.volantd.hypervisors.base import Hypervisor
+from volant.volantd.plugins.store import PluginStore
+from volant.volantd.secrets import SecretStore
+from volant.volantd.settings import Settings
+from volant.volantd.vms.events import EventLog
+from volant.volantd.vms.registry import VmRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """Built once by the daemon."""
+
+    settings: Settings
+    registry: VmRegistry
+    plugins: PluginStore
+    secrets: SecretStore
+    events: EventLog
+    hypervisor: Hypervisor
