@@ -6,13 +6,15 @@ from __future__ import annotations
 import base64
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
 
-from e2e.guest_harness import MACS, GuestHarness, ask, make_disk, make_harness, write_file
+from e2e.guest_harness import MACS, GuestHarness, ask, make_disk, make_harness, run_in, write_file
 from e2e.test_kestrel_boot import assert_all_passed, make_busybox_root, make_script, write_image
 from volant.contract.guest_config import GuestNetwork, Interface, Root
+from volant.volantd.hypervisors.base import DiskDrive
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +132,42 @@ async def test_ipv6_and_a_dhcp_server_that_comes_late(harness: GuestHarness, tmp
                 "netdev_add", {"type": "hubport", "id": "late-port", "hubid": 0, "netdev": "late"}
             )
         assert_all_passed(guest.wait_for_end(), NETWORK_CHECKS)
+
+
+async def test_a_console_that_nobody_reads_does_not_keep_the_guest_on(
+    harness: GuestHarness, tmp_path: Path
+) -> None:
+    root = make_busybox_root(tmp_path / "root")
+    write_image(root, ["/bin/yes", "a line of some length that is written again and again"])
+    with (
+        harness.boot(make_disk(root, tmp_path / "disk.img")) as guest,
+        socket.socket(socket.AF_UNIX) as reader,
+    ):
+        guest.wait_for("[kestrel] ")
+        reader.connect(str(guest.spec.console_socket))
+        much = "until test $(du -sk /var/log/kestrel | cut -f1) -gt 2000; do sleep 0.1; done"
+        await run_in(guest, harness, much)
+        assert len(guest.console) < 10_000, "the console was read"  # or it would have had 32 KiB at once
+        await ask(guest, harness, "power.stop", {"action": "poweroff", "deadline_seconds": 5})
+        guest.wait_for_end()
+
+
+async def test_a_process_that_cannot_be_killed_does_not_keep_the_guest_on(
+    harness: GuestHarness, tmp_path: Path
+) -> None:
+    """Whoever writes to a frozen file system sleeps where no signal reaches, as with a disk that does not answer."""
+    root = make_busybox_root(tmp_path / "root")
+    write_image(root, ["/bin/sh", "-c", "fsfreeze --freeze /data; echo frozen; exec touch /data/file"])
+    volume = make_disk(tmp_path / "root" / "etc", tmp_path / "volume.img", "16M")
+    with harness.boot(
+        make_disk(root, tmp_path / "disk.img"),
+        settings={"mounts": [{"serial": "vol-data", "target": "/data"}]},
+        further_disks=[DiskDrive(volume, "raw", "vol-data")],
+    ) as guest:
+        guest.wait_for("[workload] frozen")
+        asleep = 'until grep -q "^State:.D" $(grep -l "^Name:.touch" /proc/[0-9]*/status); do sleep 0.1; done'
+        await run_in(guest, harness, asleep)
+        await ask(guest, harness, "power.stop", {"action": "poweroff", "deadline_seconds": 1})
+        console = guest.wait_for_end()
+    assert "process workload did not end before the deadline of the stop: killing it" in console
+    assert "not all processes have ended" in console

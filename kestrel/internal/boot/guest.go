@@ -215,8 +215,12 @@ func (g *guest) serveUntilStopped() {
 	power.Orderly{Workload: g.supervisor.Stop, Quiet: g.closeLogs}.Run(ctx, request.Action)
 }
 
-func (g *guest) closeLogs() {
-	g.journal.say("all processes have stopped")
+func (g *guest) closeLogs(allEnded bool) {
+	if allEnded {
+		g.journal.say("all processes have stopped")
+	} else {
+		g.journal.say("not all processes have ended: they cannot be killed, so the guest ends without them")
+	}
 	g.logs.Close()
 	g.console.Close(consolePatience)
 }

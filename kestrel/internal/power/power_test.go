@@ -67,11 +67,30 @@ func TestProcessesStopInOrder(t *testing.T) {
 	var stopped []string
 	orderly := Orderly{
 		Workload: func(context.Context) { stopped = append(stopped, "workload") },
-		Quiet:    func() { stopped = append(stopped, "quiet") },
+		Quiet: func(allEnded bool) {
+			stopped = append(stopped, "quiet")
+			if !allEnded {
+				t.Error("the workload did end")
+			}
+		},
 	}
 	note := func(what string) func() { return func() { stopped = append(stopped, what) } }
 	orderly.stopProcesses(context.Background(), note("strays"), note("watch"))
 	if !slices.Equal(stopped, []string{"workload", "strays", "watch", "quiet"}) {
 		t.Errorf("the order is %v", stopped)
+	}
+}
+
+func TestAWorkloadThatCannotEndIsLeftBehind(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	never, ended := make(chan struct{}), make(chan bool, 1)
+	defer close(never)
+	orderly := Orderly{
+		Workload: func(context.Context) { cancel(); <-never },
+		Quiet:    func(allEnded bool) { ended <- allEnded },
+	}
+	orderly.stopProcesses(ctx, func() {}, func() {})
+	if <-ended {
+		t.Error("what did not end is taken for ended")
 	}
 }

@@ -18,9 +18,14 @@ import (
 type Orderly struct {
 	// Workload stops the supervised processes and runs the post_stop hooks, until the context ends.
 	Workload func(context.Context)
-	// Quiet is called when every process has ended: the last moment to write, e.g. to close the logs.
-	Quiet func()
+	// Quiet is called when every process has ended, or those that are left cannot be: the last moment to write, e.g. to
+	// close the logs.
+	Quiet func(allEnded bool)
 }
+
+// killPatience is how long the workload's processes may take to go after they were killed at the deadline. One that
+// waits for a disk does not go at all.
+const killPatience = 2 * time.Second
 
 // strayPatience is how long processes that nobody supervises may take after SIGTERM.
 const strayPatience = 300 * time.Millisecond
@@ -38,13 +43,35 @@ func (o Orderly) Run(ctx context.Context, action Action) {
 
 // stopProcesses ends every process. From `watch` on only disks can be waited for, and not for longer than it allows.
 func (o Orderly) stopProcesses(ctx context.Context, killStrays, watch func()) {
-	if o.Workload != nil {
-		o.Workload(ctx)
-	}
+	allEnded := o.stopWorkload(ctx)
 	killStrays()
 	watch()
 	if o.Quiet != nil {
-		o.Quiet()
+		o.Quiet(allEnded)
+	}
+}
+
+// stopWorkload returns when the workload has stopped, or soon after the context's end.
+func (o Orderly) stopWorkload(ctx context.Context) (stopped bool) {
+	if o.Workload == nil {
+		return true
+	}
+	done := make(chan struct{})
+	go func() {
+		defer Guard()
+		o.Workload(ctx)
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+	}
+	select {
+	case <-done:
+		return true
+	case <-time.After(killPatience):
+		return false
 	}
 }
 

@@ -15,7 +15,7 @@ import stat
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from volant.contract.agents import Architecture, find_agent
 from volant.contract.image_config import (
@@ -99,6 +99,10 @@ def encode_image_config(config: ImageConfig) -> bytes:
     return (json.dumps(config.model_dump(exclude_defaults=True), indent=1, sort_keys=True) + "\n").encode()
 
 
+# Of systemd, sysvinit, busybox, OpenRC and s6-overlay.
+_INITS = frozenset({"init", "systemd", "openrc-init"})
+
+
 def check_guest(tree: FileTree, config: ImageConfig, entrypoint: Sequence[str], monitor: Monitor) -> None:
     """Refuse a kestrel config that the agent would refuse; warn of what will not run."""
     node = find_file(tree, KESTREL_CONFIG_PATH)
@@ -112,6 +116,13 @@ def check_guest(tree: FileTree, config: ImageConfig, entrypoint: Sequence[str], 
         monitor.warn(
             "the image has no command and no kestrel config: the VM will boot and run nothing "
             f"(give CMD, {KESTREL_CONFIG_PATH} or workload.entrypoint)"
+        )
+    elif (command := [*(entrypoint or config.entrypoint), *config.cmd]) and PurePosixPath(
+        command[0]
+    ).name in _INITS:
+        monitor.warn(
+            f"the image's command {command[0]} wants to be process 1, which the agent is: run the service itself, or "
+            f"give it a process space of its own (workload.entrypoint, with unshare --pid --fork before {command[0]})"
         )
     user = config.user.partition(":")[0]
     if user and not user.isdigit() and not _has_user(tree, user):

@@ -87,6 +87,20 @@ def test_mappings_lie_on_top_of_the_image(
     assert tree.read(tree.find("/etc/kestrel/config.yaml")) == b"exec: []\n"  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("command", [["/sbin/init"], ["/init", "serve"], ["/lib/systemd/systemd"]])
+def test_a_command_that_wants_to_be_process_1_is_warned_of(
+    command: list[str], monitor: RememberingMonitor
+) -> None:
+    check_guest(FileTree(), config(cmd=command), [], monitor)
+    assert f"warning: the image's command {command[0]} wants to be process 1" in monitor.text
+
+
+def test_a_command_in_a_process_space_of_its_own_is_not_warned_of(monitor: RememberingMonitor) -> None:
+    check_guest(FileTree(), config(cmd=["/init"]), ["unshare", "--pid", "--fork", "/init"], monitor)
+    check_guest(FileTree(), config(entrypoint=["/tini", "--"], cmd=["/app/init-db"]), [], monitor)
+    assert not monitor.lines
+
+
 def test_nothing_to_run_and_an_unknown_user_are_warned_of(
     agent: Path, stack: ExitStack, monitor: RememberingMonitor
 ) -> None:
