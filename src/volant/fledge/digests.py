@@ -81,10 +81,10 @@ class DigestChecks:
         self, what: str, algorithm: str, value: str, descriptor: int, offset: int, length: int
     ) -> None:
         found = hashlib.new(algorithm)
-        buffer = memoryview(bytearray(CHUNK_BYTES))
+        buffer = memoryview(bytearray(min(CHUNK_BYTES, length)))
         end = offset + length
         while offset < end and not self._stopping.is_set():
-            count = os.preadv(descriptor, [buffer[: min(CHUNK_BYTES, end - offset)]], offset)
+            count = os.preadv(descriptor, [buffer[: end - offset]], offset)
             if not count:
                 break
             found.update(buffer[:count])
