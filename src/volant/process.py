@@ -158,8 +158,9 @@ def start_tool(
 def start_detached(arguments: Sequence[str], log: Path, *, inherit: bool = False) -> int:
     """Start a program that outlives us, in a session of its own, and return its process id.
 
-    Standard output and error are appended to `log`. With `inherit` it gets our whole environment: it is a program of
-    ours. The caller waits for it (as its parent) or leaves it alone. Raises ToolMissing.
+    Standard output and error are appended to `log`; of our other descriptors it gets none, not even those that our own
+    caller left open: a pipe would never end and a lock never be free. With `inherit` it gets our whole environment: it
+    is a program of ours. The caller waits for it (as its parent) or leaves it alone. Raises ToolMissing.
     """
     environment = dict(os.environ) if inherit else make_environment()
     try:
@@ -171,10 +172,21 @@ def start_detached(arguments: Sequence[str], log: Path, *, inherit: bool = False
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
+                *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _list_inheritable()),
             ],
         )  # fmt: skip
     except FileNotFoundError as error:
         raise _make_missing(arguments) from error
+
+
+def _list_inheritable() -> list[int]:
+    """Our open descriptors that a child would get, beside the standard streams."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the listing's own is closed by now
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+    return found
 
 
 def run_in_terminal(arguments: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:

@@ -94,5 +94,30 @@ def test_a_detached_program_has_a_session_of_its_own(
     assert log.read_text() == f"True {inherit}\n"
 
 
+def test_a_detached_program_gets_none_of_our_descriptors(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    pid = start_detached([PYTHON, "-c", "import os; print(os.listdir('/proc/self/fd'), flush=True)"], log)
+    os.waitpid(pid, 0)
+    os.close(reader)
+    os.close(writer)
+    # The fourth is the listing's own.
+    assert log.read_text() == "['0', '1', '2', '3']\n"
+
+
+def test_a_pipe_of_the_caller_ends_while_the_detached_program_runs(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    pid = start_detached([PYTHON, "-c", "import time; time.sleep(300)"], tmp_path / "log")
+    try:
+        os.close(writer)
+        assert os.read(reader, 1) == b""
+    finally:
+        os.close(reader)
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+
+
 def test_a_command_can_be_pasted() -> None:
     assert describe_command(["echo", "it's", "pass"], secrets=["pass", ""]) == """echo 'it'"'"'s' ***"""

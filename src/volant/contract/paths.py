@@ -19,6 +19,8 @@ from volant.errors import NotPermitted
 SOCKET_NAME = "volantd.sock"
 # sun_path of unix(7) holds 107 bytes; what lies in the folder needs up to 40 of them.
 RUNTIME_DIR_LIMIT = 67
+# Below the state folder: distribution kernels, which are no secret, and the runtime folder, which a group may enter.
+SHARED_ENTRIES = frozenset({"cache", "run"})
 
 
 def find_state_dir(environment: Mapping[str, str] = os.environ) -> Path:
@@ -56,6 +58,24 @@ def make_private_folder(folder: Path) -> None:
 
     Whoever starts, and whoever connects, asks for it: behind a folder of another user's making anybody may answer.
     """
+    mode = _take_folder(folder)
+    if mode & 0o022:
+        raise NotPermitted(f"cannot use {folder}: others may write to it", resolution=f"chmod go-w {folder}")
+
+
+def make_state_folder(folder: Path) -> None:
+    """The folder of database, keys and disks: 0700 with files of 0600, whatever it was before.
+
+    Where others could write to it, they may have put something in: NotPermitted for what is not this user's.
+    """
+    mode = _take_folder(folder)
+    if mode & 0o777 != 0o700:
+        folder.chmod(0o700)
+    _close(folder, deep=bool(mode & 0o077), distrusted=bool(mode & 0o022))
+
+
+def _take_folder(folder: Path) -> int:
+    """Make the folder where it is missing, and return the mode that it has; NotPermitted where it is not ours."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         place, found = folder.lstat(), folder.stat()
@@ -68,5 +88,21 @@ def make_private_folder(folder: Path) -> None:
             f"cannot use {folder}: it is not a folder of this user",
             resolution="remove it, or set VOLANT_HOME",
         )
-    if found.st_mode & 0o022:
-        raise NotPermitted(f"cannot use {folder}: others may write to it", resolution=f"chmod go-w {folder}")
+    return found.st_mode
+
+
+def _close(folder: Path, *, deep: bool, distrusted: bool) -> None:
+    """Take everybody else's rights from what lies in a folder; `deep`: in those below, too."""
+    for entry in os.scandir(folder):
+        found = entry.stat(follow_symlinks=False)
+        if distrusted and found.st_uid != os.geteuid():
+            raise NotPermitted(
+                f"cannot use {folder}: others could write to it, and {entry.name} is not this user's",
+                resolution=f"look at {entry.path}, then remove it or give it to this user",
+            )
+        if entry.name in SHARED_ENTRIES:
+            continue
+        if stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
+            os.chmod(entry.path, found.st_mode & 0o700)
+        elif stat.S_ISDIR(found.st_mode) and deep:
+            _close(Path(entry.path), deep=True, distrusted=distrusted)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import resource
 import sys
 
 import click
@@ -18,6 +20,9 @@ from volant.volantd.settings import read_settings
 @click.version_option(__version__, prog_name="volantd")
 def main_group() -> None:
     """The daemon that keeps plugins and VMs on this host. People use it through volar."""
+    # Keys, disks and logs: whatever a command of ours makes is its user's alone, and no dump holds a guest's memory.
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 @main_group.command()
@@ -79,6 +84,11 @@ def main() -> None:
     except VolantError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # A state folder that is read-only, full or half somebody else's: people can mend that without a traceback.
+        place = f" {error.filename}" if error.filename else ""
+        print(f"error: cannot use{place or ' this host'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(VolantError.exit_code)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import uvicorn
 
-from volant.contract.paths import make_private_folder
+from volant.contract.paths import make_private_folder, make_state_folder
 from volant.errors import Conflict, InvalidInput, VolantError
 from volant.volantd.api.access import Gate
 from volant.volantd.api.application import make_application
@@ -52,7 +52,7 @@ class Server(uvicorn.Server):
 async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
     """Serve until SIGTERM or SIGINT, or until the socket's place is taken away. VMs run on."""
     with contextlib.ExitStack() as stack:
-        make_private_folder(settings.state_dir)
+        make_state_folder(settings.state_dir)
         make_private_folder(settings.runtime_dir)
         stack.enter_context(hold_lock(settings))
         domain = make_domain(settings, hypervisor, stack)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from volant.contract.paths import make_state_folder
 from volant.errors import Conflict, NotPermitted
 from volant.process import run_tool
 from volant.progress import make_monitor
@@ -42,7 +43,7 @@ def setup_kernel(settings: Settings, *, dry_run: bool) -> None:
             f"apt-get download {PACKAGES[architecture]}   # and unpack it to {kernels}, not install it"
         )
         return
-    kernels.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_state_folder(settings.state_dir)
     with make_monitor() as monitor:
         install_kernel(architecture, kernels, monitor)
 
@@ -54,7 +55,7 @@ def setup_network(settings: Settings, *, dry_run: bool) -> None:
             click.echo(command)
         return
     install_bridge()
-    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_state_folder(settings.state_dir)
     settings.bridge_mark.touch(mode=0o600)
     click.echo(f"bridge {BRIDGE} is ready: {SUBNET}, gateway {GATEWAY}; new VMs are bridged from now on")
 
@@ -112,6 +113,7 @@ def setup_service(*, dry_run: bool) -> None:
         return
     try:
         UNIT.write_text(make_unit(str(program)))
+        UNIT.chmod(0o644)
     except OSError as error:
         raise NotPermitted(
             f"cannot write {UNIT}: {error.strerror}", resolution="run it as root: sudo volar setup service"

@@ -12,7 +12,13 @@ import sys
 import time
 from pathlib import Path
 
-from volant.contract.paths import find_runtime_dir, find_socket, find_state_dir, make_private_folder
+from volant.contract.paths import (
+    find_runtime_dir,
+    find_socket,
+    find_state_dir,
+    make_private_folder,
+    make_state_folder,
+)
 from volant.errors import ToolMissing, Unreachable
 from volant.process import start_detached
 
@@ -45,8 +51,8 @@ def start_daemon() -> None:
     Two volar commands at once start one daemon: the second waits for the first's lock and then finds the socket.
     """
     runtime, state = find_runtime_dir(), find_state_dir()
-    for folder in (runtime, state):
-        make_private_folder(folder)
+    make_state_folder(state)
+    make_private_folder(runtime)
     log = state.absolute() / "volantd.log"
     command = [*find_daemon_program(), "serve"]
     with (runtime / "start.lock").open("w") as lock:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from volant.errors import Conflict
+from volant.errors import Conflict, VolantError
 from volant.volantd.database import MIGRATIONS, Database
 
 
@@ -31,3 +32,26 @@ def test_the_file_is_brought_up_to_date_once_and_never_down(tmp_path: Path) -> N
         connection.execute(f"PRAGMA user_version={len(MIGRATIONS) + 1}")
     with pytest.raises(Conflict, match="newer volant"):
         Database(path)
+
+
+def test_what_is_no_database_is_told_with_its_path(tmp_path: Path) -> None:
+    garbage = tmp_path / "garbage.db"
+    garbage.write_bytes(b"not a database" * 1000)
+    folder = tmp_path / "folder.db"
+    folder.mkdir()
+    for path in (garbage, folder, tmp_path / "missing" / "db"):
+        with pytest.raises(VolantError, match=f"cannot open {path}: "):
+            Database(path)
+
+
+def test_the_file_and_its_log_are_this_users_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        database = Database(tmp_path / "db")
+    finally:
+        os.umask(before)
+    database.execute("INSERT INTO events (time, kind, vm, data) VALUES ('', '', '', '')")
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
+        name: 0o600 for name in ("db", "db-wal", "db-shm")
+    }
+    database.close()

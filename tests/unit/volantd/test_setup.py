@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import configparser
+import os
 from pathlib import Path
 
 import pytest
 
 from volant.volantd import setup
+from volant.volantd.database import Database
 from volant.volantd.settings import Settings
 
 
@@ -29,3 +31,21 @@ def test_a_dry_run_changes_nothing(
     for word in ("apt-get download", "ip link add volant0", "masquerade", "systemctl enable"):
         assert word in output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_kernel_fetched_before_the_first_start_opens_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def install(_architecture: str, kernels: Path, _monitor: object) -> None:
+        kernels.mkdir(parents=True)
+
+    monkeypatch.setattr(setup, "install_kernel", install)
+    before = os.umask(0o022)
+    try:
+        settings = Settings(state_dir=tmp_path / "new" / "state", runtime_dir=tmp_path / "run")
+        setup.setup_kernel(settings, dry_run=False)
+        assert settings.state_dir.stat().st_mode & 0o777 == 0o700
+        Database(settings.database).close()
+        assert settings.database.stat().st_mode & 0o777 == 0o600
+    finally:
+        os.umask(before)

@@ -16,6 +16,7 @@ import errno
 import json
 import os
 import secrets
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -62,7 +63,10 @@ class PluginStore:
         orphans = [path for path in self._payloads.iterdir() if f"sha256:{path.name}" not in named]
         orphans += self._incoming.iterdir()
         for path in orphans:
-            path.unlink()
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         return orphans
 
     async def install(self, stream: BinaryIO, *, source: str) -> tuple[Plugin, bool]:

@@ -139,7 +139,8 @@ async def test_what_a_kill_leaves_is_swept(store: PluginStore, tmp_path: Path) -
     await install(store, make_plugin())
     (tmp_path / "plugins" / "incoming" / "half").write_bytes(b"x")
     (tmp_path / "plugins" / "sha256" / ("0" * 64)).write_bytes(b"renamed, but its row was never written")
-    assert len(store.sweep()) == 2
+    (store.find_payload("sha256:folder") / "below").mkdir(parents=True)
+    assert len(store.sweep()) == 3
     assert store.sweep() == []
     assert store.load("web").payload.exists()
 
