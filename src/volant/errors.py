@@ -9,7 +9,8 @@ entry points and the HTTP translator need no table of their own.
     ├── UsageError              exit  2   400 bad_request       the command line or request makes no sense
     ├── InvalidInput            exit  3   422 invalid_input     a file or value that was given is wrong
     ├── NotFound                exit  4   404 not_found
-    ├── Conflict                exit  5   409 conflict          name taken, in use, wrong state
+    ├── Conflict                exit  5   409 conflict          name taken, or in use
+    │   └── WrongState          exit  5   409 wrong_state       the VM is not in the state that this needs
     ├── NotPermitted            exit  6   403 forbidden
     │   └── Unauthorized        exit  6   401 unauthorized
     ├── ToolMissing             exit  7   500 tool_missing      a program, kernel or builder is not on this host
@@ -32,6 +33,7 @@ class VolantError(Exception):
     exit_code: ClassVar[int] = 1
     http_status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
+    meaning: ClassVar[str] = "anything else: a defect of ours; please report it"
 
     def __init__(self, what: str, *, details: str | Sequence[str] = (), resolution: str = "") -> None:
         super().__init__(what)
@@ -50,64 +52,81 @@ class UsageError(VolantError):
     exit_code = 2
     http_status = 400
     code = "bad_request"
+    meaning = "the command line or the request makes no sense"
 
 
 class InvalidInput(VolantError):
     exit_code = 3
     http_status = 422
     code = "invalid_input"
+    meaning = "a file or value that was given is wrong"
 
 
 class NotFound(VolantError):
     exit_code = 4
     http_status = 404
     code = "not_found"
+    meaning = "what was named is not there"
 
 
 class Conflict(VolantError):
     exit_code = 5
     http_status = 409
     code = "conflict"
+    meaning = "the name is taken, or the thing is in use"
+
+
+class WrongState(Conflict):
+    code = "wrong_state"
+    meaning = "the VM is not in the state that this needs"
 
 
 class NotPermitted(VolantError):
     exit_code = 6
     http_status = 403
     code = "forbidden"
+    meaning = "not allowed"
 
 
 class Unauthorized(NotPermitted):
     http_status = 401
     code = "unauthorized"
+    meaning = "the token is missing or wrong"
 
 
 class ToolMissing(VolantError):
     exit_code = 7
     code = "tool_missing"
+    meaning = "a program, a kernel or a builder is not on this host"
 
 
 class ToolFailed(VolantError):
     exit_code = 8
     code = "tool_failed"
+    meaning = "a program was run and failed"
 
 
 class StorageFull(VolantError):
     exit_code = 9
     http_status = 507
     code = "storage_full"
+    meaning = "a disk is full"
 
 
 class GuestFailed(VolantError):
     exit_code = 10
     code = "guest_failed"
+    meaning = "the VM did not boot, or its workload failed"
 
 
 class Unreachable(VolantError):
     exit_code = 11
     http_status = 502
     code = "unreachable"
+    meaning = "a daemon, a guest or a registry does not answer"
 
 
 class Interrupted(VolantError):
     exit_code = 130
     code = "interrupted"
+    meaning = "ended by Ctrl-C or SIGTERM"

@@ -91,6 +91,7 @@ class Vm(ApiModel):
     hypervisor: HypervisorInfo | None = None
     cloud_init: CloudInitState = Field(default_factory=CloudInitState)
     secrets: list[str] = Field(default_factory=list, description="names only")
+    labels: dict[str, str] = Field(default_factory=dict)
     restart: Literal["always", "no"] = "always"
     exit_code: int | None = Field(None, description="of a batch workload")
     last_console_lines: list[str] = Field(default_factory=list, description="only where the VM failed")

@@ -10,12 +10,16 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from volant import __version__
 from volant.errors import Interrupted, VolantError
+
+if TYPE_CHECKING:
+    from volant.volar.client import Client
 
 # Name → (module, attribute, one line for --help without importing the module).
 COMMANDS = {
@@ -68,29 +72,32 @@ def volar(context: click.Context, api: str | None) -> None:
     volar vms create my-nginx --plugin nginx
     volar vms ssh my-nginx
     """
-    context.obj = api
+    context.obj = api or context.obj
 
 
-def main() -> Any:
+def main() -> NoReturn:
     # A reader that went away (`volar vms list | head -1`) ends us quietly, as any other tool.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str], client: Client | None = None) -> int:
+    """One command with its exit code. `client` takes the place of the daemon that the environment names."""
     try:
-        return volar(prog_name="volar", standalone_mode=False)
-    except click.exceptions.Abort:
+        result = volar.main(list(arguments), prog_name="volar", standalone_mode=False, obj=client)
+        return result if isinstance(result, int) else 0
+    except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        sys.exit(Interrupted.exit_code)
-    except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
-        sys.exit(Interrupted.exit_code)
+        return Interrupted.exit_code
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except VolantError as error:
         from volant.volar.output import defuse
 
         click.echo(f"error: {defuse(str(error))}", err=True)
-        sys.exit(error.exit_code)
+        return error.exit_code
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -1,26 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP over a UNIX socket or loopback TCP, with the standard library alone (httpx alone takes longer to import than a
-table command may take).
+"""The API as Python calls, over http.client (httpx alone takes longer to import than a table command may take).
 
 Replies other than 2xx become the same exceptions that the daemon raised: its error code picks the class, so exit codes
-are the same on both sides of the socket.
+are the same on both sides of the socket. Nothing here knows the command line.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
-import os
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Any
-from urllib.parse import quote, urlencode, urlsplit
-
-import click
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
 
 from volant import errors
-from volant.contract.paths import find_runtime_dir, find_socket, make_private_folder
+from volant.volar.connection import Connector, make_connector
+
+if TYPE_CHECKING:
+    from volant.contract.api_types import Plugin, Secret, SystemInfo, Vm, VmStats
 
 ERRORS = {
     kind.code: kind
@@ -29,56 +27,16 @@ ERRORS = {
 }
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """An HTTP connection through a UNIX socket."""
-
-    def __init__(self, path: str, timeout: float | None) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
 class Client:
-    """The API at one address. `address`: a socket's path, or http://HOST:PORT."""
+    """The API of the daemon at `address`; `connect` is how it is reached (default: as the address says)."""
 
-    def __init__(self, address: str, token: str | None = None, *, autostart: bool = False) -> None:
+    def __init__(self, address: str, token: str | None = None, *, connect: Connector | None = None) -> None:
         self.address = address
         self.token = token
-        self._autostart = autostart
-
-    @property
-    def socket_path(self) -> str | None:
-        return None if self.address.startswith("http") else self.address.removeprefix("unix://")
+        self.connect = connect or make_connector(address)
 
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
-
-    def _connect(self, timeout: float | None) -> http.client.HTTPConnection:
-        connection = self._make_connection(timeout)
-        try:
-            connection.connect()
-        except OSError as error:
-            if not (self._autostart and isinstance(error, FileNotFoundError | ConnectionRefusedError)):
-                raise errors.Unreachable(
-                    f"cannot reach volantd at {self.address}: {error.strerror or error}",
-                    resolution="start it with 'volar daemon start', or name another address with --api",
-                ) from error
-            from volant.volar.daemon_start import start_daemon
-
-            start_daemon()
-            connection = self._make_connection(timeout)
-            connection.connect()
-        return connection
-
-    def _make_connection(self, timeout: float | None) -> http.client.HTTPConnection:
-        if (path := self.socket_path) is not None:
-            return UnixConnection(path, timeout)
-        parts = urlsplit(self.address)
-        return http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 7777, timeout=timeout)
 
     @contextmanager
     def open(
@@ -94,11 +52,7 @@ class Client:
     ) -> Iterator[http.client.HTTPResponse]:
         """One request; the reply stays open for streaming. `path` is below /api/v1 unless it starts with "//"."""
         target = path[1:] if path.startswith("//") else f"/api/v1{path}"
-        given = {name: value for name, value in (query or {}).items() if value not in (None, "", False)}
-        if given:
-            target += "?" + urlencode(
-                {name: "true" if value is True else value for name, value in given.items()}
-            )
+        target += encode_query(query or {})
         headers = self.headers()
         content: Any = None
         if upload is not None:
@@ -109,7 +63,7 @@ class Client:
         elif body is not None:
             content = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
-        connection = self._connect(timeout_seconds)
+        connection = self.connect(timeout_seconds)
         try:
             try:
                 connection.request(method, target, body=content, headers=headers)
@@ -138,11 +92,63 @@ class Client:
     def get(self, path: str, **query: Any) -> Any:
         return self.call("GET", path, query=query)
 
+    def get_all(self, path: str, **query: Any) -> list[Any]:
+        """A whole list, page by page: the header Next-After names the last of a page that others follow."""
+        rows: list[Any] = []
+        after = ""
+        while True:
+            with self.open("GET", path, query={**query, "after": after}) as reply:
+                rows += json.loads(reply.read())
+                last, after = after, reply.headers.get("Next-After", "")
+            if not after or after == last:
+                return rows
+
     def post(self, path: str, body: Any = None, **options: Any) -> Any:
         return self.call("POST", path, body={} if body is None else body, **options)
 
     def delete(self, path: str, **query: Any) -> Any:
         return self.call("DELETE", path, query=query, timeout_seconds=180)
+
+    # What the API holds, with its types
+
+    def get_vm(self, name: str) -> Vm:
+        vm: Vm = self.get(f"/vms/{quoted(name)}")
+        return vm
+
+    def list_vms(self, **filters: Any) -> list[Vm]:
+        """Every VM, or those that `filters` leave: status, plugin, health, label (a list of NAME=VALUE)."""
+        return self.get_all("/vms", **filters)
+
+    def get_vm_stats(self, name: str) -> VmStats:
+        found: VmStats = self.get(f"/vms/{quoted(name)}/stats")
+        return found
+
+    def get_plugin(self, reference: str) -> Plugin:
+        """A plugin by NAME (the newest enabled version) or NAME:VERSION."""
+        name, _, version = reference.partition(":")
+        plugin: Plugin = self.get(f"/plugins/{quoted(name)}", version=version)
+        return plugin
+
+    def list_plugins(self) -> list[Plugin]:
+        return self.get_all("/plugins")
+
+    def list_secrets(self) -> list[Secret]:
+        return self.get_all("/secrets")
+
+    def get_system_info(self) -> SystemInfo:
+        found: SystemInfo = self.get("/system/info")
+        return found
+
+
+def encode_query(query: Mapping[str, Any]) -> str:
+    """The query with its question mark. None, False and empty text are left out, True is "true", a list repeats."""
+    pairs = [
+        (name, "true" if value is True else value)
+        for name, given in query.items()
+        for value in (given if isinstance(given, list | tuple) else (given,))
+        if value is not None and value is not False and value != ""
+    ]
+    return f"?{urlencode(pairs)}" if pairs else ""
 
 
 def read_error(status: int, content: bytes) -> errors.VolantError:
@@ -154,16 +160,6 @@ def read_error(status: int, content: bytes) -> errors.VolantError:
     except (ValueError, KeyError, TypeError):
         text = content.decode("utf-8", "replace").strip()[:500]
         return errors.VolantError(f"volantd answered with HTTP {status}", details=text)
-
-
-def make_client(context: click.Context, *, autostart: bool = True) -> Client:
-    """The client for this command: --api, else VOLANT_API_BASE, else this user's own daemon, started if need be."""
-    chosen = context.find_root().obj or os.environ.get("VOLANT_API_BASE")
-    token = os.environ.get("VOLANT_TOKEN")
-    if chosen:
-        return Client(chosen.rstrip("/"), token)
-    make_private_folder(find_runtime_dir())  # in one of somebody else's making, anybody might answer
-    return Client(str(find_socket()), token, autostart=autostart and "VOLANT_NO_AUTOSTART" not in os.environ)
 
 
 def quoted(name: str) -> str:

@@ -7,7 +7,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from volant.errors import VolantError
-from volant.volar.client import make_client
+from volant.volar.target import make_client
 
 
 def _complete(context: click.Context, path: str, incomplete: str) -> list[CompletionItem]:

@@ -8,10 +8,9 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from urllib.parse import urlsplit
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect, unix_connect
+from websockets.sync.client import ClientConnection, connect
 
 from volant.errors import Unreachable
 from volant.volar.client import Client, read_error
@@ -23,19 +22,16 @@ CHUNK_BYTES = 1 << 16
 def open_stream(client: Client, path: str) -> Iterator[ClientConnection]:
     """A WebSocket below /api/v1 whose binary messages are the stream's bytes."""
     # Neither compression nor pings: the bytes are encrypted already, and the daemon may be suspended with its host.
-    options = {
-        "compression": None, "max_size": None, "ping_interval": None, "additional_headers": client.headers(),
-        "open_timeout": 30,
-    }  # fmt: skip
+    connection = client.connect(30)
     try:
-        if (unix := client.socket_path) is not None:
-            opened = unix_connect(unix, uri=f"ws://localhost/api/v1{path}", **options)  # type: ignore[arg-type]  # one dict for both
-        else:
-            address = urlsplit(client.address)
-            opened = connect(f"ws://{address.netloc}/api/v1{path}", proxy=None, **options)  # type: ignore[arg-type]  # as above
+        connection.sock.settimeout(None)
+        opened = connect(
+            f"ws://localhost/api/v1{path}", sock=connection.sock, compression=None, max_size=None,
+            ping_interval=None, proxy=None, additional_headers=client.headers(), open_timeout=30,
+        )  # fmt: skip
     except InvalidStatus as error:
         raise read_error(error.response.status_code, bytes(error.response.body or b"")) from error
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, EOFError) as error:
         raise Unreachable(f"cannot reach volantd at {client.address}: {error}") from error
     with opened:
         yield opened

@@ -19,11 +19,11 @@ from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocketDisconnect
 
 from volant.contract.api import ExecRequest, ExecResult, SshSession, SshSessionRequest
-from volant.errors import Conflict, InvalidInput, Unreachable
+from volant.errors import Conflict, InvalidInput, Unreachable, WrongState
 from volant.volantd.guest.connection import ByteReader, ByteWriter
 from volant.volantd.plugins.store import PluginStore
 from volant.volantd.vms.fleet import Fleet
-from volant.volantd.vms.states import WITH_PROCESS, WrongState
+from volant.volantd.vms.states import WITH_PROCESS
 
 CHUNK_BYTES = 1 << 16
 OTHER_METHODS = ["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]

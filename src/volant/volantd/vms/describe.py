@@ -47,6 +47,7 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         if guest
         else Vm.model_fields["cloud_init"].get_default(call_default_factory=True),
         secrets=[attached.name for attached in record.definition.secrets],
+        labels=record.definition.labels,
         restart=record.definition.restart,
         exit_code=record.exit_code,
         last_console_lines=list(record.last_lines),

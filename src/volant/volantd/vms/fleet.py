@@ -17,7 +17,7 @@ from typing import Any
 from volant.contract.agent import AgentState
 from volant.contract.api import AgentInfo, Vm, VmCreate
 from volant.contract.manifest import NAME_PATTERN
-from volant.errors import InvalidInput, Unreachable, VolantError
+from volant.errors import InvalidInput, Unreachable, VolantError, WrongState
 from volant.volantd.clock import now
 from volant.volantd.hypervisors.base import EndKind, Machine, MachineEnd, VmSpec
 from volant.volantd.hypervisors.console import read_last_lines
@@ -42,7 +42,7 @@ from volant.volantd.vms.networking import (
 )
 from volant.volantd.vms.process_log import ProcessLog
 from volant.volantd.vms.registry import VmRecord, name_taken
-from volant.volantd.vms.states import WITH_PROCESS, VmState, WrongState
+from volant.volantd.vms.states import WITH_PROCESS, VmState
 
 logger = logging.getLogger(__name__)
 

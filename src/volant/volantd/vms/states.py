@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 
-from volant.errors import Conflict
+from volant.errors import WrongState
 
 
 class VmState(enum.StrEnum):
@@ -33,12 +33,6 @@ LEGAL_MOVES: dict[VmState, frozenset[VmState]] = {
     VmState.FAILED: frozenset({VmState.STARTING}),
 }
 WITH_PROCESS = frozenset({VmState.STARTING, VmState.RUNNING, VmState.STOPPING})
-
-
-class WrongState(Conflict):
-    """A call that makes no sense in the state the VM is in."""
-
-    code = "wrong_state"
 
 
 def check_move(name: str, verb: str, state: VmState, target: VmState) -> None:

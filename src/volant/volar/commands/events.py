@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from volant.volar.client import make_client
 from volant.volar.complete import complete_vms
 from volant.volar.output import Format, output_option
+from volant.volar.target import make_client
 
 
 @click.group()

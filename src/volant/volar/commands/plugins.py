@@ -12,7 +12,7 @@ from typing import IO, Any
 import click
 
 from volant.errors import NotFound
-from volant.volar.client import Client, make_client, quoted
+from volant.volar.client import Client, quoted
 from volant.volar.complete import complete_plugins
 from volant.volar.output import (
     Format,
@@ -23,6 +23,7 @@ from volant.volar.output import (
     show_object,
     show_rows,
 )
+from volant.volar.target import make_client
 
 COLUMNS = {
     "NAME": lambda plugin: plugin["name"],

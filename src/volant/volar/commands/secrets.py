@@ -8,9 +8,10 @@ import sys
 import click
 
 from volant.errors import UsageError
-from volant.volar.client import make_client, quoted
+from volant.volar.client import quoted
 from volant.volar.complete import complete_secrets
 from volant.volar.output import Format, format_age, output_option, show_rows
+from volant.volar.target import make_client
 
 
 @click.group()

@@ -7,8 +7,8 @@ import click
 
 from volant import __version__
 from volant.errors import VolantError
-from volant.volar.client import make_client
 from volant.volar.output import Format, output_option, show_object
+from volant.volar.target import make_client
 
 
 @click.group()

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from volant.errors import GuestFailed, NotFound, UsageError
-from volant.volar.client import Client, make_client, quoted
+from volant.volar.client import Client, quoted
 from volant.volar.commands import vms_guest
 from volant.volar.complete import complete_plugins, complete_vms
 from volant.volar.output import (
@@ -24,6 +24,7 @@ from volant.volar.output import (
     show_object,
     show_rows,
 )
+from volant.volar.target import make_client
 
 COLUMNS = {
     "NAME": lambda vm: vm["name"],

@@ -11,8 +11,9 @@ import click
 
 from volant.errors import UsageError
 from volant.process import require_tool
-from volant.volar.client import make_client, quoted
+from volant.volar.client import quoted
 from volant.volar.complete import complete_vms
+from volant.volar.target import make_client
 
 RAW = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 

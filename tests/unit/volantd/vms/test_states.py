@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import pytest
 
-from volant.volantd.vms.states import LEGAL_MOVES, WITH_PROCESS, VmState, WrongState, check_move
+from volant.errors import WrongState
+from volant.volantd.vms.states import LEGAL_MOVES, WITH_PROCESS, VmState, check_move
 
 
 def test_every_state_has_a_row_and_can_be_left() -> None:

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import pytest
+
+import volant
+from in_process_daemon import InProcessDaemon
+from volant import errors
+from volant.volar.client import ERRORS, Client, encode_query, read_error
+
+
+def test_every_error_class_is_one_that_the_client_knows() -> None:
+    for module in pkgutil.walk_packages(volant.__path__, "volant."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    waiting, found = [errors.VolantError], set()
+    while waiting:
+        kind = waiting.pop()
+        found.add(kind)
+        waiting += kind.__subclasses__()
+    assert {kind.__module__ for kind in found} == {"volant.errors"}
+    assert set(ERRORS.values()) == found
+    assert len({kind.code for kind in found}) == len(found), "two classes share a code"
+
+
+def test_a_call_in_the_wrong_state_keeps_its_exit_code(daemon: InProcessDaemon) -> None:
+    daemon.install("state")
+    daemon.client.post("/vms", {"name": "idle", "plugin": "state", "start": False})
+    with pytest.raises(errors.WrongState) as raised:
+        daemon.client.post("/vms/idle/stop")
+    assert raised.value.exit_code == 5
+
+
+def test_lists_are_followed_to_their_end(daemon: InProcessDaemon) -> None:
+    daemon.install("many")
+    names = [f"many-{number}" for number in range(7)]
+    for name in names:
+        daemon.client.post("/vms", {"name": name, "plugin": "many", "start": False})
+    pages = daemon.client.get_all("/vms", plugin="many", limit=3)
+    assert [vm["name"] for vm in pages] == names
+    assert [vm["name"] for vm in daemon.client.list_vms(plugin="many")] == names
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ({}, ""),
+        ({"label": ["a=1", "b=2"], "status": None}, "?label=a%3D1&label=b%3D2"),
+        ({"follow": True, "force": False, "plugin": ""}, "?follow=true"),
+        ({"tail": 0}, "?tail=0"),
+    ],
+)
+def test_queries_repeat_lists_and_keep_zero(query: dict[str, object], text: str) -> None:
+    assert encode_query(query) == text
+
+
+def test_labels_given_twice_must_both_match(daemon: InProcessDaemon) -> None:
+    daemon.install("labelled")
+    for name, labels in (("both", {"tier": "db", "stage": "test"}), ("one", {"tier": "db"})):
+        daemon.client.post("/vms", {"name": name, "plugin": "labelled", "start": False, "labels": labels})
+    assert [vm["name"] for vm in daemon.client.list_vms(label=["tier=db"])] == ["both", "one"]
+    assert [vm["name"] for vm in daemon.client.list_vms(label=["tier=db", "stage=test"])] == ["both"]
+
+
+def test_an_answer_that_is_no_error_of_ours_is_shown() -> None:
+    assert "HTTP 502" in str(read_error(502, b"<html>bad gateway</html>"))
+    assert isinstance(read_error(409, b'{"error": "x", "code": "wrong_state"}'), errors.WrongState)
+
+
+def test_a_daemon_that_is_not_there_is_unreachable() -> None:
+    with pytest.raises(errors.Unreachable, match="cannot reach volantd at /nowhere"):
+        Client("/nowhere/volantd.sock").get("/vms")
