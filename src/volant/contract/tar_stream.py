@@ -13,8 +13,16 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from volant.errors import InvalidInput
+from volant.tar_headers import BLOCK_BYTES as _BLOCK
+from volant.tar_headers import (
+    MalformedHeader,
+    find_prefix,
+    has_right_sum,
+    parse_decimal,
+    parse_number,
+    parse_pax,
+)
 
-_BLOCK = 512
 _READ_BYTES = 1 << 16
 _MOST_HEADER_BYTES = 1 << 16
 _MOST_TRAILING_BYTES = 16 << 20
@@ -53,28 +61,37 @@ class TarStream:
 
     def entries(self) -> Iterator[Entry]:
         """Each plain file; directories are passed over. Raises InvalidInput for anything else."""
-        overrides: dict[str, str] = {}
+        try:
+            yield from self._entries()
+        except MalformedHeader as error:
+            raise refuse(f"{error}") from error
+
+    def _entries(self) -> Iterator[Entry]:
+        overrides: dict[bytes, bytes] = {}
         count = 0
         while (header := self._read_header(first=not count)) is not None:
             count += 1
             if count > _MOST_HEADERS:
                 raise refuse(f"it has more than {_MOST_HEADERS} headers")
             kind = header[156:157]
-            size = _read_number(header[124:136], "size")
+            size = parse_number(header[124:136])
+            if size < 0:
+                raise refuse("one of its entries has a negative size")
             if kind in (b"x", b"g", b"L", b"K"):
                 content = self._read_extension(size)
                 if kind == b"x":
-                    overrides |= _parse_records(content)
+                    overrides |= dict(parse_pax(content))
                 elif kind == b"L":
-                    overrides["path"] = _decode(content.rstrip(b"\0"))
+                    overrides[b"path"] = content.partition(b"\0")[0]
                 continue
-            name = overrides.get("path") or _join_name(header)
-            if any(key.startswith("GNU.sparse") for key in overrides) or kind == b"S":
+            name = _decode(overrides.get(b"path") or _join_name(header))
+            if any(key.startswith(b"GNU.sparse") for key in overrides) or kind == b"S":
                 raise refuse(f"{name!r} is stored as a sparse file", "pack it without tar's --sparse option")
-            if "size" in overrides:
-                size = _parse_size(overrides["size"])
+            if overrides.get(b"size"):
+                size = parse_decimal(overrides[b"size"], "size")
             overrides = {}
-            if kind == b"5" or (name.endswith("/") and not size):
+            # Folders have no content, whatever their size says.
+            if kind == b"5" or (name.endswith("/") and (kind == b"\0" or not size)):
                 _clean_name(name)
                 continue
             if kind not in (b"0", b"\0", b"7"):
@@ -102,9 +119,8 @@ class TarStream:
         header = self._input.read_exactly(_BLOCK, "it is not a tar archive, or is cut short" if first else "")
         if header == bytes(_BLOCK):
             return None
-        stated = _read_number(header[148:156], "checksum")
-        if stated != sum(header) - sum(header[148:156]) + 8 * 32:
-            raise refuse("it is not a tar archive, or is damaged")
+        if not has_right_sum(header):
+            raise refuse("its header's checksum is wrong: it is not a tar archive, or is damaged")
         return header
 
     def _read_extension(self, size: int) -> bytes:
@@ -197,13 +213,9 @@ def _decode(raw: bytes) -> str:
         raise refuse(f"the name {raw!r} is not UTF-8") from None
 
 
-def _join_name(header: bytes) -> str:
-    name = _decode(header[:100].split(b"\0", 1)[0])
-    if header[257:263] == b"ustar\0":
-        prefix = _decode(header[345:500].split(b"\0", 1)[0])
-        if prefix:
-            return f"{prefix}/{name}"
-    return name
+def _join_name(header: bytes) -> bytes:
+    name, prefix = header[:100].partition(b"\0")[0], find_prefix(header)
+    return prefix + b"/" + name if prefix else name
 
 
 def _clean_name(name: str) -> str:
@@ -213,39 +225,3 @@ def _clean_name(name: str) -> str:
     if ".." in parts:
         raise refuse(f"{name!r} leads outside")
     return "/".join(parts)
-
-
-def _read_number(field: bytes, what: str) -> int:
-    if field[0] & 0x80:
-        number = int.from_bytes(bytes((field[0] & 0x7F,)) + field[1:], "big")
-        if number >= 1 << 62:
-            raise refuse(f"a {what} that cannot be")
-        return number
-    digits = field.strip(b" \0")
-    if not digits:
-        return 0
-    if not all(0x30 <= digit <= 0x37 for digit in digits):
-        raise refuse("it is not a tar archive, or is damaged")
-    return int(digits, 8)
-
-
-def _parse_size(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise refuse("a size that cannot be")
-    return int(text)
-
-
-def _parse_records(content: bytes) -> dict[str, str]:
-    """The records of a PAX header that count here: "LENGTH key=value\\n"."""
-    records: dict[str, str] = {}
-    while content:
-        digits, _, _ = content.partition(b" ")
-        if not digits.isdigit() or len(digits) > 6 or not len(digits) < int(digits) <= len(content):
-            raise refuse("a damaged extended header")
-        record, content = content[len(digits) + 1 : int(digits)], content[int(digits) :]
-        key, separator, value = record.removesuffix(b"\n").partition(b"=")
-        if not separator:
-            raise refuse("a damaged extended header")
-        if key in (b"path", b"size") or key.startswith(b"GNU.sparse"):
-            records[_decode(key)] = _decode(value)
-    return records

@@ -7,12 +7,13 @@ containerd do on a real file system:
 - Names are taken relative to the root whatever they say; `..` never leaves it. A path that leads through a symlink
   is followed inside the root. Parent folders that nobody mentioned are made, root's, mode 0755.
 - An entry replaces what is there, except a directory on a directory, which only takes the new owner, mode, time and
-  xattrs. A hard link is a name of the file that has the target's name at that moment.
+  xattrs. So does a path that leads through something that is no directory: it becomes one (umoci since 0.5), and the
+  user is told. A hard link is a name of the file that has the target's name at that moment.
 - `.wh.NAME` and `.wh..wh..opq` hide what lower layers brought and never what their own layer brings, in whatever
   order the entries stand.
 
-What makes no sense is an InvalidInput that names the layer, the entry and its byte offset; if the layer's bytes turn
-out to be damaged, that is told instead.
+What has no safe meaning is an InvalidInput that names the layer, the entry and its byte offset; if the layer's bytes
+turn out to be damaged, that is told instead.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from volant.fledge.tar import (
     HARD_LINK,
     REGULAR,
     SYMLINK,
+    Note,
     TarEntry,
     TarError,
     read_entries,
@@ -48,6 +50,7 @@ MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 4095
 MAX_DEPTH = 2048
 MAX_SYMLINKS = 255
+_MOST_WARNINGS = 10
 # An entry may carry this much (a link's target, xattrs) before it counts for more than one.
 _NOTE_BYTES = 256
 
@@ -83,7 +86,8 @@ def merge_layers(
     """
     limits = limits or Limits()
     tree = FileTree()
-    merger = LayerMerger(tree, limits.entries)
+    oddities = _Oddities(monitor)
+    merger = LayerMerger(tree, limits.entries, oddities.note)
     inflating = _start_inflating(image, stack, limits)
     monitor.step("merge layers", total=sum(layer.length for layer in image.layers))
     sources: dict[int, int] = {}
@@ -93,16 +97,36 @@ def merge_layers(
         source = sources.get(tar.descriptor)
         if source is None:
             source = sources[tar.descriptor] = tree.add_source(tar.descriptor)
+        oddities.layer = describe_layer(image, number)
         try:
-            merger.apply(read_entries(tar.descriptor, tar.offset, tar.length), source)
+            merger.apply(read_entries(tar.descriptor, tar.offset, tar.length, oddities.note), source)
         except TarError as error:
-            image.checks.verify_only(describe_layer(image, number))
+            image.checks.verify_only(oddities.layer)
             raise InvalidInput(
-                f"cannot read {describe_layer(image, number)}: {error}",
+                f"cannot read {oddities.layer}: {error}",
                 resolution="save the image again, or rebuild it",
             ) from error
         monitor.advance(layer.length)
+    oddities.close()
     return tree
+
+
+class _Oddities:
+    """Warns of what was read all the same though it should not be so; of the first few, and how many there were."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self._count = 0
+        self.layer = ""
+
+    def note(self, reason: str, name: bytes, offset: int) -> None:
+        self._count += 1
+        if self._count <= _MOST_WARNINGS:
+            self._monitor.warn(f"{self.layer}: {TarError(reason, name, offset)}")
+
+    def close(self) -> None:
+        if self._count > _MOST_WARNINGS:
+            self._monitor.warn(f"{self._count - _MOST_WARNINGS} further entries of the image are odd as well")
 
 
 def describe_layer(image: OciImage, number: int) -> str:
@@ -148,8 +172,9 @@ class LayerMerger:
     upper names, which makes them independent of their place in the layer.
     """
 
-    def __init__(self, tree: FileTree, max_entries: int = 8_000_000) -> None:
+    def __init__(self, tree: FileTree, max_entries: int = 8_000_000, note: Note | None = None) -> None:
         self._tree = tree
+        self._note = note
         self._entries_left = max_entries
         self._layer_start = 0
         self._touched: set[int] = set()
@@ -204,7 +229,7 @@ class LayerMerger:
                     parent_path = None
                     continue
                 if folder != parent_path:
-                    parent = self._make_parent(folder)
+                    parent = self._make_parent(folder, entry)
                     siblings = all_children[parent]
                     parent_path = folder
                 if len(name) > MAX_NAME_BYTES:
@@ -299,7 +324,7 @@ class LayerMerger:
             pending.extend(target.split(b"/")[::-1])
         return steps
 
-    def _make_parent(self, folder: bytes) -> int:
+    def _make_parent(self, folder: bytes, entry: TarEntry) -> int:
         """The directory at a path, made with those above it where missing, all marked as touched."""
         tree = self._tree
         parent = ROOT
@@ -316,7 +341,11 @@ class LayerMerger:
                     raise _RefusedError(f"its parent {show(name)} is not a directory")
                 node = tree.add_directory(parent, name, _IMPLICIT_DIRECTORY)
             elif node not in tree.children:
-                raise _RefusedError(f"its parent {show(name)} is not a directory")
+                if self._note is not None:
+                    reason = f"its parent {show(name)} was not a directory, and was replaced by one"
+                    self._note(reason, entry.name, entry.header_offset)
+                tree.remove(parent, name)
+                node = tree.add_directory(parent, name, _IMPLICIT_DIRECTORY)
             if node < self._layer_start:
                 self._touched.add(node)
             parent = node

@@ -3,20 +3,28 @@
 
 Content is told as byte ranges, so an archive of gigabytes costs a few reads of its headers. It understands what
 layers are made of: ustar, GNU (long names, base-256 numbers, old sparse files) and PAX (POSIX.1-2001 pax, with
-SCHILY.xattr and GNU.sparse 0.0, 0.1 and 1.0), in the way Go's archive/tar does, because that is what wrote and what
-reads nearly every image: global PAX headers change nothing, and only regular files have content. Sources: POSIX
-pax(1), the GNU tar manual's "Tar Internals", tar(5) of libarchive.
+SCHILY.xattr and GNU.sparse 0.0, 0.1 and 1.0), in the way Go's archive/tar does (see tar_headers.py): global PAX
+headers change nothing, and only regular files have content.
 """
 
 from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import NamedTuple
 
-BLOCK_BYTES = 512
+from volant.tar_headers import (
+    BLOCK_BYTES,
+    MalformedHeader,
+    find_prefix,
+    has_right_sum,
+    parse_decimal,
+    parse_number,
+    parse_pax,
+)
+
 REGULAR, HARD_LINK, SYMLINK, CHARACTER, BLOCK, DIRECTORY, FIFO = b"0123456"
 
 # A PAX header or GNU long name is text about one entry; Go's reader stops at the same size.
@@ -24,7 +32,8 @@ MAX_EXTENSION_BYTES = 1 << 20
 MAX_SPARSE_PIECES = 1 << 18
 _WINDOW_BYTES = 16 << 10
 
-_HEADER = Struct("100s8s8s8s12s12s8sc100s8s64x8s8s155s12x")
+# The last: whether anything stands in the field of the prefix.
+_HEADER = Struct("100s8s8s8s12s12s8sc100s72x8s8s?166x")
 _ZERO_BLOCK = bytes(BLOCK_BYTES)
 _XATTR_PREFIX = b"SCHILY.xattr."
 _EXTENSION_KINDS = frozenset((b"x", b"g", b"L", b"K"))
@@ -70,48 +79,21 @@ class TarEntry(NamedTuple):
     sparse: tuple[tuple[int, int, int], ...] | None
 
 
-class _MalformedError(ValueError):
-    """A part of an entry that cannot be read; becomes a TarError where the entry is known."""
-
-
-def _parse_number(field: bytes) -> int:
-    """Octal text, or a base-256 two's complement number where the first bit is set."""
-    if field[0] & 0x80:
-        value = int.from_bytes(field, "big")
-        bits = 8 * len(field)
-        # 0x80 marks a positive number and is no part of it; 0xff begins a negative one.
-        value = value - (1 << bits) if field[0] & 0x40 else value & ~(0x80 << (bits - 8))
-        if not -(1 << 62) < value < 1 << 62:
-            raise _MalformedError("one of its numbers does not fit 63 bits")
-        return value
-    text = field.partition(b"\0")[0].strip(b" ")
-    if not text:
-        return 0
-    try:
-        if not text.lstrip(b"-").isdigit():
-            raise ValueError
-        return int(text, 8)
-    except ValueError:
-        raise _MalformedError(f"{field!r} is no number") from None
-
-
-def _parse_decimal(value: bytes, what: str, limit: int = 1 << 63) -> int:
-    if not value.isdigit() or len(value) > 20 or int(value) >= limit:
-        raise _MalformedError(f"{what} {value[:40]!r} is no number")
-    return int(value)
+# Called with what is odd about an entry and was read all the same, its name, and its header's offset.
+Note = Callable[[str, bytes, int], None]
 
 
 def _parse_time(value: bytes) -> tuple[int, int]:
     """PAX time, decimal seconds of any sign, as whole seconds (rounded down) and nanoseconds."""
     whole, _, fraction = value.partition(b".")
-    digits = whole.removeprefix(b"-")
+    digits = whole.removeprefix(b"-").lstrip(b"0")
     if (
-        len(whole) > 20
+        len(digits) > 20
         or not (digits or b"0").isdigit()
         or not (fraction or b"0").isdigit()
         or not value.strip(b"-.")
     ):
-        raise _MalformedError(f"mtime {value[:40]!r} is no time")
+        raise MalformedHeader(f"mtime {value[:40]!r} is no time")
     seconds = int(digits or b"0")
     nanoseconds = int(fraction[:9].ljust(9, b"0"))
     if whole.startswith(b"-"):
@@ -119,29 +101,8 @@ def _parse_time(value: bytes) -> tuple[int, int]:
         if nanoseconds:
             seconds, nanoseconds = seconds - 1, nanoseconds + 1_000_000_000
     if not -(1 << 62) < seconds < 1 << 62:
-        raise _MalformedError(f"mtime {value[:40]!r} is out of range")
+        raise MalformedHeader(f"mtime {value[:40]!r} is out of range")
     return seconds, nanoseconds
-
-
-def _parse_pax(content: bytes) -> list[tuple[bytes, bytes]]:
-    """Records `<length> <key>=<value>\\n` in order; lengths count bytes, values may hold any."""
-    records: list[tuple[bytes, bytes]] = []
-    position = 0
-    while position < len(content):
-        space = content.find(b" ", position, position + 21)
-        digits = content[position:space] if space > position else b""
-        end = position + int(digits) if digits.isdigit() else -1
-        if not position < space < end <= len(content) or content[end - 1] != 0x0A:
-            # Some writers pad with zeros; anything else is damage.
-            if not content[position:].strip(b"\0"):
-                break
-            raise _MalformedError("its PAX header is malformed")
-        key, separator, value = content[space + 1 : end - 1].partition(b"=")
-        if not separator or not key or b"\0" in key:
-            raise _MalformedError("its PAX header is malformed")
-        records.append((key, value))
-        position = end
-    return records
 
 
 def _check_pieces(
@@ -152,14 +113,14 @@ def _check_pieces(
     previous_end = 0
     for position, length in pieces:
         if position < previous_end or length < 0 or position + length > size:
-            raise _MalformedError("its map of a sparse file is out of order or longer than the file")
+            raise MalformedHeader("its map of a sparse file is out of order or longer than the file")
         previous_end = position + length
         if length:
             placed.append((position, offset, length))
             offset += length
             stored -= length
     if stored:
-        raise _MalformedError("its map of a sparse file does not fit the stored bytes")
+        raise MalformedHeader("its map of a sparse file does not fit the stored bytes")
     return tuple(placed)
 
 
@@ -172,10 +133,10 @@ class _Window:
 
     def read(self, offset: int, count: int) -> bytes:
         if count > self.end - offset:
-            raise _MalformedError("the archive ends in the middle of it")
+            raise MalformedHeader("the archive ends in the middle of it")
         content = os.pread(self.descriptor, count, offset)
         if len(content) != count:
-            raise _MalformedError("the archive ends in the middle of it")
+            raise MalformedHeader("the archive ends in the middle of it")
         return content
 
 
@@ -187,12 +148,12 @@ def _read_old_sparse(window: _Window, header: bytes, offset: int) -> tuple[list[
         for field in range(start, start + 24 * count, 24):
             if block[field]:
                 pieces.append(
-                    (_parse_number(block[field : field + 12]), _parse_number(block[field + 12 : field + 24]))
+                    (parse_number(block[field : field + 12]), parse_number(block[field + 12 : field + 24]))
                 )
         if not extended:
             return pieces, offset
         if len(pieces) > MAX_SPARSE_PIECES:
-            raise _MalformedError("its map of a sparse file is too long")
+            raise MalformedHeader("its map of a sparse file is too long")
         block, start, count = window.read(offset, BLOCK_BYTES), 0, 21
         extended = block[504]
         offset += BLOCK_BYTES
@@ -208,14 +169,14 @@ def _read_new_sparse(window: _Window, offset: int, stored: int) -> tuple[list[tu
         line, newline, rest = text.partition(b"\n")
         if newline:
             text = rest
-            numbers.append(_parse_decimal(line, "sparse map"))
+            numbers.append(parse_decimal(line, "sparse map"))
             if len(numbers) == 1:
                 if numbers[0] > MAX_SPARSE_PIECES:
-                    raise _MalformedError("its map of a sparse file is too long")
+                    raise MalformedHeader("its map of a sparse file is too long")
                 wanted += 2 * numbers[0]
             continue
         if offset >= end or len(line) > 20:
-            raise _MalformedError("its map of a sparse file is malformed")
+            raise MalformedHeader("its map of a sparse file is malformed")
         # One block at a time keeps `partition` cheap; the map is padded to a block.
         text += window.read(offset, min(BLOCK_BYTES, end - offset))
         offset += BLOCK_BYTES
@@ -229,7 +190,7 @@ def _find_sparse_map(records: list[tuple[bytes, bytes]]) -> tuple[list[tuple[int
     if version == (b"1", b"0"):
         return None, True
     if version[0] not in (None, b"0"):
-        raise _MalformedError("its sparse format is unknown")
+        raise MalformedHeader("its sparse format is unknown")
     flat: list[bytes]
     if b"GNU.sparse.map" in values:
         flat = values[b"GNU.sparse.map"].split(b",") if values[b"GNU.sparse.map"] else []
@@ -238,29 +199,16 @@ def _find_sparse_map(records: list[tuple[bytes, bytes]]) -> tuple[list[tuple[int
         if not flat and b"GNU.sparse.numblocks" not in values:
             return None, False
     if len(flat) % 2 or len(flat) > 2 * MAX_SPARSE_PIECES:
-        raise _MalformedError("its map of a sparse file is malformed")
-    numbers = [_parse_decimal(value, "sparse map") for value in flat]
+        raise MalformedHeader("its map of a sparse file is malformed")
+    numbers = [parse_decimal(value, "sparse map") for value in flat]
     return list(zip(numbers[::2], numbers[1::2], strict=True)), False
 
 
-def _check_sum(header: bytes, field: bytes) -> bool:
-    """Whether the header's sum is right, its own field counted as spaces. Very old tars summed signed bytes."""
-    try:
-        wanted = _parse_number(field)
-    except _MalformedError:
-        return False
-    total = sum(header) - sum(field) + 256
-    if total == wanted:
-        return True
-    return (
-        total - 256 * sum(byte > 127 for byte in header) + 256 * sum(byte > 127 for byte in field) == wanted
-    )
-
-
-def read_entries(descriptor: int, offset: int, length: int) -> Iterator[TarEntry]:
+def read_entries(descriptor: int, offset: int, length: int, note: Note | None = None) -> Iterator[TarEntry]:
     """The entries of the tar in a byte range of a descriptor, in order. Raises TarError.
 
     The archive ends with two blocks of zeros, or at a block boundary without them; what follows is not looked at.
+    `note` is told what was read all the same though it should not be so.
     """
     window = _Window(descriptor, offset, length)
     base, end, position = offset, offset + length, offset
@@ -283,10 +231,10 @@ def read_entries(descriptor: int, offset: int, length: int) -> Iterator[TarEntry
                 buffer = pread(descriptor, min(_WINDOW_BYTES, end - position), position)
                 buffer_start, buffer_end = position, position + len(buffer)
                 if len(buffer) < BLOCK_BYTES:
-                    raise _MalformedError("the archive ends in the middle of a header")
+                    raise MalformedHeader("the archive ends in the middle of a header")
             header = buffer[position - buffer_start : position - buffer_start + BLOCK_BYTES]
             (name_field, mode_field, uid_field, gid_field, size_field, mtime_field, sum_field, flag, link_field,
-             magic, major_field, minor_field, prefix_field) = unpack(header)  # fmt: skip
+             major_field, minor_field, has_prefix) = unpack(header)  # fmt: skip
 
             # The low half of Adler-32 is one plus the sum of bytes modulo 65521: a sum in C instead of in Python.
             if (
@@ -296,41 +244,41 @@ def read_entries(descriptor: int, offset: int, length: int) -> Iterator[TarEntry
                 if header == _ZERO_BLOCK:
                     following = window.read(position + 512, 512) if position + 1024 <= end else _ZERO_BLOCK
                     if following != _ZERO_BLOCK:
-                        raise _MalformedError("a block of zeros stands where a header should")
+                        raise MalformedHeader("a block of zeros stands where a header should")
                     break
-                if not _check_sum(header, sum_field):
-                    raise _MalformedError("its header's checksum is wrong, or this is no tar")
+                if not has_right_sum(header):
+                    raise MalformedHeader("its header's checksum is wrong, or this is no tar")
 
             name = name_field.partition(b"\0")[0]
             mode = numbers.get(mode_field)
             if mode is None:
-                mode = numbers[mode_field] = _parse_number(mode_field)
+                mode = numbers[mode_field] = parse_number(mode_field)
             uid = numbers.get(uid_field)
             if uid is None:
-                uid = numbers[uid_field] = _parse_number(uid_field)
+                uid = numbers[uid_field] = parse_number(uid_field)
             gid = numbers.get(gid_field)
             if gid is None:
-                gid = numbers[gid_field] = _parse_number(gid_field)
+                gid = numbers[gid_field] = parse_number(gid_field)
             mtime = numbers.get(mtime_field)
             if mtime is None:
                 if len(numbers) > 20_000:
                     numbers.clear()
-                mtime = numbers[mtime_field] = _parse_number(mtime_field)
+                mtime = numbers[mtime_field] = parse_number(mtime_field)
             digits = size_field.rstrip(b"\0 ")
-            size = int(digits, 8) if digits.isdigit() else _parse_number(size_field)
+            size = int(digits, 8) if digits.isdigit() else parse_number(size_field)
             if size < 0:
-                raise _MalformedError("its size is negative")
+                raise MalformedHeader("its size is negative")
             position += BLOCK_BYTES
 
             if flag in _EXTENSION_KINDS:
                 if size > MAX_EXTENSION_BYTES:
-                    raise _MalformedError(f"its extended header of {size} bytes is too long")
+                    raise MalformedHeader(f"its extended header of {size} bytes is too long")
                 content = window.read(position, size)
                 position += (size + 511) & ~511
                 if flag == b"x":
-                    records = _parse_pax(content)
+                    records = parse_pax(content)
                 elif flag == b"g":
-                    _parse_pax(content)
+                    parse_pax(content)
                 elif flag == b"L":
                     long_name = content.partition(b"\0")[0]
                 else:
@@ -341,8 +289,15 @@ def read_entries(descriptor: int, offset: int, length: int) -> Iterator[TarEntry
             xattrs: tuple[tuple[bytes, bytes], ...] = ()
             sparse: tuple[tuple[int, int, int], ...] | None = None
             link = link_field.partition(b"\0")[0] if link_field[0] else b""
-            if magic == b"ustar\x0000" and prefix_field[0] and header[508:] != b"tar\0":
-                name = prefix_field.partition(b"\0")[0] + b"/" + name
+            if has_prefix:
+                try:
+                    prefix = find_prefix(header)
+                except MalformedHeader as error:
+                    prefix = b""
+                    if note is not None:
+                        note(str(error), name, first - base)
+                if prefix:
+                    name = prefix + b"/" + name
             if long_name is not None:
                 name, long_name = long_name, None
             if long_link is not None:
@@ -365,15 +320,15 @@ def read_entries(descriptor: int, offset: int, length: int) -> Iterator[TarEntry
                     elif key == b"mtime":
                         mtime, nanoseconds = _parse_time(value)
                     elif key == b"size":
-                        size = _parse_decimal(value, "size")
+                        size = parse_decimal(value, "size")
                     elif key == b"uid":
-                        uid = _parse_decimal(value, "uid")
+                        uid = parse_decimal(value, "uid")
                     elif key == b"gid":
-                        gid = _parse_decimal(value, "gid")
+                        gid = parse_decimal(value, "gid")
                     elif key.startswith(b"GNU.sparse."):
                         is_sparse = True
                         if key in (b"GNU.sparse.realsize", b"GNU.sparse.size"):
-                            real_size = _parse_decimal(value, "size of a sparse file")
+                            real_size = parse_decimal(value, "size of a sparse file")
                 if is_sparse:
                     pieces, has_map_in_content = _find_sparse_map(records)
                     if pieces is not None or has_map_in_content:
@@ -382,9 +337,9 @@ def read_entries(descriptor: int, offset: int, length: int) -> Iterator[TarEntry
                     xattrs = tuple(sorted(xattr_values.items()))
                 records = None
                 if b"\0" in name or b"\0" in link:
-                    raise _MalformedError("its name holds a zero byte")
+                    raise MalformedHeader("its name holds a zero byte")
             if uid >> 32 or gid >> 32:
-                raise _MalformedError(f"its owner {uid}:{gid} is out of range")
+                raise MalformedHeader(f"its owner {uid}:{gid} is out of range")
 
             content_at = position
             kind = _KNOWN_KINDS.get(flag)
@@ -392,47 +347,51 @@ def read_entries(descriptor: int, offset: int, length: int) -> Iterator[TarEntry
                 # These have no content, whatever their size field says (pax writes a hard link's size there).
                 size = 0
                 if kind in (CHARACTER, BLOCK):
-                    major, minor = _parse_number(major_field), _parse_number(minor_field)
+                    major, minor = parse_number(major_field), parse_number(minor_field)
                     if not (0 <= major < 1 << 12 and 0 <= minor < 1 << 20):
-                        raise _MalformedError(f"its device number {major}:{minor} is out of range")
+                        raise MalformedHeader(f"its device number {major}:{minor} is out of range")
+            elif flag == b"\0" and name.endswith(b"/"):
+                # A folder in archives older than the type, without content like every folder.
+                kind, size = DIRECTORY, 0
             elif flag in _REGULAR_KINDS or flag == b"S":
                 kind = REGULAR
-                if flag == b"\0" and name.endswith(b"/"):
-                    kind = DIRECTORY
                 if size > end - position:
-                    raise _MalformedError(f"its size of {size} bytes runs past the end of the archive")
+                    raise MalformedHeader(f"its size of {size} bytes runs past the end of the archive")
                 position += (size + 511) & ~511
                 if flag == b"S":
-                    real_size = _parse_number(header[483:495])
+                    real_size = parse_number(header[483:495])
                     pieces, content_at = _read_old_sparse(window, header, content_at)
                     # The extension blocks are not counted in the size of the content.
                     position += content_at - header_at - BLOCK_BYTES
                     if size > end - content_at:
-                        raise _MalformedError(f"its size of {size} bytes runs past the end of the archive")
+                        raise MalformedHeader(f"its size of {size} bytes runs past the end of the archive")
                 elif has_map_in_content:
                     pieces, content_at = _read_new_sparse(window, content_at, size)
                     size -= content_at - header_at - BLOCK_BYTES
                     if size < 0:
-                        raise _MalformedError("its map of a sparse file is malformed")
+                        raise MalformedHeader("its map of a sparse file is malformed")
                 if pieces is not None:
                     if real_size is None or real_size < 0:
-                        raise _MalformedError("the size of its sparse file is missing")
+                        raise MalformedHeader("the size of its sparse file is missing")
                     sparse = _check_pieces(pieces, real_size, content_at, size)
                     size = real_size
             elif flag == b"V":
                 # A volume label names the archive, not a file.
                 continue
             else:
-                raise _MalformedError(f"its type {flag!r} is unknown")
+                raise MalformedHeader(f"its type {flag!r} is unknown")
 
             # Without the Python-level __new__ of a named tuple, which costs as much as the rest of the tuple.
             yield new_tuple(TarEntry, (
                 name, kind, mode & 0o7777, uid, gid, size, mtime, nanoseconds, link, major, minor,
                 content_at, first - base, xattrs, sparse,
             ))  # fmt: skip
-        if records is not None or long_name is not None or long_link is not None:
-            raise _MalformedError("the archive ends after an extended header")
-    except _MalformedError as error:
+        has_extension = records is not None or long_name is not None or long_link is not None
+        if has_extension and note is not None:
+            # Nothing is missing that a reader could know of: Go's ends here, too.
+            reason = "it is an extended header with no entry behind it, and was passed over"
+            note(reason, name, first - base)
+    except MalformedHeader as error:
         raise TarError(str(error), name, first - base) from None
     except ValueError:
         raise TarError("one of its numbers is none", name, first - base) from None

@@ -20,6 +20,7 @@ import pytest
 
 from folder_records import Record, can_mount, read_folder, read_mounted
 from oci_images import make_entry, make_layer, write_layout
+from odd_tar import ODD_LAYERS
 from volant.errors import InvalidInput
 from volant.fledge.ext4 import plan_ext4
 from volant.fledge.filetree import FileTree
@@ -63,7 +64,8 @@ def make_random_layers(seed: int) -> list[bytes]:
 
 
 def is_mergeable(layers: list[bytes]) -> bool:
-    merger = LayerMerger(FileTree())
+    replaced: list[bytes] = []
+    merger = LayerMerger(FileTree(), note=lambda _, name, __: replaced.append(name))
     try:
         for layer in layers:
             with TemporaryFile() as file:
@@ -72,7 +74,8 @@ def is_mergeable(layers: list[bytes]) -> bool:
                 merger.apply(read_entries(file.fileno(), 0, len(layer)), 0)
     except TarError:
         return False
-    return True
+    # A file that becomes a folder since a path leads through it: so does umoci since 0.5, and refuses before.
+    return not replaced
 
 
 def make_random_entry(chosen: random.Random, path: str, known: list[str]) -> tuple[tarfile.TarInfo, bytes]:
@@ -137,11 +140,9 @@ def read_tree(tree: FileTree) -> dict[bytes, Record]:
     return records
 
 
-def compare(seed: int, folder: Path, disk: Path) -> dict[bytes, Record] | None:
+def compare(seed: object, layers: list[bytes], folder: Path, disk: Path) -> dict[bytes, Record] | None:
     """The merged tree where umoci accepts the layers, whose tree must be the same; it is written to `disk`, too."""
-    layout = write_layout(
-        folder / "layout", make_random_layers(seed), compression=("plain", "gzip")[seed % 2]
-    )
+    layout = write_layout(folder / "layout", layers, compression=("plain", "gzip")[len(layers) % 2])
     started = time.time_ns() - 10**9
     unpacked = subprocess.run(
         ["umoci", "unpack", "--image", f"{layout}:latest", str(folder / "bundle")],
@@ -184,7 +185,7 @@ def test_random_layers_become_the_disk_of_the_tree_that_umoci_unpacks(group: int
     for seed in range(1000 + 12 * group, 1000 + 12 * (group + 1)):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        tree = compare(seed, folder, disk := folder / "disk.img")
+        tree = compare(seed, make_random_layers(seed), folder, disk := folder / "disk.img")
         if tree is not None:
             merged[disk] = tree
     assert len(merged) >= 8, "too few of the random images are valid for this test to mean anything"
@@ -197,3 +198,13 @@ def test_random_layers_become_the_disk_of_the_tree_that_umoci_unpacks(group: int
         assert sorted(found) == sorted(tree), disk
         for path, record in tree.items():
             assert found[path] == record, (disk, path)
+
+
+# Go keeps what looks like a time as one, and drops what is neither.
+UNLIKE_GO = {"gnu-magic-with-a-folder-that-begins-like-a-time"}
+
+
+@pytest.mark.parametrize("layer", sorted(ODD_LAYERS.keys() - UNLIKE_GO))
+def test_odd_layers_become_the_tree_that_umoci_unpacks(layer: str, tmp_path: Path) -> None:
+    layers = [make_layer(make_entry("below", content=b"lower")), ODD_LAYERS[layer]]
+    assert compare(layer, layers, tmp_path, tmp_path / "disk.img") is not None, "umoci refuses it"

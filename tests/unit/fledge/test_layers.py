@@ -192,7 +192,6 @@ def test_symlinks_have_the_one_mode_that_linux_knows(merge: Merge) -> None:
 @pytest.mark.parametrize(
     ("entries", "reason"),
     [
-        ([make_entry("f"), make_entry("f/below")], "its parent 'f' is not a directory"),
         ([make_entry("l", LINK, link="missing")], "'missing', which does not exist"),
         ([make_entry("l", LINK, link="../../etc/shadow")], "which does not exist"),
         ([make_entry("d", DIR), make_entry("l", LINK, link="d")], "which is a directory"),
@@ -217,6 +216,26 @@ def test_what_has_no_safe_meaning_is_refused_with_its_place(
     assert reason in message
     assert message.startswith("cannot read layer 2 of 2 (sha256:")
     assert "entry " in message and ", byte " in message
+
+
+@pytest.mark.parametrize("lower", [make_entry("f", content=b"old"), make_entry("f", SOFT, link="g")])
+def test_a_file_that_paths_lead_through_becomes_a_folder_and_is_told(
+    merge: Merge, capsys: pytest.CaptureFixture[str], lower: Entry
+) -> None:
+    first = [lower, make_entry("g", content=b"file"), make_entry("hard", LINK, link="g")]
+    tree = merge(first, [make_entry("f/a/b", content=b"new"), make_entry("f/a/c", content=b"too")])
+    assert (text(tree, "hard"), text(tree, f"{'g' if lower[0].linkname else 'f'}/a/b")) == (b"file", b"new")
+    assert tree.find("f") is not None
+    told = capsys.readouterr().err
+    assert "warning: layer 2 of 2 (sha256:" in told
+    assert f"): entry 'f/a/b', byte 0: its parent '{'g' if lower[0].linkname else 'f'}' was not" in told
+    assert told.count("\n") == 1
+
+
+def test_only_the_first_oddities_are_told(merge: Merge, capsys: pytest.CaptureFixture[str]) -> None:
+    merge([entry for number in range(30) for entry in (make_entry("f"), make_entry("f/below"))][1:])
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 11 and told[-1] == "warning: 19 further entries of the image are odd as well"
 
 
 def test_paths_cannot_be_built_up_through_symlinks(merge: Merge) -> None:

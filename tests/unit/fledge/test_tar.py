@@ -13,6 +13,7 @@ from tempfile import TemporaryFile
 import pytest
 
 from oci_images import make_entry, make_layer
+from odd_tar import BIG_OWNER, END, ODD_LAYERS, make_header, make_pax
 from volant.fledge.tar import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, TarEntry, TarError, read_entries
 
 
@@ -31,23 +32,6 @@ def content_of(archive: bytes, entry: TarEntry) -> bytes:
     for position, offset, length in entry.sparse:
         content[position : position + length] = archive[offset : offset + length]
     return bytes(content)
-
-
-def make_header(name: bytes, size: bytes = b"00000000000\0", kind: bytes = b"0", **fields: bytes) -> bytes:
-    """A GNU header by hand, for what tarfile does not write."""
-    header = bytearray(512)
-    header[0 : len(name)] = name
-    header[100:108], header[108:116], header[116:124] = b"0000644\0", b"0000000\0", b"0000000\0"
-    header[124:136], header[136:148], header[156:157] = size, fields.get("mtime", b"00000000000\0"), kind
-    header[257:265] = b"ustar  \0"
-    tail = fields.get("tail", b"")
-    header[345 : 345 + len(tail)] = tail
-    header[148:156] = b" " * 8
-    header[148:156] = b"%06o\0 " % sum(header)
-    return bytes(header)
-
-
-END = bytes(1024)
 
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -193,7 +177,6 @@ def test_end_of_archive() -> None:
         (make_header(b"x", b"00000000020\0", b"x") + b"30 path=toolong\n".ljust(512, b"\0"), "PAX", 0),
         (make_header(b"x", b"00000000026\0", b"x") + b"8 path=\x00 no length here\n".ljust(512, b"\0"), "PAX", 0),
         (make_header(b"x", b"77777777777\0", b"x"), "too long", 0),
-        (make_header(b"L", b"00000000004\0", b"L") + b"name".ljust(512, b"\0"), "ends after an extended header", 0),
         (make_header(b"f", mtime=b"not a time!\0"), "no number", 0),
     ],
 )  # fmt: skip
@@ -222,6 +205,83 @@ def test_damage_is_told_with_its_place(archive: bytes, reason: str, offset: int)
 def test_lying_pax_headers(pax: dict[str, str]) -> None:
     with pytest.raises(TarError):
         read_all(make_layer(make_entry("f", content=b"x" * 20, pax=pax)))
+
+
+FOLDER = b"usr/share/some/folder/" + b"deep/" * 15 + b"end/"
+
+
+@pytest.mark.parametrize(
+    ("layer", "name", "kind", "size", "owner"),
+    [
+        ("gnu-magic-with-a-folder", FOLDER + b"file", REGULAR, 7, (2_200_000, 0)),
+        ("gnu-magic-with-a-short-folder", b"x" * 15 + b"/y/file", REGULAR, 7, (2_200_000, 0)),
+        ("gnu-magic-with-times", b"file", REGULAR, 7, (0, 0)),
+        ("gnu-magic-with-times-in-base-256", b"file", REGULAR, 7, (0, 0)),
+        ("gnu-magic-with-a-folder-that-begins-like-a-time", b"14000000000/14000000001/x/file", REGULAR, 7, (0, 0)),
+        ("gnu-magic-with-neither", b"file", REGULAR, 7, (0, 0)),
+        ("star", FOLDER[:60] + b"/file", REGULAR, 7, (0, 0)),
+        ("numbers-behind-nul", b"file", REGULAR, 7, (125, 100)),
+        ("numbers-of-nul-alone", b"file", REGULAR, 7, (0, 0)),
+        ("v7-folder-with-a-size", b"file", REGULAR, 7, (0, 0)),
+        ("pax-size-with-zeros", b"file", REGULAR, 7, (0, 0)),
+        ("pax-length-with-zeros", b"named", REGULAR, 7, (0, 0)),
+        ("pax-header-at-the-end", b"file", REGULAR, 7, (0, 0)),
+        ("pax-header-before-the-end", b"file", REGULAR, 7, (0, 0)),
+        ("long-name-at-the-end", b"file", REGULAR, 7, (0, 0)),
+    ],
+)  # fmt: skip
+def test_odd_headers_are_read_as_they_were_meant(
+    layer: str, name: bytes, kind: int, size: int, owner: tuple[int, int]
+) -> None:
+    entry = read_all(ODD_LAYERS[layer])[-1]
+    assert (entry.name, entry.kind, entry.size, (entry.uid, entry.gid)) == (name, kind, size, owner)
+    assert content_of(ODD_LAYERS[layer], entry) == b"content"
+
+
+def test_a_folder_of_seventh_edition_tar_has_no_content() -> None:
+    folder, file = read_all(ODD_LAYERS["v7-folder-with-a-size"])
+    assert (folder.name, folder.kind, folder.size) == (b"d/", DIRECTORY, 0)
+    assert file.name == b"file"
+
+
+def test_a_path_of_pax_wins_over_the_folder_in_the_header() -> None:
+    archive = make_pax(b"14 path=a/bcd\n") + make_header(b"file", uid=BIG_OWNER, tail=b"some/folder") + END
+    assert [entry.name for entry in read_all(archive)] == [b"a/bcd"]
+
+
+@pytest.mark.parametrize(
+    "pax", [b"16 size=0x0007\n", b"13 size=-007\n", b"12 uid=1_0_0\n", b"13 mtime=1__2\n"]
+)
+def test_numbers_of_pax_are_decimal(pax: bytes) -> None:
+    with pytest.raises(TarError):
+        read_all(make_pax(pax) + make_header(b"f") + END)
+
+
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        ("gnu-magic-with-neither", "entry 'file', byte 0: its header has neither times nor a folder"),
+        ("pax-header-at-the-end", "entry 'PaxHeaders/x', byte 1024: it is an extended header with no entry"),
+        (
+            "pax-header-before-the-end",
+            "entry 'PaxHeaders/x', byte 1024: it is an extended header with no entry",
+        ),
+        ("long-name-at-the-end", "entry 'L', byte 1024: it is an extended header with no entry"),
+    ],
+)
+def test_what_is_passed_over_is_told(layer: str, told: str) -> None:
+    notes: list[str] = []
+    with TemporaryFile() as file:
+        file.write(ODD_LAYERS[layer])
+        file.flush()
+        list(
+            read_entries(
+                file.fileno(), 0, len(ODD_LAYERS[layer]),
+                lambda reason, name, offset: notes.append(str(TarError(reason, name, offset))),
+            )
+        )  # fmt: skip
+    (note,) = notes
+    assert note.startswith(told)
 
 
 def mutations(archive: bytes, count: int) -> Iterator[bytes]:
