@@ -9,13 +9,22 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export GOTOOLCHAIN := local
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help demo demo-clean test check lint types unit go-check integration e2e setup build lock reference bench bench-build bench-agent clean
+# Where `make install` puts the programs: root's for everybody, else this user's own.
+PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
+
+.PHONY: install uninstall help demo demo-clean test check lint types unit go-check integration e2e setup build lock reference bench bench-build bench-agent clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## set up, build the nginx example, boot it and show its page
 	@scripts/demo.sh
+
+install: ## install the programs into PREFIX (/usr/local for root, else ~/.local)
+	@scripts/install.sh install "$(PREFIX)"
+
+uninstall: ## remove them again; plugins, VMs and disks stay
+	@scripts/install.sh uninstall "$(PREFIX)"
 
 demo-clean: ## remove everything that the demo made
 	@scripts/demo.sh clean

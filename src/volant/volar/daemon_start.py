@@ -20,6 +20,7 @@ from volant.contract.paths import (
     make_state_folder,
 )
 from volant.errors import ToolMissing, Unreachable
+from volant.installation import name_install_command
 from volant.process import start_detached
 
 START_SECONDS = 30.0
@@ -29,11 +30,15 @@ def find_daemon_program() -> list[str]:
     beside = Path(sys.argv[0]).resolve().parent / "volantd"
     found = str(beside) if beside.is_file() else shutil.which("volantd")
     if found is None:
-        raise ToolMissing(
-            "cannot start volantd: the program is not installed here",
-            resolution="install volant[daemon], or point --api at a daemon that runs elsewhere",
-        )
+        raise _make_missing()
     return [os.path.abspath(found)]
+
+
+def _make_missing() -> ToolMissing:
+    return ToolMissing(
+        "cannot start volantd: it is not installed here",
+        resolution=f"{name_install_command('daemon')}   (or point --api at a daemon that runs elsewhere)",
+    )
 
 
 def is_answering(path: Path) -> bool:
@@ -63,7 +68,10 @@ def start_daemon() -> None:
             pid = start_detached(command, log, inherit=True)
         deadline = time.monotonic() + START_SECONDS
         while not is_answering(find_socket()):
-            if os.waitpid(pid, os.WNOHANG)[0] or time.monotonic() > deadline:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended and os.waitstatus_to_exitcode(status) == ToolMissing.exit_code:
+                raise _make_missing()
+            if ended or time.monotonic() > deadline:
                 tail = log.read_text(errors="replace").splitlines()[-10:]
                 raise Unreachable(
                     "cannot start volantd: it did not come up",

@@ -49,7 +49,8 @@ def open_session(client: Client, vm: str) -> Iterator[list[str]]:
     with tempfile.NamedTemporaryFile("w", prefix="volar-known-hosts-") as known_hosts:
         known_hosts.write(f"{vm} {session['host_key']}\n")
         known_hosts.flush()
-        proxy = [sys.executable, "-m", "volant.volar.ssh_proxy", client.address, vm]
+        # -P: modules in the folder in which somebody happens to be are none of ours.
+        proxy = [sys.executable, "-P", "-m", "volant.volar.ssh_proxy", client.address, vm]
         yield [
             "-o", f"ProxyCommand={shlex.join(proxy).replace('%', '%%')}",
             "-o", f"UserKnownHostsFile={known_hosts.name}",

@@ -51,7 +51,7 @@ def test_the_file_and_its_log_are_this_users_alone(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     database.execute("INSERT INTO events (time, kind, vm, data) VALUES ('', '', '', '')")
-    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
-        name: 0o600 for name in ("db", "db-wal", "db-shm")
-    }
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("db", "db-wal", "db-shm"), 0o600
+    )
     database.close()

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The console scripts. A program whose libraries are not installed says which command brings them, and no more."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from volant.installation import Part
+
+
+def fledge() -> None:
+    _run("fledge", "volant.fledge.cli", "fledge")
+
+
+def volantd() -> None:
+    _run("volantd", "volant.volantd.cli", "daemon")
+
+
+def volar() -> None:
+    # It needs nothing but what every installation has.
+    importlib.import_module("volant.volar.cli").main()
+
+
+def _run(program: str, module: str, part: Part) -> None:
+    try:
+        importlib.import_module(module).main()
+    except ModuleNotFoundError as error:
+        if not is_missing_library(error):
+            raise
+        from volant.errors import ToolMissing
+        from volant.installation import name_install_command
+
+        missing = ToolMissing(
+            f"cannot run {program}: this installation lacks what it needs ({error.name})",
+            resolution=name_install_command(part),
+        )
+        print(f"error: {missing}", file=sys.stderr)
+        sys.exit(missing.exit_code)
+
+
+def is_missing_library(error: ModuleNotFoundError) -> bool:
+    """Whether a library of others is missing; a module of ours or of Python itself is a defect to be seen whole."""
+    top = (error.name or "").split(".")[0]
+    return bool(top) and top != "volant" and top not in sys.stdlib_module_names
