@@ -7,6 +7,8 @@ from volant.progress import SilentMonitor
 
 
 class RememberingMonitor(SilentMonitor):
+    shows_lines = True
+
     def __init__(self) -> None:
         self.lines: list[str] = []
 

@@ -11,13 +11,16 @@ import json
 import sys
 import time
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TextIO
+from typing import Any, ClassVar, Literal, Protocol, Self, TextIO
 
 ProgressKind = Literal["auto", "plain", "json", "none"]
 
 
 class Monitor(Protocol):
     """Who listens to the progress of one command. Used as a context manager around the whole command."""
+
+    shows_lines: ClassVar[bool]
+    """Whether people see what `say` is told, so that an error need not repeat it."""
 
     def step(self, name: str, total: int | None = None) -> None:
         """A new step begins. `total` counts its units (bytes where nothing else is said); None: unknown."""
@@ -40,6 +43,8 @@ class Monitor(Protocol):
 
 class SilentMonitor:
     """Nobody listens; warnings still reach standard error."""
+
+    shows_lines: ClassVar[bool] = False
 
     def step(self, name: str, total: int | None = None) -> None:
         pass
@@ -65,6 +70,7 @@ class SilentMonitor:
 class PlainMonitor(SilentMonitor):
     """A line a step, with its time when it ends: for CI logs and pipes. A long step also tells how far it is."""
 
+    shows_lines: ClassVar[bool] = True
     QUIET_SECONDS = 5.0
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -107,6 +113,8 @@ class PlainMonitor(SilentMonitor):
 class JsonMonitor(SilentMonitor):
     """JSON lines {time, event, ...} for programs; `advance` events at most ten times a second."""
 
+    shows_lines: ClassVar[bool] = True
+
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._name = ""
@@ -143,6 +151,8 @@ class JsonMonitor(SilentMonitor):
 
 class LiveMonitor(SilentMonitor):
     """A live bar on a terminal."""
+
+    shows_lines: ClassVar[bool] = True
 
     def __init__(self) -> None:
         from rich.console import Console

@@ -215,13 +215,15 @@ def agent(output: str, arch: Any) -> None:
 @fledge.command(short_help="Tell which image builder would be used.")
 @click.argument("choice", default="auto", type=click.Choice(["auto", "docker", "podman", "buildah"]))
 def builder(choice: Any) -> None:
-    """Print the builder that answers on this machine: docker, podman or buildah, in this order."""
+    """Print the builder that runs a step on this machine: docker, podman or buildah, in this order."""
     from volant.fledge.builders import find_builder
+    from volant.progress import make_monitor
 
-    found = find_builder(choice)
+    with make_monitor("plain") as monitor:
+        found = find_builder(choice, monitor)
     click.echo(found.name)
-    if found.note:
-        click.echo(found.note, err=True)
+    if (line := found.describe()) != found.name:
+        click.echo(line, err=True)
 
 
 @fledge.group(short_help="Look after what was built before.")

@@ -146,7 +146,7 @@ def test_init_agent_builder_cache_and_inspect(
     assert "removed 1 plugin, " in run(capsys, "cache", "prune", "--keep", "0")[1]
     assert "biggest paths" in run(capsys, "inspect", "app.tar.gz")[1]
 
-    def none(choice: str) -> None:
+    def none(*_: object) -> None:
         raise ToolMissing("cannot build the Dockerfile: no image builder answers")
 
     monkeypatch.setattr("volant.fledge.builders.find_builder", none)

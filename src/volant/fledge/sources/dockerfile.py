@@ -48,15 +48,15 @@ class BuiltImage:
         """Write it as a docker-archive into the scratch folder."""
         self.monitor.step(f"export image from {self.builder.name}")
         archive = self.folder / "image.tar"
-        export_image(self.builder, self.image_id, archive)
+        export_image(self.builder, self.image_id, archive, self.monitor)
         return archive
 
 
 def build_dockerfile(source: DockerfileSource, stack: ExitStack, monitor: Monitor) -> BuiltImage:
     """Build; the image stays in the builder's store, its scratch folder goes with `stack`."""
     text = _read(source)
-    builder = find_builder(source.builder)
-    monitor.say(f"builder: {builder.name}" + (f" ({builder.note})" if builder.note else ""))
+    builder = find_builder(source.builder, monitor, host_network=want_agent(text))
+    monitor.say(f"builder: {builder.describe()}")
     if builder.copies_layers:
         monitor.say(
             f"{builder.name}'s storage driver is vfs, which copies the whole image for every step: "

@@ -13,6 +13,7 @@ from remembering_monitor import RememberingMonitor
 from volant.errors import NotFound
 from volant.fledge import agent_server
 from volant.fledge.builders import Builder, BuildRequest
+from volant.fledge.builders.containers import Podman
 from volant.fledge.order import DockerfileSource
 from volant.fledge.sources import dockerfile as module
 from volant.fledge.sources.dockerfile import build_dockerfile
@@ -39,7 +40,7 @@ class FakeBuilder:
         ]
         return "sha256:1"
 
-    def export_image(self, builder: Builder, image_id: str, target: Path) -> None:
+    def export_image(self, builder: Builder, image_id: str, target: Path, monitor: object) -> None:
         target.write_text(image_id)
 
 
@@ -48,7 +49,7 @@ def builder(agent: Path, monkeypatch: pytest.MonkeyPatch) -> FakeBuilder:
     fake = FakeBuilder()
     monkeypatch.setattr(agent_server, "FIRST_PORT", 27177)
     monkeypatch.setattr(
-        module, "find_builder", lambda choice: Builder("podman", "/bin/podman", "docker: not installed")
+        module, "find_builder", lambda *_, **__: Podman("/bin/podman", "docker: not installed")
     )
     monkeypatch.setattr(module, "make_image", fake.make_image)
     monkeypatch.setattr(module, "export_image", fake.export_image)
