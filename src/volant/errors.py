@@ -18,7 +18,7 @@ entry points and the HTTP translator need no table of their own.
     ├── StorageFull             exit  9   507 storage_full
     ├── GuestFailed             exit 10   500 guest_failed      the VM did not boot or its workload failed
     ├── Unreachable             exit 11   502 unreachable       a daemon, guest or registry does not answer
-    └── Interrupted             exit 130  500 interrupted       Ctrl-C, SIGTERM
+    └── Interrupted             exit 130  500 interrupted       Ctrl-C; fledge: 143 SIGTERM, 129 SIGHUP
 """
 
 from __future__ import annotations

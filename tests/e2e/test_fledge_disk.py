@@ -18,8 +18,9 @@ from volant.contract.plugin_archive import read_plugin_archive
 from volant.fledge.ext4 import plan_ext4
 from volant.fledge.filetree import ROOT, FileTree, Metadata
 from volant.fledge.initramfs import read_folder
-from volant.fledge.plugin_archive import DiskOptions, write_disk_plugin
+from volant.fledge.plugin_archive import DiskOptions
 from volant.progress import SilentMonitor
+from written_plugins import write_plugin_file
 
 MANY = 20_000
 SCRIPT = """#!/bin/sh
@@ -84,7 +85,7 @@ def test_a_real_kernel_reads_writes_grows_and_recovers_it(harness: GuestHarness,
         image = plan_ext4(make_tree(tmp_path / "root", stack), size_bytes=256 << 20)
         plugin = tmp_path / "plugin.tar.gz"
         manifest = Manifest(name="app", version="1.0.0")
-        write_disk_plugin(plugin, image, manifest, DiskOptions(), SilentMonitor())
+        write_plugin_file(plugin, image, manifest, DiskOptions(), SilentMonitor())
         stream = stack.enter_context(plugin.open("rb"))
         with disk.open("w+b") as output:
             read_plugin_archive(stream, output.fileno())

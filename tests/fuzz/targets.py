@@ -27,12 +27,13 @@ from volant.errors import InvalidInput, NotFound
 from volant.fledge.ext4 import plan_ext4
 from volant.fledge.filetree import ROOT, FileTree, Metadata
 from volant.fledge.layers import MAX_DEPTH, MAX_NAME_BYTES, LayerMerger, merge_layers
-from volant.fledge.plugin_archive import DiskOptions, write_disk_plugin
+from volant.fledge.plugin_archive import DiskOptions
 from volant.fledge.sources.archive import open_docker_archive
 from volant.fledge.spool import Limits
 from volant.fledge.tar import TarError, read_entries
 from volant.fledge.validate import validate_folder
 from volant.progress import SilentMonitor
+from written_plugins import write_plugin_file
 
 SEPARATOR = b"\x00next layer\x00"
 LIMITS = Limits(spool_bytes=8 << 20, entries=50_000)
@@ -189,7 +190,7 @@ def make_plugin_seeds(folder: Path) -> list[bytes]:
     document = json.dumps({"name": "app", "version": "1.0.0"}).encode()
     for options in (DiskOptions(), DiskOptions(compression="zlib")):
         path = folder / "plugin.tar.gz"
-        write_disk_plugin(path, image, Manifest(name="app", version="1.0.0"), options, SilentMonitor())
+        write_plugin_file(path, image, Manifest(name="app", version="1.0.0"), options, SilentMonitor())
         with tarfile.open(path) as archive:
             disk = archive.extractfile("rootfs.qcow2")
             assert disk is not None

@@ -196,19 +196,14 @@ def init(folder: str, name: str | None, kind: Any, force: bool) -> None:
 def agent(output: str, arch: Any) -> None:
     """Write the agent binary, for Dockerfiles that install it themselves."""
     import platform
-    import shutil
     from pathlib import Path
 
     from volant.contract.agents import find_agent
+    from volant.fledge.output import find_output
+    from volant.whole_file import write_whole_file
 
     source = find_agent(arch or ("arm64" if platform.machine() in ("aarch64", "arm64") else "amd64"))
-    try:
-        shutil.copyfile(source, output)
-        Path(output).chmod(0o755)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise UsageError(
-            f"cannot write {output}: {error.strerror}", resolution="name a file in a folder that is there"
-        ) from error
+    write_whole_file(find_output(Path(output), [source]), source.read_bytes(), mode=0o755)
     click.echo(f"wrote {output} ({_show_size(source.stat().st_size)})", err=True)
 
 
@@ -298,13 +293,29 @@ def _show_size(size_bytes: int) -> str:
     return f"{size_bytes / 1_000_000:.1f} MB"
 
 
-def _on_terminate(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+class _Signalled(KeyboardInterrupt):
+    """A signal asks to stop; `number` says which."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    # Once is enough: what is cleaned up now must not be torn out of its work.
+    for other in _SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    raise _Signalled(number)
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script."""
-    signal.signal(signal.SIGTERM, _on_terminate)
+    for number in _SIGNALS:
+        # nohup and shells' background jobs ignore some of them, and mean it.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _on_signal)
     # What fledge makes are trees without cycles: the collector would only walk through them, again and again.
     gc.disable()
     # Entry points of pydantic's plugins are looked for in every installed package otherwise.
@@ -312,28 +323,30 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = fledge.main(arguments, prog_name="fledge", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.Abort:
-        _fail(Interrupted("interrupted: nothing was left behind"))
-    except KeyboardInterrupt:
-        _fail(Interrupted("interrupted: nothing was left behind"))
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        # click turns a KeyboardInterrupt into its own.
+        cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__ or error.__context__
+        signalled = cause.number if isinstance(cause, _Signalled) else signal.SIGINT
+        click.echo(f"error: {Interrupted('interrupted: nothing was left behind')}", err=True)
+        sys.exit(128 + signalled)
     except click.ClickException as error:
         error.show()
         sys.exit(UsageError.exit_code)
     except VolantError as error:
         _fail(error)
     except OSError as error:
-        import errno
+        _fail(_explain(error))
 
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            place = f": {error.filename}" if error.filename else ""
-            _fail(
-                StorageFull(
-                    f"cannot write: no space left on the disk{place}",
-                    resolution="free some space, or set TMPDIR",
-                )
-            )
-        place = f"{error.filename}: " if error.filename else ""
-        _fail(VolantError(f"cannot go on: {place}{error.strerror or error}"))
+
+def _explain(error: OSError) -> VolantError:
+    import errno
+
+    place = f": {error.filename}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(
+            f"cannot write: no space left on the disk{place}", resolution="free some space, or set TMPDIR"
+        )
+    return VolantError(f"cannot go on{place}: {error.strerror or error}")
 
 
 def _fail(error: VolantError) -> None:

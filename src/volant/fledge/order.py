@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -110,6 +110,28 @@ class BuildOrder:
     output: Path | None = None
     use_cache: bool = True
     notes: tuple[str, ...] = ()
+    recipe: Path | None = None
+
+    @property
+    def inputs(self) -> Iterator[Path]:
+        """Every file that the build reads by name; an output may be none of them."""
+        if self.recipe is not None:
+            yield self.recipe
+        match self.source:
+            case DockerfileSource():
+                yield self.source.path
+                yield self.source.path.with_name(self.source.path.name + ".dockerignore")
+                yield self.source.context / ".dockerignore"
+            case ArchiveSource():
+                yield self.source.path
+                if self.source.kind == "oci":
+                    yield from (path for path in self.source.path.rglob("*") if path.is_file())
+            case ScriptSource():
+                yield self.source.script
+        for local, _ in self.mappings:
+            yield local
+            if local.is_dir():
+                yield from (path for path in local.rglob("*") if path.is_file())
 
 
 def make_order(line: CommandLine, folder: Path | None = None) -> BuildOrder:
@@ -169,6 +191,7 @@ def _order_from_recipe(recipe: Recipe, path: Path, line: CommandLine) -> BuildOr
         output=Path(line.output) if line.output else None,
         use_cache=line.use_cache,
         notes=(f"recipe: {show_path(path)} ({plugin.name} {plugin.version})",),
+        recipe=path,
     )
 
 

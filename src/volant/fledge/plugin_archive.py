@@ -7,23 +7,18 @@ disk's checksum is: the checksum is filled in at the end, in place. No temporary
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import struct
 import tarfile
-import tempfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from isal import isal_zlib
 
 from volant.contract.manifest import DiskFile, InitramfsFile, Manifest
-from volant.errors import NotPermitted, StorageFull, UsageError
 from volant.fledge.blocks import PlannedImage
 from volant.fledge.qcow2 import Compression, write_qcow2
 from volant.fledge.raw import DeflatedRaw
@@ -55,19 +50,17 @@ class DiskOptions:
 class WrittenPlugin:
     """The finished archive; `manifest` as it was written, with the payload's path and checksum."""
 
-    path: Path
     size_bytes: int
     payload_size_bytes: int
     manifest: Manifest
 
 
 def write_disk_plugin(
-    path: Path, image: PlannedImage, manifest: Manifest, options: DiskOptions, monitor: Monitor
+    descriptor: int, image: PlannedImage, manifest: Manifest, options: DiskOptions, monitor: Monitor
 ) -> WrittenPlugin:
-    """Write a plugin whose root is a disk. `manifest` has no rootfs yet. Appears at `path` whole or not at all.
+    """Write a plugin whose root is a disk into an empty file. `manifest` has no rootfs yet.
 
-    `monitor` is told the bytes of content as they are written. Raises UsageError, NotPermitted or StorageFull where
-    the file cannot be written.
+    `monitor` is told the bytes of content as they are written.
     """
     name = "rootfs.qcow2" if options.format == "qcow2" else "rootfs.img"
 
@@ -75,23 +68,22 @@ def write_disk_plugin(
         disk = DiskFile(path=name, format=options.format, checksum=checksum, boot="kernel")
         return manifest.model_copy(update={"rootfs": disk})
 
-    with _new_file(path) as descriptor:
-        if options.format == "raw":
-            raw = DeflatedRaw(image, level=options.level, threads=options.threads)
-            return _write_raw(path, descriptor, name, image.size_bytes, raw, describe, monitor)
-        archive = _Archive(descriptor, describe(_NO_CHECKSUM))
-        archive.begin_payload(name)
-        write_qcow2(
-            image, archive, compression=options.compression, level=options.level, threads=options.threads,
-            monitor=monitor,
-        )  # fmt: skip
-        written = describe(archive.end_payload())
-        archive.finish(written)
-        return WrittenPlugin(path, os.fstat(descriptor).st_size, archive.payload_size, written)
+    if options.format == "raw":
+        raw = DeflatedRaw(image, level=options.level, threads=options.threads)
+        return _write_raw(descriptor, name, image.size_bytes, raw, describe, monitor)
+    archive = _Archive(descriptor, describe(_NO_CHECKSUM))
+    archive.begin_payload(name)
+    write_qcow2(
+        image, archive, compression=options.compression, level=options.level, threads=options.threads,
+        monitor=monitor,
+    )  # fmt: skip
+    written = describe(archive.end_payload())
+    archive.finish(written)
+    return WrittenPlugin(os.fstat(descriptor).st_size, archive.payload_size, written)
 
 
 def _write_raw(
-    path: Path, descriptor: int, name: str, size: int, raw: DeflatedRaw, describe: Callable[[str], Manifest],
+    descriptor: int, name: str, size: int, raw: DeflatedRaw, describe: Callable[[str], Manifest],
     monitor: Monitor,
 ) -> WrittenPlugin:  # fmt: skip
     """Two gzip members: what comes before the disk, of known length and written again at the end, and the disk."""
@@ -109,30 +101,31 @@ def _write_raw(
     trailer = struct.pack("<II", crc, (size + len(tail)) & 0xFFFFFFFF)
     write_all(descriptor, [end.compress(tail) + end.flush() + trailer])
     os.pwrite(descriptor, make_head(raw.checksum), 0)
-    return WrittenPlugin(path, os.fstat(descriptor).st_size, size, describe(raw.checksum))
+    return WrittenPlugin(os.fstat(descriptor).st_size, size, describe(raw.checksum))
 
 
 def write_initramfs_plugin(
-    path: Path, descriptor: int, manifest: Manifest, monitor: Monitor
+    output: int, descriptor: int, manifest: Manifest, monitor: Monitor
 ) -> WrittenPlugin:
-    """Write a plugin whose root is the cpio.gz in `descriptor` (from its start). `manifest` has no initramfs yet."""
+    """Write a plugin whose root is the cpio.gz in `descriptor` (from its start) into the empty file `output`.
+
+    `manifest` has no initramfs yet.
+    """
     name = "initramfs.cpio.gz"
 
     def describe(checksum: str) -> Manifest:
         return manifest.model_copy(update={"initramfs": InitramfsFile(path=name, checksum=checksum)})
 
-    with _new_file(path) as output:
-        archive = _Archive(output, describe(_NO_CHECKSUM))
-        archive.begin_payload(name)
-        offset = 0
-        while part := os.pread(descriptor, _COPY_BYTES, offset):
-            archive.append(part)
-            offset += len(part)
-            monitor.advance(len(part))
-        written = describe(archive.end_payload())
-        archive.finish(written)
-        size = os.fstat(output).st_size
-    return WrittenPlugin(path, size, archive.payload_size, written)
+    archive = _Archive(output, describe(_NO_CHECKSUM))
+    archive.begin_payload(name)
+    offset = 0
+    while part := os.pread(descriptor, _COPY_BYTES, offset):
+        archive.append(part)
+        offset += len(part)
+        monitor.advance(len(part))
+    written = describe(archive.end_payload())
+    archive.finish(written)
+    return WrittenPlugin(os.fstat(output).st_size, archive.payload_size, written)
 
 
 def make_manifest_text(manifest: Manifest) -> bytes:
@@ -198,34 +191,3 @@ class _Archive:
         self._gzip.append(tail)
         crc = isal_zlib.crc32_combine(isal_zlib.crc32(head), self._payload_crc, self.payload_size)
         self._gzip.finish(isal_zlib.crc32(tail, crc))
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[int]:
-    """A file that gets its name when it is complete and on disk; on any failure nothing stays behind."""
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    except PermissionError as error:
-        raise NotPermitted(f"cannot write {path}: {error.strerror}") from error
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
-    try:
-        try:
-            yield descriptor
-            mask = os.umask(0)
-            os.umask(mask)
-            os.fchmod(descriptor, 0o666 & ~mask)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageFull(
-                f"cannot write {path}: {error.strerror}",
-                resolution="free some space, or choose another --output",
-            ) from error
-        raise
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)

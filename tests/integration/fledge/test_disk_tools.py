@@ -22,10 +22,11 @@ from volant.contract.manifest import Manifest
 from volant.contract.plugin_archive import read_plugin_archive
 from volant.fledge.ext4 import Ext4Image, plan_ext4
 from volant.fledge.filetree import ROOT, Extent, FileTree, Metadata
-from volant.fledge.plugin_archive import DiskOptions, write_disk_plugin
+from volant.fledge.plugin_archive import DiskOptions
 from volant.fledge.raw import write_raw
 from volant.process import require_tool, run_tool
 from volant.progress import SilentMonitor
+from written_plugins import write_plugin_file
 
 SOURCE_BYTES = 4 << 20
 FILE = Metadata(stat.S_IFREG | 0o644)
@@ -201,7 +202,7 @@ def test_qemu_img_finds_no_fault_and_no_difference(
     raw = write(image, tmp_path / "raw")
     plugin = tmp_path / "p.tar.gz"
     manifest = Manifest(name="app", version="1.0.0")
-    written = write_disk_plugin(plugin, image, manifest, options, SilentMonitor())
+    written = write_plugin_file(plugin, image, manifest, options, SilentMonitor())
     run_tool(["tar", "-xzf", str(plugin), "-C", str(tmp_path)])
     disk = tmp_path / "rootfs.qcow2"
     told = run_tool(["qemu-img", "check", str(disk)]).stdout
@@ -222,7 +223,7 @@ def test_a_raw_plugin_holds_the_same_disk(tmp_path: Path, source: Source) -> Non
     image = plan_ext4(make_rich_tree(source), size_bytes=300 << 20)
     raw = write(image, tmp_path / "raw")
     plugin = tmp_path / "p.tar.gz"
-    write_disk_plugin(
+    write_plugin_file(
         plugin, image, Manifest(name="app", version="1.0.0"), DiskOptions("raw"), SilentMonitor()
     )
     run_tool(["tar", "-xzf", str(plugin), "-C", str(tmp_path)])

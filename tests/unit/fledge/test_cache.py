@@ -22,7 +22,8 @@ def test_what_was_stored_comes_back_as_a_copy(home: Path) -> None:
     note = PluginCache().read("k")
     assert note is not None
     assert (note["name"], note["size_bytes"]) == ("web", 6)
-    assert PluginCache().fetch("k", target)
+    with target.open("wb") as file:
+        assert PluginCache().fetch("k", file.fileno())
     assert target.read_bytes() == b"plugin"
     assert target.stat().st_ino != plugin.stat().st_ino
 
@@ -41,7 +42,8 @@ def test_unknown_and_broken_entries_are_misses(home: Path) -> None:
     store(home, "k")
     (find_cache_folder() / "plugins/k.json").write_text("{")
     assert PluginCache().read("k") is None
-    assert not PluginCache().fetch("nothing", home / "x")
+    with (home / "x").open("wb") as file:
+        assert not PluginCache().fetch("nothing", file.fileno())
 
 
 def test_prune_drops_the_least_recently_used(home: Path) -> None:

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -62,8 +64,8 @@ def test_quiet_says_nothing_and_json_says_json(image: Path, capsys: pytest.Captu
         (["cache", "prune", "--keep", "2 GB"], 2, "not a size"),
         (["inspect", "gone"], 2, "does not exist"),
         (["inspect", "/proc/version"], 3, "it is not a tar archive, or is cut short"),
-        (["agent", "-o", "gone/kestrel"], 2, "error: cannot write gone/kestrel: No such file or directory"),
-        (["agent", "-o", "."], 2, "error: cannot write .: Is a directory"),
+        (["agent", "-o", "gone/kestrel"], 2, "error: cannot write gone/kestrel: no such folder"),
+        (["agent", "-o", "."], 2, "error: cannot write .: it is a folder"),
         (["build", "--docker-archive", "image.tar", "-o", ".."], 2, "it is a folder"),
     ],
 )
@@ -105,6 +107,66 @@ def test_an_interruption_exits_130(
     assert code == 130
     assert "interrupted" in err
     assert [path.name for path in home.iterdir()] == ["image.tar"]
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_signals_leave_nothing_and_are_told_by_the_exit_code(
+    image: Path, home: Path, name: str, code: int
+) -> None:
+    script = (
+        "import os, signal, sys\nfrom volant.fledge import cli, pipeline\n"
+        "def interrupt(*_):\n    os.kill(os.getpid(), getattr(signal, sys.argv.pop(1)))\n    signal.pause()\n"
+        "pipeline.merge_layers = interrupt\ncli.main(sys.argv[2:])\n"
+    )
+    arguments = ["build", "--docker-archive", "image.tar"]
+    ended = subprocess.run(
+        [sys.executable, "-c", script, name, *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (
+        code, "error: interrupted: nothing was left behind"
+    )  # fmt: skip
+    assert [path.name for path in home.iterdir()] == ["image.tar"]
+
+
+def test_a_hang_up_that_is_ignored_stays_ignored(image: Path, home: Path) -> None:
+    script = (
+        "import os, signal, sys\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from volant.fledge import cli, pipeline\nmerge = pipeline.merge_layers\n"
+        "def go_on(*given):\n    os.kill(os.getpid(), signal.SIGHUP)\n    return merge(*given)\n"
+        "pipeline.merge_layers = go_on\ncli.main(sys.argv[1:])\n"
+    )
+    arguments = ["build", "--docker-archive", "image.tar", "-q"]
+    ended = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, timeout=60)
+    assert (ended.returncode, (home / "app.tar.gz").is_file()) == (0, True)
+
+
+def test_a_long_name_and_a_link_as_output(
+    image: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "build", "--docker-archive", "image.tar", "-q", "-o", "n" * 250)[0] == 0
+    (home / "link").symlink_to("real")
+    assert run(capsys, "build", "--docker-archive", "image.tar", "-q", "-o", "link")[0] == 0
+    assert (home / "link").is_symlink()
+    assert (home / "real").read_bytes() == (home / ("n" * 250)).read_bytes()
+    code, _, err = run(capsys, "build", "--docker-archive", "image.tar", "-o", "image.tar")
+    assert (code, "error: cannot write image.tar: the build reads it" in err) == (2, True)
+    assert (home / "image.tar").stat().st_size > 1000
+    code, _, err = run(capsys, "agent", "-o", "-")
+    assert (code, "cannot write to standard output" in err) == (2, True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes device nodes")
+@pytest.mark.parametrize("command", [("agent",), ("build", "--docker-archive", "image.tar")])
+def test_a_device_as_output_is_left_alone(
+    image: Path, home: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    try:
+        os.mknod("null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("no device nodes here")
+    code, _, err = run(capsys, *command, "-o", "null")
+    assert (code, "error: cannot write null: it is a device" in err) == (2, True)
+    assert (home / "null").stat().st_mode == stat.S_IFCHR | 0o600
 
 
 def test_a_full_disk_exits_9(

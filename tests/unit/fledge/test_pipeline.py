@@ -166,8 +166,8 @@ def test_damaged_layers_are_never_published(home: Path, monitor: RememberingMoni
 def test_an_interruption_leaves_nothing(
     archive: Path, home: Path, monitor: RememberingMonitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(path: Path, *_: object) -> None:
-        path.write_text("half")
+    def interrupt(descriptor: int, *_: object) -> None:
+        os.write(descriptor, b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "write_disk_plugin", interrupt)

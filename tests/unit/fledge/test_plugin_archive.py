@@ -11,10 +11,11 @@ import pytest
 
 from planned_images import FixedImage
 from volant.contract.manifest import Manifest
-from volant.errors import NotPermitted, UsageError
 from volant.fledge.blocks import Piece
-from volant.fledge.plugin_archive import DiskOptions, write_disk_plugin, write_initramfs_plugin
+from volant.fledge.plugin_archive import DiskOptions, write_initramfs_plugin
 from volant.progress import SilentMonitor
+from volant.whole_file import WholeFile
+from written_plugins import write_plugin_file
 
 MANIFEST = Manifest(name="app", version="1.2.3", description="naïve")
 IMAGE = FixedImage(32 << 20, [Piece(5 << 20, 1 << 20, os.urandom(1 << 20))])
@@ -23,7 +24,7 @@ IMAGE = FixedImage(32 << 20, [Piece(5 << 20, 1 << 20, os.urandom(1 << 20))])
 @pytest.mark.parametrize("options", [DiskOptions(), DiskOptions(compression=None), DiskOptions(format="raw")])
 def test_the_manifest_comes_first_and_tells_the_truth(tmp_path: Path, options: DiskOptions) -> None:
     path = tmp_path / "app.tar.gz"
-    written = write_disk_plugin(path, IMAGE, MANIFEST, options, SilentMonitor())
+    written = write_plugin_file(path, IMAGE, MANIFEST, options, SilentMonitor())
     with tarfile.open(path) as archive:
         first, second = archive.getmembers()
         manifest = archive.extractfile(first)
@@ -43,7 +44,7 @@ def test_the_manifest_comes_first_and_tells_the_truth(tmp_path: Path, options: D
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     for name, threads in (("a", 1), ("b", 4)):
-        write_disk_plugin(tmp_path / name, IMAGE, MANIFEST, DiskOptions(threads=threads), SilentMonitor())
+        write_plugin_file(tmp_path / name, IMAGE, MANIFEST, DiskOptions(threads=threads), SilentMonitor())
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -51,9 +52,11 @@ def test_an_initramfs_is_taken_as_it_is(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"\x1f\x8b" + os.urandom(3_000_000))
     descriptor = os.open(source, os.O_RDONLY)
-    written = write_initramfs_plugin(tmp_path / "p.tar.gz", descriptor, MANIFEST, SilentMonitor())
+    with WholeFile(tmp_path / "p.tar.gz") as file:
+        write_initramfs_plugin(file.descriptor, descriptor, MANIFEST, SilentMonitor())
+        file.publish()
     os.close(descriptor)
-    with tarfile.open(written.path) as archive:
+    with tarfile.open(tmp_path / "p.tar.gz") as archive:
         member = archive.extractfile("initramfs.cpio.gz")
         assert member is not None and member.read() == source.read_bytes()
 
@@ -62,7 +65,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     descriptor = os.open(tmp_path, os.O_RDONLY)
     broken = FixedImage(32 << 20, [Piece(0, 10, None, descriptor, 0)])
     with pytest.raises(IsADirectoryError):
-        write_disk_plugin(tmp_path / "p.tar.gz", broken, MANIFEST, DiskOptions(), SilentMonitor())
+        write_plugin_file(tmp_path / "p.tar.gz", broken, MANIFEST, DiskOptions(), SilentMonitor())
     os.close(descriptor)
     assert list(tmp_path.iterdir()) == []
 
@@ -74,17 +77,5 @@ def test_an_interrupt_leaves_the_older_plugin_as_it_was(tmp_path: Path) -> None:
 
     (tmp_path / "p.tar.gz").write_text("older")
     with pytest.raises(KeyboardInterrupt):
-        write_disk_plugin(tmp_path / "p.tar.gz", IMAGE, MANIFEST, DiskOptions(), Impatient())
+        write_plugin_file(tmp_path / "p.tar.gz", IMAGE, MANIFEST, DiskOptions(), Impatient())
     assert [path.read_text() for path in tmp_path.iterdir()] == ["older"]
-
-
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="missing"):
-        write_disk_plugin(tmp_path / "missing" / "p", IMAGE, MANIFEST, DiskOptions(), SilentMonitor())
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(NotPermitted):
-        write_disk_plugin(tmp_path / "p", IMAGE, MANIFEST, DiskOptions(), SilentMonitor())

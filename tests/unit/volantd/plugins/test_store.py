@@ -14,10 +14,11 @@ from volant.contract.manifest import Manifest
 from volant.errors import Conflict, InvalidInput, NotFound
 from volant.fledge.ext4 import plan_ext4
 from volant.fledge.filetree import ROOT, FileTree, Metadata
-from volant.fledge.plugin_archive import DiskOptions, write_disk_plugin
+from volant.fledge.plugin_archive import DiskOptions
 from volant.progress import SilentMonitor
 from volant.volantd.database import Database
 from volant.volantd.plugins.store import PluginStore, version_key
+from written_plugins import write_plugin_file
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def make_plugin_for_machine(folder: Path, kind: str, image_json: bytes | None) -
             tree.add_file(parent, b"image.json", Metadata(stat.S_IFREG | 0o644), len(image_json), source)
         image = plan_ext4(tree, size_bytes=64 << 20)
         plugin = folder / "plugin.tar.gz"
-        write_disk_plugin(
+        write_plugin_file(
             plugin, image, Manifest(name="app", version="1.0.0"), DiskOptions(), SilentMonitor()
         )
     return plugin.read_bytes()
