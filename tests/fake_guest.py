@@ -4,7 +4,7 @@
     python fake_guest.py GUEST_JSON CONTROL_SOCKET CONSOLE_LOG
 
 What it does is chosen by the workload's variable FAKE: "" serves, "unbootable" ends with 0 before the agent answers,
-"broken" runs with a failed workload, "silent" never answers.
+"broken" runs with a failed workload, "silent" never answers, "busy" never ends when it is told to.
 """
 
 from __future__ import annotations
@@ -107,6 +107,9 @@ async def serve(process: asyncssh.SSHServerProcess[bytes]) -> None:
                 continue
             case "power.stop":
                 send({"id": call["id"], "result": {}})
+                if CHOSEN.get("workload", {}).get("env", {}).get("FAKE") == "busy":
+                    continue
+                write_console("power off")
                 await asyncio.sleep(0.05)
                 os._exit(0)
         send({"id": call["id"], "result": result})

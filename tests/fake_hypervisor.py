@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A hypervisor whose machines are `fake_guest` processes, and a daemon that uses it: `python fake_hypervisor.py`."""
+"""A hypervisor whose machines are `fake_guest` processes, and a daemon that uses it: `python fake_hypervisor.py`
+(with `shutdown SECONDS`: what the host's shutdown calls)."""
 
 from __future__ import annotations
 
@@ -97,5 +98,9 @@ class FakeHypervisor:
 if __name__ == "__main__":
     from volant.volantd.daemon import run_daemon
     from volant.volantd.settings import read_settings
+    from volant.volantd.shutdown import shut_down
 
-    asyncio.run(run_daemon(read_settings(), FakeHypervisor()))
+    if sys.argv[1:2] == ["shutdown"]:
+        asyncio.run(shut_down(read_settings(), FakeHypervisor(), float(sys.argv[2])))
+    else:
+        asyncio.run(run_daemon(read_settings(), FakeHypervisor()))

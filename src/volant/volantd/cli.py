@@ -8,12 +8,16 @@ import logging
 import os
 import resource
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from volant import __version__
 from volant.errors import Interrupted, VolantError
-from volant.volantd.settings import read_settings
+from volant.volantd.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from volant.volantd.hypervisors.base import Hypervisor
 
 
 @click.group()
@@ -36,34 +40,49 @@ def serve(listen: str | None, log_level: str | None) -> None:
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("asyncssh").setLevel(logging.WARNING)
     from volant.volantd.daemon import run_daemon
-    from volant.volantd.hypervisors.qemu import Qemu
 
-    hypervisor = Qemu(settings.cache_dir, wanted_accelerator=settings.accelerator)
-    asyncio.run(run_daemon(settings, hypervisor))
+    asyncio.run(run_daemon(settings, make_hypervisor(settings)))
 
 
 @main_group.command()
 @click.argument("what", type=click.Choice(["all", "kernel", "network", "service"]), default="all")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, as commands, and do nothing.")
-@click.option("--remove", is_flag=True, help="With network: take the bridge and its NAT away again.")
+@click.option("--remove", is_flag=True, help="Undo it; plugins, VMs and their disks stay.")
 def setup(what: str, dry_run: bool, remove: bool) -> None:
-    """Prepare this host: the guests' kernel (no root), the bridge with NAT and the service (root)."""
+    """Prepare this host: the guests' kernel (no root), the bridge with NAT (root), the service (as root the
+    system's, else this user's own)."""
+    from volant.volantd import service
     from volant.volantd import setup as steps
 
     settings = read_settings()
-    if remove and what != "network":
-        raise click.UsageError(f"--remove goes with network, not with {what}")
     match what:
-        case "network" if remove:
-            steps.remove_network(settings, dry_run=dry_run)
         case "kernel":
-            steps.setup_kernel(settings, dry_run=dry_run)
+            step = steps.remove_kernel if remove else steps.setup_kernel
         case "network":
-            steps.setup_network(settings, dry_run=dry_run)
+            step = steps.remove_network if remove else steps.setup_network
         case "service":
-            steps.setup_service(dry_run=dry_run)
+            step = service.remove_service if remove else service.setup_service
         case _:
-            steps.setup_all(settings, dry_run=dry_run)
+            step = steps.remove_all if remove else steps.setup_all
+    step(settings, dry_run=dry_run)
+
+
+@main_group.command()
+@click.option(
+    "--timeout",
+    "timeout_seconds",
+    type=click.FloatRange(0, 3600),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="What the processes of each VM are given to end; then it is killed.",
+)
+def shutdown(timeout_seconds: float) -> None:
+    """Stop the daemon and all its VMs in order, as when this host goes down: they start again with the daemon."""
+    settings = read_settings()
+    from volant.volantd.shutdown import shut_down
+
+    asyncio.run(shut_down(settings, make_hypervisor(settings), timeout_seconds))
 
 
 @main_group.command()
@@ -76,6 +95,12 @@ def doctor(output_format: str) -> None:
     show(findings, output_format)
     if any(finding.state == "missing" for finding in findings):
         sys.exit(1)
+
+
+def make_hypervisor(settings: Settings) -> Hypervisor:
+    from volant.volantd.hypervisors.qemu import Qemu
+
+    return Qemu(settings.cache_dir, wanted_accelerator=settings.accelerator)
 
 
 def main() -> None:

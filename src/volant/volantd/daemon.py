@@ -26,9 +26,11 @@ from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import Hypervisor
 from volant.volantd.network.bridge import GATEWAY, install_bridge, is_bridge_installed
 from volant.volantd.network.names import NameServer
+from volant.volantd.notify import notify_ready
 from volant.volantd.plugins.store import PluginStore
 from volant.volantd.secrets import SecretStore
 from volant.volantd.settings import Settings
+from volant.volantd.vms.comeback import Comeback, bring_back
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.events import EventLog
 from volant.volantd.vms.fleet import Fleet
@@ -71,13 +73,18 @@ async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
             asyncio.create_task(server.serve(sockets=[listener]))
             for server, (listener, _) in zip(servers, listeners, strict=True)
         ]
-        watch = asyncio.create_task(watch_surroundings(settings, fleet, ended))
+        beside = [
+            asyncio.create_task(watch_surroundings(settings, fleet, ended)),
+            asyncio.create_task(bring_back(fleet, Comeback(settings.state_dir))),
+        ]
         logger.info("volantd answers at %s", settings.socket)
+        notify_ready()
         await asyncio.wait([asyncio.create_task(ended.wait()), *tasks], return_when=asyncio.FIRST_COMPLETED)
-        watch.cancel()
+        for task in beside:
+            task.cancel()
         for server in servers:
             server.should_exit = True
-        await asyncio.gather(*tasks, watch, return_exceptions=True)
+        await asyncio.gather(*tasks, *beside, return_exceptions=True)
         await fleet.release_all()
 
 

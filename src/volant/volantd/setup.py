@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
+import shutil
 
 import click
 
 from volant.contract.paths import make_state_folder
-from volant.errors import Conflict, NotPermitted
-from volant.process import run_tool
+from volant.errors import Conflict
 from volant.progress import make_monitor
 from volant.volantd.boot.kernel import PACKAGES, find_kernel, host_architecture, install_kernel
 from volant.volantd.network.bridge import (
@@ -20,14 +18,12 @@ from volant.volantd.network.bridge import (
     SUBNET,
     describe_bridge,
     install_bridge,
+    is_bridge_installed,
     list_taps,
     remove_bridge,
 )
+from volant.volantd.service import check_service, remove_service, setup_service
 from volant.volantd.settings import Settings
-
-UNIT = Path("/etc/systemd/system/volantd.service")
-# The folder that sd_booted(3) looks for.
-SYSTEMD = Path("/run/systemd/system")
 
 
 def setup_kernel(settings: Settings, *, dry_run: bool) -> None:
@@ -78,56 +74,36 @@ def remove_network(settings: Settings, *, dry_run: bool) -> None:
     click.echo(f"bridge {BRIDGE} is gone; new VMs are in user mode from now on")
 
 
-def make_unit(program: str) -> str:
-    """The system's own daemon as a systemd service. Guests are processes of their own and outlive a restart of it."""
-    return f"""\
-[Unit]
-Description=Volant's daemon: virtual machines of plugins
-After=network-online.target
-Wants=network-online.target
-
-[Service]
-ExecStart={program} serve --listen 127.0.0.1:7777
-KillMode=process
-Restart=on-failure
-RuntimeDirectory=volant
-RuntimeDirectoryMode=0700
-RuntimeDirectoryPreserve=yes
-StateDirectory=volant
-StateDirectoryMode=0700
-
-[Install]
-WantedBy=multi-user.target
-"""
-
-
-def setup_service(*, dry_run: bool) -> None:
-    """Install and start the system's daemon where systemd runs the host."""
-    program = Path(sys.argv[0]).resolve()
+def remove_kernel(settings: Settings, *, dry_run: bool) -> None:
+    """Remove the kernels that setup fetched; the next start of a VM needs one again."""
+    kernels = settings.cache_dir / "kernels"
     if dry_run:
-        click.echo(f"cat > {UNIT} <<END\n{make_unit(str(program))}END")
-        click.echo(f"systemctl enable --now {UNIT.name}")
+        click.echo(f"rm -r {kernels}")
         return
-    if not SYSTEMD.is_dir():
-        click.echo("systemd does not run this host: volar starts the daemon when it is needed")
-        return
-    try:
-        UNIT.write_text(make_unit(str(program)))
-        UNIT.chmod(0o644)
-    except OSError as error:
-        raise NotPermitted(
-            f"cannot write {UNIT}: {error.strerror}", resolution="run it as root: sudo volar setup service"
-        ) from error
-    run_tool(["systemctl", "daemon-reload"], what="read the new unit")
-    run_tool(["systemctl", "enable", "--now", UNIT.name], what=f"start {UNIT.name}")
-    click.echo(f"{UNIT.name} runs and will after each boot")
+    if kernels.is_dir():
+        shutil.rmtree(kernels)
+        click.echo(f"removed {kernels}")
 
 
 def setup_all(settings: Settings, *, dry_run: bool) -> None:
     """Everything that this user may do; what needs root is said."""
+    if os.geteuid() == 0 and not dry_run:
+        check_service(settings)
     setup_kernel(settings, dry_run=dry_run)
     if os.geteuid() != 0 and not dry_run:
-        click.echo("bridge and service need root: sudo volar setup (VMs use user mode until then)")
+        click.echo("a bridge needs root: sudo volar setup (VMs use user mode until then)")
+        click.echo(
+            "'volar setup service' lets your daemon and VMs outlive log-out and come back after a reboot"
+        )
         return
     setup_network(settings, dry_run=dry_run)
-    setup_service(dry_run=dry_run)
+    setup_service(settings, dry_run=dry_run)
+
+
+def remove_all(settings: Settings, *, dry_run: bool) -> None:
+    """Undo what setup did. Plugins, VMs and their disks stay; the bridge goes first, as VMs on it forbid all."""
+    if settings.bridge_mark.exists() or is_bridge_installed():
+        remove_network(settings, dry_run=dry_run)
+    remove_service(settings, dry_run=dry_run)
+    remove_kernel(settings, dry_run=dry_run)
+    click.echo(f"plugins, VMs and their disks stay in {settings.state_dir}")

@@ -1,51 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import configparser
-import os
 from pathlib import Path
 
 import pytest
 
-from volant.volantd import setup
-from volant.volantd.database import Database
+from volant.volantd import service, setup
 from volant.volantd.settings import Settings
 
 
-def test_the_unit_keeps_vms_and_the_socket_across_restarts() -> None:
-    parser = configparser.ConfigParser(strict=False)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's keys have capitals
-    parser.read_string(setup.make_unit("/opt/volant/bin/volantd"))
-    service = parser["Service"]
-    assert service["ExecStart"].startswith("/opt/volant/bin/volantd serve")
-    assert service["KillMode"] == "process"
-    assert service["RuntimeDirectoryPreserve"] == "yes"
+def make_settings(folder: Path) -> Settings:
+    return Settings(state_dir=folder / "state", runtime_dir=folder / "run")
 
 
-def test_a_dry_run_changes_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(setup, "UNIT", tmp_path / "volantd.service")
-    setup.setup_all(Settings(state_dir=tmp_path / "state", runtime_dir=tmp_path / "run"), dry_run=True)
+@pytest.fixture(autouse=True)
+def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "units"
+    folder.mkdir()
+    monkeypatch.setattr(service, "find_service", lambda: service.Service(True, folder))
+    return folder
+
+
+def test_a_dry_run_changes_nothing(tmp_path: Path, units: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    setup.setup_all(make_settings(tmp_path), dry_run=True)
     output = capsys.readouterr().out
-    for word in ("apt-get download", "ip link add volant0", "masquerade", "systemctl enable"):
+    for word in ("apt-get download", "ip link add volant0", "masquerade", "systemctl enable volantd.service"):
         assert word in output
-    assert list(tmp_path.iterdir()) == []
+    setup.remove_all(make_settings(tmp_path), dry_run=True)
+    assert list(tmp_path.iterdir()) == [units] and not list(units.iterdir())
 
 
-def test_the_kernel_fetched_before_the_first_start_opens_no_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_no_unit_names_a_program_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkout = tmp_path / "volant"
+    program = checkout / ".cache" / "demo" / "venv" / "bin" / "volantd"
+    program.parent.mkdir(parents=True)
+    program.touch()
+    (checkout / "hatch_build.py").touch()
+    monkeypatch.setattr("sys.argv", [str(program)])
+    monkeypatch.setattr(service, "SYSTEMD", tmp_path)
+    with pytest.raises(service.UsageError, match="lies in a checkout") as refused:
+        setup.setup_service(make_settings(tmp_path), dry_run=False)
+    assert "make install" in refused.value.resolution
+    assert not list((tmp_path / "units").iterdir())
+
+
+def test_a_unit_is_for_the_usual_state_folder_only(tmp_path: Path) -> None:
+    program = tmp_path / "volantd"
+    program.touch()
+    with pytest.raises(service.UsageError, match="usual place"):
+        service.check_program(program, make_settings(tmp_path), system=False)
+
+
+def test_root_s_unit_names_nothing_that_others_may_change(tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "volantd"
+    program.parent.mkdir()
+    program.touch()
+    program.parent.chmod(0o777)
+    assert service.find_foreign_place(program) in (program, program.parent)  # the first where nobody is root
+
+
+def test_removing_leaves_the_data(
+    tmp_path: Path, units: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def install(_architecture: str, kernels: Path, _monitor: object) -> None:
-        kernels.mkdir(parents=True)
-
-    monkeypatch.setattr(setup, "install_kernel", install)
-    before = os.umask(0o022)
-    try:
-        settings = Settings(state_dir=tmp_path / "new" / "state", runtime_dir=tmp_path / "run")
-        setup.setup_kernel(settings, dry_run=False)
-        assert settings.state_dir.stat().st_mode & 0o777 == 0o700
-        Database(settings.database).close()
-        assert settings.database.stat().st_mode & 0o777 == 0o600
-    finally:
-        os.umask(before)
+    monkeypatch.setattr(service, "SYSTEMD", tmp_path / "absent")
+    monkeypatch.setattr(setup, "is_bridge_installed", lambda: False)
+    settings = make_settings(tmp_path)
+    for folder in (settings.cache_dir / "kernels" / "amd64-6.1", settings.vms_dir / "one"):
+        folder.mkdir(parents=True)
+    for name in ("volantd.service", "volant-shutdown.service", "other.service"):
+        (units / name).touch()
+    setup.remove_all(settings, dry_run=False)
+    assert [path.name for path in units.iterdir()] == ["other.service"]
+    assert not (settings.cache_dir / "kernels").exists()
+    assert (settings.vms_dir / "one").is_dir()
+    assert str(settings.state_dir) in capsys.readouterr().out

@@ -19,6 +19,7 @@ from volant.contract.api import AgentInfo, Vm, VmCreate
 from volant.contract.manifest import NAME_PATTERN
 from volant.errors import InvalidInput, Unreachable, VolantError, WrongState
 from volant.volantd.clock import now
+from volant.volantd.host_state import is_host_stopping
 from volant.volantd.hypervisors.base import EndKind, Machine, MachineEnd, VmSpec
 from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.hypervisors.host_process import read_boot_id
@@ -53,8 +54,10 @@ AGENT_WAIT_SECONDS = 5.0
 
 
 class Fleet:
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Domain, *, restores: bool = True) -> None:
+        """`restores`: VMs that should run and do not are started again; not while the host goes down."""
         self._domain = domain
+        self._restores = restores
         self._registry = domain.registry
         self._monitors: dict[str, VmMonitor] = {}
         self._logs: dict[str, ProcessLog] = {}
@@ -282,6 +285,14 @@ class Fleet:
 
     def _write_end(self, record: VmRecord, end: MachineEnd) -> None:
         """The process is gone: why, and what that means for the VM."""
+        if end.kind is EndKind.CRASHED and is_host_stopping():
+            # It runs again with the host: it is still wanted.
+            record = self._registry.move(
+                record, "stop", VmState.STOPPED, "the host was shut down", process=None,
+                agent=record.agent.model_copy(update={"connected": False}),
+            )  # fmt: skip
+            self._tell("state", record)
+            return
         stopped = record.state is VmState.STOPPING or end.kind is EndKind.KILLED
         rebooted = end.kind is EndKind.REBOOTED and not stopped
         by_itself = end.kind in (EndKind.POWERED_OFF, EndKind.REBOOTED) and record.state is VmState.RUNNING
@@ -323,6 +334,8 @@ class Fleet:
             logger.warning("cannot finish stopping VM %s: %s", record.name, error)
 
     async def _start_again(self, record: VmRecord) -> None:
+        if not self._restores:
+            return
         try:
             await self.start(record.id)
         except VolantError as error:

@@ -3,38 +3,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import struct
-import time
-from pathlib import Path
-
 import click
 
+from volant.contract.daemon_process import find_daemon_pid, stop_daemon
 from volant.contract.paths import find_socket, find_state_dir
 from volant.errors import Unreachable
 from volant.volar.daemon_start import is_answering, start_daemon
 from volant.volar.output import Format, output_option, show_object
 
-STOP_SECONDS = 30.0
-
 
 @click.group()
 def daemon() -> None:
     """Start, stop and inspect this user's volantd. VMs run on without it."""
-
-
-def find_daemon_pid(path: Path) -> int | None:
-    """The process at the other end of the socket (unix(7), SO_PEERCRED); None where nobody answers."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return None
-        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid: int = struct.unpack("3i", credentials)[0]
-    return pid
 
 
 @daemon.command()
@@ -50,19 +30,9 @@ def start() -> None:
 @daemon.command()
 def stop() -> None:
     """Stop the daemon. Its VMs run on and are adopted when it returns."""
-    pid = find_daemon_pid(find_socket())
-    if pid is None:
+    if not stop_daemon(find_socket(), find_state_dir() / "volantd.log"):
         click.echo("volantd does not run")
         return
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_SECONDS
-    while Path(f"/proc/{pid}").exists():
-        if time.monotonic() > deadline:
-            raise Unreachable(
-                f"cannot stop volantd: process {pid} is still there after {STOP_SECONDS:g} s",
-                resolution=f"see {find_state_dir() / 'volantd.log'}",
-            )
-        time.sleep(0.05)
     click.echo("volantd has stopped; VMs run on")
 
 

@@ -21,7 +21,8 @@ def setup(arguments: tuple[str, ...]) -> None:
     volar setup                 kernel, bridge with NAT, systemd unit (root)
     volar setup kernel          the guests' kernel only (no root)
     volar setup network         the bridge only (root)
-    volar setup network --remove   and away with it
+    volar setup service         the systemd unit only: the system's (root), or this user's own
+    volar setup --remove        undo all of it, or one of them; VMs and their disks stay
     """
     _become_volantd("setup", arguments)
 
