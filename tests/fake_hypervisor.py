@@ -55,6 +55,9 @@ class FakeMachine:
         self.process.kill()
         return await self.wait()
 
+    async def press_power_button(self) -> None:
+        raise NotImplementedError
+
     async def pause(self) -> None:
         raise NotImplementedError
 

@@ -224,6 +224,29 @@ def test_a_killed_daemon_adopts_its_vms(daemon: Daemon) -> None:
     assert "while volantd was away" in failed["status_reason"]
 
 
+def test_hung_vms_keep_nobody_from_the_daemon(daemon: Daemon) -> None:
+    """Stopped processes: they neither end nor answer."""
+    for name in ("hung", "well"):
+        create(daemon, name)
+    daemon.kill()
+    hung = next(pid for pid in daemon.guests() if b"hung" in read_guest_name(pid))
+    os.kill(hung, signal.SIGSTOP)
+    daemon.start()
+    assert daemon.vm("hung")["status"] == "running"
+    wait_until(lambda: daemon.vm("well")["agent"]["connected"])
+    assert daemon.call("POST", "/vms/well/exec", {"command": ["true"]})[0] == 200
+    status, stopped = daemon.call("POST", "/vms/hung/stop", {"timeout_seconds": 2})
+    assert (status, stopped["status"]) == (200, "stopped")
+    assert stopped["status_reason"].startswith("killed: its agent did not answer")
+    assert len(daemon.guests()) == 1
+
+
+def read_guest_name(pid: int) -> bytes:
+    command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    settings = next(Path(os.fsdecode(word)) for word in command if word.endswith(b"guest.json"))
+    return str(json.loads(settings.read_text())["vm_name"]).encode()
+
+
 def test_a_process_born_just_before_the_kill_is_found_again(daemon: Daemon) -> None:
     daemon.kill(signal.SIGTERM)
     daemon.start(FAKE_DIE="after-start")

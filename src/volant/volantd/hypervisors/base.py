@@ -3,8 +3,8 @@
 
 A driver takes only plain values (paths, numbers, addresses): it knows neither the database nor the API. A
 VM's process belongs to a session of its own and outlives the daemon; whoever stored its `ProcessIdentity` can
-`adopt` it later. Orderly stopping goes through the guest's agent (`volantd.guest`): the hypervisor only
-kills.
+`adopt` it later. Orderly stopping goes through the guest's agent (`volantd.guest`) or, where a system of
+its own runs, through the power button.
 """
 
 from __future__ import annotations
@@ -168,6 +168,9 @@ class Machine(Protocol):
 
     async def kill(self) -> MachineEnd:
         """End the process at once and wait for it. Harmless when it has ended already."""
+
+    async def press_power_button(self) -> None:
+        """Ask the guest's own system to power off (ACPI); whether it does is for the guest to say."""
 
     async def pause(self) -> None:
         """Stop the virtual CPUs. Conflict unless running."""

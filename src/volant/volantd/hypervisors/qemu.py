@@ -86,6 +86,9 @@ class QemuMachine:
         self._process.kill()
         return await self.wait()
 
+    async def press_power_button(self) -> None:
+        await self._execute("system_powerdown")
+
     async def pause(self) -> None:
         if self.state is not MachineState.RUNNING:
             raise Conflict(f"cannot pause {self.spec.name}: it is {self.state.value}")
@@ -109,10 +112,10 @@ class QemuMachine:
         """Open QMP and keep watch. ToolFailed where the process ends first, Conflict where a port was
         taken."""
         deadline = asyncio.get_running_loop().time() + timeout_seconds
-        while not await self._try_connect():
+        while not await self._try_connect(min(QMP_TIMEOUT_SECONDS, timeout_seconds)):
             if self._process.is_ended:
                 raise self._explain_start(await self._process.wait())
-            if asyncio.get_running_loop().time() > deadline:
+            if asyncio.get_running_loop().time() >= deadline:
                 raise ToolFailed(
                     f"cannot start {self.spec.name}: QEMU did not answer within {timeout_seconds:g} s",
                     details=_read_tail(self.spec.hypervisor_log),
@@ -124,7 +127,7 @@ class QemuMachine:
         """Follow events and do what is due from time to time; QMP is connected again where it is lost."""
         self._tasks = [asyncio.create_task(self._follow_events()), asyncio.create_task(self._do_chores())]
 
-    async def _try_connect(self) -> bool:
+    async def _try_connect(self, timeout_seconds: float = QMP_TIMEOUT_SECONDS) -> bool:
         if not self.spec.qmp_socket.exists():
             return False
         client = QMPClient(self.spec.name)
@@ -133,7 +136,7 @@ class QemuMachine:
         client.register_listener(self._events)
         try:
             # A QEMU that is stopped, or busy with another client, accepts and then says nothing.
-            async with asyncio.timeout(QMP_TIMEOUT_SECONDS):
+            async with asyncio.timeout(timeout_seconds):
                 await client.connect(str(self.spec.qmp_socket))
                 status = await client.execute("query-status")
         except (QMPError, OSError, EOFError):

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 import secrets as random
@@ -51,6 +50,10 @@ CONSOLE_TAIL_LINES = 20
 # How long an orderly stop may take beyond what the processes were given, before the process is killed.
 POWER_OFF_SECONDS = 10.0
 AGENT_WAIT_SECONDS = 5.0
+# How long the daemon's start waits for VMs to be found again before it serves without them.
+HEAD_START_SECONDS = 1.0
+# The least that an agent on a busy host is given to say that it begins to stop.
+ANSWER_SECONDS = 1.0
 
 
 class Fleet:
@@ -63,6 +66,7 @@ class Fleet:
         self._logs: dict[str, ProcessLog] = {}
         self._forwarders: dict[str, PortForwarder] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self._adopting: dict[str, asyncio.Task[None]] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     # What people ask for
@@ -151,22 +155,16 @@ class Fleet:
             await self._take_down(record)
             return self._registry.move(record, "stop", VmState.STOPPED, process=None)
         if not force:
-            await self._ask_to_stop(record, monitor, timeout_seconds)
+            monitor.kill_reason = await self._ask_to_stop(record, monitor, timeout_seconds)
         await monitor.machine.kill()
         await monitor.wait_ended()
         return self._registry.get(record.id)
 
-    async def _ask_to_stop(self, record: VmRecord, monitor: VmMonitor, timeout_seconds: float) -> None:
-        guest = await monitor.wait_connected(min(AGENT_WAIT_SECONDS, timeout_seconds))
-        if guest is None:
-            return
-        try:
-            await guest.control.stop("poweroff", timeout_seconds)
-        except (VolantError, OSError) as error:
-            logger.info("VM %s: the agent cannot stop it: %s", record.name, error)
-            return
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(monitor.wait_ended(), timeout_seconds + POWER_OFF_SECONDS)
+    async def _ask_to_stop(self, record: VmRecord, monitor: VmMonitor, timeout_seconds: float) -> str:
+        """Let the guest end by itself; returns why it has to be killed, or nothing where it has ended."""
+        if record.spec is not None and record.spec.kernel is None:
+            return await press_power_button(monitor, timeout_seconds)
+        return await ask_agent_to_stop(monitor, timeout_seconds)
 
     async def restart(self, name: str, *, timeout_seconds: float = 30.0) -> VmRecord:
         record = self._registry.get(name)
@@ -219,6 +217,9 @@ class Fleet:
     async def connect(self, name: str, timeout_seconds: float = AGENT_WAIT_SECONDS) -> Guest:
         """The agent's connection of a VM that runs; WrongState or Unreachable otherwise."""
         record = self._registry.get(name)
+        if record.id in self._adopting:
+            await asyncio.wait({self._adopting[record.id]}, timeout=timeout_seconds)
+            record = self._registry.get(record.id)
         monitor = self._monitors.get(record.id)
         if monitor is None or record.state not in WITH_PROCESS:
             raise WrongState(
@@ -254,8 +255,9 @@ class Fleet:
 
         async def on_end(end: MachineEnd) -> None:
             await self._take_down(record)
+            kill_reason = self._monitors[record.id].kill_reason
+            self._write_end(self._registry.get(record.id), end, kill_reason)
             self._monitors.pop(record.id, None)
-            self._write_end(self._registry.get(record.id), end)
 
         def answer_secret(port: int) -> bytes | None:
             return self._domain.secrets.answer(record.definition.secrets, port)
@@ -283,7 +285,7 @@ class Fleet:
         if before is None or (before.health, before.health_reason) != (state.health, state.health_reason):
             self._tell("health", record, health=state.health, health_reason=state.health_reason)
 
-    def _write_end(self, record: VmRecord, end: MachineEnd) -> None:
+    def _write_end(self, record: VmRecord, end: MachineEnd, kill_reason: str) -> None:
         """The process is gone: why, and what that means for the VM."""
         if end.kind is EndKind.CRASHED and is_host_stopping():
             # It runs again with the host: it is still wanted.
@@ -297,7 +299,8 @@ class Fleet:
         rebooted = end.kind is EndKind.REBOOTED and not stopped
         by_itself = end.kind in (EndKind.POWERED_OFF, EndKind.REBOOTED) and record.state is VmState.RUNNING
         if stopped or by_itself:
-            reason = "" if stopped else "the guest switched itself off"
+            killed = end.kind is EndKind.KILLED and kill_reason
+            reason = kill_reason if killed else "" if stopped else "the guest switched itself off"
             record = self._registry.move(
                 record, "stop", VmState.STOPPED, reason, process=None, wanted=False,
                 agent=record.agent.model_copy(update={"connected": False}),
@@ -368,18 +371,39 @@ class Fleet:
 
     # The daemon's start and end
 
-    async def adopt_all(self) -> None:
-        """Find again what ran, finish what was interrupted, start what ran before the host was rebooted."""
+    async def adopt_all(self, head_start_seconds: float = HEAD_START_SECONDS) -> None:
+        """Find again what ran, finish what was interrupted, start what ran before the host was rebooted.
+
+        All VMs at once, each under its lock. Returns when that is done or after the head start: one that does not
+        answer keeps nobody from the others.
+        """
         boot_id = read_boot_id()
         self._sweep_folders()
         for record in self._registry.list_all():
+            if record.deleting or record.wanted or record.state in WITH_PROCESS:
+                # Free as yet, so this does not wait: what people ask for comes after the adoption.
+                await self._locks[record.id].acquire()
+                task = asyncio.create_task(self._settle(record, boot_id), name=f"adoption of {record.name}")
+                self._adopting[record.id] = task
+        if self._adopting:
+            await asyncio.wait(list(self._adopting.values()), timeout=head_start_seconds)
+
+    async def _settle(self, record: VmRecord, boot_id: str) -> None:
+        """One VM, whose lock is held: as it should be after the daemon's start."""
+        try:
             if record.deleting:
                 await self._take_down(record)
                 await self._finish_delete(record)
             elif record.state in WITH_PROCESS:
                 await self._adopt(record, boot_id)
-        for record in self._registry.list_all():
-            if record.wanted and record.state is VmState.STOPPED and record.id not in self._monitors:
+        except Exception:
+            logger.exception("VM %s: cannot take it over", record.name)
+        finally:
+            self._locks[record.id].release()
+            self._adopting.pop(record.id, None)
+        if not record.deleting and record.id not in self._monitors:
+            record = self._registry.get(record.id)
+            if record.wanted and record.state is VmState.STOPPED:
                 self._run_later(self._start_again(record))
 
     def _run_later(self, work: Coroutine[Any, Any, None]) -> None:
@@ -428,11 +452,47 @@ class Fleet:
 
     async def release_all(self) -> None:
         """The daemon ends; VMs run on."""
-        for task in self._background:
+        unfinished = [*self._background, *self._adopting.values()]
+        for task in unfinished:
             task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
         await asyncio.gather(
             *(monitor.release() for monitor in list(self._monitors.values())), return_exceptions=True
         )
         for forwarder in self._forwarders.values():
             await forwarder.close()
         self._monitors.clear()
+
+
+async def press_power_button(monitor: VmMonitor, timeout_seconds: float) -> str:
+    """For a system of its own: its power button, as on a real machine. Why it has to be killed, or nothing."""
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            await monitor.machine.press_power_button()
+            await monitor.wait_ended()
+    except VolantError as error:
+        return f"killed: {error.what}"
+    except TimeoutError:
+        return f"killed: its system did not power off within {timeout_seconds:g} s of the power button"
+    return ""
+
+
+async def ask_agent_to_stop(monitor: VmMonitor, timeout_seconds: float) -> str:
+    """Through the agent: processes end, file systems are closed. Why the VM has to be killed, or nothing."""
+    patience = max(timeout_seconds, ANSWER_SECONDS)
+    try:
+        async with asyncio.timeout(patience):
+            guest = await monitor.wait_connected(AGENT_WAIT_SECONDS)
+            if guest is None:
+                return "killed: its agent did not answer"
+            await guest.control.stop("poweroff", timeout_seconds)
+    except TimeoutError:
+        return f"killed: its agent did not answer within {patience:g} s"
+    except (VolantError, OSError) as error:
+        return f"killed: {error}"
+    try:
+        async with asyncio.timeout(timeout_seconds + POWER_OFF_SECONDS):
+            await monitor.wait_ended()
+    except TimeoutError:
+        return f"killed: it did not power off within {timeout_seconds + POWER_OFF_SECONDS:g} s"
+    return ""

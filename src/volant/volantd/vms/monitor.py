@@ -59,6 +59,7 @@ class VmMonitor:
     ) -> None:
         self.machine = machine
         self.guest: Guest | None = None
+        self.kill_reason = ""
         self._record = record
         self._log = log
         self._answer_secret = answer_secret

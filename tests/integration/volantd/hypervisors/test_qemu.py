@@ -171,6 +171,36 @@ async def test_a_whole_system_disk_boots_by_firmware(
     await machine.kill()
 
 
+POWER_OFF_AT_THE_BUTTON = bytes.fromhex(
+    "fa ba0206 b80001 ef"  # no interrupts; ICH9's PM1_EN at 0x602: let the power button set its bit
+    "ba0006 ed f6c401 74f7"  # PM1_STS at 0x600: until the button's bit is set
+    "ba0406 b80020 ef f4"  # PM1_CNT at 0x604: SLP_EN with the type of "soft off"
+)
+
+
+async def test_the_power_button_reaches_a_system_of_its_own(
+    qemu: Qemu, make_spec: MakeSpec, short_path: Path
+) -> None:
+    support = await qemu.find_support("amd64", kernel=None, firmware=True)
+    disk = short_path / "system.img"
+    disk.write_bytes((POWER_OFF_AT_THE_BUTTON.ljust(510, b"\0") + b"\x55\xaa").ljust(1 << 20, b"\0"))
+    spec = dataclasses.replace(
+        make_spec(IDLE),
+        machine=support.machine,
+        accelerator=support.accelerator,
+        kernel=None,
+        initrd=None,
+        disks=(DiskDrive(disk, "raw", "root"),),
+    )
+    machine = await qemu.start(spec)
+    ending = asyncio.create_task(machine.wait())
+    async with asyncio.timeout(BOOT_SECONDS):
+        while not ending.done():  # pressed before the disk's own code runs, it is not seen
+            await machine.press_power_button()
+            await asyncio.wait({ending}, timeout=1)
+    assert ending.result().kind is EndKind.POWERED_OFF
+
+
 WRITE_ON_AND_ON = bytes.fromhex(
     "31c0 8ed8 be147c"  # ds = 0, si = the packet below
     "b80043 cd13"  # BIOS: extended write to the drive that was booted from
