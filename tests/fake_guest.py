@@ -130,13 +130,16 @@ async def main() -> None:
     connections = []
     while True:
         host, _ = await asyncio.to_thread(listener.accept)
-        identification = await asyncio.to_thread(host.recv, 255, socket.MSG_PEEK)
-        host.sendall(b"left over from an earlier host\n" + GREETING_PREFIX.encode() + identification)
-        connections.append(
-            await asyncssh.run_server(
-                host, server_factory=Server, server_host_keys=[key], process_factory=serve, encoding=None
+        try:
+            identification = await asyncio.to_thread(host.recv, 255, socket.MSG_PEEK)
+            host.sendall(b"left over from an earlier host\n" + GREETING_PREFIX.encode() + identification)
+            connections.append(
+                await asyncssh.run_server(
+                    host, server_factory=Server, server_host_keys=[key], process_factory=serve, encoding=None
+                )
             )
-        )
+        except (OSError, asyncssh.Error):
+            continue  # the daemon was killed in the middle of it
 
 
 if __name__ == "__main__":

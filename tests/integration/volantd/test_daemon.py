@@ -318,7 +318,7 @@ def test_a_kill_at_any_instant_leaves_a_consistent_world(daemon: Daemon, seed: i
         settled = wait_until(
             lambda vm=vm: (f := daemon.vm(vm["name"]))["status"] not in ("starting", "stopping") and f
         )
-        assert settled["status"] in ("created", "running", "stopped")
+        assert settled["status"] in ("created", "running", "stopped"), settled
     pids = {vm["hypervisor"]["pid"] for vm in daemon.call("GET", "/vms")[1] if vm["status"] == "running"}
     assert set(daemon.guests()) == pids
     assert {path.name for path in (daemon.home / "vms").iterdir()} <= {vm["id"] for vm in vms}
