@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write docs/reference from the code: the API's schema and types, the manifest's schema, exit codes, command lines.
+"""Write docs/reference and docs/man from the code: schemas, API types, exit codes, command lines, man pages.
 
 generate_reference.py            write the files
 generate_reference.py --check    exit 1, naming them, if any differs from what is there
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import manual_pages
 from generate_api_types import make_api_types
 
 from volant import errors
@@ -137,6 +138,7 @@ def make_all() -> dict[Path, str]:
         REFERENCE / "volar.md": make_command_line(volar, "volar"),
         REFERENCE / "fledge.md": make_command_line(fledge, "fledge"),
         REFERENCE / "fledge-toml.md": make_recipe(),
+        **manual_pages.make_pages(make_exit_codes()),
     }
 
 
@@ -147,8 +149,8 @@ def main() -> int:
         for path in stale:
             print(f"{path} is not what the code says: run 'make reference'", file=sys.stderr)
         return 1 if stale else 0
-    REFERENCE.mkdir(parents=True, exist_ok=True)
     for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return 0
 

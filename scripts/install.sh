@@ -49,6 +49,31 @@ install_programs() {
     for program in "${programs[@]}"; do
         write_launcher "$program"
     done
+    install_documents
+}
+
+# Each shell looks below the prefix's share folder by itself, for ~/.local as for /usr/local.
+list_documents() {
+    local page program
+    for page in docs/man/*; do
+        echo "man/man${page##*.}/$(basename "$page")"
+    done
+    for program in fledge volar; do
+        echo "bash-completion/completions/$program zsh/site-functions/_$program fish/vendor_completions.d/$program.fish"
+    done
+}
+
+install_documents() {
+    local page program share=$prefix/share
+    for page in docs/man/*; do
+        install -D -m 644 "$page" "$share/man/man${page##*.}/$(basename "$page")"
+    done
+    mkdir -p "$share/bash-completion/completions" "$share/zsh/site-functions" "$share/fish/vendor_completions.d"
+    for program in fledge volar; do
+        "$prefix/bin/$program" completion bash >"$share/bash-completion/completions/$program"
+        "$prefix/bin/$program" completion zsh >"$share/zsh/site-functions/_$program"
+        "$prefix/bin/$program" completion fish >"$share/fish/vendor_completions.d/$program.fish"
+    done
 }
 
 # What a build leaves in the checkout belongs to whom the checkout belongs to, with sudo too.
@@ -86,6 +111,10 @@ uninstall_programs() {
     refuse_foreign
     rm -rf "$home"
     rm -f "${programs[@]/#/$prefix/bin/}"
+    local file
+    for file in $(list_documents); do
+        rm -f "$prefix/share/$file"
+    done
     echo "removed from $prefix; plugins, VMs and their disks stay ('volar setup --remove' undoes what setup did)"
 }
 
