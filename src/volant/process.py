@@ -155,12 +155,15 @@ def start_tool(
                 _end_group(process)
 
 
-def start_detached(arguments: Sequence[str], log: Path, *, inherit: bool = False) -> int:
+def start_detached(
+    arguments: Sequence[str], log: Path, *, inherit: bool = False, pass_fds: Sequence[int] = ()
+) -> int:
     """Start a program that outlives us, in a session of its own, and return its process id.
 
-    Standard output and error are appended to `log`; of our other descriptors it gets none, not even those that our own
-    caller left open: a pipe would never end and a lock never be free. With `inherit` it gets our whole environment: it
-    is a program of ours. The caller waits for it (as its parent) or leaves it alone. Raises ToolMissing.
+    Standard output and error are appended to `log`. Of our other descriptors it gets those of `pass_fds` (under the
+    same numbers) and none that our own caller left open: a pipe would never end and a lock never be free. With
+    `inherit` it gets our whole environment: it is a program of ours. The caller waits for it (as its parent) or leaves
+    it alone. Raises ToolMissing.
     """
     environment = dict(os.environ) if inherit else make_environment()
     try:
@@ -172,19 +175,21 @@ def start_detached(arguments: Sequence[str], log: Path, *, inherit: bool = False
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
-                *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _list_inheritable()),
+                *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _list_inheritable(pass_fds)),
+                # Onto itself: stays open in the child without ever being inheritable here.
+                *((os.POSIX_SPAWN_DUP2, descriptor, descriptor) for descriptor in pass_fds),
             ],
         )  # fmt: skip
     except FileNotFoundError as error:
         raise _make_missing(arguments) from error
 
 
-def _list_inheritable() -> list[int]:
-    """Our open descriptors that a child would get, beside the standard streams."""
+def _list_inheritable(wanted: Sequence[int]) -> list[int]:
+    """Our open descriptors that a child would get, beside the standard streams and those wanted."""
     found = []
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):  # the listing's own is closed by now
-            if int(name) > 2 and os.get_inheritable(int(name)):
+            if int(name) > 2 and int(name) not in wanted and os.get_inheritable(int(name)):
                 found.append(int(name))
     return found
 

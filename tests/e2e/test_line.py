@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import time
 import urllib.request
@@ -73,6 +74,16 @@ def test_logs_and_console_answer(host: Host, vm: str) -> None:
 def test_the_agent_is_pid_1_and_the_disk_is_writable(host: Host, vm: str) -> None:
     assert host.volar("vms", "ssh", vm, "cat /proc/1/comm").stdout == "kestrel\n"
     assert " / ext4 rw" in host.volar("vms", "ssh", vm, "cat /proc/mounts").stdout
+
+
+def test_the_guest_reaches_no_service_on_the_hosts_loopback(host: Host, vm: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        service.settimeout(0)
+        port = service.getsockname()[1]
+        command = f"timeout 3 bash -c 'exec 3<>/dev/tcp/10.0.2.2/{port}' && echo reached || echo refused"
+        assert host.volar("vms", "exec", vm, "--", "sh", "-c", command).stdout.strip() == "refused"
+        with pytest.raises(BlockingIOError):
+            service.accept()
 
 
 def test_a_restart_keeps_what_the_guest_wrote(host: Host, vm: str) -> None:

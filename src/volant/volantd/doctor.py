@@ -18,6 +18,7 @@ from volant.errors import VolantError
 from volant.process import find_tool
 from volant.volantd.boot.kernel import host_architecture, require_kernel
 from volant.volantd.hypervisors.qemu import PROGRAMS, Qemu
+from volant.volantd.network.user_mode import find_outward_obstacle
 from volant.volantd.settings import Settings
 
 LOW_DISK_BYTES = 2 << 30
@@ -55,10 +56,21 @@ def examine(settings: Settings) -> list[Finding]:
                 "" if state == "ok" else "enable virtualization in the firmware and give access to /dev/kvm"
             )
             findings.append(Finding("accelerator", state, f"{support.accelerator}: {support.reason}", mend))
+            findings.append(find_user_network(settings, support.version))
     except VolantError as error:
         findings.append(Finding("kernel", "missing", error.what, error.resolution or "volar setup kernel"))
     findings.append(find_disk_space(settings))
     return findings
+
+
+def find_user_network(settings: Settings, qemu_version: str) -> Finding:
+    if settings.host_loopback == "open":
+        fact = "guests reach the services on this host's 127.0.0.1, as VOLANT_HOST_LOOPBACK=open says"
+        return Finding("user network", "limited", fact, "unset it")
+    if (obstacle := find_outward_obstacle(qemu_version)) is not None:
+        fact = f"guests reach nothing, only their published ports are reached: {obstacle}"
+        return Finding("user network", "limited", fact, "apt-get install passt, or VOLANT_HOST_LOOPBACK=open")
+    return Finding("user network", "ok", "passt; guests do not reach this host's 127.0.0.1")
 
 
 def find_program(name: str, package: str, otherwise: Literal["limited", "missing"]) -> Finding:

@@ -38,11 +38,21 @@ class DiskDrive:
 class UserNic:
     """A NIC on QEMU's own user-mode network (10.0.2.0/24, gateway .2, DNS .3; the guest is told 10.0.2.15).
 
-    Each published port is bound on its host address (a loopback address of the VM's own) by the hypervisor.
+    Each published port is bound on its host address (a loopback address of the VM's own) by the hypervisor. The gateway
+    stands for the host's own loopback, with every service there: `is_restricted` leaves the guest no way out at all.
     """
 
     mac: str
     published: tuple[PublishedPort, ...] = ()
+    is_restricted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StreamNic:
+    """A NIC whose frames go over a UNIX stream socket, each after its length in four bytes; somebody listens there."""
+
+    mac: str
+    socket: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +63,7 @@ class TapNic:
     tap: str
 
 
-Nic = UserNic | TapNic
+Nic = UserNic | StreamNic | TapNic
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from volant.contract.guest_config import CONTROL_PORT_NAME
 from volant.errors import InvalidInput
-from volant.volantd.hypervisors.base import SOCKET_PATH_LIMIT, DiskDrive, Nic, TapNic, VmSpec
+from volant.volantd.hypervisors.base import SOCKET_PATH_LIMIT, DiskDrive, Nic, StreamNic, TapNic, VmSpec
 
 GUEST_ADDRESS = "10.0.2.15"
 TCG_CACHE_MIB = 64
@@ -147,11 +147,15 @@ def _nic(index: int, nic: Nic, suffix: str) -> Iterator[str]:
     name = f"net{index}"
     if isinstance(nic, TapNic):
         yield from ("-netdev", f"tap,id={name},ifname={_escape(nic.tap)},script=no,downscript=no")
+    elif isinstance(nic, StreamNic):
+        where = f"addr.type=unix,addr.path={_escape(nic.socket)}"
+        yield from ("-netdev", f"stream,id={name},server=off,{where}")
     else:
         forwards = "".join(
             f",hostfwd={port.protocol}:{port.host_ip}:{port.host_port}-{GUEST_ADDRESS}:{port.guest_port}"
             for port in nic.published
         )
-        yield from ("-netdev", f"user,id={name},ipv6=off{forwards}")
+        restrict = ",restrict=on" if nic.is_restricted else ""
+        yield from ("-netdev", f"user,id={name},ipv6=off{restrict}{forwards}")
     device = f"virtio-net-{suffix},netdev={name},mac={nic.mac}"
     yield from ("-device", f"{device},romfile=" if suffix == "pci" else device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from volant.contract.api import HypervisorInfo, PluginReference, Vm
 from volant.volantd.vms.domain import Domain
-from volant.volantd.vms.networking import make_url
+from volant.volantd.vms.networking import find_warnings, make_url
 from volant.volantd.vms.registry import VmRecord
 from volant.volantd.vms.states import WITH_PROCESS
 
@@ -34,7 +34,7 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         health_reason=guest.health_reason if guest and runs else "",
         checks=guest.checks if guest and runs else [],
         processes=guest.processes if guest and runs else [],
-        warnings=list(guest.warnings) if guest else [],
+        warnings=[*(guest.warnings if guest else []), *(find_warnings(record) if runs else [])],
         plugin=PluginReference(name=record.plugin_name, version=record.plugin_version),
         resources=record.definition.resources,
         network=record.definition.network,

@@ -19,6 +19,7 @@ from volant.contract.guest_config import (
     Ssh,
 )
 from volant.contract.manifest import CloudInitDocument, Workload
+from volant.volantd.network import user_mode
 from volant.volantd.network.bridge import GATEWAY, SUBNET
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.secrets import DEFAULT_PORT
@@ -26,10 +27,6 @@ from volant.volantd.vms.keys import read_public_key
 from volant.volantd.vms.registry import VmRecord
 
 ROOT_SERIAL = "root"
-# QEMU's user-mode network (its documentation, "Using the user mode network stack").
-USER_NETWORK_ADDRESS = "10.0.2.15/24"
-USER_NETWORK_GATEWAY = "10.0.2.2"
-USER_NETWORK_DNS = "10.0.2.3"
 
 
 def make_guest_config(record: VmRecord, plugin: StoredPlugin, modules: Sequence[str]) -> GuestConfig:
@@ -63,7 +60,8 @@ def make_guest_network(record: VmRecord) -> GuestNetwork:
         case "bridged":
             address, gateway, nameserver = f"{record.address}/{SUBNET.prefixlen}", str(GATEWAY), str(GATEWAY)
         case "user":
-            address, gateway, nameserver = USER_NETWORK_ADDRESS, USER_NETWORK_GATEWAY, USER_NETWORK_DNS
+            address = f"{user_mode.GUEST_ADDRESS}/{user_mode.PREFIX_LENGTH}"
+            gateway, nameserver = user_mode.GATEWAY, user_mode.NAME_SERVER
     return GuestNetwork(
         interfaces=[Interface(mac=record.mac, mode="static", addresses=[address], gateway=gateway)],
         nameservers=[nameserver],

@@ -26,11 +26,12 @@ from volant.volantd.hypervisors.base import (
     VmSpec,
 )
 from volant.volantd.hypervisors.host_process import identify
+from volant.volantd.network.user_mode import Reach, UserNetwork
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.settings import Settings
 from volant.volantd.vms.disks import make_overlay
 from volant.volantd.vms.guest_settings import ROOT_SERIAL, make_guest_config
-from volant.volantd.vms.networking import attach, make_nics
+from volant.volantd.vms.networking import attach, choose_reach, make_nics
 from volant.volantd.vms.registry import VmRecord
 from volant.volantd.vms.seed_documents import make_seed_documents
 
@@ -96,10 +97,28 @@ async def boot_vm(
         await asyncio.to_thread(write_boot_archive, record, plugin, kernel, support, files, settings)
     else:
         await asyncio.to_thread(write_seed_disk, record, plugin, files)
-    await attach(record)
-    spec = make_spec(record, plugin, kernel, support, files)
+    reach = choose_reach(settings, support.version)
+    network = await attach(record, reach, files.folder, files.sockets)
+    spec = make_spec(record, plugin, kernel, support, files, reach)
     remember(spec)
-    return await hypervisor.start(spec)
+    try:
+        machine = await hypervisor.start(spec)
+        if network is not None:
+            await _wait_for_network(network, machine)
+    except BaseException:
+        if network is not None:
+            network.close()
+        raise
+    return machine
+
+
+async def _wait_for_network(network: UserNetwork, machine: Machine) -> None:
+    """It came up beside the hypervisor; where it does not, the machine is of no use."""
+    try:
+        await network.wait_ready()
+    except BaseException:
+        await asyncio.shield(machine.kill())
+        raise
 
 
 def make_folders(files: VmFiles) -> None:
@@ -140,7 +159,12 @@ def write_seed_disk(record: VmRecord, plugin: StoredPlugin, files: VmFiles) -> N
 
 
 def make_spec(
-    record: VmRecord, plugin: StoredPlugin, kernel: Kernel | None, support: HostSupport, files: VmFiles
+    record: VmRecord,
+    plugin: StoredPlugin,
+    kernel: Kernel | None,
+    support: HostSupport,
+    files: VmFiles,
+    reach: Reach,
 ) -> VmSpec:
     disks = (DiskDrive(files.disk, "qcow2", ROOT_SERIAL),) if plugin.kind == "rootfs" else ()
     if kernel is None:
@@ -154,7 +178,7 @@ def make_spec(
         vcpu=record.definition.resources.vcpu,
         memory_mb=record.definition.resources.memory_mb,
         disks=disks,
-        nics=make_nics(record),
+        nics=make_nics(record, reach, files.sockets),
         control_socket=files.sockets / "control.sock",
         console_socket=files.sockets / "console.sock",
         qmp_socket=files.sockets / "qmp.sock",

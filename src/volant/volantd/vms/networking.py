@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from pathlib import Path
 
 from volant.contract.api import NetworkMode, PublishedPort, VmCreate
 from volant.contract.manifest import Manifest
 from volant.errors import Conflict, InvalidInput
-from volant.volantd.hypervisors.base import Nic, TapNic, UserNic
+from volant.volantd.hypervisors.base import Nic, StreamNic, TapNic, UserNic
 from volant.volantd.network.bridge import (
     choose_lease,
     is_bridge_installed,
@@ -18,9 +19,12 @@ from volant.volantd.network.bridge import (
     remove_tap,
 )
 from volant.volantd.network.forward import PortForwarder
+from volant.volantd.network.user_mode import Reach, UserNetwork, find_outward_obstacle
 from volant.volantd.settings import Settings
 from volant.volantd.vms.addresses import choose_address, publish
 from volant.volantd.vms.registry import VmRecord
+
+NETWORK_SOCKET = "net.sock"
 
 
 def find_default_mode(settings: Settings) -> NetworkMode:
@@ -55,20 +59,42 @@ def choose_place(
     return None, []
 
 
-def make_nics(record: VmRecord) -> tuple[Nic, ...]:
+def choose_reach(settings: Settings, qemu_version: str) -> Reach:
+    """What guests in user mode reach: the host's own services only where a setting says so."""
+    if settings.host_loopback == "open":
+        return "everything"
+    return "nowhere" if find_outward_obstacle(qemu_version) else "outward"
+
+
+def find_warnings(record: VmRecord) -> list[str]:
+    """What people should know of a VM's network, as it was started."""
+    nics = record.spec.nics if record.spec is not None else ()
+    if any(isinstance(nic, UserNic) and nic.is_restricted for nic in nics):
+        return ["its network leads nowhere but to its published ports: see the line about it in volar doctor"]
+    return []
+
+
+def make_nics(record: VmRecord, reach: Reach, sockets: Path) -> tuple[Nic, ...]:
     match record.definition.network:
+        case "user" if reach == "outward":
+            return (StreamNic(record.mac, sockets / NETWORK_SOCKET),)
         case "user":
-            return (UserNic(record.mac, record.ports),)
+            return (UserNic(record.mac, record.ports, is_restricted=reach == "nowhere"),)
         case "bridged":
             return (TapNic(record.mac, name_tap(record.id)),)
         case _:
             return ()
 
 
-async def attach(record: VmRecord) -> None:
-    """Make what the VM's process needs to be there before it starts."""
+async def attach(record: VmRecord, reach: Reach, folder: Path, sockets: Path) -> UserNetwork | None:
+    """Make what the VM's process needs to be there before it starts; returns what has yet to become ready."""
     if record.definition.network == "bridged":
         await asyncio.to_thread(make_tap, name_tap(record.id))
+    elif record.definition.network == "user" and reach == "outward":
+        network = UserNetwork(folder / "network.log")
+        network.start(sockets / NETWORK_SOCKET, record.mac, record.ports)
+        return network
+    return None
 
 
 async def detach(record: VmRecord) -> None:

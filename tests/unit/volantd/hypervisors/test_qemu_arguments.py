@@ -10,7 +10,7 @@ import pytest
 
 from volant.contract.api import PublishedPort
 from volant.errors import InvalidInput
-from volant.volantd.hypervisors.base import DiskDrive, TapNic, UserNic, VmSpec
+from volant.volantd.hypervisors.base import DiskDrive, StreamNic, TapNic, UserNic, VmSpec
 from volant.volantd.hypervisors.qemu_arguments import make_command_line, make_qemu_arguments
 
 MAC = "52:54:00:00:00:01"
@@ -100,6 +100,20 @@ def test_microvm_under_tcg() -> None:
         "-device", f"virtio-net-device,netdev=net0,mac={MAC}",
         *entropy("device"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("nic", "netdev"),
+    [
+        (StreamNic(MAC, Path("/vm/a,b/net.sock")),
+         "stream,id=net0,server=off,addr.type=unix,addr.path=/vm/a,,b/net.sock"),
+        (UserNic(MAC, is_restricted=True), "user,id=net0,ipv6=off,restrict=on"),
+        (UserNic(MAC), "user,id=net0,ipv6=off"),
+    ],
+)  # fmt: skip
+def test_a_nic_of_user_mode(nic: StreamNic | UserNic, netdev: str) -> None:
+    arguments = make_qemu_arguments(dataclasses.replace(SPEC, nics=(nic,)), "qemu-system-x86_64")
+    assert arguments[arguments.index("-netdev") + 1] == netdev
 
 
 def test_q35_with_kvm_a_tap_and_a_further_disk() -> None:

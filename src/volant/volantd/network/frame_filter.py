@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program between a VM's NIC and passt: it keeps a guest's frames from the host's own loopback services.
+
+passt opens a socket of the host for whatever address a frame names. It does not look whether that is 127.0.0.1 (older
+versions) or 0.0.0.0, which Linux takes for the same, so a guest that writes its own frames would reach every service
+of the host that trusts loopback. Here such frames end.
+
+Runs alone (`python -I -S frame_filter.py LISTENER PASST STATUS MAC ADDRESS GATEWAY`), with the standard library only:
+one is started for each VM. Both its ends are UNIX stream sockets with each frame after its length in four bytes, as
+QEMU's `-netdev stream` and passt speak. It ends when either side does, and the other one then sees that. A byte is
+written to STATUS once passt has answered.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import socket
+import sys
+
+CONNECT_SECONDS = 120.0
+CHUNK_BYTES = 1 << 18
+LENGTH_BYTES = 4
+# An Ethernet frame of passt's largest MTU with a VLAN tag.
+LARGEST_FRAME_BYTES = 65_536 + 18
+ARP = b"\x08\x06"
+IPV4 = b"\x08\x00"
+# First bytes of destinations that mean the host itself: "this host" (RFC 1122, 3.2.1.3a) and loopback.
+HOST_NETWORKS = (0, 127)
+
+
+def may_pass(frame: memoryview | bytes) -> bool:
+    """Whether a frame from the guest may leave: ARP, and IPv4 that is not meant for the host itself."""
+    kind = bytes(frame[12:14])
+    return kind == ARP or (kind == IPV4 and len(frame) >= 34 and frame[30] not in HOST_NETWORKS)
+
+
+def select_frames(buffer: bytearray) -> bytearray:
+    """The whole frames at the beginning of `buffer` that may pass, still after their lengths; they are taken out of it.
+
+    Raises ValueError for a length that no frame has: from there on nothing can be told apart.
+    """
+    kept = bytearray()
+    view = memoryview(buffer)
+    position = 0
+    try:
+        while position + LENGTH_BYTES <= len(buffer):
+            length = int.from_bytes(view[position : position + LENGTH_BYTES], "big")
+            if length > LARGEST_FRAME_BYTES:
+                raise ValueError(f"a frame of {length} bytes")
+            end = position + LENGTH_BYTES + length
+            if end > len(buffer):
+                break
+            if may_pass(view[position + LENGTH_BYTES : end]):
+                kept += view[position:end]
+            position = end
+    finally:
+        view.release()
+    del buffer[:position]
+    return kept
+
+
+def make_greeting(mac: str, address: str, gateway: str) -> bytes:
+    """An ARP request in the guest's name: passt hands on no connection before it has seen the guest's MAC once."""
+    source = bytes.fromhex(mac.replace(":", ""))
+    request = b"\x00\x01" + IPV4 + b"\x06\x04" + b"\x00\x01"
+    frame = b"\xff" * 6 + source + ARP + request + source + socket.inet_aton(address)
+    frame += bytes(6) + socket.inet_aton(gateway)
+    return len(frame).to_bytes(LENGTH_BYTES, "big") + frame
+
+
+def write_all(descriptor: int, data: bytes | bytearray) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def carry_out(guest: int, passt: int) -> None:
+    buffer = bytearray()
+    while chunk := os.read(guest, CHUNK_BYTES):
+        buffer += chunk
+        if frames := select_frames(buffer):
+            write_all(passt, frames)
+
+
+def carry_in(passt: int, guest: int) -> None:
+    """Run in a thread of its own, so that no direction waits for the other; ends the process."""
+    try:
+        while chunk := os.read(passt, CHUNK_BYTES):
+            write_all(guest, chunk)
+    except OSError:
+        pass
+    finally:
+        os._exit(0)
+
+
+def main(listener: str, passt_end: str, status: str, mac: str, address: str, gateway: str) -> None:
+    passt = int(passt_end)
+    try:
+        write_all(passt, make_greeting(mac, address, gateway))
+        answer = os.read(passt, CHUNK_BYTES)
+        if not answer:
+            return
+        os.write(int(status), b"+")
+        os.close(int(status))
+        guest = wait_for_guest(int(listener))
+        _thread.start_new_thread(carry_in, (passt, guest))
+        carry_out(guest, passt)
+    except (OSError, ValueError) as error:
+        print(f"the guest's network ended: {error}", file=sys.stderr)
+
+
+def wait_for_guest(listener_descriptor: int) -> int:
+    """The connection of the one QEMU that this is for; nobody finds the way here after it."""
+    with socket.socket(fileno=listener_descriptor) as listener:
+        listener.settimeout(CONNECT_SECONDS)
+        try:
+            guest, _ = listener.accept()
+        finally:
+            os.unlink(listener.getsockname())
+        guest.setblocking(True)
+        return guest.detach()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What guests in user mode reach, and what people are told of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from volant.volantd.hypervisors.base import Nic, StreamNic, TapNic, UserNic
+from volant.volantd.settings import Settings
+from volant.volantd.vms import networking
+
+
+@pytest.mark.parametrize(
+    ("setting", "obstacle", "reach"),
+    [
+        ("closed", None, "outward"),
+        ("closed", "passt is not installed", "nowhere"),
+        ("open", None, "everything"),
+        ("open", "passt is not installed", "everything"),
+    ],
+)
+def test_the_hosts_services_are_reached_only_where_a_setting_says_so(
+    setting: str, obstacle: str | None, reach: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networking, "find_outward_obstacle", lambda _version: obstacle)
+    folders = {"state_dir": Path("/s"), "runtime_dir": Path("/r")}
+    settings = Settings.model_validate({**folders, "host_loopback": setting})
+    assert networking.choose_reach(settings, "7.2.0") == reach
+
+
+@pytest.mark.parametrize(
+    "nic", [UserNic("m", (), is_restricted=True), TapNic("m", "vtap0"), StreamNic("m", Path("/net.sock"))]
+)
+def test_a_stored_nic_is_read_as_what_it_was(nic: Nic) -> None:
+    stored = TypeAdapter[Nic](Nic)
+    assert stored.validate_json(stored.dump_json(nic)) == nic
