@@ -5,10 +5,11 @@ set -euo pipefail
 tar=$1/debian-bookworm.tar
 [ -s "$tar" ] && exit 0
 mkdir -p "$1"
-echo "making a Debian base image with mmdebstrap (once, about a minute)"
+source "$(dirname "$0")/take-your-time.sh"
 mode=unshare
 [ "$(id -u)" = 0 ] && mode=root
 # A fixed time makes the image, and so the plugin's bytes, the same for the same package versions.
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-1735689600} mmdebstrap --mode=$mode --variant=minbase --quiet \
-    --format=tar bookworm "$tar.part"
+export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-1735689600}
+take_your_time "making a Debian base image with mmdebstrap (once, about a minute)" \
+    mmdebstrap --mode=$mode --variant=minbase --quiet --format=tar --aptopt='Acquire::Retries "5"' bookworm "$tar.part"
 mv "$tar.part" "$tar"

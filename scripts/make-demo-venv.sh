@@ -5,11 +5,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=$(realpath -m "$1")
 source scripts/find-python.sh
+source scripts/take-your-time.sh
 [ -x "$venv/bin/python" ] || "$(find_python)" -m venv "$venv"
 pip=("$venv/bin/python" -m pip --quiet --disable-pip-version-check)
-"${pip[@]}" install --require-hashes -r requirements/runtime.lock
-"${pip[@]}" install --require-hashes -r requirements/build.lock
+take_your_time "fetching Python libraries" \
+    "${pip[@]}" install --require-hashes -r requirements/runtime.lock -r requirements/build.lock
 wheels=$(mktemp -d)
 trap 'rm -rf "$wheels"' EXIT
-PATH="$venv/bin:$PATH" "${pip[@]}" wheel --no-deps --no-build-isolation --wheel-dir "$wheels" .
+PATH="$venv/bin:$PATH" take_your_time "building the wheel, with the guest agent in it" \
+    "${pip[@]}" wheel --no-deps --no-build-isolation --wheel-dir "$wheels" .
 "${pip[@]}" install --no-deps --force-reinstall "$wheels"/volant-*.whl

@@ -1,0 +1,176 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# fresh.sh STEP...: what a newcomer gets. Builds a bare Debian (what a cloud image has, and no tool of ours), clones this
+# project's HEAD into it and types README's commands there, in namespaces of its own: nothing of this machine's
+# software is seen, and nothing is left when it ends. Needs root and mmdebstrap.
+#
+#   packages  every package of the list exists here and in the next Debian; nobody is refused without being told which
+#   demo      `make demo` and `make demo-clean` as root
+#   user      the same as an ordinary user: without rights (told what to ask for), with sudo for packages, and without
+#   test      `make test` as root; FRESH_TEST=make-target runs another target in its place
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cache=$PWD/.cache/fresh
+source scripts/take-your-time.sh
+
+say() { printf '\n\033[1m=== fresh machine: %s\033[0m\n' "$*"; }
+
+make_bare_root() {
+    local tar=$cache/debian-bookworm.tar
+    # Older than a week: the mirror may no longer hold the versions that its package lists name.
+    if [ -s "$tar" ] && [ -z "$(find "$tar" -mtime +7)" ]; then return; fi
+    command -v mmdebstrap >/dev/null || scripts/install-debian-packages.sh demo
+    mkdir -p "$cache"
+    take_your_time "making a bare Debian (once a week, about two minutes)" mmdebstrap --variant=minbase --quiet \
+        --include=sudo,ca-certificates,systemd --aptopt='Acquire::Retries "5"' bookworm "$tar.part"
+    mv "$tar.part" "$tar"
+}
+
+# A root of its own under $1: unpacked, with this project's HEAD in it, and with this machine's way to its mirrors.
+unpack_root() {
+    local root=$1
+    mkdir -p "$root"
+    tar -x --exclude='./dev/*' -f "$cache/debian-bookworm.tar" -C "$root"
+    cp -L /etc/resolv.conf "$root/etc/resolv.conf"
+    cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
+    printf '127.0.0.1 localhost\n127.0.1.1 fresh\n' >"$root/etc/hosts"
+    echo fresh >"$root/etc/hostname"
+    git clone --quiet --no-hardlinks . "$root/home/volant"
+    # Environment that names a mirror or its certificates; nothing else of this machine comes in.
+    env | grep -E '^(https?_proxy|HTTPS?_PROXY|no_proxy|NO_PROXY|PIP_(INDEX_URL|CERT|DEFAULT_TIMEOUT)|GOPROXY|GOSUMDB|SSL_CERT_FILE|CI|FRESH_TEST)=' |
+        sed "s/=\(.*\)/='\1'/; s/^/export /" >"$root/etc/fresh-environment" || true
+    grep -rhs '^ *Acquire::.*[Pp]roxy' /etc/apt/apt.conf /etc/apt/apt.conf.d >"$root/etc/apt/apt.conf.d/90mirror" || true
+}
+
+# in_root ROOT COMMAND...: as root in namespaces of its own, with a /dev of its own. pivot_root and not chroot, since
+# the kernel gives no user namespace to whoever is in a chroot, and image builders want one.
+in_root() {
+    local root=$1
+    shift
+    unshare --mount --pid --ipc --uts --fork --kill-child --propagation private \
+        bash -euc '
+            root=$1; shift
+            mount --bind "$root" "$root"
+            cd "$root"
+            mount -t proc proc proc
+            mount -t sysfs sysfs sys
+            [ ! -d /sys/fs/cgroup ] || mount --rbind /sys/fs/cgroup sys/fs/cgroup
+            mount -t tmpfs -o mode=755 tmpfs dev
+            mkdir dev/pts dev/shm dev/net
+            mknod -m 666 dev/null c 1 3; mknod -m 666 dev/zero c 1 5; mknod -m 666 dev/full c 1 7
+            mknod -m 666 dev/random c 1 8; mknod -m 666 dev/urandom c 1 9; mknod -m 666 dev/tty c 5 0
+            mknod -m 666 dev/fuse c 10 229; mknod -m 666 dev/net/tun c 10 200
+            mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts dev/pts
+            ln -s pts/ptmx dev/ptmx
+            ln -s /proc/self/fd dev/fd; ln -s fd/0 dev/stdin; ln -s fd/1 dev/stdout; ln -s fd/2 dev/stderr
+            mount -t tmpfs -o mode=1777 tmpfs dev/shm
+            mount -t tmpfs -o mode=755 tmpfs run
+            mkdir -p run/lock .old
+            hostname fresh
+            pivot_root . .old
+            umount -l /.old
+            rmdir /.old
+            exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
+                TERM="${TERM:-dumb}" "$@"
+        ' fresh "$root" "$@"
+}
+
+# as_typed USER COMMAND...: the command in the clone, as a log-in shell of that user would run it.
+as_typed() {
+    local user=$1
+    shift
+    printf '[%s]$ %s\n' "$user" "$*"
+    su "$user" -s /bin/bash -c ". /etc/fresh-environment; export USER=$user; cd /home/volant && $*"
+}
+
+check_page() { # the last demo's page, and the words that README promises
+    grep -q 'Hello from Volant!' "$1" || { echo "the demo showed no page" >&2; return 1; }
+}
+
+check_nothing_left() {
+    local left
+    left=$(cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' '\n' | grep -E '^[^ ]*/(qemu-system-[^/ ]*|volantd|passt[^/ ]*)$' || true)
+    [ -z "$left" ] || { echo "left running: $left" >&2; return 1; }
+    [ ! -e /home/volant/.cache/demo ] || { echo "left: .cache/demo" >&2; return 1; }
+    [ -z "$(cd /home/volant && git status --porcelain)" ] || { echo "left files in the clone" >&2; return 1; }
+}
+
+prepare_clone() { # what README asks for before its first command, for the owner of the clone
+    apt-get update -qq -o Acquire::Retries=5
+    apt-get install -y -qq --no-install-recommends -o Acquire::Retries=5 git make >/dev/null 2>&1
+    git config --system --add safe.directory /home/volant
+}
+
+inside_demo() {
+    prepare_clone
+    as_typed root make demo 2>&1 | tee /tmp/demo.log
+    check_page /tmp/demo.log
+    as_typed root make demo-clean
+    check_nothing_left
+    [ -z "$(buildah images --quiet 2>/dev/null)" ] || { echo "left images: $(buildah images)" >&2; return 1; }
+}
+
+inside_user() {
+    prepare_clone
+    useradd --create-home --shell /bin/bash newcomer
+    chown -R newcomer: /home/volant
+    if as_typed newcomer make demo >/tmp/refused.log 2>&1; then
+        echo "a user without rights was not refused" >&2
+        return 1
+    fi
+    grep -q 'apt-get install -y --no-install-recommends' /tmp/refused.log || { cat /tmp/refused.log; return 1; }
+    echo 'newcomer ALL=(root) NOPASSWD: /usr/bin/env DEBIAN_FRONTEND=noninteractive apt-get *' >/etc/sudoers.d/newcomer
+    as_typed newcomer make demo 2>&1 | tee /tmp/demo.log
+    check_page /tmp/demo.log
+    rm /etc/sudoers.d/newcomer
+    as_typed newcomer make demo 2>&1 | tee /tmp/demo.log
+    check_page /tmp/demo.log
+    as_typed newcomer make demo-clean
+    check_nothing_left
+}
+
+inside_test() {
+    prepare_clone
+    as_typed root "make ${FRESH_TEST:-test}"
+}
+
+# The names in the list: those of this Debian by installing them above; those of the next one by its own package index.
+check_package_names() {
+    local state package missing=()
+    state=$(mktemp -d)
+    mkdir -p "$state"/{lists/partial,cache}
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main" >"$state/sources"
+    local apt=(-o Dir::State::Lists="$state/lists" -o Dir::Etc::SourceList="$state/sources" -o Dir::Etc::SourceParts=-
+        -o Dir::Cache="$state/cache" -o Acquire::Retries=5 -o APT::Sandbox::User=root)
+    take_your_time "reading the package lists of Debian 13" apt-get "${apt[@]}" update
+    for package in $(awk '!/^#/ && NF {print $1}' scripts/debian-packages.txt) git make; do
+        apt-cache "${apt[@]}" show "$package" >/dev/null 2>&1 || missing+=("$package")
+    done
+    rm -rf "$state"
+    [ ${#missing[@]} -eq 0 ] || { echo "Debian 13 has no package ${missing[*]}" >&2; return 1; }
+}
+
+main() {
+    [ "$(id -u)" = 0 ] || { echo "fresh.sh makes namespaces and a root: run it as root" >&2; exit 1; }
+    grep -qx 'make demo' README.md && grep -q '^make test' README.md || { echo "README's commands have changed" >&2; exit 1; }
+    make_bare_root
+    local step root
+    for step in "$@"; do
+        say "$step"
+        if [ "$step" = packages ]; then check_package_names; continue; fi
+        root=$(mktemp -d "${FRESH_FOLDER:-/var/tmp}/volant-fresh.XXXXXX")
+        # shellcheck disable=SC2064  # the folder of now
+        trap "rm -rf --one-file-system '$root'" EXIT
+        unpack_root "$root"
+        in_root "$root" bash /home/volant/scripts/fresh.sh --inside "$step"
+        rm -rf --one-file-system "$root"
+    done
+    say "all well: $*"
+}
+
+if [ "${1:-}" = --inside ]; then
+    . /etc/fresh-environment
+    "inside_$2"
+else
+    main "$@"
+fi
