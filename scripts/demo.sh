@@ -24,6 +24,25 @@ END
 say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 show() { printf '\033[2m$ %s\033[0m\n' "$*"; "$@"; }
 
+# list_layers BUILDER IMAGE: the digests of its layers, base first.
+list_layers() {
+    case $1 in
+        buildah) buildah inspect --type image --format '{{range .OCIv1.RootFS.DiffIDs}}{{.}} {{end}}' "$2" ;;
+        *) "$1" image inspect --format '{{range .RootFS.Layers}}{{.}} {{end}}' "$2" ;;
+    esac 2>/dev/null
+}
+
+# The base image that the demo made, and what was built on it (builders keep every step's image as their cache).
+remove_images() {
+    local builder=$1 base layers image
+    base=$(list_layers "$builder" localhost/debian:bookworm) || return 0
+    local all=(images --all --quiet)
+    for image in $("$builder" "${all[@]}" | sort -u); do
+        layers=$(list_layers "$builder" "$image") || continue # went with one before
+        [[ $layers != "$base"* ]] || "$builder" rmi --force "$image" >/dev/null 2>&1 || true
+    done
+}
+
 clean() {
     if [ -x "$home/bin/volar" ]; then
         "$home/bin/volar" vms delete "$vm" --force 2>/dev/null || true
@@ -31,11 +50,7 @@ clean() {
         "$home/bin/volar" daemon stop 2>/dev/null || true
     fi
     if [ -s "$home/made-base-image" ]; then
-        local builder; builder=$(cat "$home/made-base-image")
-        case $builder in
-            buildah) buildah rmi localhost/debian:bookworm >/dev/null 2>&1 || true ;;
-            *) "$builder" rmi localhost/debian:bookworm >/dev/null 2>&1 || true ;;
-        esac
+        remove_images "$(cat "$home/made-base-image")"
     fi
     rm -rf "$home" examples/nginx/nginx.tar.gz
     echo "removed what the demo made (installed Debian packages stay)"
@@ -51,7 +66,6 @@ scripts/install-debian-packages.sh demo
 stamp=$(find requirements pyproject.toml hatch_build.py src kestrel -type f -not -path '*/agents/kestrel-*' -not -name '*.pyc' -print0 |
     sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$home/venv/.stamp" 2>/dev/null)" != "$stamp" ]; then
-    echo "building the wheel with the guest agent in it"
     scripts/make-demo-venv.sh "$home/venv"
     echo "$stamp" >"$home/venv/.stamp"
 fi
