@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Where `make install` puts the programs: root's for everybody, else this user's own.
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 
-.PHONY: install uninstall help demo demo-clean test check lint types unit go-check integration e2e setup build lock reference bench bench-build bench-agent fresh clean
+.PHONY: install uninstall help demo demo-clean test check lint types unit go-check integration e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ bench-agent: build ## kestrel against pebble and supervisord
 
 fresh: ## type README's commands on a bare Debian, as root and as an ordinary user (needs root; about 25 minutes)
 	@scripts/fresh.sh packages demo user test
+
+fresh-short: ## what of it continuous integration runs: the demo for both users, and that the tests' packages are listed
+	@FRESH_TEST='setup build integration' scripts/fresh.sh packages demo user test
 
 reference: build ## regenerate docs/reference
 	$(BIN)/python scripts/generate_reference.py
