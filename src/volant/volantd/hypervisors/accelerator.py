@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which accelerator and machine guests get on this host, found out by trying.
 
-That /dev/kvm opens proves nothing: nested or half-virtualized hosts have one on which QEMU aborts, or stays
-up with a guest that never runs. Only a kernel that gets as far as its first process, within two seconds,
-proves KVM. The answer is kept in a file for as long as the host is up (its boot id), the program and the
-kernel are the same.
+That /dev/kvm opens proves nothing: nested or half-virtualized hosts have one on which QEMU aborts, or stays up with a
+guest that never runs. Only a kernel that gets as far as its first process proves KVM (`kvm_probe`). That it does is
+kept in a file for as long as the host is up (its boot id), the program and the kernel are the same; that it does not is
+believed for a few minutes only, since hosts are busy at times and rights are given later.
 """
 
 from __future__ import annotations
@@ -12,31 +12,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
-import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from volant.contract.agents import Architecture
-from volant.cpio import CpioWriter
-from volant.process import run_tool, start_tool
+from volant.errors import ToolFailed
+from volant.process import run_tool
 from volant.volantd.hypervisors.base import Accelerator, HostSupport, MachineType
 from volant.volantd.hypervisors.clock import measure_tsc_khz
 from volant.volantd.hypervisors.host_process import read_boot_id
+from volant.volantd.hypervisors.kvm_probe import KVM, Obstacle, find_kvm_obstacle, try_kvm
 
-KVM = Path("/dev/kvm")
-PROBE_SECONDS = 2.0
-# The kernel's last line before it hands over to the initramfs (init/main.c, run_init_process).
-MARKER = b"Run /init as init process"
+DISBELIEF_SECONDS = 300.0
 
 
 class AcceleratorProbe:
-    """Answers `find_support`; thread-safe, since one answer may take two seconds and several VMs may ask."""
+    """Answers `find_support`; thread-safe, since one answer may take 20 seconds and several VMs may ask."""
 
     def __init__(self, cache: Path, wanted: Literal["auto", "kvm", "tcg"] = "auto") -> None:
         self._cache = cache
@@ -49,11 +44,12 @@ class AcceleratorProbe:
     ) -> HostSupport:
         with self._lock:
             key = self._make_key(program, architecture, kernel, firmware)
-            if key not in self._answers:
-                self._answers[key] = self._read(key) or self._find_out(
-                    key, program, architecture, kernel, firmware
-                )
-            return self._answers[key]
+            support = self._answers.get(key) or self._read(key)
+            if support is None:
+                support = self._find_out(key, program, architecture, kernel, firmware)
+            if support.accelerator == "kvm":
+                self._answers[key] = support
+            return support
 
     def _make_key(self, program: str, architecture: Architecture, kernel: Path | None, firmware: bool) -> str:
         parts = [
@@ -71,10 +67,14 @@ class AcceleratorProbe:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
     def _read(self, key: str) -> HostSupport | None:
+        path = self._cache / f"host-{key}.json"
         try:
-            return HostSupport(**json.loads((self._cache / f"host-{key}.json").read_text()))
+            support = HostSupport(**json.loads(path.read_text()))
+            age_seconds = time.time() - path.stat().st_mtime
         except (OSError, ValueError, TypeError):
             return None
+        settled = support.accelerator == "kvm" or self._wanted == "tcg"
+        return support if settled or 0 <= age_seconds < DISBELIEF_SECONDS else None
 
     def _find_out(
         self, key: str, program: str, architecture: Architecture, kernel: Path | None, firmware: bool
@@ -109,27 +109,22 @@ class AcceleratorProbe:
     def _choose_accelerator(
         self, program: str, architecture: Architecture, kernel: Path | None
     ) -> tuple[Accelerator, str]:
+        """The accelerator and why. ToolFailed where KVM was asked for and does not work: it never becomes TCG."""
         if self._wanted == "tcg":
             return "tcg", "TCG was asked for"
-        if (problem := find_kvm_obstacle(architecture)) is not None:
-            return "tcg", problem
-        if kernel is None:
-            return "tcg", "no kernel to try KVM with"
-        if (problem := try_kvm(program, architecture, kernel)) is not None:
-            return "tcg", f"KVM does not work here: {problem}"
-        return "kvm", "a guest booted with KVM"
-
-
-def find_kvm_obstacle(architecture: Architecture) -> str | None:
-    """Why KVM need not even be tried, or None."""
-    host: Architecture = "arm64" if os.uname().machine == "aarch64" else "amd64"
-    if architecture != host:
-        return f"{architecture} guests on a {host} host"
-    if not KVM.exists():
-        return "this host has no /dev/kvm (hardware virtualization is off or not passed on)"
-    if not os.access(KVM, os.R_OK | os.W_OK):
-        return "no permission to open /dev/kvm (add this user to the group kvm)"
-    return None
+        obstacle = find_kvm_obstacle(architecture)
+        if obstacle is None and kernel is None:
+            obstacle = Obstacle("there is no kernel to try it with", "volar setup kernel")
+        if obstacle is None and kernel is not None:
+            obstacle = try_kvm(program, architecture, kernel)
+        if obstacle is None:
+            return "kvm", "a guest booted with KVM"
+        if self._wanted == "kvm":
+            raise ToolFailed(
+                f"cannot use KVM, which VOLANT_ACCELERATOR asks for: {obstacle.reason}",
+                resolution=obstacle.cure or "unset VOLANT_ACCELERATOR: guests run on TCG then, more slowly",
+            )
+        return "tcg", str(obstacle)
 
 
 def choose_machine(
@@ -145,55 +140,3 @@ def choose_machine(
 def _has_microvm(program: str) -> bool:
     listing = run_tool([program, "-machine", "help"], what="ask QEMU for its machines").stdout
     return any(line.startswith("microvm ") for line in listing.splitlines())
-
-
-def try_kvm(
-    program: str, architecture: Architecture, kernel: Path, timeout_seconds: float = PROBE_SECONDS
-) -> str | None:
-    """Boot `kernel` with KVM to its first process: None when it got there, else what happened."""
-    with tempfile.TemporaryDirectory(prefix="volant-probe-") as name:
-        initrd = Path(name) / "initrd"
-        with initrd.open("wb") as stream:
-            archive = CpioWriter(stream)
-            archive.add(b"init", stat.S_IFREG | 0o755, b"not a program: the kernel only has to find it\n")
-            archive.finish()
-        return _run_probe(make_probe_arguments(program, architecture, kernel, initrd), timeout_seconds)
-
-
-def make_probe_arguments(program: str, architecture: Architecture, kernel: Path, initrd: Path) -> list[str]:
-    machine, console = ("virt", "ttyAMA0") if architecture == "arm64" else ("q35", "ttyS0")
-    return [
-        program, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", machine,
-        "-accel", "kvm", "-cpu", "host", "-smp", "1", "-m", "128M", "-serial", "stdio",
-        "-kernel", str(kernel), "-initrd", str(initrd),
-        "-append", f"console={console} panic=-1 reboot=t cryptomgr.notests",
-    ]  # fmt: skip
-
-
-def _run_probe(arguments: Sequence[str], timeout_seconds: float) -> str | None:
-    seen = bytearray()
-    reached = threading.Event()
-    with start_tool(arguments, stderr=subprocess.STDOUT) as process:
-        output = process.stdout
-        assert output is not None
-
-        def read() -> None:
-            while chunk := os.read(output.fileno(), 65536):
-                seen.extend(chunk)
-                if MARKER in seen:
-                    break
-            reached.set()
-
-        reader = threading.Thread(target=read, daemon=True)
-        reader.start()
-        began = time.monotonic()
-        reached.wait(timeout_seconds)
-        took = time.monotonic() - began
-        process.kill()
-        process.wait()
-        reader.join(1)
-    if MARKER in seen:
-        return None
-    lines = [line for line in seen.decode("utf-8", "replace").splitlines() if line.strip()]
-    last = lines[-1].strip()[:200] if lines else "not a word"
-    return f"a test guest said {last!r}" if took < timeout_seconds else f"no boot in {took:.0f} s ({last!r})"

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does KVM run a guest here? A small one is booted and its console listened to.
+
+A kernel that goes on talking is slow, not broken (nested hosts, busy ones), and is waited for; one that falls silent,
+or a QEMU that ends, tells what is wrong in its last words. Each known ending has a cure in one line.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from volant.contract.agents import Architecture
+from volant.cpio import CpioWriter
+from volant.process import start_tool
+
+KVM = Path("/dev/kvm")
+CPU_INFO = Path("/proc/cpuinfo")
+# The kernel's last line before it hands over to the initramfs (init/main.c, run_init_process).
+MARKER = b"Run /init as init process"
+# A cloud's nested guest needs up to half of the first; the second is many times the longest pause between two lines of
+# a kernel that boots, and firmware takes less than it to load one.
+PROBE_SECONDS = 20.0
+SILENCE_SECONDS = 6.0
+
+# What QEMU or the kernel says, why, and what to do. The first that occurs in the output counts.
+ENDINGS = (
+    (
+        b"KVM_CREATE_VM) failed: 16",
+        "another hypervisor has the processor's virtualization",
+        "stop VirtualBox's or VMware's machines, then try again",
+    ),
+    (
+        b"KVM_CREATE_VM) failed: 12",
+        "the host has no memory for another virtual machine",
+        "stop some VMs or give the host more memory",
+    ),
+    (
+        b"Permission denied",
+        "no permission to use /dev/kvm",
+        "add this user to the group kvm: sudo usermod -aG kvm $USER, then log in again",
+    ),
+    (
+        b"KVM internal error",
+        "the processor's virtualization does not work (KVM internal error)",
+        "a nested host needs nested virtualization from the host below it",
+    ),
+    (
+        b"kvm_buf_set_msrs",
+        "the host below refuses a processor register that KVM needs",
+        "a nested host needs nested virtualization from the host below it",
+    ),
+    (
+        b"does not support KVM",
+        "this QEMU was built without KVM",
+        "install the distribution's QEMU",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why KVM does not serve, and what helps (empty where nothing is known to)."""
+
+    reason: str
+    cure: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.cure})" if self.cure else self.reason
+
+
+def find_kvm_obstacle(architecture: Architecture) -> Obstacle | None:
+    """Why KVM need not even be tried, or None."""
+    host: Architecture = "arm64" if os.uname().machine == "aarch64" else "amd64"
+    if architecture != host:
+        return Obstacle(f"{architecture} guests on a {host} host")
+    if not KVM.exists():
+        return _explain_missing_device()
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        return Obstacle(
+            "no permission to open /dev/kvm",
+            "add this user to the group kvm: sudo usermod -aG kvm $USER, then log in again",
+        )
+    return None
+
+
+def _explain_missing_device() -> Obstacle:
+    """By the processor's own flags (Intel: vmx, AMD: svm), which firmware hides where it has switched it off."""
+    try:
+        flags = set(CPU_INFO.read_text().split())
+    except OSError:
+        flags = set()
+    for flag, module in (("vmx", "kvm_intel"), ("svm", "kvm_amd")):
+        if flag in flags:
+            return Obstacle(
+                "this host has no /dev/kvm, though its processor could", f"sudo modprobe {module}"
+            )
+    return Obstacle(
+        "this host has no /dev/kvm, and its processor shows no virtualization",
+        "switch it on in the firmware (VT-x, AMD-V), or ask the cloud for nested virtualization",
+    )
+
+
+def try_kvm(
+    program: str,
+    architecture: Architecture,
+    kernel: Path,
+    *,
+    timeout_seconds: float = PROBE_SECONDS,
+    silence_seconds: float = SILENCE_SECONDS,
+) -> Obstacle | None:
+    """Boot `kernel` with KVM to its first process: None when it got there, else what happened."""
+    with tempfile.TemporaryDirectory(prefix="volant-probe-") as name:
+        initrd = Path(name) / "initrd"
+        with initrd.open("wb") as stream:
+            archive = CpioWriter(stream)
+            archive.add(b"init", stat.S_IFREG | 0o755, b"not a program: the kernel only has to find it\n")
+            archive.finish()
+        arguments = make_probe_arguments(program, architecture, kernel, initrd)
+        return _listen(arguments, timeout_seconds, silence_seconds)
+
+
+def make_probe_arguments(program: str, architecture: Architecture, kernel: Path, initrd: Path) -> list[str]:
+    machine, console, early = (
+        ("virt", "ttyAMA0", "earlycon") if architecture == "arm64" else ("q35", "ttyS0", "earlyprintk=ttyS0")
+    )
+    return [
+        program, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", machine,
+        "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        "-accel", "kvm", "-cpu", "host", "-smp", "1", "-m", "128M", "-serial", "stdio",
+        "-kernel", str(kernel), "-initrd", str(initrd),
+        "-append", f"console={console} {early} panic=-1 reboot=t cryptomgr.notests",
+    ]  # fmt: skip
+
+
+def _listen(arguments: Sequence[str], timeout_seconds: float, silence_seconds: float) -> Obstacle | None:
+    """Read the console until the marker, the end of QEMU, too long a silence or the time-out."""
+    seen = bytearray()
+    with start_tool(arguments, stderr=subprocess.STDOUT) as process, selectors.DefaultSelector() as selector:
+        assert process.stdout is not None
+        selector.register(process.stdout, selectors.EVENT_READ)
+        deadline = time.monotonic() + timeout_seconds
+        ended = False
+        while MARKER not in seen:
+            patience_seconds = min(silence_seconds, deadline - time.monotonic())
+            if patience_seconds <= 0 or not selector.select(patience_seconds):
+                break
+            chunk = os.read(process.stdout.fileno(), 65536)
+            if not chunk:
+                ended = True
+                break
+            seen += chunk
+            # QEMU stays up, paused, after this; nothing more will come.
+            if b"KVM internal error" in seen:
+                break
+        process.kill()
+    if MARKER in seen:
+        return None
+    return _explain(bytes(seen), ended=ended, timed_out=time.monotonic() >= deadline)
+
+
+def _explain(seen: bytes, *, ended: bool, timed_out: bool) -> Obstacle:
+    for words, reason, cure in ENDINGS:
+        if words in seen:
+            return Obstacle(reason, cure)
+    lines = [line.strip() for line in seen.decode("utf-8", "replace").splitlines() if line.strip()]
+    last = repr(lines[-1][:200]) if lines else "nothing"
+    if ended:
+        return Obstacle(f"QEMU ended; its last words: {last}")
+    if timed_out and lines:
+        return Obstacle(
+            f"a test guest was still booting when its time was over; its last words: {last}",
+            "the host is too busy or too slow; it is tried again in a few minutes",
+        )
+    return Obstacle(f"a test guest fell silent; its last words: {last}")
