@@ -12,7 +12,6 @@ import pytest
 from volant.volantd.hypervisors import kvm_probe
 from volant.volantd.hypervisors.kvm_probe import Obstacle, find_kvm_obstacle, try_kvm
 
-
 REACHES_INIT = "say('[    0.3] Run /init as init process'); time.sleep(60)"
 
 
