@@ -221,6 +221,24 @@ def builder(choice: Any) -> None:
         click.echo(line, err=True)
 
 
+@fledge.command(short_help="Tell what this machine needs to build.")
+@click.option("-o", "--output", "output_format", type=click.Choice(["table", "json"]), default="table")
+def doctor(output_format: str) -> None:
+    """Tell whether and how this machine builds images, and how to mend what it lacks.
+
+    Builders are tried with a tiny image. Exits 1 where Dockerfiles cannot be built.
+    """
+    from volant.contract.finding import format_findings
+    from volant.fledge.doctor import examine
+    from volant.progress import make_monitor
+
+    with make_monitor("plain") as monitor:
+        findings = examine(monitor)
+    click.echo(format_findings(findings, output_format))
+    if any(finding.state == "missing" for finding in findings):
+        sys.exit(1)
+
+
 @fledge.group(short_help="Look after what was built before.")
 def cache() -> None:
     """Plugins that were built before are kept, by what they were made from, so that nothing is converted twice."""

@@ -20,7 +20,7 @@ from io import BufferedIOBase, RawIOBase
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
-from volant.errors import Interrupted, InvalidInput, StorageFull
+from volant.errors import Interrupted, InvalidInput, NotPermitted, StorageFull
 from volant.fledge.digests import damaged, parse_digest
 
 CHUNK_BYTES = 1 << 20
@@ -44,7 +44,13 @@ def find_spool_folder() -> Path:
     for folder in (os.environ.get("TMPDIR"), "/var/tmp"):  # noqa: S108  # files in it are unlinked or mkdtemp's
         if folder and os.access(folder, os.W_OK | os.X_OK):
             return Path(folder)
-    return Path(tempfile.gettempdir())
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise NotPermitted(
+            "cannot make temporary files: neither TMPDIR, /var/tmp nor /tmp can be written",
+            resolution="set TMPDIR to a folder that can, with room for the image",
+        ) from error
 
 
 def find_compression(descriptor: int, offset: int, length: int, what: str) -> str:

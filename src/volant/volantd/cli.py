@@ -89,10 +89,11 @@ def shutdown(timeout_seconds: float) -> None:
 @click.option("-o", "--output", "output_format", type=click.Choice(["table", "json"]), default="table")
 def doctor(output_format: str) -> None:
     """Tell what this host can and cannot do, and how to mend it. Exit code 1 where VMs cannot run."""
-    from volant.volantd.doctor import examine, show
+    from volant.contract.finding import format_findings
+    from volant.volantd.doctor import examine
 
     findings = examine(read_settings())
-    show(findings, output_format)
+    click.echo(format_findings(findings, output_format))
     if any(finding.state == "missing" for finding in findings):
         sys.exit(1)
 

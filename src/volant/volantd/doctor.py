@@ -4,34 +4,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
-import click
-
 from volant.contract.agents import find_agent
-from volant.errors import VolantError
-from volant.process import find_tool
+from volant.contract.finding import Finding, parse_findings
+from volant.errors import ToolFailed, VolantError
+from volant.process import find_tool, run_tool
 from volant.volantd.boot.kernel import host_architecture, require_kernel
 from volant.volantd.hypervisors.qemu import PROGRAMS, Qemu
 from volant.volantd.network.user_mode import find_outward_obstacle
 from volant.volantd.settings import Settings
 
 LOW_DISK_BYTES = 2 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`missing` keeps VMs from running; `limited` only makes them slower or less able."""
-
-    subject: str
-    state: Literal["ok", "limited", "missing"]
-    fact: str
-    mend: str = ""
+FLEDGE_SECONDS = 120.0
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -60,7 +50,7 @@ def examine(settings: Settings) -> list[Finding]:
     except VolantError as error:
         findings.append(Finding("kernel", "missing", error.what, error.resolution or "volar setup kernel"))
     findings.append(find_disk_space(settings))
-    return findings
+    return [*findings, *find_builder_findings()]
 
 
 def find_user_network(settings: Settings, qemu_version: str) -> Finding:
@@ -93,11 +83,27 @@ def find_disk_space(settings: Settings) -> Finding:
     return Finding("state folder", "ok", fact)
 
 
-def show(findings: Sequence[Finding], output_format: str) -> None:
-    if output_format == "json":
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
-        return
-    for finding in findings:
-        click.echo(f"{finding.state:<8} {finding.subject:<20} {finding.fact}")
-        if finding.mend:
-            click.echo(f"{'':<8} {'':<20} try: {finding.mend}")
+def find_builder_findings() -> list[Finding]:
+    """What `fledge doctor` says, where fledge is installed too. VMs run without it, so nothing of it is `missing`."""
+    beside = Path(sys.argv[0]).resolve().parent / "fledge"
+    program = str(beside) if beside.is_file() else find_tool("fledge")
+    if program is None:
+        return []
+    command = [program, "doctor", "--output", "json"]
+    home = {name: os.environ[name] for name in ("VOLANT_HOME",) if name in os.environ}
+    try:
+        answer = run_tool(command, env=home, accepted_exit_codes=(0, 1), timeout_seconds=FLEDGE_SECONDS)
+        found = parse_findings(answer.stdout)
+    except ToolFailed as error:
+        return [Finding("fledge", "limited", error.what, "fledge doctor")]
+    except ValueError as error:
+        return [Finding("fledge", "limited", f"its findings cannot be read: {error}", "fledge doctor")]
+    return [
+        replace(
+            finding,
+            subject=f"fledge: {finding.subject}",
+            state="limited" if finding.state == "missing" else finding.state,
+        )
+        for finding in found
+        if finding.subject != "agent"
+    ]

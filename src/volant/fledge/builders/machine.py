@@ -90,7 +90,7 @@ def find_id_obstacles() -> Iterator[Obstacle]:
                 "user ids", f"{place} has no rights of its own", "sudo apt-get install --reinstall uidmap"
             )
             return
-    user = _read_user_name()
+    user = read_user_name()
     for path, option in (("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids")):
         if find_range(Path(path), user) is None:
             first = find_free_range(Path(path))
@@ -110,7 +110,7 @@ def _is_privileged(place: str) -> bool:
         return False
 
 
-def _read_user_name() -> str:
+def read_user_name() -> str:
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from volant.contract.finding import Finding
+from volant.volantd import doctor
+
+
+@pytest.fixture
+def fledge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "volantd")])
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    return tmp_path / "fledge"
+
+
+def write(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def test_what_fledge_finds_is_told_and_keeps_no_vm_from_running(fledge: Path) -> None:
+    write(
+        fledge,
+        """test "$*" = "doctor --output json" || exit 9
+        echo '[{"subject": "image builder", "state": "missing", "fact": "none", "mend": "install one"},
+               {"subject": "agent", "state": "ok", "fact": "amd64", "mend": ""}]'; exit 1""",
+    )
+    assert doctor.find_builder_findings() == [
+        Finding("fledge: image builder", "limited", "none", "install one")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("script", "fact"),
+    [
+        ("echo 'No module named pydantic' >&2; exit 2", "cannot run fledge: fledge ended with exit code 2"),
+        ("echo nonsense", "its findings cannot be read: "),
+    ],
+)
+def test_a_fledge_that_does_not_work_is_a_finding(fledge: Path, script: str, fact: str) -> None:
+    write(fledge, script)
+    (found,) = doctor.find_builder_findings()
+    assert (found.subject, found.state, found.mend) == ("fledge", "limited", "fledge doctor")
+    assert found.fact.startswith(fact)
+
+
+def test_without_fledge_there_is_nothing_to_tell(fledge: Path) -> None:
+    assert doctor.find_builder_findings() == []
