@@ -41,7 +41,7 @@ func dial(ctx context.Context, port int) (net.Conn, error) {
 	}
 	switch {
 	case errors.Is(first, syscall.ECONNREFUSED):
-		return nil, fmt.Errorf("nothing listens on port %d (connection refused)", port)
+		return nil, describeRefusal(port)
 	case errors.Is(first, context.DeadlineExceeded), errors.Is(first, os.ErrDeadlineExceeded):
 		return nil, fmt.Errorf("no connection to port %d within the timeout", port)
 	}

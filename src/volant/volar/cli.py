@@ -7,7 +7,6 @@ of its commands is asked for, and nothing here imports more than click.
 
 from __future__ import annotations
 
-import importlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,49 +16,36 @@ import click
 
 from volant import __version__
 from volant.errors import Interrupted, VolantError
+from volant.volar.docker_words import TOP_ALIASES, TOP_ANSWERS
+from volant.volar.groups import Commands, Lazy
 
 if TYPE_CHECKING:
     from volant.volar.client import Client
 
-# Name → (module, attribute, one line for --help without importing the module).
 COMMANDS = {
-    "plugins": ("plugins", "plugins", "Install, list and remove plugins."),
-    "vms": ("vms", "vms", "Create, inspect, enter and delete VMs."),
-    "secrets": ("secrets", "secrets", "Keep values that VMs may fetch."),
-    "events": ("events", "events", "Follow what happens to VMs."),
-    "setup": ("host", "setup", "Prepare this host: kernel, bridge, service."),
-    "doctor": ("host", "doctor", "Tell what this host can do, and how to mend what it cannot."),
-    "daemon": ("daemon", "daemon", "Start, stop and inspect this user's volantd."),
-    "system": ("system", "system", "Facts about the daemon and its host."),
-    "completion": ("completion", "completion", "Print the completion script of a shell."),
-    "version": ("system", "version", "Print the versions of volar and of the daemon."),
+    "vms": Lazy("vms", "vms", "Create, inspect, enter and delete VMs."),
+    "top": Lazy("vms_stats", "top", "Show what VMs use, again and again."),
+    "plugins": Lazy("plugins", "plugins", "Install, list and remove plugins."),
+    "secrets": Lazy("secrets", "secrets", "Keep values that VMs may fetch."),
+    "events": Lazy("events", "events", "Follow what happens to VMs."),
+    "setup": Lazy("host", "setup", "Prepare this host: kernel, bridge, service."),
+    "doctor": Lazy("host", "doctor", "Tell what this host can do, and how to mend what it cannot."),
+    "daemon": Lazy("daemon", "daemon", "Start, stop and inspect this user's volantd."),
+    "system": Lazy("system", "system", "Facts about the daemon and its host."),
+    "completion": Lazy("completion", "completion", "Print the completion script of a shell."),
+    "version": Lazy("system", "version", "Print the versions of volar and of the daemon."),
 }
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are needed."""
-
-    def list_commands(self, context: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        module, attribute, _ = COMMANDS[name]
-        command: click.Command = getattr(
-            importlib.import_module(f"volant.volar.commands.{module}"), attribute
-        )
-        return command
-
-    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, _, summary) in COMMANDS.items()])
-
-
 @click.group(
-    cls=LazyGroup,
+    cls=Commands,
+    lazy=COMMANDS,
+    aliases=TOP_ALIASES,
+    answers=TOP_ANSWERS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Environment: VOLANT_API_BASE (socket path or http address), VOLANT_TOKEN, VOLANT_HOME.",
+    epilog="Short forms: ps, create, start, stop, restart, rm, get, inspect, logs, exec, ssh, cp, stats are commands"
+    " of vms; images and rmi those of plugins. Environment: VOLANT_API_BASE (socket path or http address),"
+    " VOLANT_TOKEN, VOLANT_HOME.",
 )
 @click.version_option(__version__, "--version", prog_name="volar")
 @click.option("-a", "--api", metavar="ADDRESS", help="The daemon: a socket's path or http://127.0.0.1:7777.")
@@ -94,9 +80,9 @@ def run(arguments: Sequence[str], client: Client | None = None) -> int:
         error.show()
         return error.exit_code
     except VolantError as error:
-        from volant.volar.output import defuse
+        from volant.volar.printable import make_printable
 
-        click.echo(f"error: {defuse(str(error))}", err=True)
+        click.echo(f"error: {make_printable(str(error))}", err=True)
         return error.exit_code
 
 

@@ -18,7 +18,7 @@ from volant import errors
 from volant.volar.connection import Connector, make_connector
 
 if TYPE_CHECKING:
-    from volant.contract.api_types import Plugin, Secret, SystemInfo, Vm, VmStats
+    from volant.contract.api_types import Plugin, Secret, SystemInfo, Vm, VmCreate, VmStats
 
 ERRORS = {
     kind.code: kind
@@ -113,6 +113,10 @@ class Client:
 
     def get_vm(self, name: str) -> Vm:
         vm: Vm = self.get(f"/vms/{quoted(name)}")
+        return vm
+
+    def create_vm(self, request: VmCreate) -> Vm:
+        vm: Vm = self.post("/vms", request, timeout_seconds=120)
         return vm
 
     def list_vms(self, **filters: Any) -> list[Vm]:

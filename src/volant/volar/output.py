@@ -4,28 +4,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
 import click
 
+from volant.volar.printable import is_printable, make_printable, make_printable_json, make_printable_line
+
 Format = Literal["table", "wide", "json", "yaml", "name"]
 FORMATS = ("table", "wide", "json", "yaml", "name")
 Row = Mapping[str, Any]
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-_COLOUR_OR_CONTROL = re.compile(r"(\x1b\[[0-9;]*m)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def defuse(text: str) -> str:
-    """What a guest wrote, for a terminal: colours stay, other control characters are spelled out.
-
-    A guest is not trusted, and a terminal obeys what is written to it (titles, clipboards, answers typed back).
-    """
-    return _COLOUR_OR_CONTROL.sub(lambda found: found[1] or ascii(found[0])[1:-1], text)
 
 
 def output_option(command: Command) -> Command:
@@ -55,22 +45,38 @@ def show_rows(
         show_document(list(rows), output_format)
     elif output_format == "name":
         for row in rows:
-            click.echo(f"{kind}/{row['name']}")
+            click.echo(f"{kind}/{make_name(row)}")
     else:
         shown = {**columns, **(wide or {})} if output_format == "wide" else columns
         print_table(list(shown), [[format_cell(cell(row)) for cell in shown.values()] for row in rows])
 
 
+def make_name(row: Row) -> str:
+    """What other commands take for this very thing: of a plugin there may be several versions."""
+    return f"{row['name']}:{row['version']}" if "version" in row else str(row["name"])
+
+
 def show_document(document: Any, output_format: Format) -> None:
-    """One object as JSON or YAML."""
+    """One object as JSON or YAML. What a guest wrote is in it, so neither holds what a terminal might obey."""
     if output_format == "yaml":
-        import sys
-
-        from ruamel.yaml import YAML
-
-        YAML(typ="safe", pure=True).dump(document, sys.stdout)
+        click.echo(make_yaml(document), nl=False)
     else:
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        click.echo(make_printable_json(json.dumps(document, indent=2, ensure_ascii=False)))
+
+
+def make_yaml(document: Any) -> str:
+    import io
+
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    stream = io.StringIO()
+    yaml.dump(document, stream)
+    if not is_printable(stream.getvalue()):
+        yaml.allow_unicode = False
+        stream = io.StringIO()
+        yaml.dump(document, stream)
+    return stream.getvalue()
 
 
 def show_object(document: Any, output_format: Format, facts: Callable[[], Sequence[tuple[str, Any]]]) -> None:
@@ -83,7 +89,9 @@ def show_object(document: Any, output_format: Format, facts: Callable[[], Sequen
 
 def show_facts(facts: Sequence[tuple[str, Any]]) -> None:
     """One object for people: a fact a line, empty ones left out."""
-    facts = [(name, defuse(format_cell(value))) for name, value in facts if value not in (None, "", [], {})]
+    facts = [
+        (name, make_printable(format_cell(value))) for name, value in facts if value not in (None, "", [], {})
+    ]
     width = max((len(name) for name, _ in facts), default=0)
     for name, value in facts:
         first, *rest = value.splitlines() or [""]
@@ -93,12 +101,18 @@ def show_facts(facts: Sequence[tuple[str, Any]]) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    for line in make_table(headings, rows):
+        click.echo(line)
+
+
+def make_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns padded with spaces: no frames, so that awk and cut can read them."""
-    rows = [[defuse(text) for text in row] for row in rows]
+    rows = [[make_printable_line(text) for text in row] for row in rows]
     widths = [max(len(text) for text in column) for column in zip(headings, *rows, strict=True)]
-    for row in (headings, *rows):
-        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
-        click.echo(line.rstrip())
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in (headings, *rows)
+    ]
 
 
 def format_cell(value: Any) -> str:
@@ -125,8 +139,12 @@ def format_age(stamp: str | None) -> str:
     """How long ago an RFC 3339 time was: 5s, 3m, 2h, 4d."""
     if not stamp:
         return "-"
-    seconds = max(0, int((datetime.now(UTC) - datetime.fromisoformat(stamp)).total_seconds()))
+    return format_duration((datetime.now(UTC) - datetime.fromisoformat(stamp)).total_seconds())
+
+
+def format_duration(seconds: float) -> str:
+    whole = max(0, int(seconds))
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= length:
-            return f"{seconds // length}{unit}"
-    return f"{seconds}s"
+        if whole >= length:
+            return f"{whole // length}{unit}"
+    return f"{whole}s"

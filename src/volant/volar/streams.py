@@ -6,13 +6,13 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from volant.errors import Unreachable
+from volant.errors import Unreachable, VolantError
 from volant.volar.client import Client, read_error
 
 CHUNK_BYTES = 1 << 16
@@ -47,7 +47,8 @@ def pump(stream: ClientConnection, read_fd: int, write_fd: int) -> None:
             stream.send("")
 
     threading.Thread(target=send, daemon=True).start()
-    with suppress(ConnectionClosed):
+    # Whoever reads may be gone, as a killed ssh is: then there is nothing left to carry.
+    with suppress(ConnectionClosed, BrokenPipeError, ConnectionResetError):
         for message in stream:
             if isinstance(message, str):
                 continue
@@ -56,12 +57,15 @@ def pump(stream: ClientConnection, read_fd: int, write_fd: int) -> None:
                 view = view[os.write(write_fd, view) :]
 
 
-def serve_forward(client: Client, path: str, listener: socket.socket) -> None:
-    """Give every connection that `listener` accepts a stream of its own, until interrupted."""
+def serve_forward(client: Client, path: str, listener: socket.socket, tell: Callable[[str], None]) -> None:
+    """Give every connection that `listener` accepts a stream of its own, until interrupted; `tell` why one failed."""
 
     def serve(connection: socket.socket) -> None:
-        with connection, suppress(Unreachable, OSError), open_stream(client, path) as stream:
-            pump(stream, connection.fileno(), connection.fileno())
+        try:
+            with connection, open_stream(client, path) as stream:
+                pump(stream, connection.fileno(), connection.fileno())
+        except (VolantError, OSError) as error:
+            tell(str(error))
 
     while True:
         accepted, _ = listener.accept()

@@ -36,7 +36,10 @@ def test_the_life_of_a_vm_on_the_command_line(daemon: Daemon, tmp_path: Path) ->
     archive = tmp_path / "cli.tar.gz"
     archive.write_bytes(make_plugin("cli"))
     assert "installed cli 1.0.0" in volar(daemon, "plugins", "install", str(archive)).stdout
-    assert volar(daemon, "plugins", "list", "-o", "name").stdout.splitlines() == ["plugin/cli", "plugin/web"]
+    assert volar(daemon, "plugins", "list", "-o", "name").stdout.splitlines() == [
+        "plugin/cli:1.0.0",
+        "plugin/web:1.0.0",
+    ]
     created = volar(daemon, "vms", "create", "one", "--plugin", "cli", "--memory", "64", "--label", "a=b")
     assert created.returncode == 0, created.stderr
     assert "one is running at http://127.127." in created.stdout
@@ -53,7 +56,8 @@ def test_the_life_of_a_vm_on_the_command_line(daemon: Daemon, tmp_path: Path) ->
     refused = volar(daemon, "plugins", "remove", "cli")
     assert refused.returncode == 5
     assert "VM one" in refused.stderr
-    assert volar(daemon, "vms", "stop", "one").returncode == 0
+    assert volar(daemon, "stop", "vm/one").returncode == 0
+    assert volar(daemon, "vms", "stop", "one").returncode == 5
     assert volar(daemon, "vms", "logs", "one", "--console").stdout.startswith("[kestrel]")
     assert volar(daemon, "vms", "delete", "one").returncode == 0
     gone = volar(daemon, "vms", "get", "one")
@@ -120,6 +124,29 @@ def test_secrets_come_from_standard_input(daemon: Daemon) -> None:
     assert volar(daemon, "secrets", "remove", "token").returncode == 0
 
 
+def test_following_a_log_survives_a_restart_of_the_daemon(daemon: Daemon) -> None:
+    assert volar(daemon, "vms", "create", "talks", "--plugin", "web").returncode == 0
+    following = subprocess.Popen(
+        [*VOLAR, "logs", "-f", "talks"],
+        env=daemon.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert following.stdout is not None
+    assert following.stdout.readline() == "[web] hello\n"
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        daemon.kill(number)
+        time.sleep(0.5)
+        assert following.poll() is None
+        daemon.start()
+        wait_until(lambda: daemon.vm("talks")["agent"]["connected"])
+    assert volar(daemon, "vms", "stop", "talks").returncode == 0
+    rest, errors = following.communicate(timeout=60)
+    assert (following.returncode, rest, errors) == (0, "", "")
+    assert volar(daemon, "rm", "talks").returncode == 0
+
+
 def test_nobody_answers(daemon: Daemon) -> None:
     done = volar(daemon, "--api", "/nowhere/volantd.sock", "vms", "list")
     assert done.returncode == 11
@@ -127,8 +154,10 @@ def test_nobody_answers(daemon: Daemon) -> None:
 
 
 def test_the_hot_path_imports_nothing_heavy() -> None:
-    code = "import sys, volant.volar.cli, volant.volar.commands.vms; print(' '.join(sys.modules))"
+    code = "import sys, volant.volar.cli as cli; cli.run(['ps', '--help']); print(' '.join(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
     )
-    assert not {"pydantic", "rich", "httpx", "asyncssh", "websockets", "fastapi"} & set(done.stdout.split())
+    assert not {"pydantic", "rich", "httpx", "asyncssh", "websockets", "fastapi", "dataclasses"} & set(
+        done.stdout.split()
+    )

@@ -1,28 +1,69 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import pytest
+import json
+from datetime import UTC, datetime, timedelta
 
-from volant.volar.output import defuse, print_table, show_facts
+import pytest
+from ruamel.yaml import YAML
+
+from volant.volar.output import (
+    format_age,
+    format_duration,
+    format_size,
+    make_table,
+    show_document,
+    show_facts,
+    show_rows,
+)
+
+EVIL = "\x9b31m\u202etxt"
+
+
+def test_what_a_guest_says_of_itself_is_shown_spelled_out(capsys: pytest.CaptureFixture[str]) -> None:
+    show_facts([("reason", "\x1b]0;x\x07" + EVIL)])
+    show_rows(
+        [{"name": "a", "line": "\x1bc\nforged"}],
+        "table",
+        kind="vm",
+        columns={"LINE": lambda row: row["line"]},
+    )
+    shown = capsys.readouterr().out
+    assert not set(shown) & set("\x1b\x07\x9b\u202e")
+    assert r"\x1bc\nforged" in shown
+
+
+@pytest.mark.parametrize("kind", ["json", "yaml"])
+def test_documents_mean_the_same_and_hold_nothing_that_a_terminal_obeys(
+    kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = {"reason": EVIL, "town": "Köln", "count": 3, "none": None}
+    show_document(document, kind)  # type: ignore[arg-type]
+    shown = capsys.readouterr().out
+    assert not set(shown) & set(EVIL[0] + EVIL[4])
+    assert (json.loads(shown) if kind == "json" else YAML(typ="safe", pure=True).load(shown)) == document
+
+
+def test_names_are_what_other_commands_take(capsys: pytest.CaptureFixture[str]) -> None:
+    show_rows([{"name": "db"}], "name", kind="vm", columns={})
+    show_rows([{"name": "web", "version": "1.0.0"}], "name", kind="plugin", columns={})
+    assert capsys.readouterr().out == "vm/db\nplugin/web:1.0.0\n"
+
+
+def test_tables_are_columns_of_spaces() -> None:
+    assert make_table(["A", "LONG"], [["wide one", "1"], ["x", ""]]) == ["A         LONG", "wide one  1", "x"]
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
-    [
-        ("plain, tab\there, two\nlines, Käse", "plain, tab\there, two\nlines, Käse"),
-        ("\x1b[1;31mred\x1b[0m", "\x1b[1;31mred\x1b[0m"),
-        ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
-        ("\x1b]52;c;ZXZpbA==\x1b\\", r"\x1b]52;c;ZXZpbA==\x1b" + "\\"),
-        ("\x1b[6n\x1b[2J", r"\x1b[6n\x1b[2J"),
-        ("over\rwritten\x08", r"over\rwritten\x08"),
-        ("\x9b31m", r"\x9b31m"),
-    ],
+    ("seconds", "shown"), [(-3, "0s"), (59.9, "59s"), (60, "1m"), (7200, "2h"), (3 * 86400, "3d")]
 )
-def test_only_colours_reach_the_terminal(said: str, shown: str) -> None:
-    assert defuse(said) == shown
+def test_durations_have_one_unit(seconds: float, shown: str) -> None:
+    assert format_duration(seconds) == shown
+    assert format_age((datetime.now(UTC) - timedelta(seconds=seconds + 0.01)).isoformat()) == shown
 
 
-def test_what_a_guest_says_of_itself_is_shown_defused(capsys: pytest.CaptureFixture[str]) -> None:
-    show_facts([("reason", "\x1b]0;x\x07")])
-    print_table(["NAME"], [["\x1bc"]])
-    assert "\x1b" not in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("size", "shown"), [(None, "-"), (0, "0 B"), (1536, "1.5 KiB"), (3 << 40, "3.0 TiB")]
+)
+def test_sizes_are_binary(size: int | None, shown: str) -> None:
+    assert format_size(size) == shown

@@ -9,12 +9,17 @@ from volant.contract.daemon_process import find_daemon_pid, stop_daemon
 from volant.contract.paths import find_socket, find_state_dir
 from volant.errors import Unreachable
 from volant.volar.daemon_start import is_answering, start_daemon
+from volant.volar.groups import Commands
 from volant.volar.output import Format, output_option, show_object
 
+LOG_ANSWER = "volar daemon status names its log"
 
-@click.group()
+
+@click.group(
+    cls=Commands, answers={"restart": "volar daemon stop, then volar daemon start", "logs": LOG_ANSWER}
+)
 def daemon() -> None:
-    """Start, stop and inspect this user's volantd. VMs run on without it."""
+    """Start, stop and inspect this user's volantd. VMs run on without it; what goes through it does not."""
 
 
 @daemon.command()
@@ -29,16 +34,21 @@ def start() -> None:
 
 @daemon.command()
 def stop() -> None:
-    """Stop the daemon. Its VMs run on and are adopted when it returns."""
+    """Stop the daemon. Its VMs run on and are adopted when it returns.
+
+    Everything that goes through it ends: ssh sessions, exec, cp, consoles, port-forwards and published ports of bridged
+    VMs. `volar vms logs --follow` waits for its return.
+    """
     if not stop_daemon(find_socket(), find_state_dir() / "volantd.log"):
         click.echo("volantd does not run")
         return
-    click.echo("volantd has stopped; VMs run on")
+    click.echo("volantd has stopped; VMs run on, sessions and port-forwards through it have ended")
 
 
 @daemon.command()
 @output_option
-def status(output_format: Format) -> None:
+@click.pass_context
+def status(context: click.Context, output_format: Format) -> None:
     """Tell whether the daemon runs, and where its things are. Exit code 11 where it does not."""
     pid = find_daemon_pid(find_socket())
     facts = {
@@ -50,4 +60,4 @@ def status(output_format: Format) -> None:
     }
     show_object(facts, output_format, lambda: list(facts.items()))
     if pid is None:
-        raise SystemExit(Unreachable.exit_code)
+        context.exit(Unreachable.exit_code)

@@ -7,13 +7,15 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from volant.errors import NotFound
 from volant.volar.client import Client, quoted
-from volant.volar.complete import complete_plugins
+from volant.volar.docker_words import PLUGIN_ALIASES, PLUGIN_ANSWERS
+from volant.volar.groups import Commands
+from volant.volar.names import PLUGIN
 from volant.volar.output import (
     Format,
     format_age,
@@ -24,6 +26,9 @@ from volant.volar.output import (
     show_rows,
 )
 from volant.volar.target import make_client
+
+if TYPE_CHECKING:
+    from volant.contract.api_types import Plugin
 
 COLUMNS = {
     "NAME": lambda plugin: plugin["name"],
@@ -41,7 +46,7 @@ WIDE = {
 }
 
 
-@click.group()
+@click.group(cls=Commands, aliases=PLUGIN_ALIASES, answers=PLUGIN_ANSWERS)
 def plugins() -> None:
     """Install, list and remove plugins."""
 
@@ -69,7 +74,7 @@ def install(context: click.Context, source: str, output_format: Format) -> None:
         show_rows([plugin], output_format, kind="plugin", columns=COLUMNS, wide=WIDE)
 
 
-def upload_plugin(client: Client, path: Path) -> Any:
+def upload_plugin(client: Client, path: Path) -> Plugin:
     """Send a file, with a bar on a terminal."""
     try:
         stream = path.open("rb")
@@ -80,13 +85,14 @@ def upload_plugin(client: Client, path: Path) -> Any:
         ) from error
     with stream:
         length = os.fstat(stream.fileno()).st_size
-        return client.call(
+        plugin: Plugin = client.call(
             "POST",
             "/plugins",
             upload=_show_upload(stream, length),
             upload_length=length,
             timeout_seconds=None,
         )
+    return plugin
 
 
 def _show_upload(stream: IO[bytes], length: int) -> Iterator[bytes]:
@@ -105,20 +111,20 @@ def _show_upload(stream: IO[bytes], length: int) -> Iterator[bytes]:
 @click.pass_context
 def list_plugins(context: click.Context, output_format: Format) -> None:
     """List the installed plugins."""
-    show_rows(make_client(context).get("/plugins"), output_format, kind="plugin", columns=COLUMNS, wide=WIDE)
+    show_rows(make_client(context).list_plugins(), output_format, kind="plugin", columns=COLUMNS, wide=WIDE)
 
 
 @plugins.command()
-@click.argument("name", shell_complete=complete_plugins)
+@click.argument("name", type=PLUGIN)
 @output_option
 @click.pass_context
 def show(context: click.Context, name: str, output_format: Format) -> None:
     """Show one plugin. NAME or NAME:VERSION."""
-    plugin = _get(make_client(context), name)
+    plugin = make_client(context).get_plugin(name)
     show_object(plugin, output_format, lambda: describe(plugin))
 
 
-def describe(plugin: dict[str, Any]) -> list[tuple[str, Any]]:
+def describe(plugin: Plugin) -> list[tuple[str, Any]]:
     """A plugin as facts for people."""
     manifest = plugin["manifest"]
     return [
@@ -142,20 +148,15 @@ def describe(plugin: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 @plugins.command()
-@click.argument("name", shell_complete=complete_plugins)
+@click.argument("name", type=PLUGIN)
 @click.pass_context
 def inspect(context: click.Context, name: str) -> None:
     """Print a plugin's whole manifest as JSON."""
-    show_document(_get(make_client(context), name)["manifest"], "json")
-
-
-def _get(client: Client, name: str) -> Any:
-    plain, _, version = name.partition(":")
-    return client.get(f"/plugins/{quoted(plain)}", version=version)
+    show_document(make_client(context).get_plugin(name)["manifest"], "json")
 
 
 @plugins.command()
-@click.argument("name", shell_complete=complete_plugins)
+@click.argument("name", type=PLUGIN)
 @click.pass_context
 def enable(context: click.Context, name: str) -> None:
     """Let new VMs be made of a plugin."""
@@ -163,7 +164,7 @@ def enable(context: click.Context, name: str) -> None:
 
 
 @plugins.command()
-@click.argument("name", shell_complete=complete_plugins)
+@click.argument("name", type=PLUGIN)
 @click.pass_context
 def disable(context: click.Context, name: str) -> None:
     """Refuse new VMs of a plugin; those that exist go on."""
@@ -177,7 +178,7 @@ def _switch(context: click.Context, name: str, verb: str) -> None:
 
 
 @plugins.command()
-@click.argument("names", nargs=-1, required=True, shell_complete=complete_plugins)
+@click.argument("names", nargs=-1, required=True, type=PLUGIN)
 @click.pass_context
 def remove(context: click.Context, names: tuple[str, ...]) -> None:
     """Remove plugins that no VM uses. NAME (all versions) or NAME:VERSION."""

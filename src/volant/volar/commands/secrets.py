@@ -9,12 +9,14 @@ import click
 
 from volant.errors import UsageError
 from volant.volar.client import quoted
-from volant.volar.complete import complete_secrets
+from volant.volar.docker_words import LIST_AND_REMOVE
+from volant.volar.groups import Commands
+from volant.volar.names import SECRET
 from volant.volar.output import Format, format_age, output_option, show_rows
 from volant.volar.target import make_client
 
 
-@click.group()
+@click.group(cls=Commands, aliases={**LIST_AND_REMOVE, "create": "set", "add": "set"})
 def secrets() -> None:
     """Keep values that VMs may fetch over vsock port 9000."""
 
@@ -53,11 +55,11 @@ def list_secrets(context: click.Context, output_format: Format) -> None:
         "VMS": lambda secret: ", ".join(secret["vms"]),
         "UPDATED": lambda secret: format_age(secret["updated_at"]),
     }
-    show_rows(make_client(context).get("/secrets"), output_format, kind="secret", columns=columns)
+    show_rows(make_client(context).list_secrets(), output_format, kind="secret", columns=columns)
 
 
 @secrets.command()
-@click.argument("names", nargs=-1, required=True, shell_complete=complete_secrets)
+@click.argument("names", nargs=-1, required=True, type=SECRET)
 @click.pass_context
 def remove(context: click.Context, names: tuple[str, ...]) -> None:
     """Remove secrets that no VM has attached."""

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""volar vms create."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from volant.errors import NotFound
+from volant.volar.client import Client, quoted
+from volant.volar.commands.vms import no_wait_option, timeout_option
+from volant.volar.commands.vms_show import describe_ports, has_own_system, show_vms
+from volant.volar.names import PLUGIN
+from volant.volar.options import VmOptions, vm_options
+from volant.volar.output import Format, output_option
+from volant.volar.target import make_client
+
+if TYPE_CHECKING:
+    from volant.contract.api_types import Vm
+
+
+@click.command()
+@click.argument("name")
+@click.option("-p", "--plugin", required=True, type=PLUGIN, help="NAME or NAME:VERSION.")
+@vm_options()
+@click.option("--no-start", is_flag=True, help="Only create it.")
+@no_wait_option
+@timeout_option
+@output_option
+@click.pass_context
+def create(
+    context: click.Context, name: str, plugin: str, options: VmOptions, no_start: bool, no_wait: bool,
+    timeout: float, output_format: Format,
+) -> None:  # fmt: skip
+    """Create a VM of a plugin and start it; returns when its workload is healthy.
+
+    \b
+    volar vms create my-nginx --plugin nginx
+    volar vms create db --plugin postgres --memory 1024 --secret db-password
+    volar vms create app --plugin my-app --cloud-init user-data.yaml --publish 8080:80
+    """
+    client = make_client(context)
+    request = options.make_request(client, name, plugin, start=not no_start)
+    with delete_when_interrupted(client, name):
+        vm = client.create_vm(request)
+        if not no_start and not no_wait:
+            from volant.volar.boot_watch import wait_for_workload
+
+            vm = wait_for_workload(client, name, timeout, quiet=output_format != "table")
+    if output_format == "table":
+        announce(client, vm)
+    else:
+        show_vms([vm], output_format)
+
+
+def announce(client: Client, vm: Vm) -> None:
+    """One line that says where the new VM is reached, and another where the first cannot say it."""
+    place = vm["url"] or vm["ip"]
+    reachable = vm["network"] != "user" or vm["ports"]
+    click.echo(f"{vm['name']} is {vm['status']}" + (f" at {place}" if place and reachable else ""))
+    if vm["network"] == "user" and (not reachable or (not vm["url"] and has_own_system(client, vm))):
+        ports = ", ".join(describe_ports(vm)) or "none; give --publish PORT at its creation"
+        click.echo(f"published ports: {ports}")
+
+
+@contextmanager
+def delete_when_interrupted(client: Client, name: str) -> Iterator[None]:
+    """Ctrl-C inside leaves no VM that was being made; one that had the name before is left alone."""
+    began = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"\ninterrupted: deleting {name}, which has not come up yet", err=True)
+        _delete_own(client, name, began)
+        raise
+
+
+def _delete_own(client: Client, name: str, began: str) -> None:
+    """The interrupt may have come while the daemon was still reading the request: give it a moment to appear."""
+    for _ in range(10):
+        try:
+            if client.get_vm(name)["created_at"] >= began:
+                client.delete(f"/vms/{quoted(name)}", force=True)
+            return
+        except NotFound:
+            time.sleep(0.1)

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""volar vms list, get and inspect."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from volant.volar.client import Client
+from volant.volar.labels import format_labels, parse_labels
+from volant.volar.names import PLUGIN, vm_argument, vms_argument
+from volant.volar.output import (
+    Format,
+    format_age,
+    output_option,
+    show_document,
+    show_object,
+    show_rows,
+)
+from volant.volar.target import make_client
+
+if TYPE_CHECKING:
+    from volant.contract.api_types import AgentInfo, CloudInitState, ProcessState, Vm
+
+COLUMNS = {
+    "NAME": lambda vm: vm["name"],
+    "STATUS": lambda vm: vm["status"],
+    "HEALTH": lambda vm: vm["health"] if vm["status"] == "running" else "",
+    "PLUGIN": lambda vm: f"{vm['plugin']['name']}:{vm['plugin']['version']}",
+    "IP": lambda vm: vm["ip"],
+    "URL": lambda vm: vm["url"],
+    "AGE": lambda vm: format_age(vm["created_at"]),
+}
+WIDE = {
+    "NETWORK": lambda vm: vm["network"],
+    "VCPU": lambda vm: vm["resources"]["vcpu"],
+    "MEMORY": lambda vm: f"{vm['resources']['memory_mb']} MiB",
+    "AGENT": lambda vm: vm["agent"]["version"] if vm["agent"]["connected"] else "",
+    "LABELS": lambda vm: format_labels(vm.get("labels", {})),
+    "REASON": lambda vm: vm["status_reason"] or vm["health_reason"],
+}
+
+
+def show_vms(vms: list[Vm], output_format: Format) -> None:
+    show_rows(vms, output_format, kind="vm", columns=COLUMNS, wide=WIDE)
+
+
+@click.command("list")
+@click.option("--status", help="Only VMs in this state.")
+@click.option("--plugin", type=PLUGIN, help="Only VMs of this plugin.")
+@click.option(
+    "-l", "--label", "--selector", "labels", multiple=True, metavar="NAME=VALUE",
+    help="Only VMs with this label; of several all must match.",
+)  # fmt: skip
+@click.option("-q", "--quiet", is_flag=True, help="Print names only.")
+@click.option("-a", "--all", "everything", is_flag=True, hidden=True)  # stopped ones are shown anyway
+@output_option
+@click.pass_context
+def list_vms(
+    context: click.Context, status: str | None, plugin: str | None, labels: tuple[str, ...], quiet: bool,
+    everything: bool, output_format: Format,
+) -> None:  # fmt: skip
+    """List the VMs, running or not."""
+    parse_labels(labels)  # a mistake is told here, and not by an empty list
+    found = make_client(context).list_vms(status=status, plugin=plugin, label=labels)
+    if quiet:
+        for vm in found:
+            click.echo(vm["name"])
+    else:
+        show_vms(found, output_format)
+
+
+@click.command()
+@vm_argument
+@output_option
+@click.pass_context
+def get(context: click.Context, name: str, output_format: Format) -> None:
+    """Show one VM: state, health, checks, processes, address, and what went wrong."""
+    vm = make_client(context).get_vm(name)
+    if output_format in ("name", "wide"):
+        show_vms([vm], output_format)
+    else:
+        show_object(vm, output_format, lambda: describe(vm))
+
+
+@click.command()
+@vms_argument
+@click.pass_context
+def inspect(context: click.Context, names: tuple[str, ...]) -> None:
+    """Print everything that is known of VMs, as a JSON array."""
+    client = make_client(context)
+    show_document([client.get_vm(name) for name in names], "json")
+
+
+def describe(vm: Vm) -> list[tuple[str, Any]]:
+    """A VM as facts for people."""
+    hypervisor = vm["hypervisor"]
+    kinds = (hypervisor["kind"], hypervisor["accelerator"]) if hypervisor else ()
+    return [
+        ("name", vm["name"]),
+        ("status", _with_reason(vm["status"], vm["status_reason"])),
+        ("health", _with_reason(vm["health"], vm["health_reason"])),
+        ("checks", "\n".join(_with_reason(f"{c['name']} {c['state']}", c["reason"]) for c in vm["checks"])),
+        ("processes", "\n".join(_describe_process(process) for process in vm["processes"])),
+        ("warnings", "\n".join(vm["warnings"])),
+        ("plugin", f"{vm['plugin']['name']} {vm['plugin']['version']}"),
+        ("labels", "\n".join(f"{name}={value}" for name, value in vm.get("labels", {}).items())),
+        ("resources", f"{vm['resources']['vcpu']} vCPU, {vm['resources']['memory_mb']} MiB"),
+        ("network", vm["network"]),
+        ("ip", vm["ip"]),
+        ("url", vm["url"]),
+        ("ports", "\n".join(describe_ports(vm))),
+        ("agent", _describe_agent(vm["agent"])),
+        ("cloud-init", _describe_cloud_init(vm["cloud_init"])),
+        ("secrets", ", ".join(vm["secrets"])),
+        ("restart", vm["restart"]),
+        ("hypervisor", " ".join(kinds)),
+        ("pid", hypervisor["pid"] if hypervisor else None),
+        ("exit code", vm["exit_code"]),
+        ("created", vm["created_at"]),
+        ("started", vm["started_at"]),
+        ("last console lines", "\n".join(vm["last_console_lines"])),
+    ]
+
+
+def describe_ports(vm: Vm) -> list[str]:
+    return [f"{p['host_ip']}:{p['host_port']} → {p['guest_port']}/{p['protocol']}" for p in vm["ports"]]
+
+
+def has_own_system(client: Client, vm: Vm) -> bool:
+    """Its disk boots by firmware into a whole system, in which no agent answers."""
+    plugin = vm["plugin"]
+    return client.get_plugin(f"{plugin['name']}:{plugin['version']}")["boot"] == "firmware"
+
+
+def _with_reason(text: str, reason: str) -> str:
+    return f"{text} ({reason})" if reason else text
+
+
+def _describe_process(process: ProcessState) -> str:
+    facts = [process["name"], process["state"]]
+    if process["pid"]:
+        facts.append(f"pid {process['pid']}")
+    if process["exit_code"] is not None:
+        facts.append(f"exit code {process['exit_code']}")
+    if process["signal"]:
+        facts.append(process["signal"])
+    if process["restarts"]:
+        facts.append(f"{process['restarts']} restarts")
+    return _with_reason(", ".join(facts), process["reason"])
+
+
+def _describe_agent(agent: AgentInfo) -> str | None:
+    if not agent["connected"]:
+        return "not connected"
+    missing = f", lacks {', '.join(agent['missing'])}" if agent["missing"] else ""
+    return f"kestrel {agent['version']}{missing}"
+
+
+def _describe_cloud_init(state: CloudInitState) -> str | None:
+    if state["status"] == "none":
+        return None
+    lines = [f"{state['status']}" + (f" (by {state['by']})" if state["by"] else "")]
+    lines += state["errors"]
+    lines += [f"unknown module: {module}" for module in state["unknown_modules"]]
+    return "\n".join(lines)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people say of a new VM, as options of `vms create` and `run`, and as the API wants it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from volant.errors import UsageError
+from volant.volar.labels import parse_labels
+from volant.volar.names import Parameter
+
+if TYPE_CHECKING:
+    from volant.contract.api_types import PublishRequest, Resources, SecretAttachment, VmCreate
+    from volant.volar.client import Client
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class VmOptions:
+    """The options below, by their names."""
+
+    cpus: int | None
+    memory: int | None
+    disk_size: str | None
+    network: str | None
+    publish: tuple[str, ...]
+    env: tuple[str, ...]
+    env_file: tuple[IO[str], ...]
+    cloud_init: IO[bytes] | None
+    ssh_key: tuple[IO[str], ...]
+    secret: tuple[str, ...]
+    label: tuple[str, ...]
+    restart: str | None
+
+    def make_request(self, client: Client, name: str, plugin: str, *, start: bool = True) -> VmCreate:
+        """The API's request; what was not said is left to the daemon, resources to the plugin."""
+        import base64
+
+        request: VmCreate = {
+            "name": name,
+            "plugin": plugin,
+            "publish": [parse_publish(text) for text in self.publish],
+            "env": {**read_env_files(self.env_file), **parse_environment(self.env)},
+            "ssh_keys": [stream.read().strip() for stream in self.ssh_key],
+            "secrets": [parse_secret(text) for text in self.secret],
+            "labels": parse_labels(self.label),
+            "disk_size": self.disk_size,
+            "start": start,
+        }
+        if self.network:
+            request["network"] = self.network  # type: ignore[typeddict-item]  # the daemon knows which there are
+        if self.restart:
+            request["restart"] = self.restart  # type: ignore[typeddict-item]  # as above
+        if self.cloud_init:
+            request["user_data_base64"] = base64.b64encode(self.cloud_init.read()).decode()
+        if self.cpus or self.memory:
+            request["resources"] = self._complete_resources(
+                client.get_plugin(plugin)["manifest"]["resources"]
+            )
+        return request
+
+    def _complete_resources(self, usual: Resources) -> Resources:
+        return {"vcpu": self.cpus or usual["vcpu"], "memory_mb": self.memory or usual["memory_mb"]}
+
+
+def vm_options(*, publish: Sequence[str] = ("--publish",)) -> Callable[[Command], Command]:
+    """Decorator: these options, given to the command as one argument `options`. `publish` names that option."""
+    chosen = (
+        click.option("--cpus", type=click.IntRange(1), help="vCPUs; the plugin's own number otherwise."),
+        click.option("-m", "--memory", type=Mebibytes(), metavar="MIB", help="Memory in MiB, or 512m, 2g."),
+        click.option("--disk-size", metavar="SIZE", help="Grow the root disk, e.g. 20G."),
+        click.option("--network", "--net", metavar="MODE", help="Network mode: bridged, user or vsock."),
+        click.option(
+            *publish, multiple=True, metavar="[[IP:]PORT:]GUEST_PORT", help="Publish a port of the guest."
+        ),
+        click.option(
+            "-e", "--env", multiple=True, metavar="NAME[=VALUE]",
+            help="Environment of the workload; without a value, this shell's.",
+        ),
+        click.option("--env-file", multiple=True, type=click.File(), help="Lines of NAME=VALUE."),
+        click.option("--cloud-init", type=click.File("rb"), help="A user-data file."),
+        click.option(
+            "--ssh-key", multiple=True, type=click.File(), help="A public key that may log in over the network."
+        ),
+        click.option("--secret", multiple=True, metavar="NAME[:PORT[,uid=UID]]", help="Attach a secret."),
+        click.option("-l", "--label", multiple=True, metavar="NAME=VALUE"),
+        click.option("--restart", metavar="POLICY", help="always (default) or no: after a reboot of the host."),
+    )  # fmt: skip
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def gather(*arguments: Any, **given: Any) -> Any:
+            options = VmOptions(**{field.name: given.pop(field.name) for field in fields(VmOptions)})
+            return command(*arguments, options=options, **given)
+
+        decorated: Any = gather
+        for option in reversed(chosen):
+            decorated = option(decorated)
+        return decorated  # type: ignore[no-any-return]  # click's options return what they are given
+
+    return decorate
+
+
+class Mebibytes(Parameter):
+    """MiB as a number, or with docker's suffixes k, m, g."""
+
+    name = "MiB"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> int:
+        text = str(value).lower().removesuffix("ib").removesuffix("b")
+        number, unit = (text[:-1], text[-1]) if text[-1:] in ("k", "m", "g") else (text, "m")
+        try:
+            size = int(float(number) * {"k": 1 / 1024, "m": 1, "g": 1024}[unit])
+        except ValueError:
+            self.fail(f"{value!r} is not a size: give MiB, or 512m or 2g", parameter, context)
+        if size < 32:
+            self.fail(f"{value!r} is less than 32 MiB", parameter, context)
+        return size
+
+
+def parse_publish(text: str) -> PublishRequest:
+    """[[HOST_IP:]HOST_PORT:]GUEST_PORT[/udp] as the API wants it."""
+    plain, _, protocol = text.partition("/")
+    parts = plain.rsplit(":", 2)
+    try:
+        ports = [int(part) if part else None for part in parts[-2:]]
+    except ValueError:
+        ports = [None]
+    guest_port = ports[-1]
+    if guest_port is None or protocol not in ("", "tcp", "udp"):
+        raise UsageError(
+            f"cannot publish {text!r}: not a port",
+            resolution="--publish [[HOST_IP:]HOST_PORT:]GUEST_PORT[/udp]",
+        )
+    return {
+        "host_ip": parts[0].strip("[]") if len(parts) == 3 else None,
+        "host_port": ports[0] if len(ports) == 2 else None,
+        "guest_port": guest_port,
+        "protocol": "udp" if protocol == "udp" else "tcp",
+    }
+
+
+def parse_secret(text: str) -> SecretAttachment:
+    """NAME[:PORT[,uid=UID]] as the API wants it."""
+    plain, _, option = text.partition(",")
+    name, _, port = plain.partition(":")
+    key, _, uid = option.partition("=")
+    if (port and not port.isdigit()) or (option and (key != "uid" or not uid.isdigit() or not port)):
+        raise UsageError(
+            f"cannot attach the secret {text!r}", resolution="--secret NAME, NAME:PORT or NAME:PORT,uid=UID"
+        )
+    return {"name": name, "port": int(port) if port else None, "uid": int(uid) if uid else None}
+
+
+def parse_environment(given: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE, or NAME alone for this shell's value (left out where it has none), as docker reads them."""
+    pairs = (text.split("=", 1) if "=" in text else (text, os.environ.get(text)) for text in given)
+    return {name: value for name, value in pairs if value is not None}
+
+
+def read_env_files(streams: Sequence[IO[str]]) -> dict[str, str]:
+    """Lines as docker's --env-file has them: comments and empty lines are dropped, nothing is unquoted."""
+    lines = [line.strip("\r\n").lstrip() for stream in streams for line in stream]
+    return parse_environment([line for line in lines if line and not line.startswith("#")])

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from volant.errors import UsageError
+from volant.volar.options import (
+    Mebibytes,
+    parse_environment,
+    parse_publish,
+    parse_secret,
+    read_env_files,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "host_ip", "host_port", "guest_port", "protocol"),
+    [
+        ("80", None, None, 80, "tcp"),
+        ("8080:80", None, 8080, 80, "tcp"),
+        ("0.0.0.0:8080:80/udp", "0.0.0.0", 8080, 80, "udp"),
+        ("[::1]:8080:80", "::1", 8080, 80, "tcp"),
+        ("127.0.0.1::80", "127.0.0.1", None, 80, "tcp"),
+    ],
+)
+def test_ports_as_docker_writes_them(
+    text: str, host_ip: str | None, host_port: int | None, guest_port: int, protocol: str
+) -> None:
+    assert parse_publish(text) == {
+        "host_ip": host_ip,
+        "host_port": host_port,
+        "guest_port": guest_port,
+        "protocol": protocol,
+    }
+
+
+@pytest.mark.parametrize("text", ["", "http", "80:", "80:http", "80/sctp", "8000-8010:80"])
+def test_what_is_no_port_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="not a port"):
+        parse_publish(text)
+
+
+def test_secrets_may_have_a_port_and_a_reader() -> None:
+    assert parse_secret("key") == {"name": "key", "port": None, "uid": None}
+    assert parse_secret("key:9001,uid=33") == {"name": "key", "port": 9001, "uid": 33}
+    for wrong in ("key:http", "key,uid=33", "key:1,gid=3"):
+        with pytest.raises(UsageError):
+            parse_secret(wrong)
+
+
+def test_environment_is_read_as_docker_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FROM_HERE", "here")
+    monkeypatch.delenv("NOT_HERE", raising=False)
+    assert parse_environment(["A=1=2", "FROM_HERE", "NOT_HERE"]) == {"A": "1=2", "FROM_HERE": "here"}
+    lines = io.StringIO('# comment\n\n A=plain\nB="quotes stay"\r\nFROM_HERE\n')
+    assert read_env_files([lines]) == {"A": "plain", "B": '"quotes stay"', "FROM_HERE": "here"}
+
+
+@pytest.mark.parametrize(
+    ("text", "mebibytes"), [("512", 512), ("512m", 512), ("2g", 2048), ("1.5G", 1536), ("65536k", 64)]
+)
+def test_memory_in_mebibytes_or_dockers_units(text: str, mebibytes: int) -> None:
+    assert Mebibytes().convert(text, None, None) == mebibytes
+
+
+@pytest.mark.parametrize("text", ["", "much", "8", "16m", "-1g"])
+def test_memory_that_is_none(text: str) -> None:
+    with pytest.raises(Exception, match=r"is not a size|less than 32"):
+        Mebibytes().convert(text, None, None)
