@@ -193,6 +193,9 @@ class SystemInfo(ApiModel):
     state_dir: str = ""
     vms: int = 0
     plugins: int = 0
+    lost_and_found: list[str] = Field(
+        default_factory=list, description="what no row of the database names, set aside at start"
+    )
 
 
 class Event(ApiModel):

@@ -251,6 +251,7 @@ class SystemInfo(TypedDict):
     default_network: Literal["bridged", "user", "vsock", "dhcp"]
     hypervisor: str
     kernel: str
+    lost_and_found: list[str]
     plugins: int
     state_dir: str
     version: str

@@ -98,6 +98,18 @@ def doctor(output_format: str) -> None:
         sys.exit(1)
 
 
+@main_group.command("import-vms")
+def import_vms() -> None:
+    """Take back the VMs whose folders are there and whose rows are not, as after the loss of the database.
+
+    The daemon must not run. Those that cannot be taken back are named, and the exit code is 5.
+    """
+    from volant.volantd.import_command import run_import
+
+    settings = read_settings()
+    run_import(settings, make_hypervisor(settings))
+
+
 def make_hypervisor(settings: Settings) -> Hypervisor:
     from volant.volantd.hypervisors.qemu import Qemu
 

@@ -24,6 +24,7 @@ from volant.volantd.api.access import Gate
 from volant.volantd.api.application import make_application
 from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import Hypervisor
+from volant.volantd.lost_and_found import LostAndFound
 from volant.volantd.network.bridge import GATEWAY, install_bridge, is_bridge_installed
 from volant.volantd.network.names import NameServer
 from volant.volantd.notify import notify_ready
@@ -35,6 +36,7 @@ from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.events import EventLog
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.networking import find_default_mode
+from volant.volantd.vms.recovery import refuse_fresh_database
 from volant.volantd.vms.registry import VmRegistry
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
         make_state_folder(settings.state_dir)
         make_private_folder(settings.runtime_dir)
         stack.enter_context(hold_lock(settings))
+        refuse_fresh_database(settings)
         domain = make_domain(settings, hypervisor, stack)
         fleet = Fleet(domain)
         listeners = open_listeners(settings, stack)
@@ -64,7 +67,7 @@ async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
-        domain.plugins.sweep()
+        sweep_plugins(domain)
         await restore_bridge(settings)
         await fleet.adopt_all()
         application = make_application(domain, fleet)
@@ -86,6 +89,15 @@ async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
             server.should_exit = True
         await asyncio.gather(*tasks, *beside, return_exceptions=True)
         await fleet.release_all()
+
+
+def sweep_plugins(domain: Domain) -> None:
+    lost = LostAndFound(domain.settings.state_dir)
+
+    def set_aside(path: Path) -> None:
+        domain.events.add("lost_and_found", "", path=str(lost.keep(path, "plugin")))
+
+    domain.plugins.sweep(set_aside)
 
 
 async def restore_bridge(settings: Settings) -> None:

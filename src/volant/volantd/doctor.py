@@ -17,6 +17,7 @@ from volant.errors import ToolFailed, VolantError
 from volant.process import find_tool, run_tool
 from volant.volantd.boot.kernel import host_architecture, require_kernel
 from volant.volantd.hypervisors.qemu import PROGRAMS, Qemu
+from volant.volantd.lost_and_found import LostAndFound
 from volant.volantd.network.user_mode import find_outward_obstacle
 from volant.volantd.settings import Settings
 
@@ -50,6 +51,10 @@ def examine(settings: Settings) -> list[Finding]:
     except VolantError as error:
         findings.append(Finding("kernel", "missing", error.what, error.resolution or "volar setup kernel"))
     findings.append(find_disk_space(settings))
+    lost = LostAndFound(settings.state_dir)
+    if lost.list_all():
+        fact = f"{len(lost.list_all())} VMs or plugins that the database does not know are in {lost.folder}"
+        findings.append(Finding("lost+found", "limited", fact, "volantd import-vms, or remove them"))
     return [*findings, *find_builder_findings()]
 
 

@@ -16,6 +16,7 @@ from volant.contract.agents import find_agent
 from volant.contract.api import Event, SystemInfo
 from volant.errors import VolantError
 from volant.volantd.boot.kernel import host_architecture
+from volant.volantd.lost_and_found import LostAndFound
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.lifecycle import find_guest_kernel
@@ -47,6 +48,7 @@ def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
             state_dir=str(domain.settings.state_dir),
             vms=len(fleet.list_all()),
             plugins=len(domain.plugins.list_all()),
+            lost_and_found=[str(path) for path in LostAndFound(domain.settings.state_dir).list_all()],
             **facts,
         )
 

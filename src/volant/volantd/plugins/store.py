@@ -4,8 +4,9 @@
     <state>/plugins/incoming/<random>     a payload being received; swept at start
     <state>/plugins/sha256/<hex>          a disk or initramfs, read-only, named by its content
 
-A payload is received, checked, flushed and renamed to its final name before its row is written, and a row goes
-before its payload does. So a kill at any instant leaves at worst a file that no row names, which `sweep` removes.
+A payload is received, checked, flushed and given its final name before its row is written, and a row goes before its
+payload does. While either is going on, the payload has a second link in `incoming`: so after a kill at any instant
+`sweep` knows what was cut off from what the database has forgotten, and removes the first only.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import secrets
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,17 +58,49 @@ class PluginStore:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = asyncio.Lock()
 
-    def sweep(self) -> list[Path]:
-        """Remove what an interrupted install or removal left behind; returns the removed paths."""
+    def sweep(self, set_aside: Callable[[Path], object]) -> list[Path]:
+        """Remove what an interrupted install or removal left behind, and set aside what no row names.
+
+        Returns what was set aside, by its old path.
+        """
         named = {row["checksum"] for row in self._database.fetch_all("SELECT checksum FROM plugins")}
-        orphans = [path for path in self._payloads.iterdir() if f"sha256:{path.name}" not in named]
-        orphans += self._incoming.iterdir()
-        for path in orphans:
+        unknown = []
+        for path in [path for path in self._payloads.iterdir() if f"sha256:{path.name}" not in named]:
+            if path.is_file() and path.stat().st_nlink > 1:
+                path.unlink()
+            else:
+                unknown.append(path)
+                set_aside(path)
+        for path in self._incoming.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        return orphans
+        return unknown
+
+    def export_row(self, reference: str) -> dict[str, str | int]:
+        """The row of a plugin, to be kept outside of the database."""
+        return dict(self._resolve(reference))
+
+    def restore_row(self, row: Mapping[str, str | int], lost: Path) -> None:
+        """Take back a plugin whose row is gone; its payload may be in `lost`. NotFound where it is nowhere."""
+        if self._find_row(str(row["name"]), str(row["version"])) is not None:
+            return
+        payload = self.find_payload(str(row["checksum"]))
+        set_aside = lost / f"plugin-{payload.name}"
+        if not payload.exists():
+            if not set_aside.exists():
+                raise NotFound(
+                    f"cannot take back plugin {row['name']} {row['version']}: its disk is gone",
+                    resolution="install that version again, then import again",
+                )
+            os.rename(set_aside, payload)
+        columns = [column["name"] for column in self._database.fetch_all("PRAGMA table_info(plugins)")]
+        names = [column for column in columns if column in row]
+        self._database.execute(
+            f"INSERT INTO plugins ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",  # noqa: S608  # the table's own names
+            tuple(row[name] for name in names),
+        )
 
     async def install(self, stream: BinaryIO, *, source: str) -> tuple[Plugin, bool]:
         """Install an archive that is read from `stream`; returns the plugin and whether it is new.
@@ -116,7 +149,7 @@ class PluginStore:
         target = self.find_payload(content.checksum)
         if not target.exists():
             path.chmod(0o400)
-            os.rename(path, target)
+            os.link(path, target)
             _flush_folder(self._payloads)
         payload = manifest.rootfs
         self._database.execute(
@@ -168,22 +201,40 @@ class PluginStore:
             name, separator, _ = reference.partition(":")
             self._resolve(reference)
             plugins = [self.get(reference)] if separator else [p for p in self.list_all() if p.name == name]
-            with self._database.transaction():
-                for plugin in plugins:
-                    users = self._find_users(plugin.name, plugin.version)
-                    if users:
-                        raise Conflict(
-                            f"cannot remove plugin {plugin.name} {plugin.version}: {len(users)} VM(s) use it",
-                            details=[f"VM {user}" for user in users],
-                            resolution=f"delete them first: volar vms delete {' '.join(users)}",
-                        )
-                    self._database.execute(
-                        "DELETE FROM plugins WHERE name = ? AND version = ?", (plugin.name, plugin.version)
-                    )
-            for checksum in {plugin.checksum for plugin in plugins}:
-                if self._database.fetch_one("SELECT 1 FROM plugins WHERE checksum = ?", (checksum,)) is None:
-                    self.find_payload(checksum).unlink(missing_ok=True)
+            with self._keep_links(plugins):
+                with self._database.transaction():
+                    for plugin in plugins:
+                        self._remove_row(plugin)
+                for checksum in {plugin.checksum for plugin in plugins}:
+                    if (
+                        self._database.fetch_one("SELECT 1 FROM plugins WHERE checksum = ?", (checksum,))
+                        is None
+                    ):
+                        self.find_payload(checksum).unlink(missing_ok=True)
             return plugins
+
+    def _remove_row(self, plugin: Plugin) -> None:
+        users = self._find_users(plugin.name, plugin.version)
+        if users:
+            raise Conflict(
+                f"cannot remove plugin {plugin.name} {plugin.version}: {len(users)} VM(s) use it",
+                details=[f"VM {user}" for user in users],
+                resolution=f"delete them first: volar vms delete {' '.join(users)}",
+            )
+        self._database.execute(
+            "DELETE FROM plugins WHERE name = ? AND version = ?", (plugin.name, plugin.version)
+        )
+
+    @contextmanager
+    def _keep_links(self, plugins: Sequence[Plugin]) -> Iterator[None]:
+        """A second link to each payload that is going, until it has gone."""
+        with contextlib.ExitStack() as stack:
+            for checksum in {plugin.checksum for plugin in plugins}:
+                link = self._incoming / secrets.token_hex(8)
+                with contextlib.suppress(FileNotFoundError):
+                    os.link(self.find_payload(checksum), link)
+                    stack.callback(link.unlink, missing_ok=True)
+            yield
 
     def _resolve(self, reference: str) -> sqlite3.Row:
         name, separator, version = reference.partition(":")

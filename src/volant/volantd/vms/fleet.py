@@ -41,8 +41,11 @@ from volant.volantd.vms.networking import (
     start_forwarding,
 )
 from volant.volantd.vms.process_log import ProcessLog
+from volant.volantd.vms.recovery import set_aside_unknown
 from volant.volantd.vms.registry import VmRecord, name_taken
 from volant.volantd.vms.states import WITH_PROCESS, VmState
+from volant.volantd.vms.vm_file import NAME as VM_FILE
+from volant.volantd.vms.vm_file import write_vm_file
 
 logger = logging.getLogger(__name__)
 
@@ -100,14 +103,13 @@ class Fleet:
             host_key=make_private_key(),
         )
         self._tell("created", record)
-        if request.start:
-            try:
-                return await self.start(record.name)
-            except BaseException:
-                # Nobody asked for a VM that cannot be started: creating is all or nothing.
-                await asyncio.shield(self.delete(record.id, force=True))
-                raise
-        return record
+        try:
+            self._write_file(record)
+            return await self.start(record.name) if request.start else record
+        except BaseException:
+            # Nobody asked for a VM that cannot be started: creating is all or nothing.
+            await asyncio.shield(self.delete(record.id, force=True))
+            raise
 
     async def start(self, name: str) -> VmRecord:
         """Start a VM that does not run; returns while it boots. Failed to start: an error, and state failed."""
@@ -122,7 +124,7 @@ class Fleet:
                 plugin = self._domain.plugins.load(record.plugin_reference)
 
                 def remember(spec: VmSpec) -> None:
-                    self._registry.update(record, machine=spec)
+                    self._write_file(self._registry.update(record, machine=spec))
 
                 await self._forward(record)
                 machine = await boot_vm(
@@ -180,6 +182,13 @@ class Fleet:
             self._registry.update(record, deleting=True)
             await self._finish_delete(record)
         self._locks.pop(record.id, None)
+
+    def _write_file(self, record: VmRecord) -> None:
+        write_vm_file(
+            find_files(self._domain.settings, record.id).folder,
+            record,
+            self._domain.plugins.export_row(record.plugin_reference),
+        )
 
     async def _finish_delete(self, record: VmRecord) -> None:
         files = find_files(self._domain.settings, record.id)
@@ -378,8 +387,10 @@ class Fleet:
         answer keeps nobody from the others.
         """
         boot_id = read_boot_id()
-        self._sweep_folders()
+        set_aside_unknown(self._domain)
         for record in self._registry.list_all():
+            if not (self.find_files(record).folder / VM_FILE).exists() and not record.deleting:
+                self._write_file(record)
             if record.deleting or record.wanted or record.state in WITH_PROCESS:
                 # Free as yet, so this does not wait: what people ask for comes after the adoption.
                 await self._locks[record.id].acquire()
@@ -394,7 +405,8 @@ class Fleet:
             if record.deleting:
                 await self._take_down(record)
                 await self._finish_delete(record)
-            elif record.state in WITH_PROCESS:
+                return
+            if record.state in WITH_PROCESS:
                 await self._adopt(record, boot_id)
         except Exception:
             logger.exception("VM %s: cannot take it over", record.name)
@@ -440,15 +452,6 @@ class Fleet:
             self._registry.move(record, "stop", VmState.STOPPED, reason, process=None, wanted=again)
         else:
             self._fail(record, "its hypervisor process ended while volantd was away")
-
-    def _sweep_folders(self) -> None:
-        """Folders that no VM names: a delete or a create that was cut off."""
-        known = {record.id for record in self._registry.list_all()}
-        vms = self._domain.settings.vms_dir
-        vms.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for folder in vms.iterdir():
-            if folder.name not in known:
-                shutil.rmtree(folder, ignore_errors=True)
 
     async def release_all(self) -> None:
         """The daemon ends; VMs run on."""

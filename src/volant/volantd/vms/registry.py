@@ -124,6 +124,21 @@ class VmRegistry:
             raise
         return self.get(identity)
 
+    def restore(self, record: VmRecord) -> None:
+        """Write a VM that was here before, as it was. Raises sqlite3.IntegrityError where it collides."""
+        columns = {
+            "id": record.id, "name": record.name, "state": record.state.value, "reason": record.reason,
+            "wanted": record.wanted, "plugin_name": record.plugin_name, "plugin_version": record.plugin_version,
+            "request": record.definition, "address": record.address, "mac": record.mac,
+            "ports": _PORTS.dump_json(record.ports).decode(), "control_key": record.control_key,
+            "host_key": record.host_key, "process": record.process, "machine": record.spec,
+            "created_at": record.created_at,
+        }  # fmt: skip
+        self._database.execute(
+            f"INSERT INTO vms ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",  # noqa: S608  # ours
+            tuple(_encode(value) for value in columns.values()),
+        )
+
     def get(self, name_or_id: str) -> VmRecord:
         """By name or id; NotFound, naming what there is, otherwise."""
         row = self._database.fetch_one(

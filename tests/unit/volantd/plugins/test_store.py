@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import stat
 import tarfile
 from pathlib import Path
@@ -141,9 +142,31 @@ async def test_what_a_kill_leaves_is_swept(store: PluginStore, tmp_path: Path) -
     (tmp_path / "plugins" / "incoming" / "half").write_bytes(b"x")
     (tmp_path / "plugins" / "sha256" / ("0" * 64)).write_bytes(b"renamed, but its row was never written")
     (store.find_payload("sha256:folder") / "below").mkdir(parents=True)
-    assert len(store.sweep()) == 3
-    assert store.sweep() == []
-    assert store.load("web").payload.exists()
+    known, cut_off = store.load("web").payload, store.find_payload("sha256:" + "1" * 64)
+    cut_off.write_bytes(b"an install or a removal that did not get to its row")
+    os.link(cut_off, tmp_path / "plugins" / "incoming" / "going")
+    os.link(known, tmp_path / "plugins" / "incoming" / "going too")
+    set_aside: list[Path] = []
+    assert len(store.sweep(set_aside.append)) == len(set_aside) == 2
+    assert {path.name for path in known.parent.iterdir()} == {known.name, "0" * 64, "folder"}
+    assert list((tmp_path / "plugins" / "incoming").iterdir()) == []
+
+
+async def test_a_plugin_that_the_database_has_forgotten_is_taken_back(
+    store: PluginStore, tmp_path: Path
+) -> None:
+    await install(store, make_plugin())
+    row = store.export_row("web:1.0.0")
+    payload = store.load("web").payload
+    lost = tmp_path / "lost"
+    lost.mkdir()
+    await store.remove("web")
+    with pytest.raises(NotFound, match="its disk is gone"):
+        store.restore_row(row, lost)
+    (lost / f"plugin-{payload.name}").write_bytes(b"the payload")
+    store.restore_row(row, lost)
+    assert store.load("web:1.0.0").payload.read_bytes() == b"the payload"
+    store.restore_row(row, lost)
 
 
 def test_versions_sort_as_semver_says() -> None:
