@@ -66,6 +66,8 @@ NAME_CHECKS = {
     "hostname": 'test "$(cat /etc/hostname)" = test',
     "hosts": 'grep -q "^10.0.2.15 test" /etc/hosts',
     "resolv.conf": 'grep -q "^nameserver 10.0.2.3" /etc/resolv.conf',
+    "mtab": "df -T / | grep -q ext4 && test -L /etc/mtab",
+    "machine-id": "grep -qE '^[0-9a-f]{32}$' /etc/machine-id",
     "what else is in etc": 'test "$(stat -c %a:%u:%g /etc/shadow)" = 640:0:42 && test "$(cat /etc/link)" = kept',
     "etc itself": 'test "$(stat -c %a /etc)" = 751',
 }

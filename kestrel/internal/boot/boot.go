@@ -72,6 +72,7 @@ func run(version string, started time.Time, journal *journal) error {
 	journal.warnError(clock.SetAtBoot(config.UnixTimeNanoseconds))
 	stamps.note("userland")
 	writeNames(config, resolvers, journal)
+	journal.warnError(network.RuntimeNames().FillEtc(config.VMID))
 	stamps.note("names")
 	guest := newGuest(version, config, children, stamps, journal)
 	guest.start()

@@ -104,7 +104,7 @@ func (m *Monitor) Close() {
 	m.End(contract.HealthUnknown, "")
 }
 
-// State is the state and the reason of the last failure.
+// State is the state and, unless it is healthy, the reason of the last failure.
 func (m *Monitor) State() (contract.HealthState, string) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
@@ -167,7 +167,7 @@ func (m *Monitor) loop(ctx context.Context, finished chan<- struct{}) {
 		now := time.Now()
 		switch {
 		case err == nil:
-			state, failures = contract.HealthHealthy, 0
+			state, failures, lastReason = contract.HealthHealthy, 0, ""
 		case state == contract.HealthStarting:
 			lastReason = err.Error()
 			if now.Sub(counted) >= check.Interval {
@@ -182,7 +182,11 @@ func (m *Monitor) loop(ctx context.Context, finished chan<- struct{}) {
 		if turns {
 			state = contract.HealthUnhealthy
 		}
-		m.set(ctx, state, lastReason, failures)
+		reason := lastReason
+		if state == contract.HealthHealthy { // it has failed since, but not often enough to count
+			reason = ""
+		}
+		m.set(ctx, state, reason, failures)
 		if turns && m.options.Unhealthy != nil {
 			go m.options.Unhealthy() // it may restart the owner, and so wait for the end of this loop
 		}

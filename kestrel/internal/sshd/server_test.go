@@ -156,11 +156,14 @@ func TestExec(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	session = newSession(t, client)
-	if err := session.Setenv("ASKED", "for"); err != nil {
-		t.Error(err)
+	for name, value := range map[string]string{"ASKED": "for", "HOME": t.TempDir()} { // a home without a ~/.bashrc
+		if err := session.Setenv(name, value); err != nil {
+			t.Error(err)
+		}
 	}
-	got := run(t, session, `echo "$PATH $FROM_VM $ASKED"; [ "$HOME" != /elsewhere ] && pwd`)
-	if !strings.HasPrefix(got.stdout, "/run/kestrel/bin:/usr/bin:/bin yes for\n") || got.code != 0 {
+	got := run(t, session, `echo "$PATH $FROM_VM $ASKED"; echo $SSH_CONNECTION, $SSH_CLIENT; pwd`)
+	want := "/run/kestrel/bin:/usr/bin:/bin yes for\n127.0.0.1 0 127.0.0.1 22, 127.0.0.1 0 22\n"
+	if !strings.HasPrefix(got.stdout, want) || got.code != 0 {
 		t.Errorf("%+v", got)
 	}
 }

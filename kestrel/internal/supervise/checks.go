@@ -3,14 +3,11 @@
 package supervise
 
 import (
-	"fmt"
-	"syscall"
 	"time"
 
 	"github.com/volantvm/volant/kestrel/internal/config"
 	"github.com/volantvm/volant/kestrel/internal/contract"
 	"github.com/volantvm/volant/kestrel/internal/health"
-	"github.com/volantvm/volant/kestrel/internal/program"
 	"github.com/volantvm/volant/kestrel/internal/reaper"
 )
 
@@ -115,33 +112,6 @@ func (s *Supervisor) restartWorkload(check string) {
 	s.update(func() { s.checksBegun = false })
 }
 
-// prepareCommand makes the command of a process or of its check: with its user, folder and environment.
-func (s *Supervisor) prepareCommand(sp spec, command string, arguments []string) (reaper.Command, error) {
-	identity, err := program.FindIdentity(s.options.Root, sp.user)
-	if err != nil {
-		return reaper.Command{}, fmt.Errorf("cannot run the check: %w", err)
-	}
-	environment, err := sp.finishEnvironment(s.environment(), identity.Account.Home)
-	if err != nil {
-		return reaper.Command{}, err
-	}
-	directory := sp.directory
-	if directory == "" {
-		directory = "/"
-	}
-	path, err := program.Find(command, environment, directory)
-	if err != nil {
-		return reaper.Command{}, err
-	}
-	return reaper.Command{
-		Path:       path,
-		Arguments:  append([]string{command}, arguments...),
-		Env:        environment,
-		Directory:  directory,
-		Attributes: &syscall.SysProcAttr{Credential: identity.Credential},
-	}, nil
-}
-
 func (s *Supervisor) workloadChecks() []*health.Monitor {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -162,69 +132,6 @@ func (s *Supervisor) describeChecks() []contract.Check {
 		}
 	}
 	return checks
-}
-
-// triesBeforeUnhealthy is how often a process that has never been ready may end before the VM counts as unhealthy: a
-// database that is a moment late must not fail a deployment.
-const triesBeforeUnhealthy = 3
-
-// judge is the health of the VM. Called with the lock held.
-func (s *Supervisor) judge() (contract.HealthState, string) {
-	if s.phase == contract.PhaseFailed {
-		return contract.HealthUnhealthy, s.reason
-	}
-	if s.stopping {
-		return contract.HealthUnknown, ""
-	}
-	comingUp := false
-	for _, process := range s.processes {
-		reason := fmt.Sprintf("process %s: %s", process.spec.name, process.reason)
-		switch process.state {
-		case contract.ProcessFailed:
-			return contract.HealthUnhealthy, reason
-		case contract.ProcessBackoff:
-			if process.wasReady || process.failuresInRow >= triesBeforeUnhealthy {
-				return contract.HealthUnhealthy, reason
-			}
-			comingUp = true
-		case contract.ProcessStarting, contract.ProcessRunning:
-			// Between two crashes it is up for a moment, which proves nothing.
-			if !process.settled && process.failuresInRow >= triesBeforeUnhealthy {
-				return contract.HealthUnhealthy, fmt.Sprintf("process %s: %s", process.spec.name, process.lastFailure)
-			}
-			comingUp = comingUp || process.failuresInRow > 0 && !process.settled
-		}
-	}
-	monitors := s.checks
-	if len(s.checks) == 0 {
-		for _, process := range s.processes {
-			if process.state != contract.ProcessExited && process.state != contract.ProcessStopped {
-				monitors = append(monitors, process.monitors...)
-			}
-		}
-	}
-	if len(monitors) == 0 {
-		if comingUp {
-			return contract.HealthStarting, ""
-		}
-		return contract.HealthUnknown, ""
-	}
-	verdict := contract.HealthHealthy
-	starting := ""
-	for _, monitor := range monitors {
-		state, reason := monitor.State()
-		switch state {
-		case contract.HealthUnhealthy:
-			return contract.HealthUnhealthy, fmt.Sprintf("check %s: %s", monitor.Check().Name, reason)
-		case contract.HealthHealthy:
-		default:
-			verdict, starting = contract.HealthStarting, reason
-		}
-	}
-	if comingUp {
-		verdict = contract.HealthStarting
-	}
-	return verdict, starting
 }
 
 func leadSlash(path string) string {

@@ -18,8 +18,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/volantvm/volant/kestrel/internal/config"
 	"github.com/volantvm/volant/kestrel/internal/contract"
 	"github.com/volantvm/volant/kestrel/internal/health"
@@ -206,7 +204,7 @@ func (s *Supervisor) explain(problems []config.Problem) error {
 
 func (s *Supervisor) fail(err error) {
 	s.options.Logs.Say("%v", err)
-	s.update(func() { s.phase, s.reason = contract.PhaseFailed, err.Error() })
+	s.update(func() { s.move(contract.PhaseFailed, err.Error()) })
 }
 
 // Stop stops all processes in the reverse order of their dependencies and runs the post_stop hooks. What is left at
@@ -217,7 +215,10 @@ func (s *Supervisor) Stop(ctx context.Context) {
 
 func (s *Supervisor) stop(ctx context.Context) {
 	started := false
-	s.update(func() { s.phase, s.stopping, started = contract.PhaseStopping, true, s.started })
+	s.update(func() {
+		s.move(contract.PhaseStopping, s.reason)
+		s.stopping, started = true, s.started
+	})
 	s.cancel()
 	defer context.AfterFunc(ctx, func() { close(s.killed) })()
 	if started {
@@ -245,7 +246,7 @@ func (s *Supervisor) stop(ctx context.Context) {
 			_, _ = s.hookRunner().Run(ctx, hooks.PostStop, s.settings.Hooks.PostStop)
 		}
 	}
-	s.update(func() { s.phase = contract.PhaseStopped })
+	s.update(func() { s.move(contract.PhaseStopped, s.reason) })
 }
 
 func (s *Supervisor) hookRunner() hooks.Runner {
@@ -270,7 +271,7 @@ func (s *Supervisor) Environment() []string {
 func (s *Supervisor) update(change func()) {
 	s.mutex.Lock()
 	change()
-	begin := s.settle()
+	begin := s.deriveState()
 	for subscriber := range s.subscribers {
 		select {
 		case subscriber <- struct{}{}:
@@ -283,19 +284,20 @@ func (s *Supervisor) update(change func()) {
 	}
 }
 
-// settle works out phase and result. It returns the monitors that have to begin. Called with the lock held.
-func (s *Supervisor) settle() (begin []*health.Monitor) {
+// deriveState works out phase and result. It returns the monitors that have to begin. Called with the lock held.
+func (s *Supervisor) deriveState() (begin []*health.Monitor) {
 	if s.stopping || len(s.processes) == 0 || s.phase == contract.PhaseFailed {
 		return nil
 	}
 	allUp, allLaunched, allEnded := true, true, true
 	for _, process := range s.processes {
-		allUp = allUp && process.settled
+		allUp = allUp && (process.up || process.state == contract.ProcessStopped)
 		allLaunched = allLaunched && process.state != contract.ProcessWaiting && process.state != contract.ProcessStarting
 		allEnded = allEnded && (process.state == contract.ProcessExited || process.state == contract.ProcessFailed)
 	}
-	if allUp && s.phase == contract.PhaseStarting {
-		s.phase = contract.PhaseRunning
+	// The start is over, too, when it is known to have gone wrong: nobody may wait for it for ever.
+	if verdict, _ := s.assessHealth(); s.phase == contract.PhaseStarting && (allUp || verdict == contract.HealthUnhealthy) {
+		s.move(contract.PhaseRunning, "")
 	}
 	if allLaunched && !s.checksBegun {
 		s.checksBegun = true
@@ -338,7 +340,7 @@ func (s *Supervisor) State() State {
 		state.Processes = append(state.Processes, process.describe())
 	}
 	state.Checks = s.describeChecks()
-	state.Health, state.HealthReason = s.judge()
+	state.Health, state.HealthReason = s.assessHealth()
 	return state
 }
 
@@ -354,105 +356,6 @@ func (s *Supervisor) Subscribe() (changes <-chan struct{}, cancel func()) {
 		delete(s.subscribers, subscriber)
 		s.mutex.Unlock()
 	}
-}
-
-// Error is the failure of a call about one process or hook, with its code of the control protocol.
-type Error struct {
-	Code    int // contract.ErrorNotFound, ErrorWrongState or ErrorFailed
-	Message string
-}
-
-func (e *Error) Error() string { return e.Message }
-
-// StartProcess starts a stopped, exited or failed process.
-func (s *Supervisor) StartProcess(name string) error {
-	process, err := s.find(name)
-	if err != nil {
-		return err
-	}
-	if !process.begin() {
-		return &Error{contract.ErrorWrongState, fmt.Sprintf("cannot start process %s: it is started already", name)}
-	}
-	return nil
-}
-
-// StopProcess stops a process until StartProcess or the next boot. It returns when the process has ended.
-func (s *Supervisor) StopProcess(name string) error {
-	process, err := s.find(name)
-	if err != nil {
-		return err
-	}
-	if !process.end() {
-		return &Error{contract.ErrorWrongState, fmt.Sprintf("cannot stop process %s: it is not running", name)}
-	}
-	return nil
-}
-
-// RestartProcess stops a process if it runs, and starts it.
-func (s *Supervisor) RestartProcess(name string) error {
-	process, err := s.find(name)
-	if err != nil {
-		return err
-	}
-	process.end()
-	process.begin()
-	return nil
-}
-
-func (s *Supervisor) find(name string) (*process, error) {
-	s.mutex.Lock()
-	stopping := s.stopping
-	process, known := s.byName[name]
-	s.mutex.Unlock()
-	switch {
-	case !known:
-		return nil, &Error{contract.ErrorNotFound, fmt.Sprintf("there is no process %q", name)}
-	case stopping:
-		return nil, &Error{contract.ErrorWrongState, "the guest is stopping"}
-	}
-	return process, nil
-}
-
-// RunHook runs the hooks of that name (pre_start, post_stop) now and returns the exit code of the first that failed.
-func (s *Supervisor) RunHook(ctx context.Context, name string) (exitCode int, err error) {
-	settings := s.config()
-	commands := map[string][][]string{
-		hooks.PreStart: settings.Hooks.PreStart,
-		hooks.PostStop: settings.Hooks.PostStop,
-	}
-	list, known := commands[name]
-	if !known {
-		return 0, &Error{contract.ErrorNotFound, fmt.Sprintf("there is no hook %q: it is pre_start or post_stop", name)}
-	}
-	exitCode, err = s.hookRunner().Run(ctx, name, list)
-	if err != nil && exitCode != 0 {
-		err = nil // the code says it, and the log says why
-	}
-	return exitCode, err
-}
-
-// Apply changes settings of the manifest: a nil value leaves what is there. A new environment is for processes that
-// start from now on; a new health check replaces the old one at once.
-func (s *Supervisor) Apply(settings contract.SettingsApply) error {
-	if settings.WorkloadEnv != nil {
-		s.mutex.Lock()
-		s.workloadEnv = maps.Clone(settings.WorkloadEnv)
-		s.mutex.Unlock()
-	}
-	if settings.HealthCheck == nil {
-		return nil
-	}
-	s.mutex.Lock()
-	old := s.checks
-	s.options.HealthCheck = settings.HealthCheck
-	s.checks = s.makeWorkloadChecks(settings.HealthCheck)
-	s.checksBegun = false
-	s.mutex.Unlock()
-	for _, monitor := range old {
-		monitor.Close()
-	}
-	s.update(func() {})
-	return nil
 }
 
 // StopDeadline is how long Stop needs at most if every process uses up its own stop_timeout.
@@ -477,27 +380,4 @@ func (s *Supervisor) StopDeadline() time.Duration {
 		total = max(total, measure(process))
 	}
 	return total + time.Duration(len(s.settings.Hooks.PostStop))*s.settings.Hooks.Timeout
-}
-
-const (
-	openFiles     = 65536
-	mostOpenFiles = 1 << 20
-)
-
-// raiseLimits sets what every process inherits: many open files, as people are used to from containers.
-func raiseLimits() error {
-	var present unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &present); err != nil {
-		return fmt.Errorf("cannot raise the limit of open files: %w", err)
-	}
-	limit := unix.Rlimit{Cur: openFiles, Max: max(present.Max, mostOpenFiles)}
-	err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
-	if errors.Is(err, unix.EPERM) { // not the machine's own root: what there is must do
-		limit = unix.Rlimit{Cur: min(openFiles, present.Max), Max: present.Max}
-		err = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot raise the limit of open files: %w", err)
-	}
-	return nil
 }

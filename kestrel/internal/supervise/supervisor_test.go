@@ -72,6 +72,9 @@ func newGuest(t *testing.T, yaml string, change func(*Options)) *guest {
 	g := &guest{New(options), t, folder, store}
 	t.Cleanup(func() {
 		g.stopWithin(patience)
+		if text := g.journal(t); strings.Contains(text, "internal error") && t.Name() != "TestAnIllegalMoveIsLogged" {
+			t.Errorf("the supervisor broke its own rules: %s", text)
+		}
 		store.Close()
 	})
 	return g

@@ -24,7 +24,9 @@ LARGE = bytes(range(256)) * (16 << 10)
 
 def test_exec_keeps_streams_and_exit_status_apart(start_server: Start) -> None:
     server = start_server()
-    done = server.run("ssh", f"{ME}@guest", "cat; echo err >&2; echo $FROM_VM $PATH; exit 7", stdin=b"in\n")
+    command = "cat; echo err >&2; echo $FROM_VM $PATH; exit 7"
+    no_home = "SetEnv=HOME=/nonexistent"  # bash would read the ~/.bashrc of whoever runs this
+    done = server.run("ssh", "-o", no_home, f"{ME}@guest", command, stdin=b"in\n")
     assert (done.returncode, done.stderr) == (7, b"err\n")
     assert done.stdout == b"in\nyes /run/kestrel/bin:/usr/bin:/bin\n"
     # OpenSSH reports a signal as 255.

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/volantvm/volant/kestrel/internal/contract"
+	"github.com/volantvm/volant/kestrel/internal/health"
+	"github.com/volantvm/volant/kestrel/internal/logs"
+	"github.com/volantvm/volant/kestrel/internal/program"
+	"github.com/volantvm/volant/kestrel/internal/reaper"
+)
+
+// prepareCommand makes the command of a process or of its check: with its user, folder and environment.
+func (s *Supervisor) prepareCommand(sp spec, command string, arguments []string) (reaper.Command, error) {
+	identity, err := program.FindIdentity(s.options.Root, sp.user)
+	if err != nil {
+		return reaper.Command{}, fmt.Errorf("cannot start %s: %w", command, err)
+	}
+	environment, err := sp.finishEnvironment(s.environment(), identity.Account.Home)
+	if err != nil {
+		return reaper.Command{}, err
+	}
+	directory := sp.directory
+	if directory == "" {
+		directory = "/"
+	}
+	path, err := program.Find(command, environment, directory)
+	if err != nil {
+		return reaper.Command{}, err
+	}
+	return reaper.Command{
+		Path:       path,
+		Arguments:  append([]string{command}, arguments...),
+		Env:        environment,
+		Directory:  directory,
+		Attributes: &syscall.SysProcAttr{Credential: identity.Credential},
+	}, nil
+}
+
+// launch starts the program. Begun is a moment before that: on a busy processor the child may run for a while
+// before the agent does again.
+func (p *process) launch(begun time.Time) (*reaper.Process, []*logs.Pipe, error) {
+	s := p.supervisor
+	command, err := s.prepareCommand(p.spec, p.spec.command[0], p.spec.command[1:])
+	if err != nil {
+		return nil, nil, err
+	}
+	if info, err := os.Stat(command.Directory); err != nil || !info.IsDir() {
+		return nil, nil, fmt.Errorf("cannot start %s: its working directory %s does not exist", p.spec.name, command.Directory)
+	}
+	stdout, err := s.options.Logs.Pipe(p.spec.name, logs.Stdout)
+	if err != nil {
+		return nil, nil, err
+	}
+	stderr, err := s.options.Logs.Pipe(p.spec.name, logs.Stderr)
+	if err != nil {
+		_ = stdout.Write.Close()
+		return nil, nil, err
+	}
+	if credential := command.Attributes.Credential; credential != nil && credential.Uid != 0 {
+		// /dev/stdout is opened anew by path, with the rights of the pipe's owner.
+		_ = stdout.Write.Chown(int(credential.Uid), int(credential.Gid))
+		_ = stderr.Write.Chown(int(credential.Uid), int(credential.Gid))
+	}
+	command.Files = []*os.File{nil, stdout.Write, stderr.Write}
+	command.Release = []*os.File{stdout.Write, stderr.Write}
+	command.Attributes.Setsid = true // a session and a group of its own, without a terminal
+	if p.cgroup.directory != nil {
+		command.Attributes.UseCgroupFD, command.Attributes.CgroupFD = true, int(p.cgroup.directory.Fd())
+	}
+	s.firstExec.Do(func() {
+		if s.options.OnFirstExec != nil {
+			s.options.OnFirstExec()
+		}
+	})
+	child, err := s.options.Reaper.Start(command)
+	if err != nil {
+		return nil, nil, program.Explain(command.Path, err)
+	}
+	s.options.Logs.Say("process %s started as pid %d", p.spec.name, child.PID())
+	p.update(func() {
+		p.move(contract.ProcessRunning, "")
+		p.child, p.exit = child, nil
+		p.startedAt = begun
+		p.ready, p.up = false, false
+		if p.launches++; p.launches > 1 {
+			p.restarts++
+		}
+	})
+	return child, []*logs.Pipe{stdout, stderr}, nil
+}
+
+// attend watches a running child until it has ended, by itself or because the context has.
+func (p *process) attend(ctx context.Context, child *reaper.Process, begun time.Time) reaper.Status {
+	for _, monitor := range p.monitors {
+		monitor.Begin()
+	}
+	proven := time.NewTimer(upFor)
+	defer proven.Stop()
+	for {
+		select {
+		case <-proven.C:
+			p.update(func() {
+				p.up = true
+				if len(p.monitors) == 0 && !p.spec.runOnce {
+					p.ready, p.wasReady = true, true
+				}
+			})
+		case <-child.Done():
+			if next := p.followBackground(child, begun); next != nil {
+				child = next
+				continue
+			}
+			return p.finish(ctx, child)
+		case <-ctx.Done():
+			p.set(contract.ProcessRunning, "stopping")
+			p.terminate(child)
+			return p.finish(ctx, child)
+		}
+	}
+}
+
+// checkHealth is told by the monitors that something changed.
+func (p *process) checkHealth() {
+	healthy := !slices.ContainsFunc(p.monitors, func(monitor *health.Monitor) bool {
+		state, _ := monitor.State()
+		return state != contract.HealthHealthy
+	})
+	p.update(func() {
+		if healthy && p.child != nil && !p.spec.runOnce {
+			p.ready, p.wasReady, p.up = true, true, true
+		}
+	})
+}
