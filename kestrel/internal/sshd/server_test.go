@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -18,12 +19,15 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 
 	"github.com/volantvm/volant/kestrel/internal/passwd"
 	"github.com/volantvm/volant/kestrel/internal/reaper"
 )
 
+// children also takes SIGHUP: programs inherit its being ignored, as by nohup, and would not end with their session.
 var children = sync.OnceValue(func() *reaper.Reaper {
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
 	started, err := reaper.Start()
 	if err != nil {
 		panic(err)
