@@ -8,6 +8,7 @@ entry points and the HTTP translator need no table of their own.
     VolantError                 exit  1   500 internal
     ├── UsageError              exit  2   400 bad_request       the command line or request makes no sense
     ├── InvalidInput            exit  3   422 invalid_input     a file or value that was given is wrong
+    │   └── TooLarge            exit  3   413 too_large         more than is taken at once
     ├── NotFound                exit  4   404 not_found
     ├── Conflict                exit  5   409 conflict          name taken, or in use
     │   └── WrongState          exit  5   409 wrong_state       the VM is not in the state that this needs
@@ -60,6 +61,11 @@ class InvalidInput(VolantError):
     http_status = 422
     code = "invalid_input"
     meaning = "a file or value that was given is wrong"
+
+
+class TooLarge(InvalidInput):
+    http_status = 413
+    code = "too_large"
 
 
 class NotFound(VolantError):

@@ -7,16 +7,28 @@ and the tests hold both sides to it.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from volant.contract.agent import AgentStats, Check, CloudInitState, ProcessState
 from volant.contract.manifest import Manifest, Port, Resources
+from volant.contract.request_values import (
+    Base64Text,
+    HostAddress,
+    HostPort,
+    PublicKey,
+    RequestModel,
+    Seconds,
+    UserData,
+    UserId,
+)
 
 VmStatus = Literal["created", "starting", "running", "stopping", "stopped", "failed"]
 VmHealth = Literal["starting", "healthy", "unhealthy", "unknown"]
 NetworkMode = Literal["bridged", "user", "vsock", "dhcp"]
+# Of CID 2, where nothing else is said.
+SECRETS_PORT = 9000
 
 
 class ApiModel(BaseModel):
@@ -99,9 +111,9 @@ class Vm(ApiModel):
     started_at: str | None = None
 
 
-class PublishRequest(ApiModel):
-    host_ip: str | None = None
-    host_port: int | None = None
+class PublishRequest(RequestModel):
+    host_ip: HostAddress | None = None
+    host_port: HostPort | None = Field(None, description="null or 0: one that is free")
     guest_port: Port
     protocol: Literal["tcp", "udp"] = "tcp"
 
@@ -111,37 +123,53 @@ class SecretAttachment(ApiModel):
 
     name: str
     port: int | None = Field(None, ge=1, le=0xFFFFFFFE)
-    uid: int | None = Field(None, ge=0)
+    uid: UserId | None = None
 
 
-class VmCreate(ApiModel):
+class VmCreate(RequestModel):
     name: str
     plugin: str = Field(description="name, or name:version (default: the newest enabled version)")
     resources: Resources | None = None
     network: NetworkMode | None = None
     publish: list[PublishRequest] = Field(default_factory=list)
     env: dict[str, str] = Field(default_factory=dict)
-    user_data_base64: str | None = Field(None, description="cloud-init user-data, as the file's bytes")
-    ssh_keys: list[str] = Field(default_factory=list)
+    user_data_base64: UserData | None = Field(None, description="cloud-init user-data, as the file's bytes")
+    ssh_keys: list[PublicKey] = Field(default_factory=list, max_length=1000)
     secrets: list[SecretAttachment] = Field(default_factory=list)
     disk_size: str | None = Field(None, description="grow the root disk to this, e.g. 20G")
     restart: Literal["always", "no"] = "always"
     start: bool = True
     labels: dict[str, str] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _one_reader_a_port(self) -> Self:
+        """A port has one rule of who may ask: secrets that share it would get the widest."""
+        ports: dict[int, list[SecretAttachment]] = {}
+        for attached in self.secrets:
+            ports.setdefault(attached.port or SECRETS_PORT, []).append(attached)
+        for port, sharing in ports.items():
+            names = " and ".join(attached.name for attached in sharing)
+            if len({attached.name for attached in sharing}) < len(sharing):
+                raise ValueError(f"secrets: {names}: one is attached twice to port {port}")
+            if len(sharing) > 1 and any(attached.port is not None for attached in sharing):
+                raise ValueError(f"secrets: {names} have port {port} both: give each a port of its own")
+            if len({attached.uid for attached in sharing}) > 1:
+                raise ValueError(f"secrets: {names} share port {port} but are for different users")
+        return self
 
-class StopRequest(ApiModel):
-    timeout_seconds: float = Field(30.0, ge=0)
+
+class StopRequest(RequestModel):
+    timeout_seconds: Seconds = Field(30.0, ge=0)
     force: bool = False
 
 
-class ExecRequest(ApiModel):
+class ExecRequest(RequestModel):
     command: list[str] = Field(min_length=1)
     user: str = ""
     working_dir: str = ""
     env: dict[str, str] = Field(default_factory=dict)
-    stdin_base64: str = ""
-    timeout_seconds: float = Field(60.0, gt=0)
+    stdin_base64: Base64Text = ""
+    timeout_seconds: Seconds = Field(60.0, gt=0)
 
 
 class ExecResult(ApiModel):
@@ -150,10 +178,10 @@ class ExecResult(ApiModel):
     stderr: str
 
 
-class SshSessionRequest(ApiModel):
+class SshSessionRequest(RequestModel):
     """Authorizes a client's key for a while; the stream is then a WebSocket at /vms/{name}/ssh/stream."""
 
-    public_key: str
+    public_key: PublicKey
     ttl_seconds: int = Field(60, ge=1, le=3600)
 
 

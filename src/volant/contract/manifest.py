@@ -11,7 +11,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstrain
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 # https://semver.org, section "Is there a suggested regular expression"
 VERSION_PATTERN = (
-    r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+    r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
     r"(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$"
 )
 CHECKSUM_PATTERN = r"^sha256:[0-9a-f]{64}$"
@@ -179,4 +179,4 @@ class Manifest(RuntimeHalf):
 
 
 def is_version(text: str) -> bool:
-    return re.match(VERSION_PATTERN, text) is not None
+    return re.fullmatch(VERSION_PATTERN, text) is not None

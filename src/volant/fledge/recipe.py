@@ -131,7 +131,7 @@ def read_recipe(path: Path) -> tuple[Recipe | None, list[Problem]]:
 
 
 def _syntax_problem(shown: str, text: str, error: tomllib.TOMLDecodeError) -> Problem:
-    match = re.search(r"\(at (?:line (\d+), column (\d+)|end of document)\)$", str(error))
+    match = re.search(r"\(at (?:line (\d+), column (\d+)|end of document)\)\Z", str(error))
     line, column = (int(match[1]), int(match[2])) if match and match[1] else (text.count("\n") + 1, 0)
     message = re.sub(r" \(at .*\)$", "", str(error))
     return Problem(shown, line, column, f"not TOML: {message}", "strings want quotes, tables are [like.this]")

@@ -22,6 +22,12 @@ from volant.contract.paths import make_private_folder, make_state_folder
 from volant.errors import Conflict, InvalidInput, VolantError
 from volant.volantd.api.access import Gate
 from volant.volantd.api.application import make_application
+from volant.volantd.api.connections import (
+    choose_limit,
+    limit_repeats,
+    make_protocol,
+    raise_descriptor_limit,
+)
 from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import Hypervisor
 from volant.volantd.lost_and_found import LostAndFound
@@ -71,7 +77,14 @@ async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
         await restore_bridge(settings)
         await fleet.adopt_all()
         application = make_application(domain, fleet)
-        servers = [make_server(Gate(application, token), settings) for _, token in listeners]
+        descriptors = raise_descriptor_limit()
+        limit_repeats()
+        servers = [
+            make_server(
+                Gate(application, token), settings, choose_limit(descriptors, is_tcp=token is not None)
+            )
+            for _, token in listeners
+        ]
         tasks = [
             asyncio.create_task(server.serve(sockets=[listener]))
             for server, (listener, _) in zip(servers, listeners, strict=True)
@@ -135,10 +148,11 @@ def make_domain(settings: Settings, hypervisor: Hypervisor, stack: contextlib.Ex
     )
 
 
-def make_server(gate: Gate, settings: Settings) -> Server:
+def make_server(gate: Gate, settings: Settings, most_connections: int) -> Server:
     return Server(
         uvicorn.Config(
             gate,
+            http=make_protocol(most_connections),
             lifespan="off",
             log_config=None,
             access_log=False,

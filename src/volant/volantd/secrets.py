@@ -16,12 +16,11 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from volant.contract.api import Secret, SecretAttachment
+from volant.contract.api import SECRETS_PORT, Secret, SecretAttachment
 from volant.errors import Conflict, InvalidInput, NotFound, VolantError
 from volant.volantd.clock import now
 from volant.volantd.database import Database
 
-DEFAULT_PORT = 9000
 MAXIMUM_BYTES = 1024 * 1024
 NAME_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
 _NONCE_BYTES = 12
@@ -93,7 +92,7 @@ class SecretStore:
         One secret on the port: its very bytes. Several: NAME=value lines quoted for a POSIX shell, with what a
         variable's name cannot hold turned into underscores.
         """
-        names = [attached.name for attached in attachments if (attached.port or DEFAULT_PORT) == port]
+        names = [attached.name for attached in attachments if (attached.port or SECRETS_PORT) == port]
         if not names:
             return None
         if len(names) == 1:

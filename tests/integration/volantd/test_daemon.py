@@ -354,6 +354,16 @@ def work_blindly(daemon: Daemon, seed: int) -> None:
         ({"name": "x", "plugin": "web", "resources": {"memory_mb": 1}}, 422, "memory_mb"),
         ({"name": "x", "plugin": "web", "env": {"a b": "c"}}, 422, "a b"),
         ({"name": "x", "plugin": "web", "user_data_base64": "!"}, 422, "base64"),
+        ({"name": "x\n", "plugin": "web"}, 422, "lower-case"),
+        ({"name": "x", "plugin": "web", "labels": {"\ud800": "\0"}}, 422, "zero byte"),
+        ({"name": "x", "plugin": "web", "labels": {"\ud800": ""}}, 422, "surrogate"),
+        ({"name": "x", "plugin": "web", "disk_size": "9" * 400}, 422, "cannot read the size"),
+        ({"name": "x", "plugin": "web", "ssh_keys": ["junk"]}, 422, "SSH public key"),
+        (
+            {"name": "x", "plugin": "web", "publish": [{"guest_port": 80, "host_port": 70000}]},
+            422,
+            "host_port",
+        ),
         (
             {"name": "x", "plugin": "web", "publish": [{"guest_port": 80, "host_ip": "203.0.113.9"}]},
             422,
@@ -369,6 +379,61 @@ def test_bad_requests_get_one_clear_error_and_leave_nothing(
     assert set(reply) == {"error", "code", "details", "resolution"}
     assert words in json.dumps(reply)
     assert idle.call("GET", "/vms")[1] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/vms/vm/logs?since=99999999d", None, 422),
+        ("GET", f"/vms/vm/logs?tail={10**30}", None, 422),
+        ("GET", f"/events/vms?after={10**30}", None, 422),
+        ("GET", "/events/vms?after=-1", None, 422),
+        ("GET", "/vms?label=%00%ff&limit=1", None, 200),
+        ("GET", "/vms/%00%ff", None, 404),
+        ("GET", "/plugins/%00", None, 404),
+        ("POST", "/plugins", {"path": "/tmp/\0"}, 422),
+        ("POST", "/plugins", {"url": "http://[::1"}, 422),
+        ("POST", "/plugins", {"url": "http://h:99999/"}, 422),
+        ("PUT", "/secrets/a", {"value_base64": "é"}, 422),
+        ("PUT", "/secrets/a%0A", {"value_base64": ""}, 422),
+        ("POST", "/vms/vm/exec", {"command": ["a\0b"]}, 422),
+        ("POST", "/vms/vm/stop", b'{"timeout_seconds": Infinity}', 422),
+        ("POST", "/vms", b"[" * 100_000, 400),
+        ("POST", "/vms", b" " * (5 << 20), 413),
+    ],
+)
+def test_hostile_requests_are_answered_with_what_is_wrong(
+    idle: Daemon, method: str, path: str, body: Any, status: int
+) -> None:
+    headers = {"Content-Type": "application/json"} if isinstance(body, bytes) else {}
+    idle.call("POST", "/vms", {"name": "vm", "plugin": "web", "start": False})
+    got, reply = idle.call(method, path, body, **headers)
+    assert got == status, reply
+    idle.call("DELETE", "/vms/vm")
+
+
+def test_clients_that_say_nothing_on_tcp_leave_the_socket_free(daemon: Daemon) -> None:
+    daemon.kill(signal.SIGTERM)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    daemon.start(VOLANT_LISTEN=f"127.0.0.1:{port}")
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(400)]
+        for client in silent:
+            client.setblocking(False)
+        wait_until(lambda: sum(is_closed(client) for client in silent) >= 400 - 256)
+        assert daemon.call("GET", "/vms")[0] == 200
+    log = (daemon.home / "daemon.log").read_text()
+    assert log.count("refused a connection") == 1
+
+
+def is_closed(client: socket.socket) -> bool:
+    try:
+        return client.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
 
 
 def test_a_name_taken_and_a_port_in_use(daemon: Daemon) -> None:

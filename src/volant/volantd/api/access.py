@@ -9,6 +9,7 @@ somebody's DNS name points here (rebinding).
 from __future__ import annotations
 
 import hmac
+import re
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -17,7 +18,7 @@ from starlette.websockets import WebSocket
 from volant.errors import NotPermitted, Unauthorized, VolantError
 from volant.volantd.api.errors import make_reply
 
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 # Guests' builds fetch the agent, probes ask for health: neither shows anything about VMs.
 OPEN_PATHS = ("/healthz", "/kestrel/latest/")
 
@@ -49,8 +50,7 @@ class Gate:
         if self._token is None:
             return None
         host = headers.get("host", "")
-        name = host[: host.rfind("]") + 1] if host.startswith("[") else host.partition(":")[0]
-        if name.lower() not in LOOPBACK_NAMES:
+        if LOOPBACK_HOST.fullmatch(host) is None:
             return NotPermitted(f"cannot answer for the host name {host!r}: only loopback names are served")
         if path.startswith(OPEN_PATHS):
             return None

@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 from volant import __version__
 from volant.contract.api import ErrorReply
 from volant.volantd.api import guests, plugins, secrets, system, vms
+from volant.volantd.api.body_limit import BodyLimit
 from volant.volantd.api.errors import install_translator
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.fleet import Fleet
@@ -32,6 +33,7 @@ def make_application(domain: Domain, fleet: Fleet) -> FastAPI:
         generate_unique_id_function=name_operation,
     )
     install_translator(application)
+    application.add_middleware(BodyLimit)
     for router in (
         plugins.make_router(domain.plugins),
         vms.make_router(fleet, domain.events),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket, WebSocketState
 
 from volant.contract.api import ErrorReply
-from volant.errors import Conflict, InvalidInput, NotFound, UsageError, VolantError
+from volant.errors import Conflict, InvalidInput, NotFound, TooLarge, UsageError, VolantError
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def as_volant_error(error: Exception) -> VolantError:
     """Any exception as one of ours; what nobody foresaw becomes "internal" without its insides."""
     if isinstance(error, VolantError):
         return error
-    if isinstance(error, (RequestValidationError, ValidationError)):
+    if isinstance(error, (RequestValidationError, WebSocketRequestValidationError, ValidationError)):
         problems = [
             f"{'.'.join(str(part) for part in problem['loc'] if part != 'body')}: {problem['msg']}".lstrip(
                 ": "
@@ -32,7 +32,7 @@ def as_volant_error(error: Exception) -> VolantError:
         ]
         return InvalidInput("cannot accept the request: some of its values are wrong", details=problems)
     if isinstance(error, HTTPException):
-        kind = NotFound if error.status_code == 404 else Conflict if error.status_code == 409 else UsageError
+        kind = {404: NotFound, 409: Conflict, 413: TooLarge}.get(error.status_code, UsageError)
         return kind(f"cannot answer the request: {error.detail}")
     logger.error("a request failed unexpectedly", exc_info=error)
     return VolantError(
@@ -43,9 +43,17 @@ def as_volant_error(error: Exception) -> VolantError:
 
 def make_reply(error: VolantError, status: int | None = None) -> JSONResponse:
     reply = ErrorReply(
-        error=error.what, code=error.code, details=list(error.details), resolution=error.resolution
+        error=as_text(error.what),
+        code=error.code,
+        details=[as_text(line) for line in error.details],
+        resolution=as_text(error.resolution),
     )
     return JSONResponse(reply.model_dump(), status_code=status or error.http_status)
+
+
+def as_text(words: str) -> str:
+    """Words that may quote a client: what UTF-8 cannot hold is spelled out."""
+    return words.encode("utf-8", "backslashreplace").decode()
 
 
 async def translate(connection: HTTPConnection, error: Exception) -> Response:
@@ -62,5 +70,12 @@ async def translate(connection: HTTPConnection, error: Exception) -> Response:
 
 
 def install_translator(application: FastAPI) -> None:
-    for kind in (VolantError, RequestValidationError, ValidationError, HTTPException, Exception):
+    for kind in (
+        VolantError,
+        RequestValidationError,
+        WebSocketRequestValidationError,
+        ValidationError,
+        HTTPException,
+        Exception,
+    ):
         application.add_exception_handler(kind, translate)

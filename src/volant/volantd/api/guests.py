@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import re
 from collections.abc import AsyncIterator
@@ -19,6 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocketDisconnect
 
 from volant.contract.api import ExecRequest, ExecResult, SshSession, SshSessionRequest
+from volant.contract.manifest import Port
 from volant.errors import Conflict, InvalidInput, Unreachable, WrongState
 from volant.volantd.guest.connection import ByteReader, ByteWriter
 from volant.volantd.plugins.store import PluginStore
@@ -50,17 +50,13 @@ def make_router(fleet: Fleet, plugins: PluginStore) -> APIRouter:
     @router.post("/exec")
     async def execute(name: str, request: ExecRequest) -> ExecResult:
         """Run one command in the guest and return what it wrote."""
-        try:
-            stdin = base64.b64decode(request.stdin_base64, validate=True)
-        except binascii.Error as error:
-            raise InvalidInput("cannot read stdin_base64: it is no base64") from error
         guest = await fleet.connect(name)
         outcome = await guest.connection.run(
             request.command,
             user=request.user,
             working_dir=request.working_dir,
             env=request.env,
-            stdin=stdin,
+            stdin=base64.b64decode(request.stdin_base64),
             timeout_seconds=request.timeout_seconds,
         )
         return ExecResult(
@@ -82,7 +78,7 @@ def make_router(fleet: Fleet, plugins: PluginStore) -> APIRouter:
             await pump(websocket, reader, writer)
 
     @router.websocket("/ports/{port}/stream")
-    async def stream_port(websocket: WebSocket, name: str, port: int) -> None:
+    async def stream_port(websocket: WebSocket, name: str, port: Port) -> None:
         guest = await fleet.connect(name)
         async with guest.connection.open_port_stream(port) as (reader, writer):
             await pump(websocket, reader, writer)

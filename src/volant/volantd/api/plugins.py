@@ -5,26 +5,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import urllib.error
-import urllib.request
-from pathlib import Path
 from typing import BinaryIO
 
 from fastapi import APIRouter, Request, Response
 
-from volant.contract.api import ApiModel, Plugin
-from volant.errors import InvalidInput, NotFound, Unreachable, UsageError
+from volant.contract.api import Plugin
+from volant.contract.request_values import RequestModel
+from volant.errors import UsageError
 from volant.volantd.api.uploads import open_body
+from volant.volantd.plugins.sources import open_path, open_url
 from volant.volantd.plugins.store import PluginStore
 
-DOWNLOAD_TIMEOUT_SECONDS = 60
 
-
-class PluginSource(ApiModel):
+class PluginSource(RequestModel):
     """Where the daemon shall take the archive from: exactly one of both."""
 
     url: str | None = None
     path: str | None = None
+
+    def open(self) -> BinaryIO:
+        if (self.url is None) == (self.path is None):
+            raise UsageError("cannot install: give exactly one of url and path")
+        return open_url(self.url) if self.url is not None else open_path(self.path or "")
 
 
 def make_router(plugins: PluginStore) -> APIRouter:
@@ -36,7 +38,7 @@ def make_router(plugins: PluginStore) -> APIRouter:
         if request.headers.get("content-type", "").startswith("application/json"):
             source = PluginSource.model_validate_json(await request.body())
             name = source.url or source.path or ""
-            stream = await asyncio.to_thread(open_source, source)
+            stream = await asyncio.to_thread(source.open)
         else:
             name = "the uploaded plugin"
             stream = open_body(request.stream())
@@ -70,24 +72,3 @@ def make_router(plugins: PluginStore) -> APIRouter:
 
 def make_reference(name: str, version: str) -> str:
     return f"{name}:{version}" if version else name
-
-
-def open_source(source: PluginSource) -> BinaryIO:
-    """Open what the host itself can reach; blocking."""
-    if (source.url is None) == (source.path is None):
-        raise UsageError("cannot install: give exactly one of url and path")
-    if source.path is not None:
-        try:
-            return Path(source.path).open("rb")
-        except OSError as error:
-            raise NotFound(f"cannot install {source.path}: {error.strerror}") from error
-    assert source.url is not None
-    if not source.url.startswith(("http://", "https://")):
-        raise InvalidInput(f"cannot install {source.url}: only http and https addresses are fetched")
-    try:
-        reply: BinaryIO = urllib.request.urlopen(source.url, timeout=DOWNLOAD_TIMEOUT_SECONDS)  # noqa: S310  # checked above
-    except urllib.error.HTTPError as error:
-        raise NotFound(f"cannot fetch {source.url}: HTTP {error.code} {error.reason}") from error
-    except OSError as error:
-        raise Unreachable(f"cannot fetch {source.url}: {error}") from error
-    return reply

@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 import base64
-import binascii
 
 from fastapi import APIRouter
 
-from volant.contract.api import ApiModel, Secret
-from volant.errors import InvalidInput
+from volant.contract.api import Secret
+from volant.contract.request_values import Base64Text, RequestModel
 from volant.volantd.secrets import SecretStore
 from volant.volantd.vms.registry import VmRegistry
 
 
-class SecretValue(ApiModel):
-    value_base64: str
+class SecretValue(RequestModel):
+    value_base64: Base64Text
 
 
 def make_router(secrets: SecretStore, registry: VmRegistry) -> APIRouter:
@@ -33,11 +32,7 @@ def make_router(secrets: SecretStore, registry: VmRegistry) -> APIRouter:
     @router.put("/{name}")
     async def put(name: str, request: SecretValue) -> Secret:
         """Set or replace the value. VMs get the new one the next time they ask."""
-        try:
-            value = base64.b64decode(request.value_base64, validate=True)
-        except binascii.Error as error:
-            raise InvalidInput("cannot read value_base64: it is no base64") from error
-        secrets.set(name, value)
+        secrets.set(name, base64.b64decode(request.value_base64))
         return secrets.get(name, registry.find_secret_users(name))
 
     @router.delete("/{name}", status_code=204)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header
+from pydantic import Field
 from starlette.responses import FileResponse, PlainTextResponse, StreamingResponse
 
 from volant import __version__
@@ -22,6 +23,9 @@ from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.lifecycle import find_guest_kernel
 from volant.volantd.vms.networking import find_default_mode
 from volant.volantd.vms.states import VmState
+
+# What SQLite counts to.
+EventNumber = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
@@ -56,8 +60,8 @@ def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
     async def events(
         vm: str = "",
         follow: bool = False,
-        after: int | None = None,
-        last_event_id: Annotated[int | None, Header()] = None,
+        after: EventNumber | None = None,
+        last_event_id: Annotated[EventNumber | None, Header()] = None,
     ) -> StreamingResponse:
         """Server-sent events, oldest first: those kept (after a number), and with `follow` those that come."""
         start = last_event_id if last_event_id is not None else after

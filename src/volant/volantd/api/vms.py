@@ -23,6 +23,7 @@ from volant.volantd.vms.states import WITH_PROCESS, VmState
 
 CONSOLE_POLL_SECONDS = 0.2
 CHUNK_BYTES = 1 << 16
+MOST_LINES = 1_000_000
 _Item = TypeVar("_Item")
 NDJSON = "application/x-ndjson"
 
@@ -87,7 +88,7 @@ def make_router(fleet: Fleet, events: EventLog) -> APIRouter:
         name: str,
         follow: bool = False,
         since: str = "",
-        tail: Annotated[int | None, Query(ge=0)] = None,
+        tail: Annotated[int | None, Query(ge=0, le=MOST_LINES)] = None,
         process: str = "",
     ) -> StreamingResponse:
         """What processes wrote, as JSON lines {time, process, stream, line}; with `follow` until the VM ends."""
@@ -109,7 +110,7 @@ def make_router(fleet: Fleet, events: EventLog) -> APIRouter:
 
     @router.get("/{name}/console/log")
     async def console_log(
-        name: str, follow: bool = False, tail: Annotated[int | None, Query(ge=0)] = None
+        name: str, follow: bool = False, tail: Annotated[int | None, Query(ge=0, le=MOST_LINES)] = None
     ) -> StreamingResponse:
         """The serial console's bytes since the VM was created (the last megabytes of them)."""
         record = fleet.get(name)

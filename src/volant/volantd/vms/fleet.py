@@ -76,7 +76,7 @@ class Fleet:
 
     async def create(self, request: VmCreate) -> VmRecord:
         """A VM in state created, and then starting where the request says so (`start`)."""
-        if not re.match(NAME_PATTERN, request.name):
+        if not re.fullmatch(NAME_PATTERN, request.name):
             raise InvalidInput(
                 f"cannot create VM {request.name!r}: a name has lower-case letters, digits, '-' and '_',"
                 " begins with a letter or digit and has at most 63 of them"

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Sequence
 
+from volant.contract.api import SECRETS_PORT
 from volant.contract.guest_config import (
     CloudInitDocuments,
     Control,
@@ -22,7 +23,6 @@ from volant.contract.manifest import CloudInitDocument, Workload
 from volant.volantd.network import user_mode
 from volant.volantd.network.bridge import GATEWAY, SUBNET
 from volant.volantd.plugins.store import StoredPlugin
-from volant.volantd.secrets import DEFAULT_PORT
 from volant.volantd.vms.keys import read_public_key
 from volant.volantd.vms.registry import VmRecord
 
@@ -69,8 +69,13 @@ def make_guest_network(record: VmRecord) -> GuestNetwork:
 
 
 def _make_secret_ports(record: VmRecord) -> list[SecretPort]:
-    ports = {attached.port or DEFAULT_PORT: attached.uid for attached in record.definition.secrets}
-    return [SecretPort(port=port, uid=uid) for port, uid in sorted(ports.items())]
+    """Older versions let secrets for different users share a port: only root, who reads everything, gets these."""
+    users: dict[int, set[int | None]] = {}
+    for attached in record.definition.secrets:
+        users.setdefault(attached.port or SECRETS_PORT, set()).add(attached.uid)
+    return [
+        SecretPort(port=port, uid=uids.pop() if len(uids) == 1 else 0) for port, uids in sorted(users.items())
+    ]
 
 
 def make_cloud_init(record: VmRecord, plugin: StoredPlugin) -> CloudInitDocuments | None:

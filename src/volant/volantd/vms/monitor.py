@@ -11,12 +11,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from volant.contract.agent import AgentState, LogQuery
-from volant.contract.api import AgentInfo
+from volant.contract.api import SECRETS_PORT, AgentInfo
 from volant.errors import Unreachable, VolantError
 from volant.volantd.guest.connection import GuestConnection, open_connection
 from volant.volantd.guest.control import ControlClient, list_missing_features, open_control
 from volant.volantd.hypervisors.base import Machine, MachineEnd
-from volant.volantd.secrets import DEFAULT_PORT
 from volant.volantd.vms.keys import read_public_key
 from volant.volantd.vms.process_log import ProcessLog
 from volant.volantd.vms.registry import VmRecord
@@ -144,7 +143,7 @@ class VmMonitor:
             return self._answer_secret(port)
 
         hello = guest.control.hello
-        ports = sorted({attached.port or DEFAULT_PORT for attached in self._record.definition.secrets})
+        ports = sorted({attached.port or SECRETS_PORT for attached in self._record.definition.secrets})
         missing = list_missing_features(hello)
         try:
             await guest.connection.answer_secrets(ports, answer)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -123,14 +124,14 @@ def read_since(text: str) -> str:
     if not text:
         return ""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    if text[-1] in units and text[:-1].replace(".", "", 1).isdigit():
-        moment = datetime.now(UTC) - timedelta(seconds=float(text[:-1]) * units[text[-1]])
-    else:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            raise InvalidInput(
-                f"cannot read the time {text!r}", resolution="give 30s, 10m, 2h, 1d or 2026-01-31T12:00:00Z"
-            ) from None
-        moment = moment.astimezone(UTC)
+    ago = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd])", text)
+    try:
+        if ago is not None:
+            moment = datetime.now(UTC) - timedelta(seconds=float(ago[1]) * units[ago[2]])
+        else:
+            moment = datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter: before the year 1 or after 9999
+        raise InvalidInput(
+            f"cannot read the time {text!r}", resolution="give 30s, 10m, 2h, 1d or 2026-01-31T12:00:00Z"
+        ) from None
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")

@@ -43,6 +43,19 @@ def make_plugin(files: dict[str, str] | None = None, **manifest: Any) -> StoredP
     )
 
 
+def test_a_port_that_older_versions_gave_to_several_users_is_roots() -> None:
+    record = make_record(
+        secrets=[
+            SecretAttachment(name="a", port=9001, uid=33),
+            SecretAttachment(name="b", port=9001),
+            SecretAttachment(name="c", uid=7),
+            SecretAttachment(name="d", uid=7),
+        ]
+    )
+    config = make_guest_config(record, make_plugin(), [])
+    assert [(port.port, port.uid) for port in config.secrets] == [(9000, 7), (9001, 0)]
+
+
 def test_keys_environment_and_secrets_reach_the_guest_and_private_keys_of_ours_do_not() -> None:
     record = make_record(
         env={"A": "vm"}, secrets=[SecretAttachment(name="k"), SecretAttachment(name="l", port=9001, uid=33)]

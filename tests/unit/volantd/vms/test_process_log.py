@@ -75,6 +75,14 @@ async def test_a_follower_misses_nothing_across_a_turn_of_the_log(tmp_path: Path
     assert seen == [str(number) for number in range(100)]
 
 
+@pytest.mark.parametrize(
+    "since", ["99999999d", "9" * 400 + "s", "٣m", "²s", "1e9d", "-1m", "0001-01-01T00:00:00+23:59", "10m\n"]
+)
+def test_a_time_that_is_none_is_invalid_input(since: str) -> None:
+    with pytest.raises(InvalidInput, match="cannot read the time"):
+        read_since(since)
+
+
 def test_since_is_an_age_or_a_time() -> None:
     assert read_since("2026-01-31T12:00:00+02:00").startswith("2026-01-31T10:00:00")
     assert read_since("10m") > "2020"

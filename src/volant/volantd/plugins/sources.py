@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the daemon itself takes a plugin's archive from: a path of the host, or an address."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit
+
+from volant.errors import InvalidInput, NotFound, Unreachable
+
+DOWNLOAD_TIMEOUT_SECONDS = 60
+
+
+def open_path(path: str) -> BinaryIO:
+    """A file of the host; blocking."""
+    try:
+        return Path(path).open("rb")
+    except OSError as error:
+        raise NotFound(f"cannot install {path}: {error.strerror}") from error
+
+
+def open_url(url: str) -> BinaryIO:
+    """What an http or https address answers with; blocking."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            raise ValueError("only http and https addresses are fetched")
+        reply: BinaryIO = urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_SECONDS)  # noqa: S310  # checked above
+    except urllib.error.HTTPError as error:
+        raise NotFound(f"cannot fetch {url}: HTTP {error.code} {error.reason}") from error
+    except (
+        ValueError,
+        http.client.InvalidURL,
+    ) as error:  # a port that is none, a space, letters outside of ASCII
+        raise InvalidInput(f"cannot fetch {url}: {error}") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise Unreachable(f"cannot fetch {url}: {error}") from error
+    return reply
