@@ -211,7 +211,7 @@ def _choose_saved(images: list[dict[str, Any]], where: str, tag: str | None) -> 
         raise no_such_tag(where, tag, [name for names in tags for name in names])
     if len(images) == 1:
         return images[0], tags[0][0] if tags[0] else ""
-    raise several_images(where, [names[0] if names else "" for names in tags])
+    raise several_images(where, [names[0] if names else "" for names in tags], "docker-archive:")
 
 
 def _list_of(value: object) -> list[Any]:
@@ -228,7 +228,8 @@ def _open_layout(
             resolution="make one with skopeo copy … oci:FOLDER or oci-archive:FILE",
         )
     document = read_document(index, f"index.json of {store.name}", None)
-    entry, reference = choose_reference(document, store.name, tag)
+    transport = "oci:" if isinstance(store, LayoutFolder) else "oci-archive:"
+    entry, reference = choose_reference(document, store.name, tag, transport)
     if "digest" not in entry:
         entry = choose_manifest(entry, store.name, platform)
     return open_image(store, entry, stack, platform=platform, reference=reference)

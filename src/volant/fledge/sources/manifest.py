@@ -225,10 +225,12 @@ def make_image(
     return OciImage(image_config, layers, config_digest, checks, reference, labels)
 
 
-def choose_reference(index: Mapping[str, Any], where: str, tag: str | None) -> tuple[dict[str, Any], str]:
+def choose_reference(
+    index: Mapping[str, Any], where: str, tag: str | None, transport: str
+) -> tuple[dict[str, Any], str]:
     """The entry of a layout's index.json that has a tag or name, and that name. Raises InvalidInput, NotFound.
 
-    Without `tag` the layout must hold one image; several entries without names are the platforms of one.
+    `transport` is how --image spells such a layout. Without `tag` the layout must hold one image; several entries without names are the platforms of one.
     """
     entries = index.get("manifests")
     entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
@@ -243,7 +245,7 @@ def choose_reference(index: Mapping[str, Any], where: str, tag: str | None) -> t
         return entries[0], names[0]
     if entries and len(set(names)) == 1:
         return {"manifests": entries}, names[0]
-    raise several_images(where, names)
+    raise several_images(where, names, transport)
 
 
 def _reference_of(entry: Mapping[str, Any]) -> str:
@@ -267,11 +269,14 @@ def no_such_tag(where: str, tag: str, names: Sequence[str]) -> NotFound:
     return NotFound(f"cannot find the image {tag} in {where}", details=[f"it has: {known}"])
 
 
-def several_images(where: str, names: Sequence[str]) -> InvalidInput:
+def several_images(where: str, names: Sequence[str], transport: str) -> InvalidInput:
     if not names:
         return InvalidInput(f"cannot use {where}: it holds no image")
+    known = sorted(filter(None, names))
     return InvalidInput(
         f"cannot choose an image: {where} holds {len(names)}",
-        details=sorted(filter(None, names)),
-        resolution="save the one you want into an archive of its own",
+        details=known,
+        resolution=f"choose one by its name, e.g. --image {transport}{where}:{known[0]}"
+        if known
+        else "give them names, or save the one you want into an archive of its own",
     )

@@ -138,7 +138,8 @@ def fetch_reference(
 
 
 def _open_local(transport: str, rest: str, stack: ExitStack, platform: str | None) -> OciImage:
-    path, _, tag = rest.partition(":")
+    # A file whose own name holds a colon is a file all the same.
+    path, _, tag = (rest, "", "") if os.path.exists(rest) else rest.partition(":")
     if transport == "docker-archive:":
         return open_docker_archive(Path(path), stack, tag=tag or None, platform=platform)
     if transport == "oci-archive:":

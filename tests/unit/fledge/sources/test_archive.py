@@ -26,6 +26,7 @@ from volant.errors import InvalidInput, NotFound
 from volant.fledge.image import OciImage
 from volant.fledge.layers import merge_layers
 from volant.fledge.sources.archive import open_docker_archive, open_oci_archive, open_oci_layout
+from volant.fledge.sources.reference import fetch_reference
 from volant.progress import SilentMonitor
 
 LAYERS = [make_layer(make_entry("a", content=b"A")), make_layer(make_entry("b", content=b"B"))]
@@ -168,8 +169,12 @@ def test_several_images_need_a_tag(tmp_path: Path) -> None:
         )
     write_index(layout, entries)
     with ExitStack() as stack:
-        with pytest.raises(InvalidInput, match="holds 2"):
+        with pytest.raises(InvalidInput, match="holds 2") as caught:
             open_oci_layout(layout, stack)
+        assert caught.value.resolution == f"choose one by its name, e.g. --image oci:{layout}:one:1"
+        # The way that the error names works, word for word.
+        reference = caught.value.resolution.split()[-1]
+        assert files_of(fetch_reference(reference, stack, SilentMonitor()), stack) == [b"a"]
         assert files_of(open_oci_layout(layout, stack, tag="two:2"), stack) == [b"b"]
         with pytest.raises(NotFound, match="three"):
             open_oci_layout(layout, stack, tag="three")
