@@ -8,7 +8,6 @@ for what makes a plugin surprising: a base that moves, files that are not there,
 from __future__ import annotations
 
 import difflib
-import glob
 import os
 import posixpath
 import re
@@ -19,11 +18,14 @@ from typing import Any
 
 from volant.contract.image_config import KESTREL_CONFIG_PATH
 from volant.errors import NotFound
+from volant.fledge.copied_files import BuildContext, find_copied, find_mapped
 from volant.fledge.guest import NOT_CHECKED, check_kestrel_config
+from volant.fledge.ignore_file import read_ignore_file
 from volant.fledge.instructions import KEYWORDS, Instruction, read_instructions
 from volant.fledge.order import RECIPE_NAME, TRANSPORT
 from volant.fledge.problems import Problem, show_path
 from volant.fledge.recipe import Recipe, find_line, read_recipe
+from volant.fledge.stages import chain_of, find_stage, read_stages
 
 # What people call the agent's config before it is in the image.
 CONFIG_NAMES = ("kestrel-config.yaml", "kestrel.yaml", "kestrel-config.yml")
@@ -60,7 +62,8 @@ def validate_folder(folder: Path, config: str | None = None) -> list[Problem]:
         )
     if recipe is not None:
         for local, guest in recipe.mappings.items():
-            found.config = found.config or _find_config(recipe_path.parent / local, guest)
+            mapped = find_mapped(recipe_path.parent / local, guest, KESTREL_CONFIG_PATH)
+            found.config = found.config or mapped
     if dockerfile is not None:
         _check_dockerfile(found, dockerfile, recipe, recipe_path)
     elif recipe is not None and recipe.plugin.runtime.build_script is not None:
@@ -103,31 +106,33 @@ def _check_dockerfile(found: _Findings, path: Path, recipe: Recipe | None, recip
     runtime = recipe.plugin.runtime if recipe else None
     context = recipe_path.parent / runtime.context if runtime and runtime.context else path.parent
     _check_keywords(found, path, instructions)
-    stages = _check_bases(found, path, instructions)
-    if runtime and runtime.target and runtime.target not in stages:
+    names = _check_bases(found, path, instructions)
+    stages = read_stages(
+        instructions, runtime.build_args if runtime else {}, runtime.platform if runtime else None
+    )
+    final = find_stage(stages, runtime.target if runtime else None)
+    if runtime and runtime.target and final is None:
         line = find_line(_read(recipe_path), ("plugin", "runtime", "target"))
-        known = ", ".join(stages) or "none has a name"
+        known = ", ".join(names) or "none has a name"
         found.error(
             recipe_path, line, f"no stage {runtime.target!r} in {show_path(path)}", f"stages: {known}"
         )
-    for instruction in instructions:
+    sent = BuildContext(context, read_ignore_file(path, context))
+    for instruction in (instruction for stage in stages for instruction in stage.instructions):
         if instruction.keyword in ("COPY", "ADD"):
-            _check_copy(found, path, context, instruction, stages)
-    final = list(_final_stage(instructions, runtime.target if runtime else None))
-    # Mappings lie on top of the image, and what a stage copies over what its base has.
-    config: Path | None = None
-    for instruction in final:
+            _check_copy(found, path, sent, instruction, names)
+    for instruction in (
+        instruction for stage in chain_of(stages, final) for instruction in stage.instructions
+    ):
         if instruction.keyword == "EXPOSE":
             for number in re.findall(r"\b(\d+)(?:/tcp)?(?=\s|$)", instruction.rest):
                 found.exposed[int(number)] = instruction.line
-        if instruction.keyword in ("COPY", "ADD") and instruction.flag("from") is None:
-            *sources, target = instruction.words() or [""]
-            for source in sources:
-                place = posixpath.join(target, posixpath.basename(source)) if len(sources) > 1 else target
-                config = _find_config(context / source.lstrip("/"), place) or config
+    # Mappings lie on top of the image, and what a stage copies over what its base has.
+    config = find_copied(sent, stages, final, KESTREL_CONFIG_PATH) if final else None
     found.config = found.config or config
     if found.config is None:
-        _look_for_config(found, path, final[0].line if final else 0, context)
+        chain = chain_of(stages, final)
+        _look_for_config(found, path, chain[0].instructions[0].line if chain else 0, context)
 
 
 def _check_keywords(found: _Findings, path: Path, instructions: Sequence[Instruction]) -> None:
@@ -181,7 +186,7 @@ def _check_bases(found: _Findings, path: Path, instructions: Sequence[Instructio
 
 
 def _check_copy(
-    found: _Findings, path: Path, context: Path, instruction: Instruction, stages: Sequence[str]
+    found: _Findings, path: Path, context: BuildContext, instruction: Instruction, stages: Sequence[str]
 ) -> None:
     origin = instruction.flag("from")
     if origin is not None:
@@ -208,41 +213,19 @@ def _check_copy(
         if pattern.startswith(".."):
             found.error(
                 path, instruction.line, f"{instruction.keyword} {source}: outside of the build context",
-                f"copy it into {show_path(context)}, or set `context` in fledge.toml",
+                f"copy it into {show_path(context.folder)}, or set `context` in fledge.toml",
             )  # fmt: skip
-        elif not any(glob.iglob(pattern, root_dir=context, include_hidden=True)):
+        elif not (matches := context.find_matches(source)):
             found.error(
-                path, instruction.line, f"{instruction.keyword} {source}: no such file in {show_path(context)}",
+                path, instruction.line, f"{instruction.keyword} {source}: no such file in {show_path(context.folder)}",
                 "make the file, or mend the path (it is relative to the build context)",
             )  # fmt: skip
-
-
-def _final_stage(instructions: Sequence[Instruction], target: str | None) -> Iterator[Instruction]:
-    """The instructions that decide the image, in order: those of the last stage, or `target`, after its own bases'."""
-    stages: list[list[Instruction]] = []
-    for instruction in instructions:
-        if instruction.keyword == "FROM":
-            stages.append([])
-        if stages:
-            stages[-1].append(instruction)
-    by_name = {stage[0].rest.split()[-1]: stage for stage in stages if stage[0].rest}
-    stage = by_name.get(target, []) if target else (stages[-1] if stages else [])
-    chain: list[list[Instruction]] = []
-    while stage and stage not in chain:
-        chain.append(stage)
-        base = stage[0].rest.split()[0] if stage[0].rest else ""
-        stage = by_name.get(base, [])
-    for stage in reversed(chain):
-        yield from stage
-
-
-def _find_config(local: Path, guest: str) -> Path | None:
-    """The local file that becomes the agent's config when `local` is put at `guest`, as COPY and mappings do it."""
-    if local.is_dir():
-        below = posixpath.relpath(KESTREL_CONFIG_PATH, guest or "/")
-        return local / below if not below.startswith("..") and (local / below).is_file() else None
-    place = posixpath.join(guest, local.name) if guest.endswith("/") else guest
-    return local if place == KESTREL_CONFIG_PATH else None
+        elif context.ignore.path and not any(map(context.is_sent, matches)):
+            ignore = show_path(context.ignore.path)
+            found.error(
+                path, instruction.line, f"{instruction.keyword} {source}: {ignore} keeps it out of the build",
+                f"add the line !{pattern} to {ignore}",
+            )  # fmt: skip
 
 
 def _check_build_script(found: _Findings, recipe_path: Path, script: Path) -> None:

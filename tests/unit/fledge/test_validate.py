@@ -202,3 +202,28 @@ def test_a_dockerfile_alone_and_a_missing_one(home: Path) -> None:
     (home / "Dockerfile").unlink()
     (home / "fledge.toml").write_text(RECIPE)
     assert problems(home) == ["fledge.toml:1: the Dockerfile Dockerfile cannot be read (mend `source`)"]
+
+
+def test_validate_sees_what_build_sees(home: Path) -> None:
+    """A config that a build argument chooses, triggers, and what the ignore file keeps out."""
+    dockerfile = (
+        "FROM debian:12 AS base\nONBUILD COPY index.html gone.html /srv/\nONBUILD EXPOSE 81\nFROM base\n"
+        "ARG CONFIG=gone.yaml\nCOPY ${CONFIG} /etc/kestrel/config.yaml\nCOPY secret.log /srv/\n"
+    )
+    recipe = RECIPE.replace(
+        "[plugin.manifest]",
+        '[plugin.runtime]\nbuild_args = {CONFIG = "kestrel-config.yaml"}\n[plugin.manifest]',
+    )
+    lay_out(home, recipe, dockerfile, CONFIG.replace("80", "81"))
+    (home / "secret.log").write_text("")
+    (home / ".dockerignore").write_text("*.log\n")
+    assert problems(home) == [
+        "Dockerfile:2: COPY gone.html: no such file in . (make the file, or mend the path (it is relative to the build "
+        "context))",
+        "Dockerfile:7: COPY secret.log: .dockerignore keeps it out of the build (add the line !secret.log to "
+        ".dockerignore)",
+        "fledge.toml:8: warning: workload.port is 80, but the Dockerfile says EXPOSE 81 (make them agree, or drop "
+        "EXPOSE)",
+        "kestrel-config.yaml:6: warning: the health check asks port 81, workload.port is 80 (make them agree, unless "
+        "the check has a port of its own)",
+    ]

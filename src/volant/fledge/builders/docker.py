@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -36,6 +37,12 @@ class Docker(Builder):
                 resolution="install docker-buildx, use --builder podman or buildah, or drop that line: "
                 "fledge puts the agent in anyway",
             )
+        if request.ignore_file is not None and not has_buildx and not os.environ.get("DOCKER_BUILDKIT"):
+            name = request.ignore_file.name
+            raise ToolMissing(
+                f"cannot build the Dockerfile: docker without its buildx plugin does not read {name}",
+                resolution="install docker-buildx, use --builder podman or buildah, or call it .dockerignore",
+            )
         command = [self.program, "build"]
         if has_buildx:
             command = [
@@ -51,6 +58,9 @@ class Docker(Builder):
 
     def export_arguments(self, image_id: str, target: Path) -> list[str]:
         return [self.program, "save", "--output", str(target), image_id]
+
+    def environment(self) -> dict[str, str]:
+        return {name: os.environ[name] for name in ("DOCKER_BUILDKIT",) if name in os.environ}
 
     def remove_arguments(self, image_id: str) -> list[str]:
         return [self.program, "rmi", "--force", image_id]

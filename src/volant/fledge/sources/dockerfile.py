@@ -7,6 +7,7 @@ it, and where it says `COPY --from=kestrel` a build context of that name.
 
 from __future__ import annotations
 
+import codecs
 import os
 import platform
 import re
@@ -29,6 +30,7 @@ from volant.fledge.builders import (
     find_builder,
     make_image,
 )
+from volant.fledge.ignore_file import read_ignore_file
 from volant.fledge.order import DockerfileSource
 from volant.fledge.problems import show_path
 from volant.fledge.spool import make_spool_folder
@@ -69,7 +71,7 @@ def build_dockerfile(source: DockerfileSource, stack: ExitStack, monitor: Monito
             server = build.enter_context(start_agent_server(monitor))
             monitor.say(describe_rewrite(source.path, server))
             dockerfile = _write_copy(scratch / source.path.name, server.rewrite(text))
-        ignore_file = _find_ignore_file(source, dockerfile)
+        ignore_file = _find_ignore_file(source, dockerfile, scratch)
         contexts: dict[str, Path] = {}
         if _want_agent_context(text):
             contexts["kestrel"] = make_agent_context(scratch / "kestrel", _architecture(source))
@@ -108,17 +110,22 @@ def _write_copy(path: Path, text: str) -> Path:
     return path
 
 
-def _find_ignore_file(source: DockerfileSource, dockerfile: Path) -> Path | None:
-    """The Dockerfile's own ignore file (`web.Dockerfile.dockerignore`), put beside the copy where there is one.
+def _find_ignore_file(source: DockerfileSource, dockerfile: Path, scratch: Path) -> Path | None:
+    """The ignore file that a builder would not find by itself, or not read as Docker does; put in its way.
 
-    The context's .dockerignore needs nothing: every builder finds it by itself.
+    That is the Dockerfile's own (`web.Dockerfile.dockerignore`), beside the copy where there is one, and one that
+    begins with a byte order mark, in whose first line podman and buildah see no pattern.
     """
-    own = source.path.with_name(f"{source.path.name}.dockerignore")
-    if not own.is_file():
+    found = read_ignore_file(source.path, source.context).path
+    if found is None:
         return None
-    if dockerfile != source.path:
-        _write_copy(dockerfile.with_name(f"{dockerfile.name}.dockerignore"), own.read_text(encoding="utf-8"))
-    return own.absolute()
+    own = source.path.with_name(f"{source.path.name}.dockerignore")
+    has_mark = found.read_bytes().startswith(codecs.BOM_UTF8)
+    if found == own and dockerfile != source.path:
+        _write_copy(dockerfile.with_name(own.name), own.read_text(encoding="utf-8-sig"))
+    if has_mark:
+        return _write_copy(scratch / "ignore", found.read_text(encoding="utf-8-sig"))
+    return own.absolute() if found == own else None
 
 
 def _want_agent_context(text: str) -> bool:

@@ -230,7 +230,8 @@ def choose_reference(
 ) -> tuple[dict[str, Any], str]:
     """The entry of a layout's index.json that has a tag or name, and that name. Raises InvalidInput, NotFound.
 
-    `transport` is how --image spells such a layout. Without `tag` the layout must hold one image; several entries without names are the platforms of one.
+    `transport` is how --image spells such a layout. Without `tag` the layout must hold one image; several entries
+    without names are the platforms of one.
     """
     entries = index.get("manifests")
     entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []

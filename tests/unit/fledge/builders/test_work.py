@@ -63,6 +63,8 @@ def test_docker_with_and_without_buildx(
     assert (tmp_path / "asked").read_text().startswith("build --file")
     with pytest.raises(ToolMissing, match="needs docker's buildx"):
         make_image(old, request(home, extra_contexts={"kestrel": home}), tmp_path, monitor)
+    with pytest.raises(ToolMissing, match=r"does not read Dockerfile\.dockerignore"):
+        make_image(old, request(home, ignore_file=home / "Dockerfile.dockerignore"), tmp_path, monitor)
 
 
 def test_a_failing_step_is_named_and_secrets_are_not_told(

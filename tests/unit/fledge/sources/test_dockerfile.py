@@ -97,6 +97,21 @@ def test_the_download_is_answered_by_fledge(
     ]
 
 
+def test_an_ignore_file_is_put_in_the_builders_way_only_where_it_must(
+    home: Path, builder: FakeBuilder, monitor: RememberingMonitor
+) -> None:
+    (home / ".dockerignore").write_text("*.log\n")
+    with ExitStack() as stack:
+        build_dockerfile(write(home, "FROM x\n"), stack, monitor)
+        assert builder.request is not None
+        assert builder.request.ignore_file is None
+    (home / ".dockerignore").write_bytes(b"\xef\xbb\xbf*.log\n")
+    with ExitStack() as stack:
+        build_dockerfile(write(home, "FROM x\n"), stack, monitor)
+        assert builder.request.ignore_file is not None
+        assert builder.request.ignore_file.read_bytes() == b"*.log\n"
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
