@@ -35,6 +35,7 @@ from volant.volantd.network.bridge import GATEWAY, install_bridge, is_bridge_ins
 from volant.volantd.network.names import NameServer
 from volant.volantd.notify import notify_ready
 from volant.volantd.plugins.store import PluginStore
+from volant.volantd.reserve import Reserve
 from volant.volantd.secrets import SecretStore
 from volant.volantd.settings import Settings
 from volant.volantd.vms.comeback import Comeback, bring_back
@@ -49,6 +50,7 @@ logger = logging.getLogger(__name__)
 
 SURROUNDINGS_SECONDS = 2.0
 CLOSING_SECONDS = 2
+SPARE_SECONDS = 5.0
 
 
 class Server(uvicorn.Server):
@@ -92,6 +94,7 @@ async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
         beside = [
             asyncio.create_task(watch_surroundings(settings, fleet, ended)),
             asyncio.create_task(bring_back(fleet, Comeback(settings.state_dir))),
+            asyncio.create_task(keep_spare(domain.database)),
         ]
         logger.info("volantd answers at %s", settings.socket)
         notify_ready()
@@ -102,6 +105,12 @@ async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
             server.should_exit = True
         await asyncio.gather(*tasks, *beside, return_exceptions=True)
         await fleet.release_all()
+
+
+async def keep_spare(database: Database) -> None:
+    while True:
+        database.keep_spare()
+        await asyncio.sleep(SPARE_SECONDS)
 
 
 def sweep_plugins(domain: Domain) -> None:
@@ -136,10 +145,11 @@ async def open_names(settings: Settings, fleet: Fleet) -> NameServer | None:
 
 
 def make_domain(settings: Settings, hypervisor: Hypervisor, stack: contextlib.ExitStack) -> Domain:
-    database = Database(settings.database)
+    database = Database(settings.database, Reserve(settings.reserve))
     stack.callback(database.close)
     return Domain(
         settings=settings,
+        database=database,
         registry=VmRegistry(database),
         plugins=PluginStore(database, settings.state_dir / "plugins"),
         secrets=SecretStore(database, settings.state_dir / "secrets.key"),

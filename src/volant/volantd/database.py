@@ -2,7 +2,8 @@
 """The daemon's memory: one SQLite file, one writer, numbered migrations.
 
 Everything runs on the event loop's thread: a statement takes microseconds, and a transaction that never awaits
-cannot interleave with another. WAL with synchronous=FULL keeps each commit across a kill and a power cut.
+cannot interleave with another. WAL with synchronous=FULL keeps each commit across a kill and a power cut. The file and
+its log hold spare pages, so that a full disk keeps nobody from stopping and deleting VMs.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from volant.errors import Conflict, StorageFull, VolantError
+from volant.volantd.reserve import Reserve
 
 # One entry a schema version; never edited once released, only added to.
 MIGRATIONS = (
@@ -45,25 +47,68 @@ MIGRATIONS = (
 )
 
 
+SPARE_BYTES = 2 << 20
+
+
 class Database:
     """A connection with the schema brought up to date."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reserve: Reserve | None = None) -> None:
+        """`reserve` is given up when the host's disk is full."""
         self._depth = 0
+        self._reserve = reserve
         try:
-            # SQLite would make it readable for all, as the umask has it; its WAL gets the same mode.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            self._connection = sqlite3.connect(path, isolation_level=None)
-            self._connection.row_factory = sqlite3.Row
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
-                self._connection.execute(f"PRAGMA {pragma}")
-            self._migrate(path)
+            try:
+                self._open(path)
+            except sqlite3.OperationalError:
+                # Its log cannot be made on a full disk either.
+                if reserve is None or not reserve.give_up():
+                    raise
+                self._open(path)
         except (OSError, sqlite3.Error) as error:
             cause = error.strerror if isinstance(error, OSError) else error
             raise VolantError(
                 f"cannot open {path}: {cause}",
-                resolution="restore it from a backup, or move it away to begin with an empty one",
+                resolution="restore it from a backup, or move it away and run volantd import-vms",
             ) from error
+        self.keep_spare()
+
+    def _open(self, path: Path) -> None:
+        # SQLite would make it readable for all, as the umask has it; its WAL gets the same mode.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.row_factory = sqlite3.Row
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "busy_timeout=5000",
+            # The log begins anew long before it outgrows what `_allocate` gives it.
+            f"wal_autocheckpoint={SPARE_BYTES // 4096 // 4}",
+        ):
+            self._connection.execute(f"PRAGMA {pragma}")
+        self._migrate(path)
+        with suppress(sqlite3.OperationalError):
+            self._allocate()
+
+    def _allocate(self) -> None:
+        """Grow the file and its log by pages that are free: changes fit in there, whatever else fills the disk."""
+        self._connection.execute("DROP TABLE IF EXISTS spare")  # of a daemon that was killed just here
+        self._connection.execute("CREATE TABLE spare (pages BLOB)")
+        try:
+            self._connection.execute("INSERT INTO spare VALUES (zeroblob(?))", (SPARE_BYTES,))
+        finally:
+            self._connection.execute("DROP TABLE spare")
+        self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
+
+    def keep_spare(self) -> None:
+        """From time to time: have spare pages, and the reserve for the next start, wherever there is room."""
+        (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        if free * 4096 < SPARE_BYTES // 2:
+            with suppress(sqlite3.OperationalError):
+                self._allocate()
+        if self._reserve is not None:
+            self._reserve.keep()
 
     def _migrate(self, path: Path) -> None:
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
@@ -88,25 +133,37 @@ class Database:
         self._depth = 1
         try:
             yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        else:
             self.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
         finally:
             self._depth = 0
 
     def execute(self, statement: str, parameters: tuple[Any, ...] | dict[str, Any] = ()) -> sqlite3.Cursor:
         """One statement, committed at once outside `transaction`. A full disk is told as StorageFull."""
         try:
-            return self._connection.execute(statement, parameters)
+            try:
+                return self._connection.execute(statement, parameters)
+            except sqlite3.OperationalError as error:
+                if not self._make_room(error):
+                    raise
+                return self._connection.execute(statement, parameters)
         except sqlite3.OperationalError as error:
-            if "disk is full" in str(error):
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
                 raise StorageFull(
                     "cannot write volantd's database: the host's disk is full",
                     resolution="free some space in the state folder",
                 ) from error
             raise VolantError(f"cannot use volantd's database: {error}") from error
+
+    def _make_room(self, error: sqlite3.OperationalError) -> bool:
+        """Whether the statement can be tried again: the disk was full, and what it belongs to is still open."""
+        is_full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+        if not is_full or self._reserve is None or not self._reserve.give_up():
+            return False
+        return not self._depth or self._connection.in_transaction
 
     def fetch_all(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
         return self.execute(statement, parameters).fetchall()

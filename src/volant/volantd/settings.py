@@ -58,6 +58,10 @@ class Settings(BaseModel):
         return self.state_dir / "volant.db"
 
     @property
+    def reserve(self) -> Path:
+        return self.state_dir / "reserve"
+
+    @property
     def cache_dir(self) -> Path:
         return self.state_dir / "cache"
 

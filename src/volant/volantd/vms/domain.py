@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import Hypervisor
 from volant.volantd.plugins.store import PluginStore
 from volant.volantd.secrets import SecretStore
@@ -18,6 +19,7 @@ class Domain:
     """Built once by the daemon."""
 
     settings: Settings
+    database: Database
     registry: VmRegistry
     plugins: PluginStore
     secrets: SecretStore

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import secrets as random
@@ -16,7 +17,7 @@ from typing import Any
 from volant.contract.agent import AgentState
 from volant.contract.api import AgentInfo, Vm, VmCreate
 from volant.contract.manifest import NAME_PATTERN
-from volant.errors import InvalidInput, Unreachable, VolantError, WrongState
+from volant.errors import InvalidInput, StorageFull, Unreachable, VolantError, WrongState
 from volant.volantd.clock import now
 from volant.volantd.host_state import is_host_stopping
 from volant.volantd.hypervisors.base import EndKind, Machine, MachineEnd, VmSpec
@@ -57,6 +58,8 @@ AGENT_WAIT_SECONDS = 5.0
 HEAD_START_SECONDS = 1.0
 # The least that an agent on a busy host is given to say that it begins to stop.
 ANSWER_SECONDS = 1.0
+# How long a full disk may keep the end of a process from being written before whoever asked is told.
+WRITE_SECONDS = 10.0
 
 
 class Fleet:
@@ -150,8 +153,12 @@ class Fleet:
 
     async def _stop(self, record: VmRecord, timeout_seconds: float, force: bool) -> VmRecord:
         if record.state is not VmState.STOPPING:
-            record = self._registry.move(record, "stop", VmState.STOPPING, wanted=False)
-            self._tell("state", record)
+            try:
+                record = self._registry.move(record, "stop", VmState.STOPPING, wanted=False)
+                self._tell("state", record)
+            except StorageFull as error:
+                # Ending it may be what makes room; its end is written as soon as there is some.
+                logger.warning("VM %s: %s; it is stopped all the same", record.name, error.what)
         monitor = self._monitors.get(record.id)
         if monitor is None:
             await self._take_down(record)
@@ -159,7 +166,14 @@ class Fleet:
         if not force:
             monitor.kill_reason = await self._ask_to_stop(record, monitor, timeout_seconds)
         await monitor.machine.kill()
-        await monitor.wait_ended()
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                await monitor.wait_ended()
+        except TimeoutError:
+            raise StorageFull(
+                f"cannot write that VM {record.name} has stopped: it has, and it is written once there is room",
+                resolution="free some space in the state folder",
+            ) from None
         return self._registry.get(record.id)
 
     async def _ask_to_stop(self, record: VmRecord, monitor: VmMonitor, timeout_seconds: float) -> str:
@@ -178,8 +192,14 @@ class Fleet:
         """Remove a VM with its disk; one that runs is stopped first, at once with `force`."""
         async with self._locked(name) as record:
             if record.state in WITH_PROCESS:
-                record = await self._stop(record, 10.0, force)
-            self._registry.update(record, deleting=True)
+                with contextlib.suppress(StorageFull):
+                    record = await self._stop(record, 10.0, force)
+            try:
+                self._registry.update(record, deleting=True)
+            except StorageFull:
+                # Its disk goes for good in any case, and makes the room that is missing.
+                await self._remove_files(record)
+                self._registry.update(record, deleting=True)
             await self._finish_delete(record)
         self._locks.pop(record.id, None)
 
@@ -190,10 +210,13 @@ class Fleet:
             self._domain.plugins.export_row(record.plugin_reference),
         )
 
-    async def _finish_delete(self, record: VmRecord) -> None:
+    async def _remove_files(self, record: VmRecord) -> None:
         files = find_files(self._domain.settings, record.id)
         for folder in {files.folder, files.sockets}:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _finish_delete(self, record: VmRecord) -> None:
+        await self._remove_files(record)
         self._logs.pop(record.id, None)
         self._registry.remove(record)
         self._tell("deleted", record)
@@ -367,9 +390,13 @@ class Fleet:
 
     def _tell(self, kind: str, record: VmRecord, **data: object) -> None:
         logger.info("VM %s: %s %s %s", record.name, kind, record.state.value, record.reason)
-        self._domain.events.add(
-            kind, record.name, id=record.id, status=record.state.value, reason=record.reason, **data
-        )
+        try:
+            self._domain.events.add(
+                kind, record.name, id=record.id, status=record.state.value, reason=record.reason, **data
+            )
+        except StorageFull as error:
+            # What happened has happened, and its row says so.
+            logger.warning("VM %s: an event is lost: %s", record.name, error.what)
 
     @asynccontextmanager
     async def _locked(self, name: str) -> AsyncIterator[VmRecord]:

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 1.0
+WRITE_RETRY_SECONDS = 1.0
 # A loaded host may take this long to boot a guest; the handshake waits on the socket meanwhile.
 HANDSHAKE_SECONDS = 60.0
 # How often a guest is told the time, and how late an answer may come for what it was told to be right still.
@@ -105,12 +106,19 @@ class VmMonitor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.guest.connection.wait_closed(), 0.5)
         await self._end_tasks()
-        try:
-            await self._on_end(end)
-        except VolantError:
-            logger.exception("cannot write down the end of VM %s", self._record.name)
-        finally:
-            self._ended.set()
+        await self._tell_end(end)
+        self._ended.set()
+
+    async def _tell_end(self, end: MachineEnd) -> None:
+        """Again and again until it is written: nobody else knows that the process has ended."""
+        while True:
+            try:
+                await self._on_end(end)
+            except Exception as error:
+                logger.warning("VM %s: its end cannot be written yet: %s", self._record.name, error)
+                await asyncio.sleep(WRITE_RETRY_SECONDS)
+            else:
+                return
 
     async def _keep_connected(self) -> None:
         assert self._record.spec is not None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -19,6 +20,8 @@ from pathlib import Path
 from volant.contract.agent import LogEntry
 from volant.contract.api import LogLine
 from volant.errors import InvalidInput
+
+logger = logging.getLogger(__name__)
 
 
 class ProcessLog:
@@ -36,6 +39,16 @@ class ProcessLog:
         ]
         if not lines:
             return
+        try:
+            self._write(lines)
+        except OSError as error:
+            # The guest keeps its own log; the connection is worth more than a line on a full disk.
+            logger.warning("%s: %d lines are lost: %s", self._path, len(lines), error.strerror)
+            return
+        appended, self._appended = self._appended, asyncio.Event()
+        appended.set()
+
+    def _write(self, lines: list[str]) -> None:
         if self._path.exists() and self._path.stat().st_size > self._limit_bytes:
             os.replace(self._path, self._older)
             self._generation += 1
@@ -46,8 +59,6 @@ class ProcessLog:
             if size and os.pread(stream.fileno(), 1, size - 1) != b"\n":
                 stream.write(b"\n")
             stream.write(("\n".join(lines) + "\n").encode("utf-8", "replace"))
-        appended, self._appended = self._appended, asyncio.Event()
-        appended.set()
 
     def find_cursor(self, boot_id: str) -> str:
         """The cursor of the last line that came from this boot of the guest, or "": from the beginning."""

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volant.errors import Conflict, InvalidInput, VolantError
-from volant.volantd.hypervisors.base import ProcessIdentity
-from volant.volantd.hypervisors.host_process import identify
 from volant.volantd.lost_and_found import LostAndFound
 from volant.volantd.settings import Settings
 from volant.volantd.vms.domain import Domain
+from volant.volantd.vms.lifecycle import find_lost_process
 from volant.volantd.vms.vm_file import NAME, VmFile, read_vm_file
 
 logger = logging.getLogger(__name__)
@@ -113,7 +112,7 @@ def import_vm(domain: Domain, folder: Path, file: VmFile) -> None:
     home = domain.settings.vms_dir / file.id
     if home.parent != domain.settings.vms_dir or (folder != home and home.exists()):
         raise InvalidInput(f"cannot import {folder}: its id {file.id!r} is not its own")
-    process = find_process(file, home, domain.settings)
+    process = find_lost_process(file.spec) if file.spec else None
     if folder != home:
         domain.settings.vms_dir.mkdir(exist_ok=True, mode=0o700)
         os.rename(folder, home)
@@ -127,9 +126,3 @@ def import_vm(domain: Domain, folder: Path, file: VmFile) -> None:
             f"cannot import VM {file.name}: its name or address {file.address} is taken by another VM",
             resolution="delete that one, then import again",
         ) from error
-
-
-def find_process(file: VmFile, home: Path, settings: Settings) -> ProcessIdentity | None:
-    for pid in find_processes_in(home, settings) if file.spec else []:
-        return identify(pid)
-    return None
