@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from volant.fledge.blocks import Piece
+from volant.fledge.blocks import Origin, Piece
 
 
 @dataclass
@@ -15,7 +15,7 @@ class FixedImage:
 
     size_bytes: int
     given: list[Piece]
-    descriptors: Sequence[int] = field(default=())
+    origins: Sequence[Origin] = field(default=())
 
     def pieces(self) -> Iterator[Piece]:
         return iter(self.given)

@@ -24,6 +24,15 @@ class Piece(NamedTuple):
     source_offset: int = 0
 
 
+class Origin(NamedTuple):
+    """`length` bytes at `offset` of `descriptor` are those that `digest` names."""
+
+    descriptor: int
+    offset: int
+    length: int
+    digest: str
+
+
 class PlannedImage(Protocol):
     """An image that is known to the last block and not yet written anywhere."""
 
@@ -32,8 +41,8 @@ class PlannedImage(Protocol):
         """The virtual size."""
 
     @property
-    def descriptors(self) -> Sequence[int]:
-        """Every descriptor that a piece may name."""
+    def origins(self) -> Sequence[Origin]:
+        """What is known of the content of the descriptors that pieces name; it need not be checked yet."""
 
     def pieces(self) -> Iterator[Piece]:
         """All that is not zero, ascending, without overlap. Metadata is made while it is asked for."""

@@ -136,14 +136,16 @@ def count_threads(threads: int | None) -> int:
 def transform_windows(
     image: PlannedImage, make_transform: Callable[[], Callable[[Window, memoryview], T]], threads: int | None
 ) -> Iterator[tuple[Window, T]]:
-    """Each window, filled and transformed, in order. Every thread has a transform and a buffer of its own."""
+    """Each window and what became of it, in order.
+
+    Every thread has a transform and a buffer of its own, which the transform fills if it needs the window's bytes.
+    """
     local = threading.local()
 
     def run(window: Window) -> T:
         if not hasattr(local, "transform"):
             local.transform = make_transform()
             local.buffer = memoryview(bytearray(WINDOW_BYTES))
-        window.fill(local.buffer)
         transform: Callable[[Window, memoryview], T] = local.transform
         return transform(window, local.buffer)
 

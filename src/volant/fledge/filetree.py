@@ -14,6 +14,8 @@ from array import array
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from volant.fledge.blocks import Origin
+
 ROOT = 0
 Xattrs = tuple[tuple[bytes, bytes], ...]
 
@@ -54,6 +56,7 @@ class FileTree:
 
     def __init__(self, root: Metadata | None = None) -> None:
         self.sources: list[int] = []
+        self.origins: list[Origin] = []
         self.mode = array("I")
         self.uid = array("I")
         self.gid = array("I")
@@ -75,9 +78,14 @@ class FileTree:
 
     # -- building -----------------------------------------------------------------------------------------------
 
-    def add_source(self, descriptor: int) -> int:
-        """Register an open, seekable file descriptor; the tree does not close it. Returns the source's number."""
+    def add_source(self, descriptor: int, origin: Origin | None = None) -> int:
+        """Register an open, seekable file descriptor; the tree does not close it. Returns the source's number.
+
+        Where one descriptor holds several layers each is a source: their order is the image's, not the archive's.
+        """
         self.sources.append(descriptor)
+        if origin is not None:
+            self.origins.append(origin)
         return len(self.sources) - 1
 
     def _add_node(self, metadata: Metadata, size: int = 0, source: int = -1, offset: int = 0) -> int:

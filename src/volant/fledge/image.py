@@ -49,6 +49,12 @@ class OciImage:
     """The name it was saved under, e.g. `docker.io/library/my-app:1.2.0`; empty where there is none."""
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def identity(self) -> str:
+        """What is in it and how it was packed: an earlier build has seen that the one is the other."""
+        packed = [layer.digest for layer in self.layers if layer.digest != layer.diff_id]
+        return " ".join((f"{self.reference}@{self.digest}", *packed))
+
     def verify(self) -> None:
         """Wait for the digests of all layers; InvalidInput names the first that is wrong."""
         self.checks.verify()

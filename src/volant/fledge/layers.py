@@ -26,6 +26,8 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from volant.errors import InvalidInput
+from volant.fledge.blocks import Origin
+from volant.fledge.digests import DigestChecks
 from volant.fledge.filetree import ROOT, Extent, FileTree, Metadata
 from volant.fledge.image import Layer, OciImage
 from volant.fledge.spool import Limits, SpoolBudget, find_compression, inflate, open_spool
@@ -90,13 +92,11 @@ def merge_layers(
     merger = LayerMerger(tree, limits.entries, oddities.note)
     inflating = _start_inflating(image, stack, limits)
     monitor.step("merge layers", total=sum(layer.length for layer in image.layers))
-    sources: dict[int, int] = {}
     for number, layer in enumerate(image.layers, start=1):
         future = inflating.get(layer.diff_id)
         tar = future.result() if future else _OpenTar(layer.descriptor, layer.offset, layer.length)
-        source = sources.get(tar.descriptor)
-        if source is None:
-            source = sources[tar.descriptor] = tree.add_source(tar.descriptor)
+        origin = Origin(tar.descriptor, tar.offset, tar.length, layer.diff_id)
+        source = tree.add_source(tar.descriptor, origin)
         oddities.layer = describe_layer(image, number)
         try:
             merger.apply(read_entries(tar.descriptor, tar.offset, tar.length, oddities.note), source)
@@ -127,6 +127,22 @@ class _Oddities:
     def close(self) -> None:
         if self._count > _MOST_WARNINGS:
             self._monitor.warn(f"{self._count - _MOST_WARNINGS} further entries of the image are odd as well")
+
+
+def verify_stored(image: OciImage, monitor: Monitor) -> bool:
+    """Check the layers of an image as they are stored. Raises InvalidInput; False where only inflating would tell."""
+    monitor.step("check layers")
+    with DigestChecks(os.cpu_count() or 1) as checks:
+        for number, layer in enumerate(image.layers, start=1):
+            what = describe_layer(image, number)
+            if (
+                not layer.digest
+                and find_compression(layer.descriptor, layer.offset, layer.length, what) != "plain"
+            ):
+                return False
+            checks.add(what, layer.digest or layer.diff_id, layer.descriptor, layer.offset, layer.length)
+        checks.verify()
+    return True
 
 
 def describe_layer(image: OciImage, number: int) -> str:

@@ -20,7 +20,7 @@ from volant.fledge.filetree import FileTree
 from volant.fledge.guest import check_guest, install_guest
 from volant.fledge.image import OciImage
 from volant.fledge.initramfs import make_initramfs, read_folder, run_build_script
-from volant.fledge.layers import merge_layers
+from volant.fledge.layers import merge_layers, verify_stored
 from volant.fledge.order import ArchiveSource, BuildOrder, DockerfileSource, ReferenceSource, ScriptSource
 from volant.fledge.output import find_output
 from volant.fledge.plugin_archive import (
@@ -30,6 +30,7 @@ from volant.fledge.plugin_archive import (
     write_initramfs_plugin,
 )
 from volant.fledge.plugin_manifest import make_manifest
+from volant.fledge.reuse import Reuse
 from volant.fledge.sources.archive import open_docker_archive, open_oci_archive, open_oci_layout
 from volant.fledge.sources.reference import fetch_reference
 from volant.progress import Monitor
@@ -55,7 +56,7 @@ def build_plugin(order: BuildOrder, monitor: Monitor) -> BuiltPlugin:
         find_output(choose_target(order, order.name or "plugin"), order.inputs)
         found = find_image(order, stack, monitor)
         key = make_cache_key(order, found.identity)
-        kept = fetch_from_cache(order, key, stack, monitor)
+        kept = fetch_from_cache(order, key, found, stack, monitor)
         if kept is not None:
             return kept
         image = found.open()
@@ -63,12 +64,14 @@ def build_plugin(order: BuildOrder, monitor: Monitor) -> BuiltPlugin:
         target = choose_target(order, manifest.name)
         file = stack.enter_context(WholeFile(find_output(target, order.inputs)))
         tree, prefix = make_tree(order, image, manifest, stack, monitor)
-        written = write_plugin(order, tree, prefix, manifest, file.descriptor, stack, monitor)
+        reuse = Reuse(PluginCache().open_earlier(manifest.name, stack)) if key else None
+        written = write_plugin(order, tree, prefix, manifest, file.descriptor, reuse, stack, monitor)
         if image is not None:
             image.verify()
         file.publish()
-        if key:
-            PluginCache().store(key, file.target, {"name": manifest.name, "version": manifest.version})
+        if reuse is not None:
+            facts = {"name": manifest.name, "version": manifest.version}
+            PluginCache().store(key, file.target, facts, reuse.index.encode(), written.summed)
         return BuiltPlugin(target, manifest.name, manifest.version, written.size_bytes)
 
 
@@ -103,19 +106,28 @@ def find_image(order: BuildOrder, stack: ExitStack, monitor: Monitor) -> FoundIm
         case ReferenceSource():
             image = fetch_reference(source.reference, stack, monitor, platform=source.platform)
     # The tag decides the plugin's name where no recipe does.
-    return FoundImage(f"{image.reference}@{image.digest}" if image else "", lambda: image)
+    return FoundImage(image.identity if image else "", lambda: image)
 
 
 def choose_target(order: BuildOrder, name: str) -> Path:
     return order.output or Path(f"{name}.tar.gz")
 
 
-def fetch_from_cache(order: BuildOrder, key: str, stack: ExitStack, monitor: Monitor) -> BuiltPlugin | None:
-    """The same plugin from an earlier build, published; None where there is none."""
+def fetch_from_cache(
+    order: BuildOrder, key: str, found: FoundImage, stack: ExitStack, monitor: Monitor
+) -> BuiltPlugin | None:
+    """The same plugin from an earlier build, published; None where there is none.
+
+    An image that somebody gives is read all the same: a damaged one is an error whatever is in the cache.
+    """
     cache = PluginCache()
     note = cache.read(key) if key else None
     if note is None:
         return None
+    if isinstance(order.source, ArchiveSource):
+        image = found.open()
+        if image is not None and not verify_stored(image, monitor):
+            return None
     target = choose_target(order, note["name"])
     file = stack.enter_context(WholeFile(find_output(target, order.inputs)))
     if not cache.fetch(key, file.descriptor):
@@ -148,7 +160,7 @@ def make_tree(
 
 def write_plugin(
     order: BuildOrder, tree: FileTree, prefix: Path | None, manifest: Manifest, output: int,
-    stack: ExitStack, monitor: Monitor,
+    reuse: Reuse | None, stack: ExitStack, monitor: Monitor,
 ) -> WrittenPlugin:  # fmt: skip
     """Disk or initramfs into plugin.tar.gz."""
     if order.kind == "initramfs":
@@ -159,7 +171,7 @@ def write_plugin(
     )
     monitor.step("write disk", image.used_bytes)
     options = DiskOptions(format=order.format, compression=order.compression)
-    return write_disk_plugin(output, image, manifest, options, monitor)
+    return write_disk_plugin(output, image, manifest, options, monitor, reuse)
 
 
 # -- what the image decides ------------------------------------------------------------------------------

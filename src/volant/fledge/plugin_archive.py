@@ -22,7 +22,8 @@ from volant.contract.manifest import DiskFile, InitramfsFile, Manifest
 from volant.fledge.blocks import PlannedImage
 from volant.fledge.qcow2 import Compression, write_qcow2
 from volant.fledge.raw import DeflatedRaw
-from volant.fledge.stored_gzip import GZIP_HEADER, StoredGzip, write_all
+from volant.fledge.reuse import Reuse
+from volant.fledge.stored_gzip import GZIP_HEADER, StoredGzip, Summed, write_all
 from volant.progress import Monitor
 
 MANIFEST_NAME = "manifest.json"
@@ -48,19 +49,24 @@ class DiskOptions:
 
 @dataclass(frozen=True)
 class WrittenPlugin:
-    """The finished archive; `manifest` as it was written, with the payload's path and checksum."""
+    """The finished archive; `manifest` as it was written, with the payload's path and checksum.
+
+    `summed`: what is known of the file's bytes without reading it again.
+    """
 
     size_bytes: int
     payload_size_bytes: int
     manifest: Manifest
+    summed: Summed | None = None
 
 
 def write_disk_plugin(
-    descriptor: int, image: PlannedImage, manifest: Manifest, options: DiskOptions, monitor: Monitor
-) -> WrittenPlugin:
+    descriptor: int, image: PlannedImage, manifest: Manifest, options: DiskOptions, monitor: Monitor,
+    reuse: Reuse | None = None,
+) -> WrittenPlugin:  # fmt: skip
     """Write a plugin whose root is a disk into an empty file. `manifest` has no rootfs yet.
 
-    `monitor` is told the bytes of content as they are written.
+    `monitor` is told the bytes of content as they are written. `reuse` counts for qcow2 only.
     """
     name = "rootfs.qcow2" if options.format == "qcow2" else "rootfs.img"
 
@@ -73,13 +79,15 @@ def write_disk_plugin(
         return _write_raw(descriptor, name, image.size_bytes, raw, describe, monitor)
     archive = _Archive(descriptor, describe(_NO_CHECKSUM))
     archive.begin_payload(name)
+    if reuse is not None:
+        reuse.index.payload_offset = archive.payload_offset
     write_qcow2(
         image, archive, compression=options.compression, level=options.level, threads=options.threads,
-        monitor=monitor,
+        monitor=monitor, reuse=reuse,
     )  # fmt: skip
     written = describe(archive.end_payload())
     archive.finish(written)
-    return WrittenPlugin(os.fstat(descriptor).st_size, archive.payload_size, written)
+    return WrittenPlugin(os.fstat(descriptor).st_size, archive.payload_size, written, archive.summed)
 
 
 def _write_raw(
@@ -125,7 +133,7 @@ def write_initramfs_plugin(
         monitor.advance(len(part))
     written = describe(archive.end_payload())
     archive.finish(written)
-    return WrittenPlugin(os.fstat(output).st_size, archive.payload_size, written)
+    return WrittenPlugin(os.fstat(output).st_size, archive.payload_size, written, archive.summed)
 
 
 def make_manifest_text(manifest: Manifest) -> bytes:
@@ -157,7 +165,7 @@ class _Archive:
         self._gzip.append(self._make_manifest_entry(manifest))
         self._name = ""
         self._header_offset = 0
-        self._payload_offset = 0
+        self.payload_offset = 0
         self.payload_size = 0
 
     def _make_manifest_entry(self, manifest: Manifest) -> bytes:
@@ -169,18 +177,22 @@ class _Archive:
         self._name = name
         self._header_offset = self._gzip.size
         self._gzip.append(make_entry_header(name, 0))
-        self._payload_offset = self._gzip.size
+        self.payload_offset = self._gzip.size
+
+    @property
+    def summed(self) -> Summed | None:
+        return self._gzip.summed
 
     def append(self, data: bytes | memoryview) -> None:
         self._gzip.append(data)
 
     def patch(self, offset: int, data: bytes) -> None:
-        self._gzip.patch(self._payload_offset + offset, data)
+        self._gzip.patch(self.payload_offset + offset, data)
 
     def end_payload(self) -> str:
         """Returns the payload's checksum, "sha256:…"."""
-        self.payload_size = self._gzip.size - self._payload_offset
-        digest, self._payload_crc = self._gzip.hash_from(self._payload_offset)
+        self.payload_size = self._gzip.size - self.payload_offset
+        digest, self._payload_crc = self._gzip.hash_from(self.payload_offset)
         return f"sha256:{digest}"
 
     def finish(self, manifest: Manifest) -> None:

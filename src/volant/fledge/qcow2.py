@@ -11,12 +11,13 @@ import struct
 import zlib
 from array import array
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import zstandard
 
 from volant.fledge.blocks import PlannedImage
 from volant.fledge.clusters import Window, transform_windows
+from volant.fledge.reuse import Clusters, Reuse, WindowKeys, check_clusters
 from volant.progress import Monitor
 
 Compression = Literal["zstd", "zlib"]
@@ -33,6 +34,8 @@ _HEADER_LENGTH = 112
 # A cluster that saves less than a sector is stored as it is.
 _MOST_COMPRESSED_BYTES = CLUSTER_SIZE - 512
 _ZERO_CLUSTER = bytes(CLUSTER_SIZE)
+# Another version may compress otherwise: its clusters are not ours.
+_VERSIONS = f"zstd {zstandard.ZSTD_VERSION} zlib {zlib.ZLIB_RUNTIME_VERSION}"
 # QEMU inflates with a window of 4 KiB and without the zlib header.
 _ZLIB_WINDOW_BITS = -12
 
@@ -73,7 +76,7 @@ class _Writer:
         for cluster in range(first_byte >> CLUSTER_BITS, last + 1):
             self.refcounts[cluster] += 1
 
-    def append_clusters(self, data: bytes) -> int:
+    def append_clusters(self, data: bytes | memoryview) -> int:
         """Whole clusters of metadata; returns where they lie."""
         self.align()
         offset = self.position
@@ -89,14 +92,14 @@ class _Writer:
             table = self.tables[table_number] = array("Q", bytes(CLUSTER_SIZE))
         table[index] = entry
 
-    def add_compressed(self, cluster: int, data: bytes) -> None:
+    def add_compressed(self, cluster: int, data: bytes | memoryview) -> None:
         offset, end = self.position, self.position + len(data)
         sectors = ((end - 1) >> 9) - (offset >> 9)
         self.map(cluster, _COMPRESSED | sectors << _SECTOR_SHIFT | offset)
         self.count(offset, end)
         self.append(data)
 
-    def add_plain(self, cluster: int, data: bytes) -> None:
+    def add_plain(self, cluster: int, data: bytes | memoryview) -> None:
         self.map(cluster, self.append_clusters(data) | _COPIED)
 
 
@@ -135,6 +138,26 @@ def _find_clusters(window: Window) -> list[int]:
     return touched
 
 
+class _Written(NamedTuple):
+    """A window as it goes into the file; key and check where somebody wants to know."""
+
+    clusters: Clusters
+    key: bytes = b""
+    check: int = 0
+
+
+def _compress_window(window: Window, buffer: memoryview, compress: Compress, zero: bytes) -> Clusters:
+    """The clusters of a window, those of nothing but zeros left out; `zero` is what these become."""
+    window.fill(buffer)
+    touched = _find_clusters(window)
+    plain = [buffer[cluster << CLUSTER_BITS : (cluster + 1) << CLUSTER_BITS] for cluster in touched]
+    return [
+        (cluster, packed if len(packed) < _MOST_COMPRESSED_BYTES else bytes(whole))
+        for cluster, whole, packed in zip(touched, plain, compress(plain), strict=True)
+        if packed != zero
+    ]
+
+
 def write_qcow2(
     image: PlannedImage,
     output: Output,
@@ -143,31 +166,39 @@ def write_qcow2(
     level: int | None = None,
     threads: int | None = None,
     monitor: Monitor | None = None,
+    reuse: Reuse | None = None,
 ) -> None:
-    """Append a whole QCOW2 file to `output`, which is empty. The bytes depend on image, compression and level only."""
+    """Append a whole QCOW2 file to `output`, which is empty. The bytes depend on image, compression and level only.
+
+    With `reuse`, windows are taken from earlier disks where these have them, and noted for later ones.
+    """
     chosen = _DEFAULT_LEVELS[compression] if compression and level is None else level or 0
     # A zero cluster is known by what it compresses to: nothing else becomes the same bytes.
     (zero,) = _make_compress(compression, chosen)([memoryview(_ZERO_CLUSTER)])
 
-    def make_transform() -> Callable[[Window, memoryview], list[tuple[int, bytes]]]:
+    keys = WindowKeys(f"{compression} {chosen} {_VERSIONS}", image.origins) if reuse else None
+
+    def make_transform() -> Callable[[Window, memoryview], _Written]:
         compress = _make_compress(compression, chosen)
 
-        def transform(window: Window, buffer: memoryview) -> list[tuple[int, bytes]]:
-            touched = _find_clusters(window)
-            plain = [buffer[cluster << CLUSTER_BITS : (cluster + 1) << CLUSTER_BITS] for cluster in touched]
-            return [
-                (cluster, packed if len(packed) < _MOST_COMPRESSED_BYTES else bytes(whole))
-                for cluster, whole, packed in zip(touched, plain, compress(plain), strict=True)
-                if packed != zero
-            ]
+        def transform(window: Window, buffer: memoryview) -> _Written:
+            if reuse is None or keys is None:
+                return _Written(_compress_window(window, buffer, compress, zero))
+            key = keys.make_key(window)
+            clusters = reuse.fetch(key, CLUSTER_SIZE)
+            if clusters is None:
+                clusters = _compress_window(window, buffer, compress, zero)
+            return _Written(clusters, key, check_clusters(key, clusters))
 
         return transform
 
     writer = _Writer(output)
     writer.append_clusters(_ZERO_CLUSTER)
-    for window, clusters in transform_windows(image, make_transform, threads):
+    for window, written in transform_windows(image, make_transform, threads):
+        if reuse is not None:
+            reuse.index.add(written.key, writer.position, written.clusters, written.check)
         base = window.offset >> CLUSTER_BITS
-        for cluster, data in clusters:
+        for cluster, data in written.clusters:
             if len(data) == CLUSTER_SIZE:
                 writer.add_plain(base + cluster, data)
             else:

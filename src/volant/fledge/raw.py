@@ -27,6 +27,7 @@ def write_raw(
     os.ftruncate(descriptor, image.size_bytes)
 
     def write_window(window: Window, buffer: memoryview) -> None:
+        window.fill(buffer)
         start = end = 0
         for offset, length, *_ in window.parts:
             if offset - end >= _BLOCK_BYTES:
@@ -73,7 +74,11 @@ class DeflatedRaw:
         zero_part = deflate(memoryview(_ZERO_WINDOW))
 
         def make_transform() -> Callable[[Window, memoryview], tuple[bytes, bytes]]:
-            return lambda _, buffer: (bytes(buffer), deflate(buffer))
+            def transform(window: Window, buffer: memoryview) -> tuple[bytes, bytes]:
+                window.fill(buffer)
+                return bytes(buffer), deflate(buffer)
+
+            return transform
 
         for window, (plain, part) in transform_windows(self._image, make_transform, self._threads):
             while position < window.offset:

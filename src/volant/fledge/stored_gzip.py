@@ -22,6 +22,22 @@ GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 _BLOCK_HEADER = struct.pack("<BHH", 0, _BLOCK_BYTES, 0)
 
 
+# From here to there in a file, and `add_to_sum` of all between.
+Summed = tuple[int, int, int]
+START_SUM = 1
+
+
+def add_to_sum(total: int, data: bytes | memoryview) -> int:
+    """Two independent 32-bit sums: fast, and enough against damage."""
+    crc, adler = isal_zlib.crc32(data, total >> 32), isal_zlib.adler32(data, total & 0xFFFFFFFF)
+    return int(crc) << 32 | int(adler)
+
+
+def _place(block: int) -> int:
+    """Where a block begins in the file."""
+    return len(GZIP_HEADER) + block * _STRIDE
+
+
 class StoredGzip:
     """Writes to an empty, seekable descriptor. Content is appended, may be patched, and is finished once."""
 
@@ -29,6 +45,7 @@ class StoredGzip:
         self._descriptor = descriptor
         self._pending = bytearray()
         self._flushed = 0
+        self.summed: Summed | None = None
         os.write(descriptor, GZIP_HEADER)
 
     @property
@@ -64,13 +81,14 @@ class StoredGzip:
                 return
             block, inside = divmod(offset, _BLOCK_BYTES)
             take = min(len(data), _BLOCK_BYTES - inside)
-            os.pwrite(self._descriptor, data[:take], len(GZIP_HEADER) + block * _STRIDE + 5 + inside)
+            os.pwrite(self._descriptor, data[:take], _place(block) + 5 + inside)
             data = data[take:]
             offset += take
 
     def hash_from(self, offset: int) -> tuple[str, int]:
         """(SHA-256, CRC-32) of all content from `offset` to the end, as it is now; read back from the page cache.
 
+        `summed` is then the sum of what the file holds behind the block with that offset, as far as it is written.
         Meanwhile the kernel is made to write it to the disk, so that a later fsync has little to wait for.
         """
         with ThreadPoolExecutor(1, "write back") as pool:
@@ -85,15 +103,20 @@ class StoredGzip:
         buffer = memoryview(bytearray(_STRIDE * _FLUSH_BLOCKS))
         block = offset // _BLOCK_BYTES
         skip = offset % _BLOCK_BYTES
+        summed = _place(block + 1)
+        total = START_SUM
         while block * _BLOCK_BYTES < self._flushed:
-            got = os.preadv(self._descriptor, [buffer], len(GZIP_HEADER) + block * _STRIDE)
+            got = os.preadv(self._descriptor, [buffer], _place(block))
             whole = min(got // _STRIDE, self._flushed // _BLOCK_BYTES - block)
             for number in range(whole):
                 content = buffer[number * _STRIDE + 5 + skip : (number + 1) * _STRIDE]
                 skip = 0
                 digest.update(content)
                 crc = isal_zlib.crc32(content, crc)
+            total = add_to_sum(total, buffer[max(0, summed - _place(block)) : whole * _STRIDE])
             block += whole
+        if _place(block) > summed:
+            self.summed = (summed, _place(block), total)
         tail = bytes(self._pending[max(0, offset - self._flushed) :])
         digest.update(tail)
         return digest.hexdigest(), isal_zlib.crc32(tail, crc)
@@ -106,6 +129,22 @@ class StoredGzip:
         count = len(self._pending)
         last = struct.pack("<BHH", 1, count, count ^ 0xFFFF) + self._pending
         write_all(self._descriptor, [last + struct.pack("<II", crc, total & 0xFFFFFFFF)])
+
+
+class StoredContent:
+    """Reads the content of such a file at any place, without looking at what stands between its blocks."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read(self, offset: int, length: int) -> bytes:
+        """At most `length` bytes of content at `offset`: fewer where the file ends."""
+        block, inside = divmod(offset, _BLOCK_BYTES)
+        blocks = -(-(inside + length) // _BLOCK_BYTES)
+        raw = os.pread(self._descriptor, blocks * _STRIDE, _place(block))
+        with memoryview(raw) as view:
+            parts = [view[start + 5 : start + _STRIDE] for start in range(0, len(raw), _STRIDE)]
+            return b"".join(parts)[inside : inside + length]
 
 
 def write_all(descriptor: int, parts: list[bytes | memoryview]) -> None:

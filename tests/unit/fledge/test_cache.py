@@ -2,7 +2,10 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+
+import pytest
 
 from volant.fledge.cache import PluginCache, find_cache_folder, make_key
 
@@ -22,7 +25,7 @@ def test_what_was_stored_comes_back_as_a_copy(home: Path) -> None:
     note = PluginCache().read("k")
     assert note is not None
     assert (note["name"], note["size_bytes"]) == ("web", 6)
-    with target.open("wb") as file:
+    with target.open("w+b") as file:
         assert PluginCache().fetch("k", file.fileno())
     assert target.read_bytes() == b"plugin"
     assert target.stat().st_ino != plugin.stat().st_ino
@@ -42,7 +45,7 @@ def test_unknown_and_broken_entries_are_misses(home: Path) -> None:
     store(home, "k")
     (find_cache_folder() / "plugins/k.json").write_text("{")
     assert PluginCache().read("k") is None
-    with (home / "x").open("wb") as file:
+    with (home / "x").open("w+b") as file:
         assert not PluginCache().fetch("nothing", file.fileno())
 
 
@@ -66,3 +69,31 @@ def test_a_cache_that_cannot_be_written_is_no_error(home: Path) -> None:
 def test_keys_depend_on_every_input() -> None:
     assert make_key({"a": 1}) == make_key({"a": 1})
     assert make_key({"a": 1}) != make_key({"a": 2})
+
+
+def test_a_plugin_that_was_damaged_in_place_is_no_entry(home: Path) -> None:
+    entry = store(home, "k", b"x" * 100_000)
+    before = entry.stat()
+    with entry.open("r+b") as file:
+        file.seek(50_000)
+        file.write(b"y")
+    os.utime(entry, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert PluginCache().read("k") is not None, "neither size nor time tell"
+    with (home / "x").open("w+b") as file:
+        assert not PluginCache().fetch("k", file.fileno())
+    assert (home / "x").stat().st_size == 0
+    assert PluginCache().read("k") is None
+
+
+def test_what_a_killed_build_left_without_a_note_is_swept(home: Path) -> None:
+    store(home, "whole")
+    folder = find_cache_folder() / "plugins"
+    for name in ("lost.tar.gz", "lost.windows"):
+        (folder / name).touch()
+    now = time.time()
+    PluginCache().prune(keep_bytes=1 << 30)
+    assert len(list(folder.iterdir())) == 4, "it may be on its way"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time", lambda: now + 4000)
+        PluginCache().prune(keep_bytes=1 << 30)
+    assert sorted(path.name for path in folder.iterdir()) == ["whole.json", "whole.tar.gz"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,40 @@ def test_nothing_is_converted_twice(
             with pytest.raises(AssertionError, match="converted again"):
                 build(monitor, docker_archive="image.tar", **changed)
     assert "comes from the cache" in monitor.text
+
+
+def verdict(monitor: RememberingMonitor, **line: Any) -> bytes | None:
+    """The plugin, or nothing where the image is refused."""
+    try:
+        return build(monitor, **line).path.read_bytes()
+    except InvalidInput:
+        return None
+
+
+@pytest.mark.parametrize("form", ["docker-archive", "gzip-layout"])
+def test_the_cache_never_answers_for_a_damaged_image(
+    home: Path, monitor: RememberingMonitor, form: str
+) -> None:
+    layer = make_layer(make_entry("app", content=random.Random(1).randbytes(20_000), mode=0o755))
+    if form == "docker-archive":
+        damaged = write_docker_archive(home / "image.tar", [layer], config=CONFIG)
+        line: dict[str, Any] = {"docker_archive": "image.tar"}
+    else:
+        layout = write_layout(home / "layout", [layer], config=CONFIG, compression="gzip", name="app:1.0.0")
+        damaged = max((layout / "blobs/sha256").iterdir(), key=lambda blob: blob.stat().st_size)
+        line = {"oci_layout": "layout"}
+    whole = build(monitor, **line).path.read_bytes()
+    content, chosen, refused = damaged.read_bytes(), random.Random(2), 0
+    for _ in range(25):
+        changed = bytearray(content)
+        changed[chosen.randrange(len(content))] ^= 1 << chosen.randrange(8)
+        damaged.write_bytes(changed)
+        cached = verdict(monitor, **line, output="cached.tar.gz")
+        assert cached == verdict(monitor, **line, output="full.tar.gz", use_cache=False)
+        refused += cached != whole
+    assert refused >= 15, "what is left are bytes that mean nothing"
+    damaged.write_bytes(content)
+    assert build(monitor, **line).from_cache
 
 
 def test_another_agent_or_mapping_is_another_plugin(

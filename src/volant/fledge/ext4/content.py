@@ -36,6 +36,8 @@ from volant.fledge.filetree import ROOT, Extent, FileTree, Xattrs
 
 FAST_SYMLINK_BYTES = 59
 LOST_AND_FOUND_BLOCKS = 4
+# 1 MiB. What one layer holds more or less than before then seldom moves the next one by anything but whole windows.
+SOURCE_ALIGNMENT_BLOCKS = 256
 _MOST_FILE_BLOCKS = (1 << 32) - 1
 
 
@@ -174,8 +176,11 @@ class Content:
 
     # -- with the layout: where it goes --------------------------------------------------------------------------
 
-    def place(self, allocator: Allocator) -> None:
-        """Give everything its blocks, in the order in which `pieces` tells them."""
+    def place(self, allocator: Allocator, *, spread: bool = False) -> None:
+        """Give everything its blocks, in the order in which `pieces` tells them.
+
+        With `spread` the files of every source begin at a boundary: see reuse.py.
+        """
         for node in self.numbering.directories:
             self._place_run(node, len(self.hashed.get(node, (b"",))), allocator)
         if self.numbering.adds_lost_and_found:
@@ -185,7 +190,13 @@ class Content:
         for node in self.long_symlinks:
             self._place_run(node, 1, allocator)
         size, first_block, ranges_of = self.tree.size, self.first_block, self.ranges
+        source_of, current = self.tree.data_source, None
         for node in self.files:
+            if spread:
+                source = source_of[node] if source_of[node] >= 0 else self.tree.sparse[node][0].source
+                if source != current:
+                    allocator.skip_to_multiple(SOURCE_ALIGNMENT_BLOCKS)
+                    current = source
             ranges = ranges_of.get(node)
             if ranges is not None:
                 self._place_ranges(node, ranges, allocator)

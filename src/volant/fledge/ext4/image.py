@@ -11,9 +11,14 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from volant.errors import InvalidInput
-from volant.fledge.blocks import Piece
+from volant.fledge.blocks import Origin, Piece
 from volant.fledge.ext4.checksums import make_inode_state, make_volume_state
-from volant.fledge.ext4.content import FAST_SYMLINK_BYTES, LOST_AND_FOUND_BLOCKS, Content
+from volant.fledge.ext4.content import (
+    FAST_SYMLINK_BYTES,
+    LOST_AND_FOUND_BLOCKS,
+    SOURCE_ALIGNMENT_BLOCKS,
+    Content,
+)
 from volant.fledge.ext4.extents import EMPTY_ROOT, make_tree
 from volant.fledge.ext4.inodes import (
     FLAG_EXTENTS,
@@ -69,8 +74,8 @@ class Ext4Image:
     resize_index: int
 
     @property
-    def descriptors(self) -> Sequence[int]:
-        return tuple(self.content.tree.sources)
+    def origins(self) -> Sequence[Origin]:
+        return self.content.tree.origins
 
     @property
     def used_bytes(self) -> int:
@@ -249,12 +254,12 @@ def plan_ext4(
     layout = _choose_layout(size_bytes, content_blocks, numbering.last_inode)
 
     allocator = Allocator(layout)
-    content.place(allocator)
+    content.place(allocator, spread=_has_room_to_spread(tree, content_blocks, layout))
     resize_index = allocator.allocate(1)[0][0] if layout.reserved_descriptor_blocks else 0
     journal = allocator.allocate_extents([(0, layout.journal_blocks)])
     journal_root, _ = make_tree(journal, 0, _no_block)
     groups = make_groups(
-        layout, volume, allocator.used_below, numbering.last_inode, _count_directories(layout, numbering)
+        layout, volume, allocator, numbering.last_inode, _count_directories(layout, numbering)
     )
     image_size = size_bytes if size_bytes is not None else layout.blocks * BLOCK_SIZE
     return Ext4Image(
@@ -268,7 +273,7 @@ def _choose_layout(size_bytes: int | None, content_blocks: int, last_inode: int)
         wanted = max(content_blocks * BLOCK_SIZE * 5 // 4 + _GIB // 4, last_inode * 8192)
         size_bytes = max(DEFAULT_SIZE_BYTES, -(-wanted // _GIB) * _GIB)
     layout = plan_layout(size_bytes, last_inode + last_inode // 8)
-    metadata_blocks = sum(count for _, count in layout.fixed) + layout.journal_blocks + 1
+    metadata_blocks = _count_metadata(layout)
     if content_blocks + metadata_blocks > layout.blocks:
         needed = (content_blocks + metadata_blocks) * BLOCK_SIZE
         raise InvalidInput(
@@ -276,6 +281,16 @@ def _choose_layout(size_bytes: int | None, content_blocks: int, last_inode: int)
             resolution=f"set disk_size to {-(-needed * 5 // 4 >> 20) + 64}M or more, or leave it out",
         )
     return layout
+
+
+def _count_metadata(layout: Layout) -> int:
+    return sum(count for _, count in layout.fixed) + layout.journal_blocks + 1
+
+
+def _has_room_to_spread(tree: FileTree, content_blocks: int, layout: Layout) -> bool:
+    """Whether each source may begin at a boundary of its own and half of the disk is still free."""
+    most = content_blocks + _count_metadata(layout) + SOURCE_ALIGNMENT_BLOCKS * (len(tree.sources) + 1)
+    return most <= layout.blocks // 2
 
 
 def _count_directories(layout: Layout, numbering: Numbering) -> list[int]:

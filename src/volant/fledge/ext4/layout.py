@@ -4,7 +4,7 @@
 Metadata of 16 groups are packed at the start of the first of them (flex_bg); superblock copies lie in groups 0, 1
 and powers of 3, 5 and 7 (sparse_super), each followed by the group descriptors and the blocks kept for their growth
 (resize_inode). All the rest is one row of gaps that the allocator fills from the front, so "used" is simply
-"below the allocator's position" plus the metadata.
+"below the allocator's position" plus the metadata, and less what it skipped.
 """
 
 from __future__ import annotations
@@ -194,6 +194,15 @@ class Allocator:
         self._gaps.reverse()
         self._layout = layout
         self.position, self.limit = self._gaps.pop()
+        # Below the position and free.
+        self.skipped: list[Run] = []
+
+    def skip_to_multiple(self, blocks: int) -> None:
+        """Leave blocks free up to the next multiple, unless metadata lie before it."""
+        target = self.position + -self.position % blocks
+        if self.position < target <= self.limit:
+            self.skipped.append((self.position, target - self.position))
+            self.position = target
 
     def allocate(self, count: int) -> list[Run]:
         """`count` blocks as few runs as possible, none longer than an extent may be."""
@@ -223,5 +232,5 @@ class Allocator:
 
     @property
     def used_below(self) -> int:
-        """Every block below this one is used."""
+        """Every block below this one is used, but for those that were skipped."""
         return self.position

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from volant.fledge.ext4.checksums import MASK32, extend, stored
@@ -16,7 +17,9 @@ from volant.fledge.ext4.layout import (
     FIRST_INODE,
     INODE_SIZE,
     LOG_GROUPS_PER_FLEX,
+    Allocator,
     Layout,
+    Run,
 )
 
 # has_journal, ext_attr, resize_inode, dir_index
@@ -59,14 +62,15 @@ class Groups:
 
 
 def make_groups(
-    layout: Layout, volume: Volume, used_below: int, inodes: int, directories: list[int]
+    layout: Layout, volume: Volume, allocator: Allocator, inodes: int, directories: list[int]
 ) -> Groups:
     """Descriptors of all groups. `inodes` are in use from number 1 on; `directories` counts them per group."""
     bitmaps: dict[int, bytes] = {}
     table: list[bytes] = []
     free_blocks = 0
     per_group = layout.inodes_per_group
-    fixed_of = _split_by_group(layout)
+    used_below = allocator.used_below
+    fixed_of, skipped_of = _split_by_group(layout.fixed), _split_by_group(allocator.skipped)
     inode_padding = ((1 << (BLOCK_SIZE * 8 - per_group)) - 1) << per_group
     metadata_of_others = [False] * layout.groups
     for position in (*layout.block_bitmaps, *layout.inode_bitmaps, *layout.inode_tables):
@@ -78,6 +82,8 @@ def make_groups(
         bits = (1 << min(max(used_below - start, 0), size)) - 1
         for first, count in fixed_of.get(group, ()):
             bits |= ((1 << count) - 1) << first
+        for first, count in skipped_of.get(group, ()):
+            bits &= ~(((1 << count) - 1) << first)
         used = bits.bit_count()
         free_blocks += size - used
         flags = _TABLE_ZEROED
@@ -113,9 +119,9 @@ def make_groups(
     return Groups(b"".join(table), bitmaps, free_blocks, layout.groups * per_group - inodes)
 
 
-def _split_by_group(layout: Layout) -> dict[int, list[tuple[int, int]]]:
-    parts: dict[int, list[tuple[int, int]]] = {}
-    for start, count in layout.fixed:
+def _split_by_group(runs: Iterable[Run]) -> dict[int, list[Run]]:
+    parts: dict[int, list[Run]] = {}
+    for start, count in runs:
         while count:
             group, offset = divmod(start, BLOCKS_PER_GROUP)
             take = min(count, BLOCKS_PER_GROUP - offset)

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Windows of disks that were written before, taken over where a new disk has the same window.
+
+A window's key is made of everything that decides its bytes: how it is compressed, which stretch of which layer lies
+where in it (a layer is known by the digest that is checked before anything is published), and all bytes that come from
+elsewhere. Its place on the disk is no part of it. A plugin is kept with an index of its windows; what the index says
+is believed only as far as the bytes that it leads to agree with it, so an index or a plugin that was damaged costs time
+and changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from volant.fledge.blocks import Origin
+from volant.fledge.clusters import WINDOW_BYTES, Window
+from volant.fledge.stored_gzip import START_SUM, StoredContent, add_to_sum
+
+_KEY_BYTES = 16
+_NO_ORIGIN = -1
+Clusters = Sequence[tuple[int, bytes | memoryview]]
+
+
+class WindowRecord(NamedTuple):
+    """The clusters of a window as they lie in a disk, from byte `offset` of it on.
+
+    `numbers` count from the window's start. `check` is that of `check_clusters`.
+    """
+
+    offset: int
+    check: int
+    numbers: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+
+def check_clusters(key: bytes, clusters: Clusters) -> int:
+    """A sum over what a record says and what lies there.
+
+    It is a guard against damage. Who can forge it can write into the cache, and may as well replace a whole plugin.
+    """
+    said = b"".join(struct.pack("<HI", number, len(data)) for number, data in clusters)
+    total = add_to_sum(START_SUM, key + said)
+    for _, data in clusters:
+        total = add_to_sum(total, data)
+    return total
+
+
+class WindowKeys:
+    """Makes the keys of one disk's windows. `recipe` names compressor, version and level."""
+
+    def __init__(self, recipe: str, origins: Sequence[Origin]) -> None:
+        self._start = hashlib.sha256(recipe.encode())
+        self._origins = sorted(origins)
+        self._starts = [(origin.descriptor, origin.offset) for origin in self._origins]
+
+    def make_key(self, window: Window) -> bytes:
+        digest = self._start.copy()
+        numbers = array("q")
+        named: dict[int, int] = {}
+        origin, index = Origin(-1, 0, 0, ""), _NO_ORIGIN
+        foreign: list[bytes | bytearray | memoryview] = []
+        for start, length, data, descriptor, offset in window.parts:
+            if data is not None:
+                foreign.append(data)
+                numbers.extend((start, length, _NO_ORIGIN, 0))
+                continue
+            if descriptor != origin.descriptor or not 0 <= offset - origin.offset <= origin.length - length:
+                origin, index = self._find(descriptor, offset, length, named)
+            if index == _NO_ORIGIN:
+                foreign.append(_read_all(descriptor, offset, length))
+                numbers.extend((start, length, _NO_ORIGIN, 0))
+            else:
+                numbers.extend((start, length, index, offset - origin.offset))
+        digest.update(struct.pack("<II", len(named), len(window.parts)))
+        for position in named:
+            digest.update(self._origins[position].digest.encode() + b"\0")
+        digest.update(numbers)
+        for data in foreign:
+            digest.update(data)
+        return digest.digest()[:_KEY_BYTES]
+
+    def _find(self, descriptor: int, offset: int, length: int, named: dict[int, int]) -> tuple[Origin, int]:
+        """The origin of a stretch, and its number among those that the window names; none where it has none."""
+        position = bisect_right(self._starts, (descriptor, offset)) - 1
+        if position >= 0:
+            origin = self._origins[position]
+            if descriptor == origin.descriptor and offset + length <= origin.offset + origin.length:
+                return origin, named.setdefault(position, len(named))
+        return Origin(-1, 0, 0, ""), _NO_ORIGIN
+
+
+def _read_all(descriptor: int, offset: int, length: int) -> bytes:
+    content = os.pread(descriptor, length, offset)
+    while len(content) < length:
+        more = os.pread(descriptor, length - len(content), offset + len(content))
+        if not more:
+            # The compression that follows meets the same end, and says so.
+            return content
+        content += more
+    return content
+
+
+class WindowIndex:
+    """The windows of a disk that is being written. `payload_offset`: where the disk begins in its archive."""
+
+    def __init__(self) -> None:
+        self.payload_offset = 0
+        self.records: dict[bytes, WindowRecord] = {}
+
+    def add(self, key: bytes, offset: int, clusters: Clusters, check: int) -> None:
+        numbers, sizes = tuple(number for number, _ in clusters), tuple(len(data) for _, data in clusters)
+        self.records[key] = WindowRecord(offset, check, numbers, sizes)
+
+    def encode(self) -> bytes:
+        rows = [[key.hex(), *record] for key, record in self.records.items()]
+        return json.dumps({"payload_offset": self.payload_offset, "windows": rows}).encode()
+
+
+def decode_index(text: bytes) -> WindowIndex:
+    """Raises ValueError, TypeError or KeyError for what is no index; records may still say anything."""
+    document = json.loads(text)
+    index = WindowIndex()
+    index.payload_offset = int(document["payload_offset"])
+    for key, offset, check, numbers, sizes in document["windows"]:
+        record = WindowRecord(int(offset), int(check), tuple(map(int, numbers)), tuple(map(int, sizes)))
+        index.records[bytes.fromhex(key)] = record
+    return index
+
+
+class EarlierDisk:
+    """An open plugin and its index."""
+
+    def __init__(self, descriptor: int, index: WindowIndex) -> None:
+        self._content = StoredContent(descriptor)
+        self._index = index
+
+    def fetch(self, key: bytes, cluster_size: int) -> Clusters | None:
+        """The clusters of a window, checked; None where there is no such window, or what is there is not it."""
+        record = self._index.records.get(key)
+        if record is None or not _is_possible(record, cluster_size):
+            return None
+        places = list(place_clusters(record.offset, record.sizes, cluster_size))
+        start, length = places[0], places[-1] + record.sizes[-1] - places[0]
+        try:
+            content = memoryview(self._content.read(self._index.payload_offset + start, length))
+        except (OSError, OverflowError):
+            return None
+        clusters = [
+            (number, content[place - start : place - start + size])
+            for number, size, place in zip(record.numbers, record.sizes, places, strict=True)
+        ]
+        return clusters if check_clusters(key, clusters) == record.check else None
+
+
+def _is_possible(record: WindowRecord, cluster_size: int) -> bool:
+    """Whether a record may be followed at all; what it leads to is checked then."""
+    most = WINDOW_BYTES // cluster_size
+    return (
+        0 < len(record.numbers) == len(record.sizes) <= most
+        and record.offset >= 0
+        and all(0 <= number < most for number in record.numbers)
+        and all(0 < size <= cluster_size for size in record.sizes)
+    )
+
+
+def place_clusters(position: int, sizes: Iterable[int], cluster_size: int) -> Iterable[int]:
+    """Where clusters lie that are written from `position` on: plain ones aligned, compressed ones packed."""
+    for size in sizes:
+        if size == cluster_size:
+            position += -position % cluster_size
+        yield position
+        position += size
+
+
+class Reuse:
+    """What a build may take from earlier disks, and what it notes for later ones."""
+
+    def __init__(self, earlier: Sequence[EarlierDisk] = ()) -> None:
+        self._earlier = earlier
+        self.index = WindowIndex()
+
+    def fetch(self, key: bytes, cluster_size: int) -> Clusters | None:
+        for disk in self._earlier:
+            found = disk.fetch(key, cluster_size)
+            if found is not None:
+                return found
+        return None
+
+
+def open_earlier(plugin: Path, index: Path) -> tuple[int, EarlierDisk] | None:
+    """An earlier plugin with its index, and the descriptor that the caller closes; None where one is no use."""
+    try:
+        decoded = decode_index(index.read_bytes())
+        descriptor = os.open(plugin, os.O_RDONLY | os.O_CLOEXEC)
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None
+    return descriptor, EarlierDisk(descriptor, decoded)
