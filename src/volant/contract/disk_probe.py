@@ -26,6 +26,19 @@ _OFFSET_MASK = 0x00FFFFFFFFFFFE00
 _COMPRESSED = 1 << 62
 _ZERO = 1
 _MOST_VIRTUAL_BYTES = 1 << 46
+# QEMU's own limits (block/qcow2.h): it refuses to open what is beyond them.
+_MOST_L1_BYTES = 32 << 20
+_MOST_REFCOUNT_TABLE_BYTES = 8 << 20
+_MOST_REFCOUNT_ORDER = 6
+_LEAST_EXTENDED_CLUSTER_BITS = 14
+# Header extensions (docs/interop/qcow2.txt) that QEMU acts on.
+_END_OF_EXTENSIONS = 0
+_KNOWN_EXTENSIONS = {
+    0xE2792ACA: "backing format",
+    0x0537BE77: "encryption",
+    0x23852875: "bitmaps",
+    0x44415441: "data file",
+}
 
 
 @dataclass(frozen=True)
@@ -62,35 +75,76 @@ class _Qcow2:
         self._descriptor = descriptor
         self._length = length
         raw = self._read_file(0, _HEADER.size)
-        (_, version, backing, _, bits, size, crypt, entries, table, _, _, _, _) = _HEADER.unpack(raw)
+        (
+            _, version, backing, backing_length, self._bits, self.virtual_size, crypt, self._entries, self._table,
+            refcounts, refcount_clusters, snapshots, snapshot_table,
+        ) = _HEADER.unpack(raw)  # fmt: skip
         if version not in (2, 3):
             raise _refuse(f"its version is {version}")
-        if backing:
-            raise _refuse(
-                "it has a backing file", "flatten it: qemu-img convert -O qcow2 -c old.qcow2 rootfs.qcow2"
-            )
+        if backing or backing_length:
+            raise _refuse("it has a backing file", _FLATTEN)
         if crypt:
             raise _refuse("it is encrypted")
-        if not 9 <= bits <= 21:
-            raise _refuse(f"its cluster size is 2^{bits}")
-        if size > _MOST_VIRTUAL_BYTES:
-            raise _refuse(f"its virtual size is {size >> 40} TiB")
-        self.virtual_size = size
-        self._bits = bits
+        if snapshots:
+            raise _refuse("it holds snapshots", _FLATTEN)
+        if not 9 <= self._bits <= 21:
+            raise _refuse(f"its cluster size is 2^{self._bits}")
+        if snapshot_table % (1 << self._bits) or snapshot_table > self._length:
+            raise _refuse("its snapshots are nowhere")
+        if not 0 < self.virtual_size <= _MOST_VIRTUAL_BYTES:
+            raise _refuse(f"its virtual size is {self.virtual_size} bytes")
         self._entry_bytes = 8
         self._zstd = False
-        if version == 3:
-            features, _, _, _, header_length = _HEADER_V3.unpack(self._read_file(72, _HEADER_V3.size))
-            self._check_features(features)
-            if features & _EXTENDED:
-                self._entry_bytes = 16
-            if features & _COMPRESSION:
-                kind = self._read_file(104, 1)[0] if header_length > 104 else 0
-                if kind > 1:
-                    raise _refuse(f"its compression type is {kind}")
-                self._zstd = kind == 1
-        self._table = table
-        self._entries = entries
+        header_length = self._read_version_3() if version == 3 else _HEADER.size
+        self._check_extensions(header_length)
+        self._check_tables(refcounts, refcount_clusters)
+
+    def _read_version_3(self) -> int:
+        """What version 3 adds; returns the length of the header."""
+        features, _, _, order, header_length = _HEADER_V3.unpack(self._read_file(72, _HEADER_V3.size))
+        self._check_features(features)
+        if not 104 <= header_length <= 1 << self._bits or header_length % 8:
+            raise _refuse(f"its header is {header_length} bytes long")
+        if order > _MOST_REFCOUNT_ORDER:
+            raise _refuse(f"its reference counts have 2^{order} bits")
+        if features & _EXTENDED:
+            if self._bits < _LEAST_EXTENDED_CLUSTER_BITS:
+                raise _refuse(f"its cluster size is 2^{self._bits} with extended entries")
+            self._entry_bytes = 16
+        kind = self._read_file(104, 1)[0] if header_length > 104 else 0
+        if kind != (1 if features & _COMPRESSION else 0):
+            raise _refuse(f"its compression type is {kind}")
+        self._zstd = kind == 1
+        return int(header_length)
+
+    def _check_extensions(self, position: int) -> None:
+        end = 1 << self._bits
+        while position < end:
+            if position + 8 > end:
+                raise _refuse("an extension of its header is cut short")
+            kind, length = struct.unpack(">II", self._read_file(position, 8))
+            position += 8
+            if length > end - position:
+                raise _refuse("an extension of its header is too long")
+            if kind == _END_OF_EXTENSIONS:
+                return
+            if kind in _KNOWN_EXTENSIONS:
+                raise _refuse(f"its header has an extension for {_KNOWN_EXTENSIONS[kind]}", _FLATTEN)
+            position += length + 7 & ~7
+
+    def _check_tables(self, refcounts: int, refcount_clusters: int) -> None:
+        """Both tables where QEMU would look for them, and the first long enough for the whole disk."""
+        cluster = 1 << self._bits
+        if refcounts % cluster or not 0 < refcounts < self._length:
+            raise _refuse("its reference counts are nowhere")
+        if not 0 < refcount_clusters << self._bits <= _MOST_REFCOUNT_TABLE_BYTES:
+            raise _refuse(f"its table of reference counts has {refcount_clusters} clusters")
+        per_entry = cluster * (cluster // self._entry_bytes)
+        needed = -(-self.virtual_size // per_entry)
+        if not needed <= self._entries <= _MOST_L1_BYTES // 8:
+            raise _refuse(f"its first table has {self._entries} entries")
+        if self._table % cluster or not 0 < self._table <= self._length - self._entries * 8:
+            raise _refuse("its first table is nowhere")
 
     def _check_features(self, features: int) -> None:
         if features & _DATA_FILE:
@@ -151,6 +205,9 @@ class _Qcow2:
                 return reader.read(size)
         except Exception as error:
             raise _refuse(f"a compressed cluster cannot be read ({error})") from error
+
+
+_FLATTEN = "flatten it: qemu-img convert -O qcow2 -c old.qcow2 rootfs.qcow2"
 
 
 def _refuse(why: str, resolution: str = "") -> InvalidInput:

@@ -43,7 +43,7 @@ def make_qcow2(
     *, backing: int = 0, crypt: int = 0, features: int = 0, bits: int = 16, size: int = 1 << 30
 ) -> bytes:
     header = struct.pack(
-        ">4sIQIIQIIQQIIQ", b"QFI\xfb", 3, backing, 0, bits, size, crypt, 2, 65536, 0, 0, 0, 0
+        ">4sIQIIQIIQQIIQ", b"QFI\xfb", 3, backing, 0, bits, size, crypt, 2, 65536, 131072, 1, 0, 0
     )
     return (header + struct.pack(">QQQII", features, 0, 0, 4, 104)).ljust(4 * 65536, b"\0")
 
