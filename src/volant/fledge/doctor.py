@@ -20,12 +20,14 @@ from volant.fledge.builders.machine import (
     is_rootless,
     read_user_name,
 )
+from volant.fledge.builders.running import run_builder
 from volant.fledge.guest import find_architectures
 from volant.fledge.spool import find_spool_folder
-from volant.process import find_tool
+from volant.process import find_tool, run_tool
 from volant.progress import Monitor
 
 LOW_SPACE_BYTES = 4 << 30
+PROBE_SECONDS = 60.0
 
 
 def examine(monitor: Monitor) -> list[Finding]:
@@ -38,7 +40,7 @@ def examine(monitor: Monitor) -> list[Finding]:
     refusals = [found for found in tried if isinstance(found, Refusal)]
     findings = [find_chosen_builder(builders, refusals)]
     findings += [describe_steps(builder) for builder in builders]
-    findings += [describe_storage(builder) for builder in builders if builder.storage_driver]
+    findings += [describe_storage(builder, monitor) for builder in builders if builder.storage_driver]
     findings += find_user_rights(is_needed=not builders)
     return [*findings, folder, find_agents(), find_fetcher()]
 
@@ -64,16 +66,33 @@ def describe_steps(builder: Builder) -> Finding:
     return Finding(subject, "ok", f"in containers{runtime}")
 
 
-def describe_storage(builder: Builder) -> Finding:
+def describe_storage(builder: Builder, monitor: Monitor) -> Finding:
     subject = f"storage of {builder.name}"
     if not builder.copies_layers:
         return Finding(subject, "ok", builder.storage_driver)
     fact = "vfs, which copies the whole image for every step"
-    steps = f"remove its images ('{builder.name} rmi --all --force'), then set "
-    steps += '[storage] driver = "overlay" in ~/.config/containers/storage.conf'
-    if is_rootless() and find_tool("fuse-overlayfs") is None:
-        return Finding(subject, "limited", fact, f"sudo apt-get install fuse-overlayfs; {steps}")
-    return Finding(subject, "limited", f"{fact}, though overlay may work", steps)
+    switch = 'set [storage] driver = "overlay" in ~/.config/containers/storage.conf, then '
+    # podman's database keeps the driver; buildah only has images of the old one left.
+    switch += "podman system reset" if builder.name == "podman" else "make the base images again"
+    if can_use_overlay(builder, monitor):
+        return Finding(subject, "limited", f"{fact}, though overlay works", switch)
+    if find_tool("fuse-overlayfs") is None:
+        return Finding(subject, "limited", fact, f"sudo apt-get install fuse-overlayfs; {switch}")
+    return Finding(subject, "limited", f"{fact}; overlay does not work here", "let this user open /dev/fuse")
+
+
+def can_use_overlay(builder: Builder, monitor: Monitor) -> bool:
+    """Whether overlay storage works for this user, found out with a store of its own."""
+    with tempfile.TemporaryDirectory(
+        prefix="fledge-", dir=find_spool_folder(), ignore_cleanup_errors=True
+    ) as name:
+        place = ["--root", f"{name}/root", "--runroot", f"{name}/run", "--storage-driver", "overlay"]
+        command = [builder.program, *place, "info"]
+        code = run_builder(builder, command, lambda line: None, monitor, limit_seconds=PROBE_SECONDS)
+        if os.geteuid() == 0:
+            # Both leave a mount of the folder on itself.
+            run_tool(["umount", "--lazy", f"{name}/root/overlay"], accepted_exit_codes=range(256))
+        return code == 0
 
 
 def find_user_rights(*, is_needed: bool) -> Iterator[Finding]:

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from bare_machine import BareMachine, fledge_command, give_to_user, make_home
+from docker_daemon import unpack_docker
 
 TOOLS = ("podman", "buildah", "busybox", "unshare", "setpriv", "newuidmap")
 pytestmark = [
@@ -48,8 +48,9 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture
 def user(home: Path) -> BareMachine:
+    (home / "tmp").mkdir()
     give_to_user(home)
-    return BareMachine(home, is_user=True)
+    return BareMachine(home, is_user=True, extra=(("TMPDIR", str(home / "tmp")),))
 
 
 def test_without_a_runtime_the_first_build_of_a_fresh_machine_works(home: Path) -> None:
@@ -69,6 +70,24 @@ def test_without_a_runtime_the_first_build_of_a_fresh_machine_works(home: Path) 
     )
 
 
+def test_a_runtime_that_works_is_used(home: Path) -> None:
+    """runc makes containers where crun does not (control groups in hybrid mode, as on build machines)."""
+    programs = home / "programs"
+    programs.mkdir()
+    shutil.copy(unpack_docker() / "usr" / "sbin" / "runc", programs / "runc")
+    path = ("PATH", f"{programs}:/usr/sbin:/usr/bin:/sbin:/bin")
+    machine = BareMachine(home, hidden=("crun", "podman"), extra=(path,))
+    done = machine.fledge("build", ".", cwd=home / "web")
+    assert done.returncode == 0, done.stderr
+    assert "builder: buildah (" in done.stderr
+    assert "chroot" not in done.stderr
+    # Without it the next build goes another way, at once.
+    (programs / "runc").unlink()
+    done = machine.fledge("build", ".", cwd=home / "web")
+    assert "builder: buildah, steps in a chroot: no container runtime is installed" in done.stderr
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_ordinary_user_builds_and_leaves_nothing(user: BareMachine) -> None:
     for builder in ("buildah", "podman"):
         done = user.fledge("build", ".", "--builder", builder, "--no-cache", cwd=user.folder / "web")
@@ -79,8 +98,23 @@ def test_an_ordinary_user_builds_and_leaves_nothing(user: BareMachine) -> None:
     assert doctor.returncode == 0, doctor.stderr
     found = {finding["subject"]: (finding["state"], finding["fact"]) for finding in json.loads(doctor.stdout)}
     assert found["user ids"] == ("ok", "65536 from 200000 for volant-bare")
-    driver = user.run("buildah", "info", "--format", "{{.store.GraphDriverName}}").stdout
-    assert found["storage of buildah"][0] == ("limited" if driver == "vfs" else "ok")
+    # Debian's packages give a user vfs; what the doctor says of it is true, and its cure works.
+    assert found["storage of buildah"] == found["storage of podman"]
+    assert found["storage of podman"] == (
+        "limited",
+        "vfs, which copies the whole image for every step, though overlay works",
+    )
+    settings = user.folder / ".config" / "containers" / "storage.conf"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('[storage]\ndriver = "overlay"\n')
+    user.run("podman", "system", "reset", "--force")
+    found = {
+        finding["subject"]: finding for finding in json.loads(user.fledge("doctor", "-o", "json").stdout)
+    }
+    assert [found[f"storage of {builder}"]["fact"] for builder in ("podman", "buildah")] == [
+        "overlay",
+        "overlay",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -99,11 +133,10 @@ def test_what_an_ordinary_user_lacks_is_named_with_its_cure(
     user: BareMachine, changes: dict[str, object], fact: str, cure: str
 ) -> None:
     machine = replace(user, **changes)  # type: ignore[arg-type]
-    for builder in ("buildah", "podman"):
-        done = machine.fledge("build", ".", "--builder", builder, cwd=user.folder / "web")
-        assert done.returncode == 7, done.stderr
-        assert f"\n  {builder}: {fact}" in done.stderr
-        assert cure in done.stderr
+    done = machine.fledge("build", ".", "--builder", "buildah", cwd=user.folder / "web")
+    assert done.returncode == 7, done.stderr
+    assert f"\n  buildah: {fact}" in done.stderr
+    assert cure in done.stderr
     assert not (user.folder / "web" / "web.tar.gz").exists()
     doctor = machine.fledge("doctor", "--output", "json")
     assert doctor.returncode == 1
@@ -113,7 +146,7 @@ def test_what_an_ordinary_user_lacks_is_named_with_its_cure(
     assert missing[1]["fact"] == fact
     assert missing[0]["mend"] == missing[1]["mend"]
     assert cure.removeprefix("try: ") in missing[1]["mend"]
-    assert list(Path("/var/tmp").glob("fledge-*/trial-*")) == []
+    assert list((user.folder / "tmp").iterdir()) == []
 
 
 def test_folders_of_somebody_else_are_not_in_the_way(user: BareMachine) -> None:
@@ -136,6 +169,7 @@ def test_a_store_in_use_is_waited_for_with_a_word(home: Path) -> None:
             stderr=subprocess.PIPE,
         )  # fmt: skip
         assert process.stderr is not None
+        assert process.stderr.readline() == "try a step with buildah ...\n"
         word = process.stderr.readline()
         assert word.startswith(f"buildah is busy: process {os.getpid()} ("), word
         stack.close()
@@ -143,21 +177,19 @@ def test_a_store_in_use_is_waited_for_with_a_word(home: Path) -> None:
     assert (process.returncode, out) == (0, "buildah\n"), err
 
 
-@pytest.mark.parametrize("builder", ["buildah", "podman"])
-def test_an_interrupted_build_of_a_user_leaves_no_container(user: BareMachine, builder: str) -> None:
+@pytest.mark.parametrize(("builder", "number"), [("buildah", signal.SIGTERM), ("podman", signal.SIGHUP)])
+def test_an_interrupted_build_of_a_user_leaves_no_container(
+    user: BareMachine, builder: str, number: signal.Signals
+) -> None:
     (user.folder / "web" / "Dockerfile").write_text(f"{DOCKERFILE}RUN echo now sleeping; sleep 120\n")
-    before = set(Path("/var/tmp").iterdir())
     command = user.command(*fledge_command(), "build", ".", "--builder", builder)
     with subprocess.Popen(command, cwd=user.folder / "web", text=True, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("  now sleeping"):
                 break
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         process.stderr.read()
-        assert process.wait(timeout=60) in (130, 143)
+        assert process.wait(timeout=60) == 128 + number
     assert user.run("buildah", "ps", "--all", "--quiet").stdout == ""
-    deadline = time.monotonic() + 10
-    while (left := set(Path("/var/tmp").iterdir()) - before) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not [path for path in left if path.name.startswith(("fledge-", "buildah"))]
+    assert list((user.folder / "tmp").iterdir()) == []

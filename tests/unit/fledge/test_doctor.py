@@ -28,25 +28,25 @@ def test_without_one_the_cure_is_that_of_the_one_that_is_installed() -> None:
     assert (found.state, found.mend) == ("missing", "sudo apt-get install uidmap")
 
 
-def test_a_chroot_and_copying_storage_are_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chroot_and_copying_storage_are_limits(
+    monitor: RememberingMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     builder = Buildah(
         "/bin/buildah", isolation="chroot", isolation_fact="no runtime", isolation_cure="get one"
     )
     assert module.describe_steps(builder) == Finding(
         "steps of buildah", "limited", "in a chroot: no runtime", "get one"
     )
-    monkeypatch.setattr(module, "is_rootless", lambda: True)
-    monkeypatch.setattr(module, "find_tool", lambda name: None)
     vfs = replace(builder, storage_driver="vfs")
-    assert module.describe_storage(vfs).mend.startswith(
-        "sudo apt-get install fuse-overlayfs; remove its images"
-    )
+    monkeypatch.setattr(module, "can_use_overlay", lambda *_: False)
+    monkeypatch.setattr(module, "find_tool", lambda name: None)
+    assert module.describe_storage(vfs, monitor).mend.startswith("sudo apt-get install fuse-overlayfs; set")
     monkeypatch.setattr(module, "find_tool", lambda name: f"/bin/{name}")
-    found = module.describe_storage(vfs)
-    assert (found.state, found.fact) == (
-        "limited", "vfs, which copies the whole image for every step, though overlay may work"
-    )  # fmt: skip
-    assert found.mend.startswith("remove its images ('buildah rmi --all --force')")
+    assert module.describe_storage(vfs, monitor).mend == "let this user open /dev/fuse"
+    monkeypatch.setattr(module, "can_use_overlay", lambda *_: True)
+    assert module.describe_storage(vfs, monitor).fact.endswith("for every step, though overlay works")
+    podman = Podman("/bin/podman", storage_driver="vfs")
+    assert module.describe_storage(podman, monitor).mend.endswith("then podman system reset")
 
 
 def test_rights_of_users_are_missing_only_where_nothing_builds(monkeypatch: pytest.MonkeyPatch) -> None:

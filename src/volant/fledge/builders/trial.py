@@ -80,6 +80,7 @@ def repeat_trial(builder: Builder, request: BuildRequest, folder: Path, monitor:
 
 def _run_trial(builder: Builder, parent: Path, monitor: Monitor, *, host_network: bool) -> Trial:
     said = ""
+    monitor.step(f"try a step with {builder.name}")
     # A person who names an isolation means it.
     isolations = ("configured",) if "BUILDAH_ISOLATION" in os.environ else builder.isolations
     with tempfile.TemporaryDirectory(prefix="trial-", dir=parent) as name:

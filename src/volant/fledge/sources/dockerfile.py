@@ -62,7 +62,7 @@ def build_dockerfile(source: DockerfileSource, stack: ExitStack, monitor: Monito
     if builder.copies_layers:
         monitor.say(
             f"{builder.name}'s storage driver is vfs, which copies the whole image for every step: "
-            'driver = "overlay" in ~/.config/containers/storage.conf is many times faster (images must be made again)'
+            "'fledge doctor' tells how to do better"
         )
     scratch = make_spool_folder(stack)
     with ExitStack() as build:
