@@ -56,8 +56,16 @@ class InProcessDaemon:
         return connection
 
     def install(self, name: str = "web", version: str = "1.0.0", **manifest: Any) -> None:
-        archive = make_plugin(name, version, **manifest)
+        self.upload(make_plugin(name, version, **manifest))
+
+    def upload(self, archive: bytes) -> None:
         self.client.call("POST", "/plugins", upload=iter([archive]), upload_length=len(archive))
+
+    def add_event(self, kind: str, vm: str, **data: Any) -> None:
+        async def add() -> None:
+            self._domain.events.add(kind, vm, **data)
+
+        self._run(add())
 
     def close(self) -> None:
         for vm in self.client.list_vms():
@@ -71,7 +79,7 @@ class InProcessDaemon:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     async def _open(self) -> None:
-        domain = make_domain(self._settings, FakeHypervisor(), self._stack)
+        self._domain = domain = make_domain(self._settings, FakeHypervisor(), self._stack)
         self._fleet = Fleet(domain)
         await self._fleet.adopt_all()
         application = Gate(make_application(domain, self._fleet), None)

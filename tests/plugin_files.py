@@ -27,10 +27,21 @@ def make_plugin(
 ) -> bytes:
     """An initramfs plugin.tar.gz; `manifest` keys win over the plain ones."""
     payload = make_initramfs() if payload is None else payload
+    return _pack(
+        name, version, {"initramfs": {"path": "initramfs.cpio.gz"}, **manifest}, "initramfs.cpio.gz", payload
+    )
+
+
+def make_disk_plugin(name: str = "whole", version: str = "1.0.0", **manifest: Any) -> bytes:
+    """A plugin whose disk boots a system of its own, as far as its manifest says."""
+    disk = {"path": "disk.raw", "format": "raw", "boot": "firmware"}
+    return _pack(name, version, {"rootfs": disk, **manifest}, "disk.raw", bytes(1 << 20))
+
+
+def _pack(name: str, version: str, manifest: dict[str, Any], payload_name: str, payload: bytes) -> bytes:
     document = {
         "name": name,
         "version": version,
-        "initramfs": {"path": "initramfs.cpio.gz"},
         "workload": {"type": "http", "port": 8080},
         **manifest,
     }
@@ -38,7 +49,7 @@ def make_plugin(
     with tarfile.open(fileobj=stream, mode="w:gz") as archive:
         for path, content in (
             ("manifest.json", json.dumps(document).encode()),
-            ("initramfs.cpio.gz", payload),
+            (payload_name, payload),
         ):
             member = tarfile.TarInfo(path)
             member.size = len(content)

@@ -19,6 +19,8 @@ from volant.volantd.settings import Settings, read_settings
 if TYPE_CHECKING:
     from volant.volantd.hypervisors.base import Hypervisor
 
+FROM_VOLAR = "--from-volar"
+
 
 @click.group()
 @click.version_option(__version__, prog_name="volantd")
@@ -117,8 +119,14 @@ def make_hypervisor(settings: Settings) -> Hypervisor:
 
 
 def main() -> None:
+    # volar becomes this program for its commands setup and doctor, which are to go by the name that people typed.
+    through_volar = sys.argv[1:2] == [FROM_VOLAR]
     try:
-        main_group(standalone_mode=False)
+        main_group(
+            sys.argv[1 + through_volar :],
+            prog_name="volar" if through_volar else "volantd",
+            standalone_mode=False,
+        )
     except VolantError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

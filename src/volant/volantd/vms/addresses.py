@@ -20,24 +20,34 @@ UNPRIVILEGED_OFFSET = 8000
 ATTEMPTS = 50
 
 
-def choose_address(taken: Collection[str], workload_port: int | None) -> tuple[str, list[PublishedPort]]:
-    """A free address in 127.127.0.0/16 and, where the workload has a port, its publication there."""
+def choose_address(taken: Collection[str], guest_ports: Sequence[int]) -> tuple[str, list[PublishedPort]]:
+    """A free address in 127.127.0.0/16 and the guest's ports published there, each as it is or 8000 higher."""
     for _ in range(ATTEMPTS):
         address = f"127.127.{random.randrange(256)}.{random.randrange(1, 255)}"  # noqa: S311  # not a secret
         if address in taken:
             continue
-        if workload_port is None:
-            return address, []
-        for port in (workload_port, workload_port + UNPRIVILEGED_OFFSET):
-            problem = find_bind_problem(address, port) if port < 65536 else errno.EACCES
-            if problem is None:
-                return address, [PublishedPort(host_ip=address, host_port=port, guest_port=workload_port)]
-            if problem != errno.EACCES:
-                break
+        host_ports = [_choose_port(address, port) for port in guest_ports]
+        if None not in host_ports:
+            return address, [
+                PublishedPort(host_ip=address, host_port=host_port, guest_port=guest_port)
+                for host_port, guest_port in zip(host_ports, guest_ports, strict=True)
+                if host_port is not None
+            ]
     raise Conflict(
         "cannot find a free loopback address for the VM in 127.127.0.0/16",
         resolution="see who listens there: ss -ltn 'src 127.127.0.0/16'",
     )
+
+
+def _choose_port(address: str, guest_port: int) -> int | None:
+    """The port itself, or 8000 more where this user may not bind it; None where somebody else has it."""
+    for port in (guest_port, guest_port + UNPRIVILEGED_OFFSET):
+        problem = find_bind_problem(address, port) if port < 65536 else errno.EACCES
+        if problem is None:
+            return port
+        if problem != errno.EACCES:
+            break
+    return None
 
 
 def publish(requests: Sequence[PublishRequest]) -> list[PublishedPort]:

@@ -39,6 +39,7 @@ from volant.volantd.vms.monitor import Guest, VmMonitor
 from volant.volantd.vms.networking import (
     choose_place,
     detach,
+    list_guest_ports,
     start_forwarding,
 )
 from volant.volantd.vms.process_log import ProcessLog
@@ -92,7 +93,7 @@ class Fleet:
             await asyncio.to_thread(find_guest_kernel, self._domain.settings)
         taken = {record.address for record in self._registry.list_all() if record.address}
         address, ports = choose_place(
-            request, definition.network, plugin.manifest, taken, self._domain.settings
+            request, definition.network, list_guest_ports(plugin), taken, self._domain.settings
         )
         record = self._registry.add(
             name=request.name,

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from volant.contract.api import NetworkMode, PublishedPort, VmCreate
@@ -20,11 +20,13 @@ from volant.volantd.network.bridge import (
 )
 from volant.volantd.network.forward import PortForwarder
 from volant.volantd.network.user_mode import Reach, UserNetwork, find_outward_obstacle
+from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.settings import Settings
 from volant.volantd.vms.addresses import choose_address, publish
 from volant.volantd.vms.registry import VmRecord
 
 NETWORK_SOCKET = "net.sock"
+SSH_PORT = 22
 
 
 def find_default_mode(settings: Settings) -> NetworkMode:
@@ -35,12 +37,23 @@ def find_default_mode(settings: Settings) -> NetworkMode:
     return "bridged" if settings.bridge_mark.exists() and is_bridge_installed() else "user"
 
 
+def list_guest_ports(plugin: StoredPlugin) -> list[int]:
+    """What people reach first: the workload, and the SSH server of a disk that boots its own system."""
+    port = plugin.manifest.workload.port
+    found = [] if port is None else [port]
+    return found if plugin.boot == "kernel" or port == SSH_PORT else [*found, SSH_PORT]
+
+
 def choose_place(
-    request: VmCreate, mode: NetworkMode, manifest: Manifest, taken: Collection[str], settings: Settings
+    request: VmCreate,
+    mode: NetworkMode,
+    guest_ports: Sequence[int],
+    taken: Collection[str],
+    settings: Settings,
 ) -> tuple[str | None, list[PublishedPort]]:
-    """Address and published ports of a new VM."""
+    """Address and published ports of a new VM; in user mode `guest_ports` are published at its address."""
     if mode == "user":
-        address, ports = choose_address(taken, manifest.workload.port)
+        address, ports = choose_address(taken, guest_ports)
         return address, [*ports, *publish(request.publish)]
     if mode == "bridged":
         if find_default_mode(settings) != "bridged":

@@ -8,6 +8,7 @@ import click
 from volant.process import become_program
 from volant.volar.daemon_start import find_daemon_program
 
+FROM_VOLAR = "--from-volar"  # what it takes to be called volar in its own help
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 
@@ -36,4 +37,4 @@ def doctor(arguments: tuple[str, ...]) -> None:
 
 def _become_volantd(verb: str, arguments: tuple[str, ...]) -> None:
     program = find_daemon_program()
-    become_program([*program, verb, *arguments])
+    become_program([*program, FROM_VOLAR, verb, *arguments])

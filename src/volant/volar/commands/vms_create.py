@@ -61,9 +61,10 @@ def create(
 def announce(client: Client, vm: Vm) -> None:
     """One line that says where the new VM is reached, and another where the first cannot say it."""
     place = vm["url"] or vm["ip"]
+    # In user mode the address leads to the ports that are published there, and to nothing else.
     reachable = vm["network"] != "user" or vm["ports"]
     click.echo(f"{vm['name']} is {vm['status']}" + (f" at {place}" if place and reachable else ""))
-    if vm["network"] == "user" and (not reachable or (not vm["url"] and has_own_system(client, vm))):
+    if vm["network"] == "user" and (not vm["url"] or has_own_system(client, vm)):
         ports = ", ".join(describe_ports(vm)) or "none; give --publish PORT at its creation"
         click.echo(f"published ports: {ports}")
 

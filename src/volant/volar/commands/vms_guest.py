@@ -15,6 +15,7 @@ from volant.volar.commands.vms_show import describe_ports, has_own_system
 from volant.volar.names import vm_argument
 from volant.volar.target import make_client
 
+SSH_PORT = 22
 RAW = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 REFUSED_IN_EXEC = {
     "-d": "start it in the background: volar vms exec NAME -- sh -c 'COMMAND >/dev/null 2>&1 &'",
@@ -97,12 +98,12 @@ def require_agent(client: Client, name: str, verb: str) -> None:
     vm = client.get_vm(name)
     status = vm["status"]
     if status in ("starting", "running") and has_own_system(client, vm):
-        ports = ", ".join(describe_ports(vm))
+        ssh_ports = [port for port in vm["ports"] if port["guest_port"] == SSH_PORT]
+        ways = [f"ssh -p {port['host_port']} USER@{port['host_ip']}" for port in ssh_ports]
+        ways += [f"its published port {port}" for port in describe_ports(vm)]
         raise Unreachable(
             f"cannot {verb} VM {name}: it boots its own system, in which no agent answers",
-            resolution=f"its published ports lead there: {ports}"
-            if ports
-            else "create it with --publish PORT; volar vms console NAME shows its serial console",
+            resolution="; ".join([*ways, f"volar vms console {name}"]),
         )
     if status not in ("starting", "running", "stopping"):
         raise WrongState(f"cannot {verb} VM {name}: it is {status}", resolution=f"volar vms start {name}")

@@ -14,7 +14,7 @@ from volant.volantd.vms import addresses
 def test_each_vm_gets_an_address_of_its_own() -> None:
     taken: set[str] = set()
     for _ in range(50):
-        address, ports = addresses.choose_address(taken, None)
+        address, ports = addresses.choose_address(taken, [])
         assert address not in taken
         assert address.startswith("127.127.")
         assert ports == []
@@ -23,18 +23,18 @@ def test_each_vm_gets_an_address_of_its_own() -> None:
 
 def test_the_workloads_port_is_as_it_is_or_8000_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "find_bind_problem", lambda _address, port, _protocol="tcp": None)
-    assert addresses.choose_address((), 80)[1][0].host_port == 80
+    assert addresses.choose_address((), [80])[1][0].host_port == 80
     monkeypatch.setattr(
         addresses,
         "find_bind_problem",
         lambda _address, port, _protocol="tcp": errno.EACCES if port < 1024 else None,
     )
-    assert addresses.choose_address((), 80)[1][0].host_port == 8080
+    assert addresses.choose_address((), [80])[1][0].host_port == 8080
     monkeypatch.setattr(
         addresses, "find_bind_problem", lambda _address, _port, _protocol="tcp": errno.EADDRINUSE
     )
     with pytest.raises(Conflict):
-        addresses.choose_address((), 80)
+        addresses.choose_address((), [80])
 
 
 def test_a_port_in_use_is_a_conflict_that_says_who_to_look_for() -> None:

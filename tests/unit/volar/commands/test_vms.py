@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+
+from in_process_daemon import InProcessDaemon
+from unit.volar.conftest import Volar
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plugin(daemon: InProcessDaemon) -> None:
+    daemon.install("lives")
+
+
+def test_a_vm_lives_by_the_short_forms(volar: Volar, daemon: InProcessDaemon) -> None:
+    assert volar("create", "one", "-p", "lives").exit_code == 0
+    assert volar("wait", "vm/one").exit_code == 0
+    assert volar("stop", "-t", "5", "one").out == "stopped one\n"
+    again = volar("stop", "one")
+    assert again.exit_code == 5, "the wrong state"
+    assert "it is stopped" in again.err
+    started = volar("start", "one")
+    assert started.out == "started one\n"
+    assert "one: running, healthy" in started.err
+    assert volar("kill", "one").out == "stopped one\n"
+    assert volar("wait", "one", "--for", "stopped").exit_code == 0
+    assert volar("rm", "-f", "vm/one").out == "deleted one\n"
+    assert volar("get", "one").exit_code == 4
+
+
+def test_several_at_once_and_the_first_failure_ends_it(volar: Volar) -> None:
+    for name in ("first", "second"):
+        volar("create", name, "-p", "lives", "--no-start")
+    done = volar("vms", "rm", "first", "nobody", "second")
+    assert (done.exit_code, done.out) == (4, "deleted first\n")
+    assert volar("vms", "destroy", "second").exit_code == 0
+
+
+def test_failure_to_boot_says_why(volar: Volar) -> None:
+    done = volar("create", "bad", "-p", "lives", "-e", "FAKE=unbootable")
+    assert done.exit_code == 10
+    assert "cannot boot: no root disk" in done.err
+    assert volar("wait", "bad", "--for", "running", "--timeout", "0").exit_code == 10
+    assert volar("rm", "bad").exit_code == 0
