@@ -1,8 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of all tests."""
 
+import signal
+
 from hypothesis import settings
 
 # A busy machine is slow, not wrong: no test of ours fails for the time that an example took.
 settings.register_profile("volant", deadline=None)
 settings.load_profile("volant")
+
+# Under nohup, and behind a shell's `&`, signals come ignored, and children inherit that: tests that send them would
+# wait for ever. A handler of ours is reset to the default in every child, and still keeps the signal from ending us.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)

@@ -85,12 +85,14 @@ type CloudInitDocuments struct {
 	NetworkConfig  string `json:"network_config"`
 }
 
-// Workload is the manifest's workload (contract/manifest.py). Type is http, tcp, daemon or batch.
+// Workload is the manifest's workload (contract/manifest.py). Type is http, tcp, daemon or batch. Command is what was asked
+// for when the VM was made, in place of the image's CMD or of the whole Entrypoint.
 type Workload struct {
 	Type       string            `json:"type"`
 	Port       *int              `json:"port"`
 	BaseURL    *string           `json:"base_url"`
 	Entrypoint []string          `json:"entrypoint,omitempty"`
+	Command    []string          `json:"command,omitempty"`
 	Workdir    *string           `json:"workdir"`
 	Env        map[string]string `json:"env,omitempty"`
 	User       *string           `json:"user"`

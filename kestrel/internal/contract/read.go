@@ -254,6 +254,7 @@ func (s section) workload() Workload {
 		Port:       s.get("port").optionalInt(),
 		BaseURL:    s.get("base_url").optionalText(),
 		Entrypoint: s.get("entrypoint").texts(),
+		Command:    s.get("command").texts(),
 		Workdir:    s.get("workdir").optionalText(),
 		User:       s.get("user").optionalText(),
 	}

@@ -64,6 +64,9 @@ func makeSpecs(settings *config.Config, image contract.ImageConfig, workload con
 		base.restart = config.RestartNever // its exit code is the result, not a reason to try again
 	}
 	if len(settings.Exec) > 0 {
+		if len(workload.Command) > 0 {
+			return nil, fmt.Errorf("cannot run %q: this image's /etc/kestrel/config.yaml says what runs", workload.Command)
+		}
 		specs := make([]spec, 0, len(settings.Exec))
 		for _, entry := range settings.Exec {
 			specs = append(specs, makeSpec(base, entry, settings.Exec))
@@ -71,7 +74,12 @@ func makeSpecs(settings *config.Config, image contract.ImageConfig, workload con
 		return specs, nil
 	}
 	command := workload.Entrypoint
-	if len(command) == 0 {
+	switch {
+	case len(command) > 0 && len(workload.Command) > 0:
+		command = workload.Command
+	case len(workload.Command) > 0:
+		command = slices.Concat(image.Entrypoint, workload.Command)
+	case len(command) == 0:
 		command = slices.Concat(image.Entrypoint, image.Cmd)
 	}
 	if len(command) == 0 {

@@ -133,6 +133,12 @@ class VmCreate(RequestModel):
     network: NetworkMode | None = None
     publish: list[PublishRequest] = Field(default_factory=list)
     env: dict[str, str] = Field(default_factory=dict)
+    entrypoint: list[str] = Field(
+        default_factory=list, max_length=1000, description="in place of the image's ENTRYPOINT and CMD"
+    )
+    command: list[str] = Field(
+        default_factory=list, max_length=1000, description="in place of the image's CMD"
+    )
     user_data_base64: UserData | None = Field(None, description="cloud-init user-data, as the file's bytes")
     ssh_keys: list[PublicKey] = Field(default_factory=list, max_length=1000)
     secrets: list[SecretAttachment] = Field(default_factory=list)

@@ -287,7 +287,9 @@ class Vm(TypedDict):
 
 
 class VmCreate(TypedDict):
+    command: NotRequired[list[str]]
     disk_size: NotRequired[str | None]
+    entrypoint: NotRequired[list[str]]
     env: NotRequired[dict[str, str]]
     labels: NotRequired[dict[str, str]]
     name: str

@@ -94,6 +94,14 @@ class CloudInitDocuments(GuestModel):
     network_config: str = ""
 
 
+class GuestWorkload(Workload):
+    """The manifest's workload, and what was asked for when this VM was made."""
+
+    command: list[str] = Field(
+        default_factory=list, description="in place of the image's CMD, or of the manifest's whole entrypoint"
+    )
+
+
 class GuestConfig(GuestModel):
     schema_version: Literal[1] = 1
     vm_id: str
@@ -105,7 +113,7 @@ class GuestConfig(GuestModel):
     ssh: Ssh = Field(default_factory=Ssh)
     mounts: list[Mount] = Field(default_factory=list)
     secrets: list[SecretPort] = Field(default_factory=list)
-    workload: Workload = Field(default_factory=Workload)
+    workload: GuestWorkload = Field(default_factory=GuestWorkload)
     health_check: HealthCheck | None = None
     cloud_init: CloudInitDocuments | None = None
     unix_time_nanoseconds: int = Field(

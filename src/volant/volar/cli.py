@@ -31,6 +31,7 @@ COMMANDS = {
     "setup": Lazy("host", "setup", "Prepare this host: kernel, bridge, service."),
     "doctor": Lazy("host", "doctor", "Tell what this host can do, and how to mend what it cannot."),
     "daemon": Lazy("daemon", "daemon", "Start, stop and inspect this user's volantd."),
+    "context": Lazy("context", "context", "Keep addresses of several daemons, and choose one."),
     "system": Lazy("system", "system", "Facts about the daemon and its host."),
     "completion": Lazy("completion", "completion", "Print the completion script of a shell."),
     "version": Lazy("system", "version", "Print the versions of volar and of the daemon."),
@@ -45,12 +46,12 @@ COMMANDS = {
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Short forms: ps, create, start, stop, restart, rm, get, inspect, logs, exec, ssh, cp, stats are commands"
     " of vms; images and rmi those of plugins. Environment: VOLANT_API_BASE (socket path or http address),"
-    " VOLANT_TOKEN, VOLANT_HOME.",
+    " VOLANT_CONTEXT, VOLANT_TOKEN, VOLANT_HOME.",
 )
 @click.version_option(__version__, "--version", prog_name="volar")
 @click.option("-a", "--api", metavar="ADDRESS", help="The daemon: a socket's path or http://127.0.0.1:7777.")
-@click.pass_context
-def volar(context: click.Context, api: str | None) -> None:
+@click.option("-c", "--context", "context_name", metavar="NAME", help="A daemon that `volar context` keeps.")
+def volar(api: str | None, context_name: str | None) -> None:
     """Run container images as virtual machines.
 
     \b
@@ -58,7 +59,6 @@ def volar(context: click.Context, api: str | None) -> None:
     volar vms create my-nginx --plugin nginx
     volar vms ssh my-nginx
     """
-    context.obj = api or context.obj
 
 
 def main() -> NoReturn:

@@ -23,6 +23,7 @@ TOP_ALIASES = {
     "exec": "vms exec",
     "shell": "vms ssh",
     "ssh": "vms ssh",
+    "ssh-config": "vms ssh-config",
     "attach": "vms console",
     "console": "vms console",
     "cp": "vms cp",

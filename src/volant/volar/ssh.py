@@ -15,10 +15,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from volant.contract.paths import find_state_dir
 from volant.process import require_tool, run_in_terminal, run_tool
 from volant.volar.client import Client, quoted
+
+if TYPE_CHECKING:
+    from volant.contract.api_types import SshSession
+
+LOGIN_SECONDS = 60
 
 
 def find_client_key() -> Path:
@@ -38,16 +44,21 @@ def find_client_key() -> Path:
     return key
 
 
+def authorize(client: Client, vm: str) -> str:
+    """Let this user's key in for a moment; returns the public key of the guest's SSH server."""
+    public_key = find_client_key().with_suffix(".pub").read_text().strip()
+    session: SshSession = client.post(
+        f"/vms/{quoted(vm)}/ssh", {"public_key": public_key, "ttl_seconds": LOGIN_SECONDS}
+    )
+    return session["host_key"]
+
+
 @contextmanager
 def open_session(client: Client, vm: str) -> Iterator[list[str]]:
     """Options that make ssh, scp, sftp or rsync reach this VM; valid inside the context."""
-    key = find_client_key()
-    session = client.post(
-        f"/vms/{quoted(vm)}/ssh",
-        {"public_key": key.with_suffix(".pub").read_text().strip(), "ttl_seconds": 60},
-    )
+    host_key = authorize(client, vm)
     with tempfile.NamedTemporaryFile("w", prefix="volar-known-hosts-") as known_hosts:
-        known_hosts.write(f"{vm} {session['host_key']}\n")
+        known_hosts.write(f"{vm} {host_key}\n")
         known_hosts.flush()
         # -P: modules in the folder in which somebody happens to be are none of ours.
         proxy = [sys.executable, "-P", "-m", "volant.volar.ssh_proxy", client.address, vm]
@@ -57,7 +68,7 @@ def open_session(client: Client, vm: str) -> Iterator[list[str]]:
             "-o", "GlobalKnownHostsFile=none",
             "-o", "StrictHostKeyChecking=yes",
             "-o", f"HostKeyAlias={vm}",
-            "-o", f"IdentityFile={key}",
+            "-o", f"IdentityFile={find_client_key()}",
             "-o", "IdentitiesOnly=yes",
             "-o", "LogLevel=ERROR",
             "-F", "none",

@@ -1,29 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which daemon a command speaks to: --api, else VOLANT_API_BASE, else this user's own, started if need be."""
+"""Which daemon a command speaks to.
+
+--api, else --context, else VOLANT_API_BASE, else VOLANT_CONTEXT, else what `volar context use` chose, else this user's
+own daemon, which is started if need be. VOLANT_TOKEN takes the place of a context's token.
+"""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import click
 
 from volant.contract.paths import find_runtime_dir, find_socket, make_private_folder
 from volant.volar.client import Client
 from volant.volar.connection import make_connector
+from volant.volar.contexts import Daemon, find_contexts_file, read_contexts
 
 
 def make_client(context: click.Context, *, autostart: bool = True) -> Client:
     """The client for this command. Whoever calls volar from Python may give a Client of their own as `obj`."""
-    chosen = context.find_root().obj
-    if isinstance(chosen, Client):
-        return chosen
+    root = context.find_root()
+    if isinstance(root.obj, Client):
+        return root.obj
     token = os.environ.get("VOLANT_TOKEN")
-    if address := chosen or os.environ.get("VOLANT_API_BASE"):
-        return Client(address.rstrip("/"), token)
+    if (daemon := choose_daemon(root.params)) is not None:
+        return Client(daemon.address.rstrip("/"), token or daemon.token)
     make_private_folder(find_runtime_dir())  # in one of somebody else's making, anybody might answer
     socket = str(find_socket())
     start = start_own_daemon if autostart and "VOLANT_NO_AUTOSTART" not in os.environ else None
     return Client(socket, token, connect=make_connector(socket, start))
+
+
+def choose_daemon(options: dict[str, Any]) -> Daemon | None:
+    """The daemon that was named; None for this user's own."""
+    if address := options.get("api"):
+        return Daemon(address)
+    name = options.get("context_name")
+    if not name and (address := os.environ.get("VOLANT_API_BASE")):
+        return Daemon(address)
+    contexts = read_contexts(find_contexts_file())
+    return contexts.find(name or os.environ.get("VOLANT_CONTEXT") or contexts.current)
 
 
 def start_own_daemon() -> None:

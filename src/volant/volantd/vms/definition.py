@@ -48,6 +48,8 @@ def make_definition(domain: Domain, request: VmCreate, manifest: Manifest) -> Vm
         resources=Resources.model_validate({**manifest.resources.model_dump(), **given}),
         network=request.network or usual,
         env=request.env,
+        entrypoint=request.entrypoint,
+        command=request.command,
         user_data_base64=base64.b64encode(user_data).decode(),
         ssh_keys=request.ssh_keys,
         secrets=request.secrets,

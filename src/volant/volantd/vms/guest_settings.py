@@ -7,6 +7,7 @@ import base64
 import re
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from volant.contract.api import SECRETS_PORT
 from volant.contract.guest_config import (
@@ -14,6 +15,7 @@ from volant.contract.guest_config import (
     Control,
     GuestConfig,
     GuestNetwork,
+    GuestWorkload,
     Interface,
     Root,
     SecretPort,
@@ -24,14 +26,13 @@ from volant.volantd.network import user_mode
 from volant.volantd.network.bridge import GATEWAY, SUBNET
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.keys import read_public_key
-from volant.volantd.vms.registry import VmRecord
+from volant.volantd.vms.registry import VmDefinition, VmRecord
 
 ROOT_SERIAL = "root"
 
 
 def make_guest_config(record: VmRecord, plugin: StoredPlugin, modules: Sequence[str]) -> GuestConfig:
     definition = record.definition
-    workload = plugin.manifest.workload
     return GuestConfig(
         vm_id=record.id,
         vm_name=record.name,
@@ -41,14 +42,22 @@ def make_guest_config(record: VmRecord, plugin: StoredPlugin, modules: Sequence[
         control=Control(host_key=record.host_key, authorized_keys=[read_public_key(record.control_key)]),
         ssh=Ssh(listen_port=22 if definition.ssh_keys else None, authorized_keys=definition.ssh_keys),
         secrets=_make_secret_ports(record),
-        workload=Workload.model_validate(
-            {**workload.model_dump(exclude_unset=True), "env": {**workload.env, **definition.env}}
-        ),
+        workload=make_workload(plugin.manifest.workload, definition),
         health_check=plugin.manifest.health_check,
         cloud_init=make_cloud_init(record, plugin),
         unix_time_nanoseconds=time.time_ns(),
         modules=list(modules),
     )
+
+
+def make_workload(workload: Workload, definition: VmDefinition) -> GuestWorkload:
+    """The plugin's workload with what was asked for at the VM's creation."""
+    chosen: dict[str, Any] = {"env": {**workload.env, **definition.env}}
+    if definition.entrypoint:
+        chosen["entrypoint"] = [*definition.entrypoint, *definition.command]
+    elif definition.command:
+        chosen["command"] = definition.command
+    return GuestWorkload.model_validate({**workload.model_dump(exclude_unset=True), **chosen})
 
 
 def make_guest_network(record: VmRecord) -> GuestNetwork:

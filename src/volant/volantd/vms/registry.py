@@ -44,6 +44,8 @@ class VmDefinition(BaseModel):
     disk_size_bytes: int | None = None
     restart: Literal["always", "no"] = "always"
     labels: dict[str, str] = Field(default_factory=dict)
+    entrypoint: list[str] = Field(default_factory=list)
+    command: list[str] = Field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ COMMANDS = {
     "logs": Lazy("vms_logs", "logs", "Show what a VM's processes wrote, or its console."),
     "stats": Lazy("vms_stats", "stats", "Show what VMs use."),
     "ssh": Lazy("vms_guest", "ssh", "Log in to a VM, or run a command in it."),
+    "ssh-config": Lazy("ssh_config", "ssh_config", "Print OpenSSH configuration for VMs."),
     "exec": Lazy("vms_guest", "execute", "Run one program in a VM."),
     "cp": Lazy("vms_guest", "cp", "Copy files to or from a VM."),
     "port-forward": Lazy("vms_guest", "port_forward", "Make a TCP port of a VM reachable here."),

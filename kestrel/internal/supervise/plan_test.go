@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package supervise
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/volantvm/volant/kestrel/internal/config"
+	"github.com/volantvm/volant/kestrel/internal/contract"
+)
+
+func TestACommandThatWasAskedForReplacesWhatDockerSays(t *testing.T) {
+	image := contract.ImageConfig{Entrypoint: []string{"/entry"}, Cmd: []string{"serve"}}
+	for _, test := range []struct {
+		name     string
+		workload contract.Workload
+		want     []string
+	}{
+		{"nothing", contract.Workload{}, []string{"/entry", "serve"}},
+		{"a command", contract.Workload{Command: []string{"check", "-v"}}, []string{"/entry", "check", "-v"}},
+		{"an entrypoint", contract.Workload{Entrypoint: []string{"/other"}}, []string{"/other"}},
+		{"both", contract.Workload{Entrypoint: []string{"/other"}, Command: []string{"sh"}}, []string{"sh"}},
+	} {
+		specs, err := makeSpecs(&config.Config{}, image, test.workload)
+		if err != nil || len(specs) != 1 || !slices.Equal(specs[0].command, test.want) {
+			t.Errorf("%s: %v, %v", test.name, specs, err)
+		}
+	}
+}
+
+func TestACommandIsNoUseWhereTheConfigSaysWhatRuns(t *testing.T) {
+	settings := &config.Config{Exec: []config.Exec{{Name: "web", Command: "/web"}}}
+	if _, err := makeSpecs(settings, contract.ImageConfig{}, contract.Workload{Command: []string{"sh"}}); err == nil {
+		t.Fatal("the command was dropped silently")
+	}
+}
