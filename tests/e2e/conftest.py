@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -30,6 +31,25 @@ def base_tar() -> Path:
     """Debian's minimal system as a tar."""
     subprocess.run([str(ROOT / "scripts" / "make-base-tar.sh"), str(CACHE)], check=True, timeout=600)
     return CACHE / "debian-bookworm.tar"
+
+
+SYSTEM_PACKAGES = "docker.io iptables iproute2 kmod systemd systemd-sysv dbus nginx-light curl"
+
+
+@pytest.fixture(scope="session")
+def system_tar() -> Path:
+    """A Debian with what wants a whole machine: Docker and systemd."""
+    tar = CACHE / "debian-system.tar"
+    if not tar.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        draft = tar.with_suffix(".part")
+        mode = "root" if os.getuid() == 0 else "unshare"
+        include = f"--include={SYSTEM_PACKAGES.replace(' ', ',')}"
+        command = ["mmdebstrap", f"--mode={mode}", "--variant=minbase", "--quiet", "--format=tar", include]
+        retries = '--aptopt=Acquire::Retries "5"'
+        subprocess.run([*command, retries, "bookworm", str(draft)], check=True, timeout=900)
+        draft.rename(tar)
+    return tar
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ import pytest
 from qemu.qmp import QMPClient
 
 from volant.contract.agents import find_agent
-from volant.contract.guest_config import Control, GuestConfig, GuestNetwork, Interface
+from volant.contract.guest_config import MODULES_SERIAL, Control, GuestConfig, GuestNetwork, Interface
 from volant.cpio import CpioWriter
 from volant.progress import SilentMonitor
 from volant.volantd.boot.initrd import make_base_archive, write_initrd
@@ -157,6 +157,7 @@ class GuestHarness:
         read_only: bool = False,
         memory_mb: int = 256,
         network: bool = True,
+        vcpu: int = 1,
         netdevs: Sequence[str] = (),
     ) -> Iterator[Guest]:
         """Start a machine; it is killed at the end where it has not powered off by itself.
@@ -180,9 +181,11 @@ class GuestHarness:
         if disk is not None:
             disk_format = "qcow2" if disk.suffix == ".qcow2" else "raw"
             disks.insert(0, DiskDrive(disk, disk_format, "root", read_only))  # type: ignore[arg-type]  # a literal
+        if self.kernel.module_disk is not None:
+            disks.append(DiskDrive(self.kernel.module_disk, "raw", MODULES_SERIAL, read_only=True))
         nics = [UserNic(mac) for mac in MACS[: len(netdevs) or 1]] if network else []
         spec = VmSpec(
-            id="test", name="test", architecture="amd64", machine="microvm", accelerator="tcg", vcpu=1,
+            id="test", name="test", architecture="amd64", machine="microvm", accelerator="tcg", vcpu=vcpu,
             memory_mb=memory_mb, disks=tuple(disks), nics=tuple(nics),
             control_socket=folder / "control", console_socket=folder / "console", qmp_socket=folder / "qmp",
             console_log=folder / "console.log", hypervisor_log=folder / "qemu.log", kernel=self.kernel.image,

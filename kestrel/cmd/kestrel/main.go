@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command kestrel is PID 1 of every Volant guest, and in it also journalctl.
+// Command kestrel is PID 1 of every Volant guest, and in it also journalctl, modprobe and socat.
 package main
 
 import (
@@ -11,6 +11,8 @@ import (
 	"github.com/volantvm/volant/kestrel/internal/boot"
 	"github.com/volantvm/volant/kestrel/internal/config"
 	"github.com/volantvm/volant/kestrel/internal/journalctl"
+	"github.com/volantvm/volant/kestrel/internal/modules"
+	"github.com/volantvm/volant/kestrel/internal/socat"
 	"github.com/volantvm/volant/kestrel/internal/sshd"
 	"github.com/volantvm/volant/kestrel/internal/standalone"
 )
@@ -27,6 +29,10 @@ func main() {
 		boot.Main(version)
 	case filepath.Base(os.Args[0]) == "journalctl":
 		os.Exit(journalctl.Main(os.Args[1:], os.Stdout, os.Stderr))
+	case filepath.Base(os.Args[0]) == "modprobe":
+		os.Exit(modules.Main(os.Args[1:], os.Stdout, os.Stderr))
+	case filepath.Base(os.Args[0]) == "socat":
+		os.Exit(socat.Main(os.Args[1:], os.Stdout, os.Stderr))
 	case len(os.Args) > 1 && os.Args[1] == "check-config":
 		os.Exit(config.CheckMain(os.Args[2:], os.Stdout, os.Stderr))
 	case len(os.Args) > 1 && os.Args[1] == "supervise":

@@ -12,7 +12,11 @@ import (
 	"github.com/volantvm/volant/kestrel/internal/contract"
 )
 
-// installAgent puts the running agent where every guest has it, and journalctl in front of PATH.
+// answered are the commands that the agent answers itself, or hands to the image's own of that name.
+var answered = []string{"journalctl", "modprobe", "socat"}
+
+// installAgent puts the running agent where every guest has it and the commands that it answers in front of PATH, and
+// tells the kernel by which program it gets modules.
 func (a bootArchive) installAgent() error {
 	if err := os.MkdirAll(contract.BinFolder, 0o755); err != nil {
 		return fmt.Errorf("cannot install the agent: %w", err)
@@ -20,9 +24,12 @@ func (a bootArchive) installAgent() error {
 	if err := a.bindAgent(contract.RunningAgent); err != nil {
 		return fmt.Errorf("cannot install the agent at %s: %w", contract.RunningAgent, err)
 	}
-	if err := os.Symlink(contract.RunningAgent, filepath.Join(contract.BinFolder, "journalctl")); err != nil {
-		return fmt.Errorf("cannot install journalctl: %w", err)
+	for _, name := range answered {
+		if err := os.Symlink(contract.RunningAgent, filepath.Join(contract.BinFolder, name)); err != nil {
+			return fmt.Errorf("cannot install %s: %w", name, err)
+		}
 	}
+	_ = os.WriteFile("/proc/sys/kernel/modprobe", []byte(contract.BinFolder+"/modprobe"), 0) // ENOENT: no modules at all
 	return nil
 }
 

@@ -22,8 +22,6 @@ import (
 	"github.com/volantvm/volant/kestrel/internal/vsock"
 )
 
-const runtimeFolder = "/run/kestrel"
-
 // Where distributions keep their own SSH server. Where an image has one, port 22 is the image's business.
 var ownServers = []string{"/usr/sbin/sshd", "/usr/sbin/dropbear", "/usr/bin/dropbear"}
 
@@ -49,7 +47,7 @@ func (g *guest) doorConfig(accept func(passwd.Account, ssh.PublicKey) bool) sshd
 		Accept:        accept,
 		Environment:   g.supervisor.Environment,
 		WorkloadHosts: workloadHosts,
-		RuntimeFolder: runtimeFolder,
+		RuntimeFolder: contract.RuntimeFolder,
 		SFTPCommand:   []string{contract.RunningAgent, sshd.SFTPServerArgument},
 		Logf:          g.journal.say,
 	}
@@ -87,7 +85,7 @@ func (g *guest) openSessions() error {
 			g.journal.warn(fmt.Sprintf("cannot use an SSH key given for this VM: %v", err))
 		}
 	}
-	if err := os.MkdirAll(runtimeFolder, 0o755); err != nil {
+	if err := os.MkdirAll(contract.RuntimeFolder, 0o755); err != nil {
 		return fmt.Errorf("cannot serve sessions: %w", err)
 	}
 	_ = os.Remove(contract.SessionSocket)

@@ -16,6 +16,7 @@ import (
 	"github.com/volantvm/volant/kestrel/internal/cloudinit"
 	"github.com/volantvm/volant/kestrel/internal/contract"
 	"github.com/volantvm/volant/kestrel/internal/logs"
+	"github.com/volantvm/volant/kestrel/internal/modules"
 	"github.com/volantvm/volant/kestrel/internal/network"
 	"github.com/volantvm/volant/kestrel/internal/power"
 	"github.com/volantvm/volant/kestrel/internal/reaper"
@@ -147,12 +148,13 @@ func (g *guest) followSupervisor() {
 }
 
 // settle does what can wait until the workload has been started, in the order in which people notice.
-func (g *guest) settle(archive bootArchive, modules []string, root *rootDisk) {
+func (g *guest) settle(archive bootArchive, drivers []string, root *rootDisk) {
 	defer power.Guard()
 	g.waitForExec(yieldTime)
 	wakeRuntime()
+	g.journal.warnError(modules.Show())
 	began := time.Now()
-	archive.load(modules, g.journal.warn)
+	archive.load(drivers, g.journal.warn)
 	g.stamps.noteFurtherModules(time.Since(began))
 	g.openDoors()
 	if g.life.Err() != nil { // what follows would keep the disk busy while it is unmounted

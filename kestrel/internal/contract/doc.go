@@ -26,9 +26,14 @@ const (
 	ControlPortName = "volant.control.0"
 	// ForwardBindAddress is the bind address of a tcpip-forward that asks for a vsock port of CID 2.
 	ForwardBindAddress = "vsock"
+	// RuntimeFolder is the agent's own, in RAM.
+	RuntimeFolder = "/run/kestrel"
+	// ModulesSerial is the serial number of the disk with the kernel's modules.
+	ModulesSerial = "modules"
 	// RunningAgent is the binary that runs, in every guest, whatever the disk allows.
 	RunningAgent = "/run/kestrel/kestrel"
-	// BinFolder leads PATH for every process and session: journalctl, and kestrel where AgentPath cannot be had.
+	// BinFolder leads PATH for every process and session: the commands that the agent answers, and kestrel itself where
+	// AgentPath cannot be had.
 	BinFolder = "/run/kestrel/bin"
 	// DefaultPath is PATH where the image sets none; BinFolder comes before it or before the image's.
 	DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -88,6 +88,20 @@ func (l *Listener) Close() error { return l.file.Close() }
 // Addr is where the listener listens.
 func (l *Listener) Addr() net.Addr { return l.addr }
 
+// Dial connects to a port; it waits for as long as the kernel does.
+func Dial(cid, port uint32) (*Conn, error) {
+	remote := Addr{CID: cid, Port: port}
+	descriptor, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot connect to %s: this kernel has no vsock: %w", remote, err)
+	}
+	if err := unix.Connect(descriptor, &unix.SockaddrVM{CID: cid, Port: port}); err != nil {
+		_ = unix.Close(descriptor)
+		return nil, fmt.Errorf("cannot connect to %s: %w", remote, err)
+	}
+	return &Conn{File: os.NewFile(uintptr(descriptor), remote.String()), remote: remote}, nil
+}
+
 // Conn is one vsock connection.
 type Conn struct {
 	*os.File

@@ -17,6 +17,8 @@ from volant.contract.manifest import HealthCheck, Workload
 
 GUEST_CONFIG_PATH = "volant/guest.json"
 CONTROL_PORT_NAME = "volant.control.0"
+# The serial number of the disk with the kernel's modules, attached to every VM whose kernel has any.
+MODULES_SERIAL = "modules"
 
 
 class GuestModel(BaseModel):

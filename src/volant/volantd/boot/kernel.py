@@ -28,6 +28,7 @@ from volant.contract.agents import Architecture
 from volant.errors import InvalidInput, NotFound, ToolFailed, ToolMissing
 from volant.process import require_tool, run_tool
 from volant.progress import Monitor
+from volant.volantd.boot.module_disk import find_module_disk
 
 PACKAGES: dict[Architecture, str] = {"amd64": "linux-image-cloud-amd64", "arm64": "linux-image-cloud-arm64"}
 LZ4_LEGACY_MAGIC = b"\x02\x21\x4c\x18"
@@ -38,12 +39,14 @@ XEN_ELFNOTE_PHYS32_ENTRY = 18
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A kernel that can be booted. `modules` is its lib/modules/VERSION, None where all is built in."""
+    """A kernel that can be booted. `modules` is its lib/modules/VERSION, None where all is built in; `module_disk` is
+    the disk from which guests take further ones, None where the host cannot make it (it lacks mke2fs)."""
 
     version: str
     architecture: Architecture
     image: Path
     modules: Path | None
+    module_disk: Path | None = None
 
 
 def host_architecture() -> Architecture:
@@ -102,7 +105,8 @@ def _make_kernel(image: Path, architecture: Architecture, cache: Path) -> Kernel
     candidates = (image.parent.parent / "lib/modules" / version, image.parent / "lib/modules" / version)
     modules = next((folder for folder in candidates if folder.is_dir()), None)
     bootable = extract_vmlinux(image, cache / "vmlinux") if architecture == "amd64" else image
-    return Kernel(version or image.name, architecture, bootable, modules)
+    module_disk = find_module_disk(modules, cache / "modules") if modules is not None else None
+    return Kernel(version or image.name, architecture, bootable, modules, module_disk)
 
 
 def extract_vmlinux(image: Path, folder: Path) -> Path:

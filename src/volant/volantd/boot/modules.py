@@ -20,6 +20,7 @@ from typing import Literal
 import zstandard
 
 from volant.errors import InvalidInput
+from volant.volantd.boot.module_index import plain_name
 
 Bus = Literal["mmio", "pci"]
 
@@ -64,7 +65,7 @@ def order_modules(modules: Path | None, wanted: Iterable[str]) -> list[ModuleFil
 
 @functools.lru_cache(maxsize=16)
 def _order_modules(modules: Path, wanted: tuple[str, ...]) -> tuple[ModuleFile, ...]:
-    files = {_plain_name(path.name): path for path in sorted(modules.glob("kernel/**/*.ko*"))}
+    files = {plain_name(path.name): path for path in sorted(modules.glob("kernel/**/*.ko*"))}
     builtin = _read_builtin(modules)
     ordered: dict[str, ModuleFile] = {}
 
@@ -82,27 +83,22 @@ def _order_modules(modules: Path, wanted: tuple[str, ...]) -> tuple[ModuleFile, 
         ordered[name] = module
 
     for name in wanted:
-        visit(_plain_name(name))
+        visit(plain_name(name))
     return tuple(ordered.values())
-
-
-def _plain_name(file_name: str) -> str:
-    """The kernel writes a module's name with underscores; files may have dashes (virtio-rng.ko.xz)."""
-    return file_name.split(".ko", 1)[0].replace("-", "_")
 
 
 def _read_builtin(modules: Path) -> set[str]:
     listing = modules / "modules.builtin"
     if not listing.is_file():
         return set()
-    return {_plain_name(Path(line).name) for line in listing.read_text().split()}
+    return {plain_name(Path(line).name) for line in listing.read_text().split()}
 
 
 def read_dependencies(module: bytes) -> list[str]:
     """Names that a plain module's .modinfo section says it depends on."""
     match = re.search(rb"\0depends=([^\0]*)\0", module)
     names = match.group(1).decode() if match else ""
-    return [_plain_name(name) for name in names.split(",") if name]
+    return [plain_name(name) for name in names.split(",") if name]
 
 
 def read_module(path: Path) -> bytes:

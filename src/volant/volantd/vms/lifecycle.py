@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volant.contract.agents import find_agent
+from volant.contract.guest_config import MODULES_SERIAL
 from volant.volantd.boot.initrd import list_module_names, make_base_archive, write_initrd
 from volant.volantd.boot.kernel import Kernel, host_architecture, require_kernel
 from volant.volantd.boot.modules import order_modules, want_modules
@@ -169,6 +170,8 @@ def make_spec(
     disks = (DiskDrive(files.disk, "qcow2", ROOT_SERIAL),) if plugin.kind == "rootfs" else ()
     if kernel is None:
         disks = (*disks, DiskDrive(files.seed, "raw", SEED_LABEL, read_only=True))
+    elif kernel.module_disk is not None:
+        disks = (*disks, DiskDrive(kernel.module_disk, "raw", MODULES_SERIAL, read_only=True))
     return VmSpec(
         id=record.id,
         name=record.name,
