@@ -22,7 +22,7 @@ from volant.volantd.hypervisors.base import (
     ProcessIdentity,
     VmSpec,
 )
-from volant.volantd.hypervisors.host_process import HostProcess, identify
+from volant.volantd.hypervisors.host_process import HostProcess, find_process, identify
 
 TESTS = Path(__file__).parent
 
@@ -92,6 +92,9 @@ class FakeHypervisor:
         identity = identify(pid)
         assert identity is not None
         return FakeMachine(spec, HostProcess(identity, os.pidfd_open(pid)))
+
+    def find_process(self, spec: VmSpec) -> ProcessIdentity | None:
+        return find_process(os.fsencode(spec.qmp_socket))
 
     async def adopt(self, identity: ProcessIdentity, spec: VmSpec) -> FakeMachine | None:
         process = HostProcess.open(identity)

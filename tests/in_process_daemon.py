@@ -27,6 +27,7 @@ from volant.volantd.api.access import Gate
 from volant.volantd.api.application import make_application
 from volant.volantd.daemon import make_domain
 from volant.volantd.settings import Settings
+from volant.volantd.vms.adoption import adopt_all
 from volant.volantd.vms.fleet import Fleet
 from volant.volar.client import Client
 
@@ -81,7 +82,7 @@ class InProcessDaemon:
     async def _open(self) -> None:
         self._domain = domain = make_domain(self._settings, FakeHypervisor(), self._stack)
         self._fleet = Fleet(domain)
-        await self._fleet.adopt_all()
+        await adopt_all(self._fleet)
         application = Gate(make_application(domain, self._fleet), None)
         self._config = uvicorn.Config(application, lifespan="off", log_config=None, ws="websockets-sansio")
         self._config.load()

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from volant.contract.agent import AgentStats, Check, CloudInitState, ProcessState
+from volant.contract.guest_config import SECRETS_PORT
 from volant.contract.manifest import Manifest, Port, Resources
 from volant.contract.request_values import (
     Base64Text,
@@ -27,8 +28,6 @@ from volant.contract.request_values import (
 VmStatus = Literal["created", "starting", "running", "stopping", "stopped", "failed"]
 VmHealth = Literal["starting", "healthy", "unhealthy", "unknown"]
 NetworkMode = Literal["bridged", "user", "vsock", "dhcp"]
-# Of CID 2, where nothing else is said.
-SECRETS_PORT = 9000
 
 
 class ApiModel(BaseModel):

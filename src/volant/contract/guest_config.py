@@ -19,6 +19,8 @@ GUEST_CONFIG_PATH = "volant/guest.json"
 CONTROL_PORT_NAME = "volant.control.0"
 # The serial number of the disk with the kernel's modules, attached to every VM whose kernel has any.
 MODULES_SERIAL = "modules"
+# Of CID 2, where nothing else is said.
+SECRETS_PORT = 9000
 
 
 class GuestModel(BaseModel):
@@ -83,7 +85,7 @@ class Mount(GuestModel):
 class SecretPort(GuestModel):
     """A vsock port of CID 2 on which the host answers secrets; `uid`: the only user that may connect (null: all)."""
 
-    port: int = 9000
+    port: int = SECRETS_PORT
     uid: int | None = None
 
 

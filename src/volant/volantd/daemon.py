@@ -38,6 +38,7 @@ from volant.volantd.plugins.store import PluginStore
 from volant.volantd.reserve import Reserve
 from volant.volantd.secrets import SecretStore
 from volant.volantd.settings import Settings
+from volant.volantd.vms.adoption import adopt_all
 from volant.volantd.vms.comeback import Comeback, bring_back
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.events import EventLog
@@ -77,7 +78,7 @@ async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
             loop.add_signal_handler(number, ended.set)
         sweep_plugins(domain)
         await restore_bridge(settings)
-        await fleet.adopt_all()
+        await adopt_all(fleet)
         application = make_application(domain, fleet)
         descriptors = raise_descriptor_limit()
         limit_repeats()

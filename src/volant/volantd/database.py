@@ -44,6 +44,15 @@ MIGRATIONS = (
         data TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    ALTER TABLE vms RENAME COLUMN request TO definition;
+    ALTER TABLE vms RENAME COLUMN machine TO spec;
+    ALTER TABLE vms ADD COLUMN hypervisor TEXT NOT NULL DEFAULT 'qemu';
+    CREATE TABLE unreadable_rows (
+        id INTEGER PRIMARY KEY, source TEXT NOT NULL, content TEXT NOT NULL, problem TEXT NOT NULL,
+        time TEXT NOT NULL
+    ) STRICT;
+    """,
 )
 
 

@@ -12,11 +12,13 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from volant.contract.api import SECRETS_PORT, Secret, SecretAttachment
+from volant.contract.api import Secret
+from volant.contract.guest_config import SECRETS_PORT
 from volant.errors import Conflict, InvalidInput, NotFound, VolantError
 from volant.volantd.clock import now
 from volant.volantd.database import Database
@@ -24,6 +26,16 @@ from volant.volantd.database import Database
 MAXIMUM_BYTES = 1024 * 1024
 NAME_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
 _NONCE_BYTES = 12
+
+
+class Attachment(Protocol):
+    """A secret as a VM has it; `port` None: with others on the usual one."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def port(self) -> int | None: ...
 
 
 class SecretStore:
@@ -86,7 +98,7 @@ class SecretStore:
                 resolution=f"store it again: volar secrets set {name} < FILE",
             ) from None
 
-    def answer(self, attachments: Sequence[SecretAttachment], port: int) -> bytes | None:
+    def answer(self, attachments: Sequence[Attachment], port: int) -> bytes | None:
         """What a guest with these secrets gets on a port of CID 2, or None: refuse the connection.
 
         One secret on the port: its very bytes. Several: NAME=value lines quoted for a POSIX shell, with what a

@@ -16,6 +16,7 @@ from volant.contract.daemon_process import stop_daemon
 from volant.volantd.daemon import hold_lock, make_domain
 from volant.volantd.hypervisors.base import Hypervisor
 from volant.volantd.settings import Settings
+from volant.volantd.vms.adoption import adopt_all
 from volant.volantd.vms.comeback import Comeback, stop_all
 from volant.volantd.vms.fleet import Fleet
 
@@ -27,8 +28,8 @@ async def shut_down(settings: Settings, hypervisor: Hypervisor, timeout_seconds:
         return
     with contextlib.ExitStack() as stack:
         stack.enter_context(hold_lock(settings))
-        fleet = Fleet(make_domain(settings, hypervisor, stack), restores=False)
-        await fleet.adopt_all()
+        fleet = Fleet(make_domain(settings, hypervisor, stack))
+        await adopt_all(fleet, restores=False)
         stopped = await stop_all(fleet, Comeback(settings.state_dir), timeout_seconds)
         await fleet.release_all()
     names = ", ".join(record.name for record in stopped)

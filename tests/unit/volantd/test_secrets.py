@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from volant.contract.api import SecretAttachment
 from volant.errors import Conflict, InvalidInput, NotFound, VolantError
 from volant.volantd.database import Database
 from volant.volantd.secrets import SecretStore
+from volant.volantd.vms.record import AttachedSecret
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ def store(tmp_path: Path) -> SecretStore:
     return SecretStore(Database(tmp_path / "db"), tmp_path / "key")
 
 
-def attach(*specs: tuple[str, int | None]) -> list[SecretAttachment]:
-    return [SecretAttachment(name=name, port=port) for name, port in specs]
+def attach(*specs: tuple[str, int | None]) -> list[AttachedSecret]:
+    return [AttachedSecret(name=name, port=port) for name, port in specs]
 
 
 def test_one_secret_is_answered_with_its_very_bytes(store: SecretStore) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from volant.volantd.units import DAEMON_UNIT, SHUTDOWN_SECONDS, SHUTDOWN_UNIT, UNIT_SECONDS, make_units
-from volant.volantd.vms.fleet import AGENT_WAIT_SECONDS, POWER_OFF_SECONDS
+from volant.volantd.vms.stopping import AGENT_WAIT_SECONDS, POWER_OFF_SECONDS
 
 
 def parse(text: str) -> configparser.ConfigParser:

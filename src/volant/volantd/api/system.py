@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header
@@ -14,11 +16,12 @@ from starlette.responses import FileResponse, PlainTextResponse, StreamingRespon
 
 from volant import __version__
 from volant.contract.agents import find_agent
-from volant.contract.api import Event, SystemInfo
+from volant.contract.api import SystemInfo
 from volant.errors import VolantError
 from volant.volantd.boot.kernel import host_architecture
 from volant.volantd.lost_and_found import LostAndFound
 from volant.volantd.vms.domain import Domain
+from volant.volantd.vms.events import Event
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.lifecycle import find_guest_kernel
 from volant.volantd.vms.networking import find_default_mode
@@ -86,7 +89,8 @@ def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
 
 def format_event(event: Event) -> bytes:
     """One event as the HTML standard spells it (section 9.2)."""
-    return f"id: {event.id}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n".encode()
+    data = json.dumps(asdict(event), separators=(",", ":"), ensure_ascii=False)
+    return f"id: {event.id}\nevent: {event.kind}\ndata: {data}\n\n".encode("utf-8", "replace")
 
 
 def make_root_router(fleet: Fleet, domain: Domain) -> APIRouter:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -14,11 +16,12 @@ from starlette.responses import StreamingResponse
 
 from volant.contract.api import StopRequest, Vm, VmCreate, VmStats
 from volant.errors import VolantError
+from volant.volantd.api.vm_view import describe_vm, read_request
 from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.vms.events import EventLog
 from volant.volantd.vms.fleet import Fleet
-from volant.volantd.vms.process_log import read_since
-from volant.volantd.vms.registry import VmRecord
+from volant.volantd.vms.process_log import LogLine, read_since
+from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 
 CONSOLE_POLL_SECONDS = 0.2
@@ -31,10 +34,13 @@ NDJSON = "application/x-ndjson"
 def make_router(fleet: Fleet, events: EventLog) -> APIRouter:
     router = APIRouter(prefix="/vms", tags=["vms"])
 
+    def describe(record: VmRecord) -> Vm:
+        return describe_vm(fleet.domain, record, fleet.find(record.id).problem)
+
     @router.post("", status_code=201)
     async def create(request: VmCreate) -> Vm:
         """Create a VM, and start it unless `start` is false. Returns while it boots."""
-        return fleet.describe(await fleet.create(request))
+        return describe(await fleet.create(read_request(request)))
 
     @router.get("")
     async def list_vms(
@@ -48,7 +54,7 @@ def make_router(fleet: Fleet, events: EventLog) -> APIRouter:
     ) -> list[Vm]:
         """VMs by name. Where more follow, the header Next-After names the last of this page."""
         described = (
-            fleet.describe(record)
+            describe(record)
             for record in fleet.list_all()
             if record.name > after and is_wanted(record, status, plugin, label or [])
         )
@@ -59,7 +65,7 @@ def make_router(fleet: Fleet, events: EventLog) -> APIRouter:
 
     @router.get("/{name}")
     async def get(name: str) -> Vm:
-        return fleet.describe(fleet.get(name))
+        return describe(fleet.get(name))
 
     @router.delete("/{name}", status_code=204)
     async def delete(name: str, force: bool = False) -> None:
@@ -68,20 +74,16 @@ def make_router(fleet: Fleet, events: EventLog) -> APIRouter:
 
     @router.post("/{name}/start")
     async def start(name: str) -> Vm:
-        return fleet.describe(await fleet.start(name))
+        return describe(await fleet.start(name))
 
     @router.post("/{name}/stop")
     async def stop(name: str, request: StopRequest | None = None) -> Vm:
         request = request or StopRequest()
-        return fleet.describe(
-            await fleet.stop(name, timeout_seconds=request.timeout_seconds, force=request.force)
-        )
+        return describe(await fleet.stop(name, timeout_seconds=request.timeout_seconds, force=request.force))
 
     @router.post("/{name}/restart")
     async def restart(name: str, request: StopRequest | None = None) -> Vm:
-        return fleet.describe(
-            await fleet.restart(name, timeout_seconds=(request or StopRequest()).timeout_seconds)
-        )
+        return describe(await fleet.restart(name, timeout_seconds=(request or StopRequest()).timeout_seconds))
 
     @router.get("/{name}/logs")
     async def logs(
@@ -93,18 +95,18 @@ def make_router(fleet: Fleet, events: EventLog) -> APIRouter:
     ) -> StreamingResponse:
         """What processes wrote, as JSON lines {time, process, stream, line}; with `follow` until the VM ends."""
         record = fleet.get(name)
-        log = fleet.find_log(record)
+        log = fleet.find(record.id).log
         moment = read_since(since)
 
         async def lines() -> AsyncIterator[bytes]:
             if not follow:
                 for line in log.read(process=process, since=moment, tail=tail):
-                    yield line.model_dump_json().encode() + b"\n"
+                    yield encode_line(line)
                 return
             async for line in until_ended(
                 log.follow(process=process, since=moment, tail=tail), record, fleet, events
             ):
-                yield line.model_dump_json().encode() + b"\n"
+                yield encode_line(line)
 
         return StreamingResponse(lines(), media_type=NDJSON)
 
@@ -114,7 +116,7 @@ def make_router(fleet: Fleet, events: EventLog) -> APIRouter:
     ) -> StreamingResponse:
         """The serial console's bytes since the VM was created (the last megabytes of them)."""
         record = fleet.get(name)
-        chunks = follow_console(fleet.find_files(record).console_log, tail, follow)
+        chunks = follow_console(fleet.find(record.id).files.console_log, tail, follow)
         if follow:
             chunks = until_ended(chunks, record, fleet, events)
         return StreamingResponse(chunks, media_type="text/plain; charset=utf-8")
@@ -132,6 +134,12 @@ def make_router(fleet: Fleet, events: EventLog) -> APIRouter:
         return VmStats(guest=guest, host_memory_bytes=memory, host_cpu_seconds=seconds)
 
     return router
+
+
+def encode_line(line: LogLine) -> bytes:
+    return (
+        json.dumps(asdict(line), separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    )
 
 
 def is_wanted(record: VmRecord, status: VmState | None, plugin: str, labels: list[str]) -> bool:

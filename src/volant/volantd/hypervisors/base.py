@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from volant.contract.agents import Architecture
-from volant.contract.api import PublishedPort
+from volant.volantd.network.types import PublishedPort
 
 Accelerator = Literal["kvm", "tcg"]
 MachineType = Literal["microvm", "q35", "virt"]
@@ -210,6 +210,9 @@ class Hypervisor(Protocol):
     async def start(self, spec: VmSpec) -> Machine:
         """Start a VM. Raises ToolMissing, Conflict (port in use), ToolFailed with the hypervisor's own
         words."""
+
+    def find_process(self, spec: VmSpec) -> ProcessIdentity | None:
+        """The process of a VM whose start was cut off before its identity was stored. Reads /proc: blocking."""
 
     async def adopt(self, identity: ProcessIdentity, spec: VmSpec) -> Machine | None:
         """The machine that this identity names, or None where that process is gone."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -45,6 +46,24 @@ def identify(pid: int) -> ProcessIdentity | None:
     """Who a living process is, or None where there is none."""
     ticks = read_start_ticks(pid)
     return None if ticks is None else ProcessIdentity(pid, ticks, read_boot_id())
+
+
+def find_process(mark: bytes) -> ProcessIdentity | None:
+    """A process of this user with such a word on its command line."""
+    for pid, command in list_commands():
+        if mark in command and (identity := identify(pid)) is not None:
+            return identity
+    return None
+
+
+def list_commands() -> Iterator[tuple[int, bytes]]:
+    """Number and NUL-separated command of each process of this user but this one."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if folder.stat().st_uid == os.geteuid() and int(folder.name) != os.getpid():
+                yield int(folder.name), (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
 
 
 class HostProcess:

@@ -33,7 +33,7 @@ from volant.volantd.hypervisors.base import (
     VmSpec,
 )
 from volant.volantd.hypervisors.console import read_last_lines, trim_log
-from volant.volantd.hypervisors.host_process import ExitStatus, HostProcess, identify
+from volant.volantd.hypervisors.host_process import ExitStatus, HostProcess, find_process, identify
 from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments
 
 logger = logging.getLogger(__name__)
@@ -312,6 +312,9 @@ class Qemu:
                 await machine.kill()
             raise
         return machine
+
+    def find_process(self, spec: VmSpec) -> ProcessIdentity | None:
+        return find_process(os.fsencode(spec.qmp_socket))
 
     async def adopt(self, identity: ProcessIdentity, spec: VmSpec) -> QemuMachine | None:
         process = HostProcess.open(identity)

@@ -12,8 +12,8 @@ import errno
 from collections.abc import Sequence
 from contextlib import suppress
 
-from volant.contract.api import PublishedPort
 from volant.errors import Conflict, InvalidInput, NotPermitted
+from volant.volantd.network.types import PublishedPort
 
 CHUNK_BYTES = 1 << 16
 CONNECT_SECONDS = 10.0

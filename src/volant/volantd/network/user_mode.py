@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from volant.contract.api import PublishedPort
 from volant.errors import Conflict, ToolFailed, VolantError
 from volant.process import find_tool, start_detached
 from volant.volantd.network import frame_filter
+from volant.volantd.network.types import PublishedPort
 
 # What QEMU's own user-mode network has, too (its documentation, "Using the user mode network stack").
 GUEST_ADDRESS = "10.0.2.15"

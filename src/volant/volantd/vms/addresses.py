@@ -12,8 +12,8 @@ import random
 import socket
 from collections.abc import Collection, Sequence
 
-from volant.contract.api import PublishedPort, PublishRequest
 from volant.errors import Conflict, InvalidInput, NotPermitted
+from volant.volantd.network.types import PortRequest, PublishedPort
 
 # Where a port that this user may not bind is published instead.
 UNPRIVILEGED_OFFSET = 8000
@@ -50,7 +50,7 @@ def _choose_port(address: str, guest_port: int) -> int | None:
     return None
 
 
-def publish(requests: Sequence[PublishRequest]) -> list[PublishedPort]:
+def publish(requests: Sequence[PortRequest]) -> list[PublishedPort]:
     """The ports that people asked for, on 127.0.0.1 unless they say where; Conflict where one is in use."""
     published: list[PublishedPort] = []
     for request in requests:

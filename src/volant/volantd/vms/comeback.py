@@ -17,7 +17,7 @@ from pathlib import Path
 
 from volant.errors import NotFound, VolantError, WrongState
 from volant.volantd.vms.fleet import Fleet
-from volant.volantd.vms.registry import VmRecord
+from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.states import WITH_PROCESS
 
 logger = logging.getLogger(__name__)

@@ -5,19 +5,44 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
-from volant.contract.api import VmCreate
-from volant.contract.manifest import Manifest, Resources
+from volant.contract.manifest import Manifest
 from volant.errors import Conflict, InvalidInput
 from volant.volantd.boot.kernel import host_architecture
+from volant.volantd.network.types import NetworkMode, PortRequest
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.disks import read_size
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.networking import find_default_mode
-from volant.volantd.vms.registry import VmDefinition
+from volant.volantd.vms.record import AttachedSecret, VmDefinition, VmResources
 
 
-def choose_plugin(domain: Domain, request: VmCreate) -> StoredPlugin:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewVm:
+    """What somebody asks for; None leaves it to the plugin or to this host."""
+
+    name: str
+    plugin: str
+    vcpu: int | None = None
+    memory_mb: int | None = None
+    network: NetworkMode | None = None
+    publish: Sequence[PortRequest] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    entrypoint: Sequence[str] = ()
+    command: Sequence[str] = ()
+    user_data: bytes = b""
+    ssh_keys: Sequence[str] = ()
+    secrets: Sequence[AttachedSecret] = ()
+    disk_size: str | None = None
+    restart: Literal["always", "no"] = "always"
+    start: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def choose_plugin(domain: Domain, request: NewVm) -> StoredPlugin:
     """The plugin that is asked for, if VMs can be made of it here. Raises NotFound, Conflict, InvalidInput."""
     plugin = domain.plugins.load(request.plugin)
     if not plugin.enabled:
@@ -34,32 +59,33 @@ def choose_plugin(domain: Domain, request: VmCreate) -> StoredPlugin:
     return plugin
 
 
-def make_definition(domain: Domain, request: VmCreate, manifest: Manifest) -> VmDefinition:
+def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDefinition:
     """The request, with what the manifest and this host say where it is silent. Raises InvalidInput, NotFound."""
     for attached in request.secrets:
         domain.secrets.get(attached.name, [])
-    user_data = base64.b64decode(request.user_data_base64 or "")
     for name in request.env:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise InvalidInput(f"cannot set variable {name!r}: a name has letters, digits and '_'")
-    given = request.resources.model_dump(exclude_unset=True) if request.resources else {}
     usual = manifest.network.mode if manifest.network else find_default_mode(domain.settings)
     return VmDefinition(
-        resources=Resources.model_validate({**manifest.resources.model_dump(), **given}),
+        resources=VmResources(
+            vcpu=request.vcpu or manifest.resources.vcpu,
+            memory_mb=request.memory_mb or manifest.resources.memory_mb,
+        ),
         network=request.network or usual,
-        env=request.env,
-        entrypoint=request.entrypoint,
-        command=request.command,
-        user_data_base64=base64.b64encode(user_data).decode(),
-        ssh_keys=request.ssh_keys,
-        secrets=request.secrets,
+        env=dict(request.env),
+        entrypoint=list(request.entrypoint),
+        command=list(request.command),
+        user_data_base64=base64.b64encode(request.user_data).decode(),
+        ssh_keys=list(request.ssh_keys),
+        secrets=list(request.secrets),
         disk_size_bytes=_choose_disk_size(domain, request, manifest),
         restart=request.restart,
         labels={**manifest.labels, **request.labels},
     )
 
 
-def _choose_disk_size(domain: Domain, request: VmCreate, manifest: Manifest) -> int | None:
+def _choose_disk_size(domain: Domain, request: NewVm, manifest: Manifest) -> int | None:
     if request.disk_size is None:
         return None
     wanted = -(-read_size(request.disk_size) // 512) * 512

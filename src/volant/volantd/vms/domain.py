@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from volant.errors import Conflict
 from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import Hypervisor
 from volant.volantd.plugins.store import PluginStore
@@ -25,3 +26,9 @@ class Domain:
     secrets: SecretStore
     events: EventLog
     hypervisor: Hypervisor
+
+    def find_hypervisor(self, kind: str) -> Hypervisor:
+        """The driver that started a VM. Conflict where this daemon has none such."""
+        if kind != self.hypervisor.kind:
+            raise Conflict(f"cannot reach a VM of {kind}: this volantd works with {self.hypervisor.kind}")
+        return self.hypervisor

@@ -7,14 +7,25 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from volant.contract.api import Event
 from volant.volantd.clock import now
 from volant.volantd.database import Database
 
 KEPT_EVENTS = 10_000
 QUEUED_EVENTS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """`id` counts up; `data` is plain JSON."""
+
+    id: int
+    time: str
+    kind: str
+    vm: str
+    data: dict[str, Any]
 
 
 class EventLog:

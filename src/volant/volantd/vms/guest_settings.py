@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from volant.contract.api import SECRETS_PORT
 from volant.contract.guest_config import (
+    SECRETS_PORT,
     CloudInitDocuments,
     Control,
     GuestConfig,
@@ -26,7 +26,7 @@ from volant.volantd.network import user_mode
 from volant.volantd.network.bridge import GATEWAY, SUBNET
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.keys import read_public_key
-from volant.volantd.vms.registry import VmDefinition, VmRecord
+from volant.volantd.vms.record import VmDefinition, VmRecord
 
 ROOT_SERIAL = "root"
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,17 +22,15 @@ from volant.volantd.hypervisors.base import (
     HostSupport,
     Hypervisor,
     Machine,
-    ProcessIdentity,
     VmSpec,
 )
-from volant.volantd.hypervisors.host_process import identify
 from volant.volantd.network.user_mode import Reach, UserNetwork
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.settings import Settings
 from volant.volantd.vms.disks import make_overlay
 from volant.volantd.vms.guest_settings import ROOT_SERIAL, make_guest_config
 from volant.volantd.vms.networking import attach, choose_reach, make_nics
-from volant.volantd.vms.registry import VmRecord
+from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.seed_documents import make_seed_documents
 
 
@@ -191,14 +188,3 @@ def make_spec(
         initrd=files.initrd if kernel else None,
         tsc_khz=support.tsc_khz,
     )
-
-
-def find_lost_process(spec: VmSpec, processes: Path = Path("/proc")) -> ProcessIdentity | None:
-    """The process of a VM that was started an instant before the daemon was killed, by its QMP socket's
-    path."""
-    wanted = os.fsencode(spec.qmp_socket)
-    for folder in processes.glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if wanted in (folder / "cmdline").read_bytes() and folder.stat().st_uid == os.geteuid():
-                return identify(int(folder.name))
-    return None

@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from volant.contract.agent import AgentState, LogQuery
-from volant.contract.api import SECRETS_PORT, AgentInfo
+from volant.contract.guest_config import SECRETS_PORT
 from volant.errors import Unreachable, VolantError
 from volant.volantd.guest.connection import GuestConnection, open_connection
 from volant.volantd.guest.control import ControlClient, list_missing_features, open_control
 from volant.volantd.hypervisors.base import Machine, MachineEnd
 from volant.volantd.vms.keys import read_public_key
 from volant.volantd.vms.process_log import ProcessLog
-from volant.volantd.vms.registry import VmRecord
+from volant.volantd.vms.record import AgentFacts, VmRecord
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class VmMonitor:
         log: ProcessLog,
         answer_secret: SecretAnswer,
         *,
-        on_agent: Callable[[AgentInfo], None],
+        on_agent: Callable[[AgentFacts], None],
         on_state: Callable[[AgentState], None],
         on_end: Callable[[MachineEnd], Awaitable[None]],
         clock_seconds: float = CLOCK_SECONDS,
@@ -159,8 +159,8 @@ class VmMonitor:
             # The VM is worth having without; its own processes see a refused connection.
             logger.warning("VM %s: its agent does not take secrets: %s", self._record.name, error)
             missing.append("secrets")
-        agent = AgentInfo(
-            connected=True, version=hello.agent_version, protocol=hello.version, missing=missing
+        agent = AgentFacts(
+            connected=True, version=hello.agent_version, protocol=hello.version, missing=tuple(missing)
         )
         self.guest = guest
         self._connected.set()

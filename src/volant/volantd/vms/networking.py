@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from volant.contract.api import NetworkMode, PublishedPort, VmCreate
 from volant.contract.manifest import Manifest
 from volant.errors import Conflict, InvalidInput
 from volant.volantd.hypervisors.base import Nic, StreamNic, TapNic, UserNic
@@ -19,11 +18,12 @@ from volant.volantd.network.bridge import (
     remove_tap,
 )
 from volant.volantd.network.forward import PortForwarder
+from volant.volantd.network.types import NetworkMode, PortRequest, PublishedPort
 from volant.volantd.network.user_mode import Reach, UserNetwork, find_outward_obstacle
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.settings import Settings
 from volant.volantd.vms.addresses import choose_address, publish
-from volant.volantd.vms.registry import VmRecord
+from volant.volantd.vms.record import VmRecord
 
 NETWORK_SOCKET = "net.sock"
 SSH_PORT = 22
@@ -45,7 +45,8 @@ def list_guest_ports(plugin: StoredPlugin) -> list[int]:
 
 
 def choose_place(
-    request: VmCreate,
+    name: str,
+    publish_requests: Sequence[PortRequest],
     mode: NetworkMode,
     guest_ports: Sequence[int],
     taken: Collection[str],
@@ -54,21 +55,21 @@ def choose_place(
     """Address and published ports of a new VM; in user mode `guest_ports` are published at its address."""
     if mode == "user":
         address, ports = choose_address(taken, guest_ports)
-        return address, [*ports, *publish(request.publish)]
+        return address, [*ports, *publish(publish_requests)]
     if mode == "bridged":
         if find_default_mode(settings) != "bridged":
             raise Conflict(
-                f"cannot create VM {request.name} in bridged mode: this daemon has no bridge",
+                f"cannot create VM {name} in bridged mode: this daemon has no bridge",
                 resolution="make it once: volar setup network   (or create the VM with --network user)",
             )
-        return choose_lease(taken), publish(request.publish)
+        return choose_lease(taken), publish(publish_requests)
     if mode == "dhcp":
         raise InvalidInput(
-            f"cannot create VM {request.name}: nothing answers DHCP on this host's bridge",
+            f"cannot create VM {name}: nothing answers DHCP on this host's bridge",
             resolution="use --network bridged or user",
         )
-    if request.publish:
-        raise InvalidInput(f"cannot publish ports of VM {request.name}: it has no network")
+    if publish_requests:
+        raise InvalidInput(f"cannot publish ports of VM {name}: it has no network")
     return None, []
 
 

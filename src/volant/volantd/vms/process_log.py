@@ -14,14 +14,22 @@ import logging
 import os
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from volant.contract.agent import LogEntry
-from volant.contract.api import LogLine
 from volant.errors import InvalidInput
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    time: str
+    process: str
+    stream: str
+    line: str
 
 
 class ProcessLog:
@@ -127,7 +135,7 @@ def _is_wanted(record: dict[str, str], process: str, since: str) -> bool:
 
 
 def _make_line(record: dict[str, str]) -> LogLine:
-    return LogLine.model_validate({key: record[key] for key in ("time", "process", "stream", "line")})
+    return LogLine(record["time"], record["process"], record["stream"], record["line"])
 
 
 def read_since(text: str) -> str:

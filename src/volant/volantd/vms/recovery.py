@@ -10,15 +10,14 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from volant.errors import Conflict, InvalidInput, VolantError
+from volant.volantd.hypervisors.host_process import list_commands
 from volant.volantd.lost_and_found import LostAndFound
 from volant.volantd.settings import Settings
 from volant.volantd.vms.domain import Domain
-from volant.volantd.vms.lifecycle import find_lost_process
 from volant.volantd.vms.vm_file import NAME, VmFile, read_vm_file
 
 logger = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ def list_entries(folder: Path) -> list[Path]:
 def set_aside_unknown(domain: Domain) -> None:
     """Move away what no row names, and tell it. A VM that was being deleted still has its row."""
     lost = LostAndFound(domain.settings.state_dir)
-    known = {record.id for record in domain.registry.list_all()}
+    known = domain.registry.list_ids()
     for folder in list_entries(domain.settings.vms_dir):
         if folder.name in known:
             continue
@@ -66,16 +65,6 @@ def find_processes_in(folder: Path, settings: Settings) -> list[int]:
     return [pid for pid, command in list_commands() if any(mark in command for mark in marks)]
 
 
-def list_commands(processes: Path = Path("/proc")) -> Iterator[tuple[int, bytes]]:
-    """Number and NUL-separated command of each process of this user but this one."""
-    for folder in processes.glob("[0-9]*"):
-        try:
-            if folder.stat().st_uid == os.geteuid() and int(folder.name) != os.getpid():
-                yield int(folder.name), (folder / "cmdline").read_bytes()
-        except OSError:
-            continue
-
-
 @dataclass(frozen=True, slots=True)
 class Import:
     """What became of one folder; `problem` empty: the VM is there again."""
@@ -87,7 +76,7 @@ class Import:
 
 def import_vms(domain: Domain) -> list[Import]:
     """Take back all VMs that a folder describes and no row names, from `vms` and `lost+found`."""
-    known = {record.id for record in domain.registry.list_all()}
+    known = domain.registry.list_ids()
     lost = LostAndFound(domain.settings.state_dir)
     folders = [*list_entries(domain.settings.vms_dir), *lost.list_all()]
     results = []
@@ -112,7 +101,7 @@ def import_vm(domain: Domain, folder: Path, file: VmFile) -> None:
     home = domain.settings.vms_dir / file.id
     if home.parent != domain.settings.vms_dir or (folder != home and home.exists()):
         raise InvalidInput(f"cannot import {folder}: its id {file.id!r} is not its own")
-    process = find_lost_process(file.spec) if file.spec else None
+    process = domain.find_hypervisor(file.hypervisor).find_process(file.spec) if file.spec else None
     if folder != home:
         domain.settings.vms_dir.mkdir(exist_ok=True, mode=0o700)
         os.rename(folder, home)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The VMs that exist: one row each, written before and after whatever is done to the world outside.
+"""The table `vms`: one row a VM, written before and after whatever is done to the world outside.
 
-`wanted` says whether the VM should run (what a reboot of the host restores), `state` what it last did. A row with
-`deleting` set belongs to a VM whose files are going: it is finished at the next start of the daemon.
+SQL and the columns' encoding, nothing else. A row that cannot be read is set aside at start and told; the daemon and
+all other VMs go on without it.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypedDict, Unpack
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from volant.contract.agent import AgentState
-from volant.contract.api import AgentInfo, NetworkMode, PublishedPort, SecretAttachment
-from volant.contract.manifest import Resources
 from volant.errors import Conflict, NotFound
 from volant.volantd.clock import now
 from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import ProcessIdentity, VmSpec
+from volant.volantd.network.types import PublishedPort
+from volant.volantd.vms.record import AgentFacts, VmDefinition, VmRecord
 from volant.volantd.vms.states import VmState, check_move
 
 _PORTS = TypeAdapter(tuple[PublishedPort, ...])
@@ -30,54 +30,26 @@ _IDENTITY = TypeAdapter(ProcessIdentity)
 _SPEC = TypeAdapter(VmSpec)
 
 
-class VmDefinition(BaseModel):
-    """What a VM is, resolved at its creation from the request and the plugin's manifest."""
+class VmChanges(TypedDict, total=False):
+    """What may change in a row beside the state and its reason."""
 
-    model_config = ConfigDict(frozen=True)
-
-    resources: Resources
-    network: NetworkMode
-    env: dict[str, str] = Field(default_factory=dict)
-    user_data_base64: str = ""
-    ssh_keys: list[str] = Field(default_factory=list)
-    secrets: list[SecretAttachment] = Field(default_factory=list)
-    disk_size_bytes: int | None = None
-    restart: Literal["always", "no"] = "always"
-    labels: dict[str, str] = Field(default_factory=dict)
-    entrypoint: list[str] = Field(default_factory=list)
-    command: list[str] = Field(default_factory=list)
+    wanted: bool
+    hypervisor: str
+    process: ProcessIdentity | None
+    spec: VmSpec | None
+    agent: AgentFacts
+    guest: AgentState | None
+    last_lines: Sequence[str]
+    exit_code: int | None
+    started_at: str
+    deleting: bool
 
 
 @dataclass(frozen=True, slots=True)
-class VmRecord:
-    """`control_key` and `host_key` are private keys (OpenSSH): ours for the agent, and the agent's own."""
-
+class UnreadableRow:
     id: str
     name: str
-    state: VmState
-    reason: str
-    wanted: bool
-    plugin_name: str
-    plugin_version: str
-    definition: VmDefinition
-    address: str | None
-    mac: str
-    ports: tuple[PublishedPort, ...]
-    control_key: str
-    host_key: str
-    process: ProcessIdentity | None
-    spec: VmSpec | None
-    agent: AgentInfo
-    guest: AgentState | None
-    last_lines: tuple[str, ...]
-    exit_code: int | None
-    created_at: str
-    started_at: str | None
-    deleting: bool
-
-    @property
-    def plugin_reference(self) -> str:
-        return f"{self.plugin_name}:{self.plugin_version}"
+    problem: str
 
 
 class VmRegistry:
@@ -95,27 +67,18 @@ class VmRegistry:
         ports: Sequence[PublishedPort],
         control_key: str,
         host_key: str,
+        hypervisor: str,
     ) -> VmRecord:
-        """A new VM in state created. Conflict where the name is taken."""
-        identity = secrets.token_hex(6)
+        """A new VM in state created. Conflict where the name is taken, NotFound where the plugin has gone."""
+        record = VmRecord(
+            id=secrets.token_hex(6), name=name, state=VmState.CREATED, reason="", wanted=False,
+            plugin_name=plugin[0], plugin_version=plugin[1], definition=definition, address=address, mac=mac,
+            ports=tuple(ports), control_key=control_key, host_key=host_key, hypervisor=hypervisor, process=None,
+            spec=None, agent=AgentFacts(), guest=None, last_lines=(), exit_code=None, created_at=now(),
+            started_at=None, deleting=False,
+        )  # fmt: skip
         try:
-            self._database.execute(
-                "INSERT INTO vms (id, name, state, plugin_name, plugin_version, request, address, mac, ports,"
-                " control_key, host_key, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    identity,
-                    name,
-                    VmState.CREATED.value,
-                    *plugin,
-                    definition.model_dump_json(),
-                    address,
-                    mac,
-                    _PORTS.dump_json(tuple(ports)).decode(),
-                    control_key,
-                    host_key,
-                    now(),
-                ),
-            )
+            self.restore(record)
         except sqlite3.IntegrityError as error:
             if "vms.name" in str(error):
                 raise name_taken(name) from error
@@ -124,21 +87,14 @@ class VmRegistry:
                     f"cannot create VM {name}: plugin {':'.join(plugin)} has been removed"
                 ) from error
             raise
-        return self.get(identity)
+        return record
 
     def restore(self, record: VmRecord) -> None:
-        """Write a VM that was here before, as it was. Raises sqlite3.IntegrityError where it collides."""
-        columns = {
-            "id": record.id, "name": record.name, "state": record.state.value, "reason": record.reason,
-            "wanted": record.wanted, "plugin_name": record.plugin_name, "plugin_version": record.plugin_version,
-            "request": record.definition, "address": record.address, "mac": record.mac,
-            "ports": _PORTS.dump_json(record.ports).decode(), "control_key": record.control_key,
-            "host_key": record.host_key, "process": record.process, "machine": record.spec,
-            "created_at": record.created_at,
-        }  # fmt: skip
+        """Write a whole row. Raises sqlite3.IntegrityError where it collides with another one."""
+        columns = {field.name: _encode(field.name, getattr(record, field.name)) for field in fields(record)}
         self._database.execute(
             f"INSERT INTO vms ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",  # noqa: S608  # ours
-            tuple(_encode(value) for value in columns.values()),
+            tuple(columns.values()),
         )
 
     def get(self, name_or_id: str) -> VmRecord:
@@ -148,38 +104,68 @@ class VmRegistry:
             (name_or_id, name_or_id, name_or_id),
         )
         if row is None:
-            names = [record.name for record in self.list_all()]
+            names = [
+                row["name"] for row in self._database.fetch_all("SELECT name FROM vms ORDER BY name LIMIT 20")
+            ]
             raise NotFound(
                 f"cannot find VM {name_or_id}",
-                details=[f"existing: {', '.join(names[:20])}"] if names else [],
+                details=[f"existing: {', '.join(names)}"] if names else [],
                 resolution="see them all with: volar vms list",
             )
-        return _read_row(row)
+        return read_row(row)
 
     def list_all(self) -> list[VmRecord]:
-        return [_read_row(row) for row in self._database.fetch_all("SELECT * FROM vms ORDER BY name")]
+        return [read_row(row) for row in self._database.fetch_all("SELECT * FROM vms ORDER BY name")]
+
+    def list_ids(self) -> set[str]:
+        return {row["id"] for row in self._database.fetch_all("SELECT id FROM vms")}
+
+    def list_addresses(self) -> set[str]:
+        rows = self._database.fetch_all("SELECT address FROM vms WHERE address IS NOT NULL")
+        return {row["address"] for row in rows}
+
+    def has_name(self, name: str) -> bool:
+        return self._database.fetch_one("SELECT 1 FROM vms WHERE name = ?", (name,)) is not None
 
     def move(
-        self, record: VmRecord, verb: str, target: VmState, reason: str = "", **changes: Any
+        self, record: VmRecord, verb: str, target: VmState, reason: str = "", **changes: Unpack[VmChanges]
     ) -> VmRecord:
         """Change the state along a legal move, with other columns in the same commit; WrongState otherwise."""
         with self._database.transaction():
             current = self.get(record.id)
             check_move(current.name, verb, current.state, target)
-            return self.update(current, state=target.value, reason=reason, **changes)
-
-    def update(self, record: VmRecord, **changes: Any) -> VmRecord:
-        """Write columns; values that are not SQLite's own types are stored as JSON."""
-        encoded = {name: _encode(value) for name, value in changes.items()}
-        assignments = ", ".join(f"{name} = :{name}" for name in encoded)
-        self._database.execute(
-            f"UPDATE vms SET {assignments} WHERE id = :row_id",  # noqa: S608  # names are ours, from keyword arguments
-            {**encoded, "row_id": record.id},
-        )
+            self._write(record.id, {"state": target, "reason": reason, **changes})
         return self.get(record.id)
+
+    def update(self, record: VmRecord, **changes: Unpack[VmChanges]) -> VmRecord:
+        self._write(record.id, changes)
+        return self.get(record.id)
+
+    def _write(self, vm_id: str, changes: Mapping[str, object]) -> None:
+        assignments = ", ".join(f"{name} = ?" for name in changes)
+        self._database.execute(
+            f"UPDATE vms SET {assignments} WHERE id = ?",  # noqa: S608  # the names of VmChanges
+            (*(_encode(name, value) for name, value in changes.items()), vm_id),
+        )
 
     def remove(self, record: VmRecord) -> None:
         self._database.execute("DELETE FROM vms WHERE id = ?", (record.id,))
+
+    def set_aside_unreadable(self) -> list[UnreadableRow]:
+        """Move rows that cannot be read to a table of their own, as they are."""
+        found = []
+        for row in self._database.fetch_all("SELECT * FROM vms"):
+            try:
+                read_row(row)
+            except (ValueError, TypeError, KeyError) as error:
+                found.append(UnreadableRow(row["id"], row["name"], str(error)))
+                with self._database.transaction():
+                    self._database.execute(
+                        "INSERT INTO unreadable_rows (source, content, problem, time) VALUES ('vms', ?, ?, ?)",
+                        (json.dumps(dict(row), default=repr), str(error), now()),
+                    )
+                    self._database.execute("DELETE FROM vms WHERE id = ?", (row["id"],))
+        return found
 
     def find_secret_users(self, secret: str) -> list[str]:
         return [
@@ -196,21 +182,32 @@ def name_taken(name: str) -> Conflict:
     )
 
 
-def _encode(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump_json()
-    if isinstance(value, ProcessIdentity):
-        return _IDENTITY.dump_json(value).decode()
-    if isinstance(value, VmSpec):
-        return _SPEC.dump_json(value).decode()
-    if isinstance(value, (list, tuple)):
-        return json.dumps(list(value))
-    if isinstance(value, bool):
-        return int(value)
-    return value
+def _dump(adapter: TypeAdapter[Any]) -> Callable[[Any], str]:
+    return lambda value: adapter.dump_json(value).decode()
 
 
-def _read_row(row: sqlite3.Row) -> VmRecord:
+# Columns that SQLite has no type for; None stays None.
+_ENCODERS: dict[str, Callable[[Any], object]] = {
+    "state": lambda state: state.value,
+    "wanted": int,
+    "deleting": int,
+    "ports": _dump(_PORTS),
+    "process": _dump(_IDENTITY),
+    "spec": _dump(_SPEC),
+    "last_lines": lambda lines: json.dumps(list(lines)),
+    "definition": BaseModel.model_dump_json,
+    "agent": BaseModel.model_dump_json,
+    "guest": BaseModel.model_dump_json,
+}
+
+
+def _encode(column: str, value: object) -> object:
+    encoder = _ENCODERS.get(column)
+    return value if value is None or encoder is None else encoder(value)
+
+
+def read_row(row: sqlite3.Row) -> VmRecord:
+    """Raises ValueError (pydantic's included), TypeError or KeyError for what no version of ours has written."""
     return VmRecord(
         id=row["id"],
         name=row["name"],
@@ -219,15 +216,16 @@ def _read_row(row: sqlite3.Row) -> VmRecord:
         wanted=bool(row["wanted"]),
         plugin_name=row["plugin_name"],
         plugin_version=row["plugin_version"],
-        definition=VmDefinition.model_validate_json(row["request"]),
+        definition=VmDefinition.model_validate_json(row["definition"]),
         address=row["address"],
         mac=row["mac"],
         ports=_PORTS.validate_json(row["ports"]),
         control_key=row["control_key"],
         host_key=row["host_key"],
+        hypervisor=row["hypervisor"],
         process=_IDENTITY.validate_json(row["process"]) if row["process"] else None,
-        spec=_SPEC.validate_json(row["machine"]) if row["machine"] else None,
-        agent=AgentInfo.model_validate_json(row["agent"]) if row["agent"] else AgentInfo(),
+        spec=_SPEC.validate_json(row["spec"]) if row["spec"] else None,
+        agent=AgentFacts.model_validate_json(row["agent"]) if row["agent"] else AgentFacts(),
         guest=AgentState.model_validate_json(row["guest"]) if row["guest"] else None,
         last_lines=tuple(json.loads(row["last_lines"])),
         exit_code=row["exit_code"],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.guest_settings import make_cloud_init, make_guest_network
-from volant.volantd.vms.registry import VmRecord
+from volant.volantd.vms.record import VmRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,17 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from volant.contract.api import AgentInfo, PublishedPort
 from volant.errors import InvalidInput
 from volant.volantd.hypervisors.base import ProcessIdentity, VmSpec
-from volant.volantd.vms.registry import VmDefinition, VmRecord
+from volant.volantd.network.types import PublishedPort
+from volant.volantd.vms.record import AgentFacts, VmDefinition, VmRecord
 from volant.volantd.vms.states import VmState
 from volant.whole_file import write_whole_file
 
 NAME = "vm.json"
 SHARED_FIELDS = (
     "id", "name", "plugin_name", "plugin_version", "definition", "address", "mac", "ports", "control_key", "host_key",
-    "spec", "created_at",
+    "hypervisor", "spec", "created_at",
 )  # fmt: skip
 
 
@@ -43,6 +43,7 @@ class VmFile(BaseModel):
     ports: tuple[PublishedPort, ...]
     control_key: str
     host_key: str
+    hypervisor: str = "qemu"
     spec: VmSpec | None
     created_at: str
 
@@ -54,7 +55,7 @@ class VmFile(BaseModel):
             reason="" if process else "imported from its folder",
             wanted=process is not None,
             process=process,
-            agent=AgentInfo(),
+            agent=AgentFacts(),
             guest=None,
             last_lines=(),
             exit_code=None,

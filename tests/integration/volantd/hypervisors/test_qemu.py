@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from volant.contract.agents import find_agent
-from volant.contract.api import PublishedPort
 from volant.cpio import CpioWriter
 from volant.errors import Conflict, ToolFailed
 from volant.volantd.boot.kernel import Kernel
 from volant.volantd.hypervisors.base import DiskDrive, EndKind, MachineState, UserNic, VmSpec
 from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.hypervisors.qemu import Qemu, QemuMachine
+from volant.volantd.network.types import PublishedPort
 
 BOOT_SECONDS = 90
 MakeSpec = Callable[[bytes], VmSpec]

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from volant.contract.api import PublishedPort
 from volant.errors import Conflict
+from volant.volantd.network.types import PublishedPort
 from volant.volantd.network.user_mode import (
     GATEWAY,
     GUEST_ADDRESS,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from volant.contract.api import PublishedPort
 from volant.errors import InvalidInput
 from volant.volantd.hypervisors.base import DiskDrive, StreamNic, TapNic, UserNic, VmSpec
 from volant.volantd.hypervisors.qemu_arguments import make_command_line, make_qemu_arguments
+from volant.volantd.network.types import PublishedPort
 
 MAC = "52:54:00:00:00:01"
 SPEC = VmSpec(

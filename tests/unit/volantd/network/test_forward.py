@@ -6,9 +6,9 @@ import socket
 
 import pytest
 
-from volant.contract.api import PublishedPort
 from volant.errors import Conflict, InvalidInput
 from volant.volantd.network.forward import PortForwarder
+from volant.volantd.network.types import PublishedPort
 
 
 def find_free_port() -> int:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from volant.contract.api import PublishedPort
 from volant.volantd.network import user_mode
+from volant.volantd.network.types import PublishedPort
 
 ROUTES = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
 

@@ -118,7 +118,7 @@ async def test_a_manifest_alone_names_no_payload(store: PluginStore) -> None:
 async def test_a_plugin_in_use_stays(store: PluginStore, tmp_path: Path) -> None:
     await install(store, make_plugin())
     Database(tmp_path / "db").execute(
-        "INSERT INTO vms (id, name, state, plugin_name, plugin_version, request, mac, control_key, host_key,"
+        "INSERT INTO vms (id, name, state, plugin_name, plugin_version, definition, mac, control_key, host_key,"
         " created_at)"
         " VALUES ('1', 'user', 'stopped', 'web', '1.0.0', '{}', '', '', '', '')"
     )

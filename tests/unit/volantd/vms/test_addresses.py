@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from volant.contract.api import PublishRequest
 from volant.errors import Conflict, InvalidInput, NotPermitted
+from volant.volantd.network.types import PortRequest
 from volant.volantd.vms import addresses
 
 
@@ -41,22 +41,22 @@ def test_a_port_in_use_is_a_conflict_that_says_who_to_look_for() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(Conflict, match=f"127.0.0.1:{port}: the port is in use") as caught:
-            addresses.publish([PublishRequest(guest_port=80, host_port=port)])
+            addresses.publish([PortRequest(guest_port=80, host_port=port)])
     assert "ss -ltnp" in caught.value.resolution
 
 
 def test_a_port_below_1024_and_an_address_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "find_bind_problem", lambda *_: errno.EACCES)
     with pytest.raises(NotPermitted) as caught:
-        addresses.publish([PublishRequest(guest_port=80, host_port=80)])
+        addresses.publish([PortRequest(guest_port=80, host_port=80)])
     assert "--publish 8080:80" in caught.value.resolution
     monkeypatch.undo()
     with pytest.raises(InvalidInput):
-        addresses.publish([PublishRequest(guest_port=80, host_port=8080, host_ip="203.0.113.9")])
+        addresses.publish([PortRequest(guest_port=80, host_port=8080, host_ip="203.0.113.9")])
 
 
 def test_a_free_port_is_chosen_and_none_twice() -> None:
-    (first,) = addresses.publish([PublishRequest(guest_port=80)])
+    (first,) = addresses.publish([PortRequest(guest_port=80)])
     assert first.host_port > 0
     with pytest.raises(InvalidInput, match="twice"):
-        addresses.publish([PublishRequest(guest_port=80, host_port=first.host_port)] * 2)
+        addresses.publish([PortRequest(guest_port=80, host_port=first.host_port)] * 2)

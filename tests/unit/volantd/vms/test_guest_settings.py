@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from volant.contract.api import AgentInfo, PublishedPort, SecretAttachment
-from volant.contract.manifest import Manifest, Resources
+from volant.contract.manifest import Manifest
+from volant.volantd.network.types import PublishedPort
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.guest_settings import make_guest_config, trim_user_data
 from volant.volantd.vms.keys import make_private_key, read_public_key
 from volant.volantd.vms.networking import make_url
-from volant.volantd.vms.registry import VmDefinition, VmRecord
+from volant.volantd.vms.record import AgentFacts, AttachedSecret, VmDefinition, VmRecord, VmResources
 from volant.volantd.vms.states import VmState
 
 
@@ -22,11 +22,14 @@ def make_record(**definition: Any) -> VmRecord:
     return VmRecord(
         id="0123", name="my_vm", state=VmState.CREATED, reason="", wanted=False, plugin_name="web",
         plugin_version="1.0.0",
-        definition=VmDefinition.model_validate({"resources": Resources(), "network": "user", **definition}),
+        definition=VmDefinition.model_validate(
+            {"resources": VmResources(vcpu=1, memory_mb=256), "network": "user", **definition}
+        ),
         address=address, mac="52:54:00:00:00:01",
         ports=(PublishedPort(host_ip="127.127.1.2", host_port=8080, guest_port=80),),
-        control_key=make_private_key(), host_key=make_private_key(), process=None, spec=None, agent=AgentInfo(),
-        guest=None, last_lines=(), exit_code=None, created_at="", started_at=None, deleting=False,
+        control_key=make_private_key(), host_key=make_private_key(), hypervisor="qemu", process=None,
+        spec=None, agent=AgentFacts(), guest=None, last_lines=(), exit_code=None,
+        created_at="", started_at=None, deleting=False,
     )  # fmt: skip
 
 
@@ -46,10 +49,10 @@ def make_plugin(files: dict[str, str] | None = None, **manifest: Any) -> StoredP
 def test_a_port_that_older_versions_gave_to_several_users_is_roots() -> None:
     record = make_record(
         secrets=[
-            SecretAttachment(name="a", port=9001, uid=33),
-            SecretAttachment(name="b", port=9001),
-            SecretAttachment(name="c", uid=7),
-            SecretAttachment(name="d", uid=7),
+            AttachedSecret(name="a", port=9001, uid=33),
+            AttachedSecret(name="b", port=9001),
+            AttachedSecret(name="c", uid=7),
+            AttachedSecret(name="d", uid=7),
         ]
     )
     config = make_guest_config(record, make_plugin(), [])
@@ -58,7 +61,7 @@ def test_a_port_that_older_versions_gave_to_several_users_is_roots() -> None:
 
 def test_keys_environment_and_secrets_reach_the_guest_and_private_keys_of_ours_do_not() -> None:
     record = make_record(
-        env={"A": "vm"}, secrets=[SecretAttachment(name="k"), SecretAttachment(name="l", port=9001, uid=33)]
+        env={"A": "vm"}, secrets=[AttachedSecret(name="k"), AttachedSecret(name="l", port=9001, uid=33)]
     )
     plugin = make_plugin(workload={"env": {"A": "plugin", "B": "plugin"}})
     config = make_guest_config(record, plugin, ["virtio.ko"])

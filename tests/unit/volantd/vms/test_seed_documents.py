@@ -5,10 +5,9 @@ import base64
 import json
 from pathlib import Path
 
-from volant.contract.api import AgentInfo
-from volant.contract.manifest import Manifest, Resources
+from volant.contract.manifest import Manifest
 from volant.volantd.plugins.store import StoredPlugin
-from volant.volantd.vms.registry import VmDefinition, VmRecord
+from volant.volantd.vms.record import AgentFacts, VmDefinition, VmRecord, VmResources
 from volant.volantd.vms.seed_documents import make_seed_documents
 from volant.volantd.vms.states import VmState
 
@@ -32,15 +31,18 @@ def make_record(**definition: object) -> VmRecord:
         wanted=False,
         plugin_name="system",
         plugin_version="1.0.0",
-        definition=VmDefinition.model_validate({"resources": Resources(), "network": "user", **definition}),
+        definition=VmDefinition.model_validate(
+            {"resources": VmResources(vcpu=1, memory_mb=256), "network": "user", **definition}
+        ),
         address="192.168.127.100",
         mac="52:54:00:00:00:01",
         ports=(),
         control_key="",
         host_key="",
+        hypervisor="qemu",
         process=None,
         spec=None,
-        agent=AgentInfo(),
+        agent=AgentFacts(),
         guest=None,
         last_lines=(),
         exit_code=None,

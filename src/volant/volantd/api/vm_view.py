@@ -1,13 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A VM as the API shows it, from what the registry and the agent know."""
+"""Between the API's models of VMs and the domain's own types, in both directions."""
 
 from __future__ import annotations
 
-from volant.contract.api import HypervisorInfo, PluginReference, Vm
+import base64
+from dataclasses import asdict
+
+from volant.contract.agent import CloudInitState
+from volant.contract.api import AgentInfo, HypervisorInfo, PluginReference, PublishedPort, Vm, VmCreate
+from volant.contract.manifest import Resources
+from volant.volantd.network.types import PortRequest
+from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.networking import find_warnings, make_url
-from volant.volantd.vms.registry import VmRecord
+from volant.volantd.vms.record import AttachedSecret, VmRecord
 from volant.volantd.vms.states import WITH_PROCESS
+
+
+def read_request(request: VmCreate) -> NewVm:
+    given = request.resources.model_dump(exclude_unset=True) if request.resources else {}
+    return NewVm(
+        name=request.name,
+        plugin=request.plugin,
+        vcpu=given.get("vcpu"),
+        memory_mb=given.get("memory_mb"),
+        network=request.network,
+        publish=[PortRequest(**port.model_dump()) for port in request.publish],
+        env=request.env,
+        entrypoint=request.entrypoint,
+        command=request.command,
+        user_data=base64.b64decode(request.user_data_base64 or ""),
+        ssh_keys=request.ssh_keys,
+        secrets=[AttachedSecret(**attached.model_dump()) for attached in request.secrets],
+        disk_size=request.disk_size,
+        restart=request.restart,
+        start=request.start,
+        labels=request.labels,
+    )
 
 
 def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
@@ -17,13 +46,13 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
     hypervisor = None
     if record.spec is not None:
         hypervisor = HypervisorInfo(
-            kind=domain.hypervisor.kind,
+            kind=record.hypervisor,
             accelerator=record.spec.accelerator,
             pid=record.process.pid if record.process and runs else None,
             kernel=guest.kernel if guest else "",
         )
     reason = record.reason or (problem if runs else "")
-    if runs and record.spec is not None and record.spec.kernel is None:
+    if runs and record.has_own_system:
         reason = reason or "no agent answers: it boots its own system"
     return Vm(
         id=record.id,
@@ -36,16 +65,14 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         processes=guest.processes if guest and runs else [],
         warnings=[*(guest.warnings if guest else []), *(find_warnings(record) if runs else [])],
         plugin=PluginReference(name=record.plugin_name, version=record.plugin_version),
-        resources=record.definition.resources,
+        resources=Resources(**record.definition.resources.model_dump()),
         network=record.definition.network,
         ip=record.address,
         url=make_url(record, domain.plugins.load(record.plugin_reference).manifest),
-        ports=list(record.ports),
-        agent=record.agent,
+        ports=[PublishedPort(**asdict(port)) for port in record.ports],
+        agent=AgentInfo(**record.agent.model_dump()),
         hypervisor=hypervisor,
-        cloud_init=guest.cloud_init
-        if guest
-        else Vm.model_fields["cloud_init"].get_default(call_default_factory=True),
+        cloud_init=guest.cloud_init if guest else CloudInitState(),
         secrets=[attached.name for attached in record.definition.secrets],
         labels=record.definition.labels,
         restart=record.definition.restart,

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's start: VMs that run are found again, what was cut off is finished or undone.
+
+All VMs at once, each under its lock. One that does not answer keeps neither the daemon nor another VM waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from volant.errors import VolantError
+from volant.volantd.hypervisors.base import Machine
+from volant.volantd.hypervisors.host_process import read_boot_id
+from volant.volantd.vms.fleet import Fleet
+from volant.volantd.vms.record import VmRecord
+from volant.volantd.vms.recovery import set_aside_unknown
+from volant.volantd.vms.running_vm import RunningVm
+from volant.volantd.vms.states import WITH_PROCESS, VmState
+from volant.volantd.vms.vm_file import NAME as VM_FILE
+
+logger = logging.getLogger(__name__)
+
+# How long the daemon's start waits for VMs to be found again before it serves without them.
+HEAD_START_SECONDS = 1.0
+
+
+async def adopt_all(
+    fleet: Fleet, *, restores: bool = True, head_start_seconds: float = HEAD_START_SECONDS
+) -> None:
+    """Returns when all is as it should be or after the head start; the rest goes on.
+
+    `restores`: VMs that should run and do not are started again; not while the host goes down.
+    """
+    for row in fleet.domain.registry.set_aside_unreadable():
+        logger.error("VM %s: its row cannot be read and was set aside: %s", row.name, row.problem)
+        fleet.domain.events.add("unreadable_row", row.name, id=row.id, problem=row.problem)
+    set_aside_unknown(fleet.domain)
+    tasks = []
+    for record in fleet.domain.registry.list_all():
+        vm = fleet.find(record.id)
+        if not record.deleting and not (vm.files.folder / VM_FILE).exists():
+            vm.write_file(record)
+        if record.deleting or record.wanted or record.state in WITH_PROCESS:
+            # Free as yet, so this does not wait: what people ask for comes after the adoption.
+            await vm.lock.acquire()
+            vm.adoption = fleet.background.run(
+                _settle(fleet, vm, record, restores), f"adoption of {record.name}"
+            )
+            tasks.append(vm.adoption)
+    if tasks:
+        await asyncio.wait(tasks, timeout=head_start_seconds)
+
+
+async def _settle(fleet: Fleet, vm: RunningVm, record: VmRecord, restores: bool) -> None:
+    """One VM, whose lock is held: as it should be after the daemon's start."""
+    try:
+        if record.deleting:
+            await vm.take_down(record)
+            await fleet.finish_delete(vm, record)
+            return
+        if record.state in WITH_PROCESS:
+            await _adopt(fleet, vm, record)
+    except Exception:
+        logger.exception("VM %s: cannot take it over", record.name)
+    finally:
+        vm.lock.release()
+        vm.adoption = None
+    record = vm.record
+    if restores and record.wanted and record.state is VmState.STOPPED:
+        fleet.background.run(vm.start_again(), f"restart of {record.name}")
+
+
+async def _adopt(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
+    machine = await _find_machine(fleet, record)
+    if machine is None:
+        await _write_loss(fleet, vm, record)
+        return
+    record = fleet.domain.registry.update(record, process=machine.identity)
+    try:
+        await vm.forward(record)
+    except VolantError as error:
+        logger.warning("VM %s: %s", record.name, error)
+    vm.follow(record, machine)
+    vm.tell("adopted", record)
+    if record.state is VmState.STOPPING:
+        fleet.background.run(_stop_again(fleet, record), f"stop of {record.name}")
+
+
+async def _find_machine(fleet: Fleet, record: VmRecord) -> Machine | None:
+    """The process that its row names, or one that was born just before the daemon was killed."""
+    if record.spec is None:
+        return None
+    hypervisor = fleet.domain.find_hypervisor(record.hypervisor)
+    identity = record.process or await asyncio.to_thread(hypervisor.find_process, record.spec)
+    return None if identity is None else await hypervisor.adopt(identity, record.spec)
+
+
+async def _write_loss(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
+    await vm.take_down(record)
+    is_rebooted = record.process is not None and record.process.boot_id != read_boot_id()
+    if record.state is VmState.STOPPING:
+        fleet.domain.registry.move(record, "stop", VmState.STOPPED, process=None, wanted=False)
+    elif is_rebooted or record.process is None:
+        again = record.wanted and (record.definition.restart == "always" or not is_rebooted)
+        reason = "the host was restarted" if is_rebooted else "volantd ended while it was starting the VM"
+        fleet.domain.registry.move(record, "stop", VmState.STOPPED, reason, process=None, wanted=again)
+    else:
+        vm.fail("its hypervisor process ended while volantd was away")
+
+
+async def _stop_again(fleet: Fleet, record: VmRecord) -> None:
+    try:
+        await fleet.stop(record.id)
+    except VolantError as error:
+        logger.warning("VM %s: cannot finish stopping it: %s", record.name, error)

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the end of a VM's process means for the VM: a pure function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from volant.volantd.hypervisors.base import EndKind, MachineEnd
+from volant.volantd.vms.states import VmState
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`wanted` None leaves it as it is; `starts_again`: the guest asked for a reset."""
+
+    state: VmState
+    reason: str
+    wanted: bool | None = False
+    starts_again: bool = False
+
+
+def find_outcome(state: VmState, end: MachineEnd, *, kill_reason: str, is_host_stopping: bool) -> Outcome:
+    """`kill_reason` says why an orderly stop was given up, or is empty."""
+    if end.kind is EndKind.CRASHED and is_host_stopping:
+        # It runs again with the host: it is still wanted.
+        return Outcome(VmState.STOPPED, "the host was shut down", wanted=None)
+    if end.kind is EndKind.KILLED:
+        return Outcome(VmState.STOPPED, kill_reason)
+    if state is VmState.STOPPING:
+        return Outcome(VmState.STOPPED, "")
+    if state is VmState.RUNNING and end.kind in (EndKind.POWERED_OFF, EndKind.REBOOTED):
+        # A hypervisor that resets in place would boot without this start's guest.json and initrd.
+        again = end.kind is EndKind.REBOOTED
+        return Outcome(VmState.STOPPED, "the guest switched itself off", starts_again=again)
+    reason = end.reason or "the guest switched itself off before its workload ran"
+    if end.host_disk_full:
+        reason = f"the host's disk is full: {reason}"
+    return Outcome(VmState.FAILED, reason)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A VM as the database keeps it.
+
+These types are the database's own: the API may change without a migration, and a row that was valid once stays so. What
+is stored as JSON ignores keys that it does not know, has a default for whatever was added later, and checks no limits,
+which are for requests. Any other change is a migration, held to the golden rows of each schema in `tests/golden/rows`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from volant.contract.agent import AgentState
+from volant.volantd.hypervisors.base import ProcessIdentity, VmSpec
+from volant.volantd.network.types import NetworkMode, PublishedPort
+from volant.volantd.vms.states import VmState
+
+
+class StoredModel(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class VmResources(StoredModel):
+    vcpu: int
+    memory_mb: int
+
+
+class AttachedSecret(StoredModel):
+    """`port` None: part of what the usual port answers; `uid` None: for every user."""
+
+    name: str
+    port: int | None = None
+    uid: int | None = None
+
+
+class AgentFacts(StoredModel):
+    """What the agent said of itself when it was last connected. `missing`: features of this host that it lacks."""
+
+    connected: bool = False
+    version: str = ""
+    protocol: int = 0
+    missing: tuple[str, ...] = ()
+
+
+class VmDefinition(StoredModel):
+    """What a VM is, resolved at its creation from the request and the plugin's manifest."""
+
+    resources: VmResources
+    network: NetworkMode
+    env: dict[str, str] = Field(default_factory=dict)
+    user_data_base64: str = ""
+    ssh_keys: list[str] = Field(default_factory=list)
+    secrets: list[AttachedSecret] = Field(default_factory=list)
+    disk_size_bytes: int | None = None
+    restart: Literal["always", "no"] = "always"
+    labels: dict[str, str] = Field(default_factory=dict)
+    entrypoint: list[str] = Field(default_factory=list)
+    command: list[str] = Field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class VmRecord:
+    """`wanted` says whether the VM should run (what a reboot of the host restores), `state` what it last did.
+
+    `deleting` belongs to a VM whose files are going: that is finished at the next start of the daemon. `control_key`
+    and `host_key` are private keys (OpenSSH): ours for the agent, and the agent's own. `spec` is that of the last
+    start, by the driver of `hypervisor`; `process` is None unless it was seen to run.
+    """
+
+    id: str
+    name: str
+    state: VmState
+    reason: str
+    wanted: bool
+    plugin_name: str
+    plugin_version: str
+    definition: VmDefinition
+    address: str | None
+    mac: str
+    ports: tuple[PublishedPort, ...]
+    control_key: str
+    host_key: str
+    hypervisor: str
+    process: ProcessIdentity | None
+    spec: VmSpec | None
+    agent: AgentFacts
+    guest: AgentState | None
+    last_lines: tuple[str, ...]
+    exit_code: int | None
+    created_at: str
+    started_at: str | None
+    deleting: bool
+
+    @property
+    def plugin_reference(self) -> str:
+        return f"{self.plugin_name}:{self.plugin_version}"
+
+    @property
+    def has_own_system(self) -> bool:
+        """Whether it was started from a disk with a boot loader and system of its own, in which no agent answers."""
+        return self.spec is not None and self.spec.kernel is None

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One VM of this daemon and all that belongs to it while it lives: lock, monitor, port forwarder, log.
+
+Its row is read from the registry each time, so that nobody works with what has changed meanwhile. `start` and `stop`
+are called with the lock held; what the monitor tells comes in between, as it happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from functools import cached_property
+
+from volant.contract.agent import AgentState
+from volant.errors import StorageFull, Unreachable, VolantError, WrongState
+from volant.volantd.clock import now
+from volant.volantd.host_state import is_host_stopping
+from volant.volantd.hypervisors.base import EndKind, Machine, MachineEnd, VmSpec
+from volant.volantd.hypervisors.console import read_last_lines
+from volant.volantd.network.forward import PortForwarder
+from volant.volantd.vms.background import Background
+from volant.volantd.vms.domain import Domain
+from volant.volantd.vms.endings import find_outcome
+from volant.volantd.vms.lifecycle import VmFiles, boot_vm, find_files
+from volant.volantd.vms.monitor import Guest, VmMonitor
+from volant.volantd.vms.networking import detach, start_forwarding
+from volant.volantd.vms.process_log import ProcessLog
+from volant.volantd.vms.record import AgentFacts, VmRecord
+from volant.volantd.vms.states import WITH_PROCESS, VmState
+from volant.volantd.vms.stopping import AGENT_WAIT_SECONDS, ask_agent_to_stop, press_power_button
+from volant.volantd.vms.vm_file import write_vm_file
+
+logger = logging.getLogger(__name__)
+
+CONSOLE_TAIL_LINES = 20
+# How long a full disk may keep the end of a process from being written before whoever asked is told.
+WRITE_SECONDS = 10.0
+
+
+class RunningVm:
+    def __init__(self, domain: Domain, vm_id: str, background: Background) -> None:
+        self.id = vm_id
+        self.lock = asyncio.Lock()
+        self.monitor: VmMonitor | None = None
+        self.adoption: asyncio.Task[None] | None = None
+        self._forwarder: PortForwarder | None = None
+        self._domain = domain
+        self._registry = domain.registry
+        self._background = background
+
+    @property
+    def record(self) -> VmRecord:
+        """The row as it is now; NotFound once it is deleted."""
+        return self._registry.get(self.id)
+
+    @property
+    def files(self) -> VmFiles:
+        return find_files(self._domain.settings, self.id)
+
+    @cached_property
+    def log(self) -> ProcessLog:
+        return ProcessLog(self.files.process_log, self._domain.settings.log_limit_bytes)
+
+    @property
+    def problem(self) -> str:
+        """What its machine complains about while it runs, or empty."""
+        return self.monitor.machine.problem if self.monitor else ""
+
+    # What people ask for
+
+    async def start(self) -> VmRecord:
+        """Returns while it boots. Failed to start: an error, and state failed."""
+        record = self._registry.move(
+            self.record, "start", VmState.STARTING, wanted=True, hypervisor=self._domain.hypervisor.kind,
+            process=None, spec=None, guest=None, last_lines=[], exit_code=None, started_at=now(),
+        )  # fmt: skip
+        self.tell("state", record)
+        machine: Machine | None = None
+
+        def remember(spec: VmSpec) -> None:
+            self.write_file(self._registry.update(record, spec=spec))
+
+        try:
+            plugin = self._domain.plugins.load(record.plugin_reference)
+            await self.forward(record)
+            machine = await boot_vm(record, plugin, self._domain.hypervisor, self._domain.settings, remember)
+            record = self._registry.update(record, process=machine.identity)
+        except BaseException as error:
+            if machine is not None:
+                await asyncio.shield(machine.kill())
+            await asyncio.shield(self.take_down(record))
+            self.fail(error.what if isinstance(error, VolantError) else "the start was interrupted")
+            raise
+        self.follow(record, machine)
+        return record
+
+    async def stop(self, timeout_seconds: float, *, force: bool) -> VmRecord:
+        """In order by its agent or power button; by force when that takes too long or is asked for."""
+        record = self.record
+        if record.state not in WITH_PROCESS:
+            raise WrongState(f"cannot stop VM {record.name}: it is {record.state.value}")
+        if record.state is not VmState.STOPPING:
+            try:
+                record = self._registry.move(record, "stop", VmState.STOPPING, wanted=False)
+                self.tell("state", record)
+            except StorageFull as error:
+                # Ending it may be what makes room; its end is written as soon as there is some.
+                logger.warning("VM %s: %s; it is stopped all the same", record.name, error.what)
+        monitor = self.monitor
+        if monitor is None:
+            await self.take_down(record)
+            return self._registry.move(record, "stop", VmState.STOPPED, process=None)
+        if not force:
+            ask = press_power_button if record.has_own_system else ask_agent_to_stop
+            monitor.kill_reason = await ask(monitor, timeout_seconds)
+        await monitor.machine.kill()
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                await monitor.wait_ended()
+        except TimeoutError:
+            raise StorageFull(
+                f"cannot write that VM {record.name} has stopped: it has, and it is written once there is room",
+                resolution="free some space in the state folder",
+            ) from None
+        return self.record
+
+    async def connect(self, timeout_seconds: float = AGENT_WAIT_SECONDS) -> Guest:
+        """The agent's connection; WrongState or Unreachable where there is none."""
+        if self.adoption is not None:
+            await asyncio.wait({self.adoption}, timeout=timeout_seconds)
+        record = self.record
+        if self.monitor is None or record.state not in WITH_PROCESS:
+            raise WrongState(
+                f"cannot reach into VM {record.name}: it is {record.state.value}",
+                resolution=f"start it first: volar vms start {record.name}",
+            )
+        if record.has_own_system:
+            raise Unreachable(
+                f"cannot reach into VM {record.name}: it boots its own system, in which no agent answers",
+                resolution="reach it over the network",
+            )
+        guest = await self.monitor.wait_connected(timeout_seconds)
+        if guest is None:
+            raise Unreachable(
+                f"cannot reach into VM {record.name}: its agent does not answer",
+                resolution=f"see what the console says: volar vms logs {record.name} --console",
+            )
+        return guest
+
+    # What its monitor tells
+
+    def follow(self, record: VmRecord, machine: Machine) -> None:
+        """From now on what happens to this process and its agent is written down."""
+
+        def answer_secret(port: int) -> bytes | None:
+            return self._domain.secrets.answer(record.definition.secrets, port)
+
+        self.monitor = VmMonitor(
+            record, machine, self.log, answer_secret,
+            on_agent=self._note_agent, on_state=self._note_state, on_end=self._note_end,
+        )  # fmt: skip
+        if record.has_own_system and record.state is VmState.STARTING:
+            self.tell("state", self._registry.move(record, "start", VmState.RUNNING))
+
+    def _note_agent(self, agent: AgentFacts) -> None:
+        self.tell("agent", self._registry.update(self.record, agent=agent), connected=agent.connected)
+
+    def _note_state(self, state: AgentState) -> None:
+        before = self.record
+        record = self._registry.update(before, guest=state, exit_code=state.result)
+        # A workload that is broken leaves the VM up: it runs, and health says what is wrong.
+        if record.state is VmState.STARTING and state.phase in ("running", "failed"):
+            record = self._registry.move(record, "start", VmState.RUNNING)
+            self.tell("state", record)
+        known = before.guest and (before.guest.health, before.guest.health_reason)
+        if known != (state.health, state.health_reason):
+            self.tell("health", record, health=state.health, health_reason=state.health_reason)
+
+    async def _note_end(self, end: MachineEnd) -> None:
+        """The process is gone: why, and what that means for the VM. Called again where it could not be written."""
+        assert self.monitor is not None
+        record = self.record
+        await self.take_down(record)
+        stopping = end.kind is EndKind.CRASHED and await asyncio.to_thread(is_host_stopping)
+        outcome = find_outcome(
+            record.state, end, kill_reason=self.monitor.kill_reason, is_host_stopping=stopping
+        )
+        if outcome.state is VmState.FAILED:
+            self.fail(outcome.reason)
+        else:
+            record = self._registry.move(
+                record, "stop", outcome.state, outcome.reason, process=None,
+                wanted=record.wanted if outcome.wanted is None else outcome.wanted,
+                agent=record.agent.model_copy(update={"connected": False}),
+            )  # fmt: skip
+            self.tell("state", record)
+        self.monitor = None
+        if outcome.starts_again:
+            self._background.run(self.start_again(), f"restart of {record.name}")
+
+    async def start_again(self) -> None:
+        """Start it without anybody asking; a failure is in its row."""
+        try:
+            async with self.lock:
+                await self.start()
+        except VolantError as error:
+            logger.warning("VM %s: cannot start it again: %s", self.id, error)
+
+    def fail(self, reason: str) -> None:
+        record = self.record
+        if record.state is VmState.FAILED:
+            return
+        record = self._registry.move(
+            record, "run", VmState.FAILED, reason, process=None, wanted=False,
+            last_lines=read_last_lines(self.files.console_log, CONSOLE_TAIL_LINES),
+            agent=record.agent.model_copy(update={"connected": False}),
+        )  # fmt: skip
+        self.tell("state", record)
+
+    def tell(self, kind: str, record: VmRecord, **data: object) -> None:
+        """One event of this VM."""
+        logger.info("VM %s: %s %s %s", record.name, kind, record.state.value, record.reason)
+        try:
+            self._domain.events.add(
+                kind, record.name, id=record.id, status=record.state.value, reason=record.reason, **data
+            )
+        except StorageFull as error:
+            # What happened has happened, and its row says so.
+            logger.warning("VM %s: an event is lost: %s", record.name, error.what)
+
+    # What it has on the host
+
+    async def forward(self, record: VmRecord) -> None:
+        self._forwarder = await start_forwarding(record)
+
+    async def take_down(self, record: VmRecord) -> None:
+        """Take away what only a running VM needs from the network."""
+        forwarder, self._forwarder = self._forwarder, None
+        if forwarder is not None:
+            await forwarder.close()
+        try:
+            await detach(record)
+        except VolantError as error:
+            logger.warning("VM %s leaves a network device: %s", record.name, error)
+
+    def write_file(self, record: VmRecord) -> None:
+        """Describe it in its folder, which may be all that is left one day."""
+        row = self._domain.plugins.export_row(record.plugin_reference)
+        write_vm_file(self.files.folder, record, row)
+
+    async def remove_files(self) -> None:
+        for folder in {self.files.folder, self.files.sockets}:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def release(self) -> None:
+        """The daemon ends; the VM runs on."""
+        if self.monitor is not None:
+            await self.monitor.release()
+        if self._forwarder is not None:
+            await self._forwarder.close()

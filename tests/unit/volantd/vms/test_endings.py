@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+
+from volant.volantd.hypervisors.base import EndKind, MachineEnd
+from volant.volantd.vms.endings import Outcome, find_outcome
+from volant.volantd.vms.states import VmState
+
+OFF = "the guest switched itself off"
+
+
+@pytest.mark.parametrize(
+    ("state", "end", "expected"),
+    [
+        (VmState.STOPPING, MachineEnd(EndKind.POWERED_OFF), Outcome(VmState.STOPPED, "")),
+        (VmState.STOPPING, MachineEnd(EndKind.REBOOTED), Outcome(VmState.STOPPED, "")),
+        (VmState.STOPPING, MachineEnd(EndKind.CRASHED, "SIGKILL"), Outcome(VmState.STOPPED, "")),
+        (VmState.STARTING, MachineEnd(EndKind.KILLED), Outcome(VmState.STOPPED, "asked")),
+        (VmState.RUNNING, MachineEnd(EndKind.POWERED_OFF), Outcome(VmState.STOPPED, OFF)),
+        (VmState.RUNNING, MachineEnd(EndKind.REBOOTED), Outcome(VmState.STOPPED, OFF, starts_again=True)),
+        (VmState.STARTING, MachineEnd(EndKind.POWERED_OFF), Outcome(VmState.FAILED, f"{OFF} before its workload ran")),
+        (VmState.RUNNING, MachineEnd(EndKind.CRASHED, "panic"), Outcome(VmState.FAILED, "panic")),
+        (
+            VmState.RUNNING,
+            MachineEnd(EndKind.CRASHED, "SIGBUS", host_disk_full=True),
+            Outcome(VmState.FAILED, "the host's disk is full: SIGBUS"),
+        ),
+    ],
+)  # fmt: skip
+def test_what_an_end_means(state: VmState, end: MachineEnd, expected: Outcome) -> None:
+    assert find_outcome(state, end, kill_reason="asked", is_host_stopping=False) == expected
+
+
+def test_a_host_that_goes_down_has_not_crashed_its_vms() -> None:
+    end = MachineEnd(EndKind.CRASHED, "SIGTERM")
+    outcome = find_outcome(VmState.RUNNING, end, kill_reason="", is_host_stopping=True)
+    assert (outcome.state, outcome.wanted) == (VmState.STOPPED, None)
