@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from volant.contract.finding import Finding
@@ -22,12 +23,14 @@ from volant.fledge.builders.machine import (
 )
 from volant.fledge.builders.running import run_builder
 from volant.fledge.guest import find_architectures
+from volant.fledge.scratch_folder import make_scratch_folder
 from volant.fledge.spool import find_spool_folder
 from volant.process import find_tool, run_tool
 from volant.progress import Monitor
 
 LOW_SPACE_BYTES = 4 << 30
 PROBE_SECONDS = 60.0
+RUN_FOLDER = "/tmp"  # noqa: S108  # a folder of mkdtemp's
 
 
 def examine(monitor: Monitor) -> list[Finding]:
@@ -83,10 +86,13 @@ def describe_storage(builder: Builder, monitor: Monitor) -> Finding:
 
 def can_use_overlay(builder: Builder, monitor: Monitor) -> bool:
     """Whether overlay storage works for this user, found out with a store of its own."""
-    with tempfile.TemporaryDirectory(
-        prefix="fledge-", dir=find_spool_folder(), ignore_cleanup_errors=True
-    ) as name:
-        place = ["--root", f"{name}/root", "--runroot", f"{name}/run", "--storage-driver", "overlay"]
+    with ExitStack() as stack:
+        name = make_scratch_folder(stack)
+        # podman refuses a path of more than 50 characters for its runtime files.
+        run = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="fledge-", dir=RUN_FOLDER, ignore_cleanup_errors=True)
+        )
+        place = ["--root", f"{name}/root", "--runroot", run, "--storage-driver", "overlay"]
         command = [builder.program, *place, "info"]
         code = run_builder(builder, command, lambda line: None, monitor, limit_seconds=PROBE_SECONDS)
         if os.geteuid() == 0:

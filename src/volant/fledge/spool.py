@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -211,10 +210,3 @@ def _write_at(descriptor: int, chunk: memoryview, position: int) -> None:
 def open_spool(stack: ExitStack) -> int:
     """An unlinked temporary file of ours alone; the stack closes it."""
     return stack.enter_context(tempfile.TemporaryFile(dir=find_spool_folder())).fileno()
-
-
-def make_spool_folder(stack: ExitStack) -> Path:
-    """A temporary folder for a tool that needs names; the stack removes it."""
-    folder = Path(tempfile.mkdtemp(prefix="fledge-", dir=find_spool_folder()))
-    stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    return folder

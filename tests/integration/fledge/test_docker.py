@@ -122,7 +122,7 @@ def test_an_interrupted_build_in_docker_leaves_no_container(docker: DockerDaemon
     while (left := docker.run("docker", "ps", "--all", "--quiet").stdout) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert left == ""
-    assert list(Path(docker.environment["TMPDIR"]).glob("fledge-*")) == []
+    assert list(Path(docker.environment["TMPDIR"]).glob("volant-fledge-*")) == []
 
 
 def test_images_of_the_daemon_and_what_docker_saves_are_the_same_plugin(

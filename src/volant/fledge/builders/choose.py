@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from volant.errors import ToolMissing
 from volant.fledge.builders.base import Builder
@@ -13,7 +12,7 @@ from volant.fledge.builders.containers import Buildah, Podman
 from volant.fledge.builders.docker import Docker
 from volant.fledge.builders.trial import try_step
 from volant.fledge.order import BuilderChoice
-from volant.fledge.spool import find_spool_folder
+from volant.fledge.scratch_folder import make_scratch_folder
 from volant.process import find_tool
 from volant.progress import Monitor
 
@@ -70,8 +69,8 @@ def examine_builder(kind: type[Builder], monitor: Monitor, *, host_network: bool
     absence = builder.find_absence()
     if absence:
         return Refusal(kind.name, absence)
-    with tempfile.TemporaryDirectory(prefix="fledge-", dir=find_spool_folder()) as folder:
-        trial = try_step(builder, Path(folder), monitor, host_network=host_network)
+    with ExitStack() as stack:
+        trial = try_step(builder, make_scratch_folder(stack), monitor, host_network=host_network)
     if trial.isolation is None:
         return Refusal(kind.name, trial.fact, trial.cure)
     return replace(

@@ -33,7 +33,7 @@ from volant.fledge.builders import (
 from volant.fledge.ignore_file import read_ignore_file
 from volant.fledge.order import DockerfileSource
 from volant.fledge.problems import show_path
-from volant.fledge.spool import make_spool_folder
+from volant.fledge.scratch_folder import make_scratch_folder
 from volant.progress import Monitor
 
 
@@ -64,7 +64,7 @@ def build_dockerfile(source: DockerfileSource, stack: ExitStack, monitor: Monito
             f"{builder.name}'s storage driver is vfs, which copies the whole image for every step: "
             "'fledge doctor' tells how to do better"
         )
-    scratch = make_spool_folder(stack)
+    scratch = make_scratch_folder(stack)
     with ExitStack() as build:
         dockerfile = source.path
         if want_agent(text):

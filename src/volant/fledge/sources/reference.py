@@ -15,9 +15,9 @@ from pathlib import Path
 from volant.errors import InvalidInput, ToolFailed, Unreachable
 from volant.fledge.digests import parse_digest
 from volant.fledge.image import OciImage
+from volant.fledge.scratch_folder import make_scratch_folder
 from volant.fledge.sources.archive import open_docker_archive, open_file, open_oci_archive, open_oci_layout
 from volant.fledge.sources.manifest import Blob, open_manifest, parse_platform, read_document
-from volant.fledge.spool import make_spool_folder
 from volant.process import find_tool, require_tool, run_tool
 from volant.progress import Monitor
 
@@ -104,7 +104,7 @@ def fetch_reference(
             rest += ":latest"
         host = find_docker_host()
         daemon = ["--src-daemon-host", host] if host else []
-    folder = make_spool_folder(stack)
+    folder = make_scratch_folder(stack)
     operating_system, architecture, variant = parse_platform(platform)
     arguments = [
         skopeo, "--insecure-policy", "--tmpdir", str(folder),
