@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
 	"github.com/volantvm/volant/kestrel/internal/clock"
@@ -29,7 +28,7 @@ func (g *guest) Hello() contract.Hello {
 	bootID, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return contract.Hello{
 		AgentVersion: g.version,
-		Features:     []string{"sftp", "streamlocal", "vsock-forward", "workload-forward", "settings-apply"},
+		Features:     []string{"sftp", "streamlocal", "vsock-forward", "workload-forward", "settings-apply", "snapshot"},
 		BootID:       strings.TrimSpace(string(bootID)),
 	}
 }
@@ -97,11 +96,7 @@ func (g *guest) AuthorizeKey(key string, lifetime time.Duration) (hostKey string
 	if err := g.keys.Authorize(key, lifetime); err != nil {
 		return "", err
 	}
-	return publicKey(g.signer), nil
-}
-
-func publicKey(signer ssh.Signer) string {
-	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
+	return g.hostKey.Public(), nil
 }
 
 // RunHook runs hooks by their name.

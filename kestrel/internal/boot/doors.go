@@ -33,7 +33,7 @@ func (g *guest) openDoors() {
 		g.journal.warn(fmt.Sprintf("cannot serve SSH: the host key of guest.json is of no use: %v", err))
 		return
 	}
-	g.signer = signer
+	g.hostKey.Set(signer)
 	g.journal.warnError(g.openControl())
 	g.journal.warnError(g.openSessions())
 	close(g.doorsOpen)
@@ -43,7 +43,7 @@ func (g *guest) openDoors() {
 func (g *guest) doorConfig(accept func(passwd.Account, ssh.PublicKey) bool) sshd.Config {
 	return sshd.Config{
 		Reaper:        g.children,
-		HostKey:       g.signer,
+		HostKey:       g.hostKey,
 		Accept:        accept,
 		Environment:   g.supervisor.Environment,
 		WorkloadHosts: workloadHosts,
@@ -55,13 +55,10 @@ func (g *guest) doorConfig(accept func(passwd.Account, ssh.PublicKey) bool) sshd
 
 // openControl is the host's door.
 func (g *guest) openControl() error {
-	hostKeys := sshd.NewKeys()
-	for _, key := range g.config.Control.AuthorizedKeys {
-		if err := hostKeys.Add(key); err != nil {
-			return fmt.Errorf("cannot let the host in by one of its keys: %w", err)
-		}
+	if err := g.admitHost(g.config.Control.AuthorizedKeys); err != nil {
+		return err
 	}
-	config := g.doorConfig(func(_ passwd.Account, key ssh.PublicKey) bool { return hostKeys.Contains(key) })
+	config := g.doorConfig(func(_ passwd.Account, key ssh.PublicKey) bool { return g.hostsKeys.Contains(key) })
 	config.Trusted = true
 	config.ListenSecret = g.secrets.Listen
 	config.Subsystems = map[string]func(io.ReadWriteCloser){
@@ -78,13 +75,20 @@ func (g *guest) openControl() error {
 	return nil
 }
 
-// openSessions is the door of `volar vms ssh`, by keys that the host authorizes for a while.
-func (g *guest) openSessions() error {
-	for _, key := range g.config.SSH.AuthorizedKeys {
-		if err := g.keys.Add(key); err != nil {
-			g.journal.warn(fmt.Sprintf("cannot use an SSH key given for this VM: %v", err))
+// admitHost lets the host in by these keys and no others.
+func (g *guest) admitHost(keys []string) error {
+	g.hostsKeys.Clear()
+	for _, key := range keys {
+		if err := g.hostsKeys.Add(key); err != nil {
+			return fmt.Errorf("cannot let the host in by one of its keys: %w", err)
 		}
 	}
+	return nil
+}
+
+// openSessions is the door of `volar vms ssh`, by keys that the host authorizes for a while.
+func (g *guest) openSessions() error {
+	g.admitPeople(g.config.SSH.AuthorizedKeys)
 	if err := os.MkdirAll(contract.RuntimeFolder, 0o755); err != nil {
 		return fmt.Errorf("cannot serve sessions: %w", err)
 	}
@@ -98,6 +102,15 @@ func (g *guest) openSessions() error {
 	}
 	serveDoor(sshd.New(g.doorConfig(g.acceptPerson)), listener)
 	return nil
+}
+
+// admitPeople lets people in by the keys given for this VM.
+func (g *guest) admitPeople(keys []string) {
+	for _, key := range keys {
+		if err := g.keys.Add(key); err != nil {
+			g.journal.warn(fmt.Sprintf("cannot use an SSH key given for this VM: %v", err))
+		}
+	}
 }
 
 // openNetwork opens the door on the network, once: off unless somebody has a key for it (given for this VM, or by

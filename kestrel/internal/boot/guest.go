@@ -7,9 +7,9 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
 	"github.com/volantvm/volant/kestrel/internal/clock"
@@ -21,6 +21,7 @@ import (
 	"github.com/volantvm/volant/kestrel/internal/power"
 	"github.com/volantvm/volant/kestrel/internal/reaper"
 	"github.com/volantvm/volant/kestrel/internal/secrets"
+	"github.com/volantvm/volant/kestrel/internal/snapshot"
 	"github.com/volantvm/volant/kestrel/internal/sshd"
 	"github.com/volantvm/volant/kestrel/internal/supervise"
 )
@@ -42,7 +43,7 @@ const (
 // guest is the running system: what serves the host and what the supervisor runs.
 type guest struct {
 	version    string
-	config     *contract.GuestConfig
+	config     *contract.GuestConfig // that it booted with
 	journal    *journal
 	stamps     *stamps
 	children   *reaper.Reaper
@@ -57,7 +58,10 @@ type guest struct {
 	life       context.Context // ends when the guest begins to stop
 	stop       context.CancelFunc
 
-	signer      ssh.Signer // of every door; set before the first is opened
+	hostKey     *sshd.HostKey // of every door; set before the first is opened
+	hostsKeys   *sshd.Keys    // by which volantd comes in
+	freezer     *snapshot.Freezer
+	current     atomic.Pointer[contract.GuestConfig] // another than config in a copy of a snapshot
 	doorsOpen   chan struct{}
 	networkDoor sync.Once
 }
@@ -78,8 +82,12 @@ func newGuest(
 		life:     life,
 		stop:     stop,
 
+		hostKey:   &sshd.HostKey{},
+		hostsKeys: sshd.NewKeys(),
+		freezer:   snapshot.NewFreezer(),
 		doorsOpen: make(chan struct{}),
 	}
+	guest.current.Store(config)
 	guest.openLogs()
 	guest.secrets = secrets.New(secrets.Options{
 		Attached:       config.Secrets,

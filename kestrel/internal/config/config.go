@@ -93,11 +93,12 @@ type Check struct {
 	RestartOnUnhealthy bool
 }
 
-// Hooks are run once a boot. Each command is an argument list.
+// Hooks are run once a boot, PostRestore in every copy of a snapshot. Each command is an argument list.
 type Hooks struct {
-	PreStart [][]string
-	PostStop [][]string
-	Timeout  time.Duration // of each command
+	PreStart    [][]string
+	PostStop    [][]string
+	PostRestore [][]string
+	Timeout     time.Duration // of each command
 }
 
 // Problem is one thing that is wrong with a file, as `kestrel check-config` prints it.

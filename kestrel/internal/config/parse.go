@@ -260,12 +260,13 @@ func (d *decoder) variables(item field, what string) []Variable {
 
 func (d *decoder) hooks(item field) Hooks {
 	hooks := Hooks{Timeout: DefaultHookTimeout}
-	fields, ok := d.fields(item.value, item.key, "hooks", "pre_start", "post_stop", "timeout")
+	fields, ok := d.fields(item.value, item.key, "hooks", "pre_start", "post_stop", "post_restore", "timeout")
 	if !ok {
 		return hooks
 	}
 	hooks.PreStart = d.commands(fields["pre_start"], "hooks.pre_start")
 	hooks.PostStop = d.commands(fields["post_stop"], "hooks.post_stop")
+	hooks.PostRestore = d.commands(fields["post_restore"], "hooks.post_restore")
 	if timeout, given := fields["timeout"]; given {
 		if value, ok := d.duration(timeout, "hooks.timeout", time.Millisecond, maxPeriod); ok {
 			hooks.Timeout = value

@@ -99,7 +99,7 @@ func TestEverythingIsRead(t *testing.T) {
 		t.Errorf("web is %+v", web)
 	}
 	hooks := Hooks{
-		PreStart: [][]string{{"/scripts/first.sh"}, {"/bin/sh", "-c", "echo second"}}, Timeout: 90 * time.Second,
+		PreStart: [][]string{{"/scripts/first.sh"}, {"/bin/sh", "-c", "echo second"}}, PostRestore: [][]string{{"/scripts/renew.sh"}}, Timeout: 90 * time.Second,
 	}
 	if !reflect.DeepEqual(config.Hooks, hooks) || len(config.Health) != 1 || config.Health[0].Name != "tcp" {
 		t.Errorf("hooks %+v, health %+v", config.Hooks, config.Health)

@@ -2,6 +2,8 @@
 
 package contract
 
+import "encoding/json"
+
 // HealthState is the health of a check, a process or the VM.
 type HealthState string
 
@@ -164,6 +166,12 @@ type AuthorizeParams struct {
 // AuthorizeResult carries the public host key of the session SSH server.
 type AuthorizeResult struct {
 	HostKey string `json:"host_key"`
+}
+
+// CloneBecome are the params of clone.become: a guest.json, and at least 32 bytes of the host's randomness (base64).
+type CloneBecome struct {
+	GuestConfig json.RawMessage `json:"guest_config"`
+	Entropy     []byte          `json:"entropy_base64"`
 }
 
 // PowerStop are the params of power.stop. Action is "poweroff" or "reboot".

@@ -32,6 +32,11 @@ type Agent interface {
 	StopProcess(name string) error
 	RestartProcess(name string) error
 	SetClock(now time.Time) error
+	// Freeze holds processes and file systems still for a snapshot, Thaw lets them go on.
+	Freeze() error
+	Thaw() error
+	// Become makes a frozen copy of a guest the VM of these settings, with random numbers of its own, and lets it go on.
+	Become(ctx context.Context, settings *contract.GuestConfig, entropy []byte) error
 	// Stop begins the end of the guest and returns.
 	Stop(request contract.PowerStop) error
 }

@@ -15,6 +15,9 @@ import (
 // maxKeyLifetime bounds what a mistaken host can leave open.
 const maxKeyLifetime = 24 * time.Hour
 
+// minEntropyBytes make two copies of one memory differ for sure: what a generator of the kernel is seeded with.
+const minEntropyBytes = 32
+
 // A notification of log entries stays below the line limit even if every byte of it must be escaped as \u00XX.
 const maxLogBytes = maxLineBytes / 8
 
@@ -46,6 +49,9 @@ func init() {
 		"process.restart":  {serve: serveProcess(Agent.RestartProcess), slow: true},
 		"clock.set":        {serve: serveClock},
 		"power.stop":       {serve: servePower},
+		"snapshot.freeze":  {serve: func(c *conversation, _ context.Context, _ request) (any, error) { return empty{}, c.agent.Freeze() }, slow: true},
+		"snapshot.thaw":    {serve: func(c *conversation, _ context.Context, _ request) (any, error) { return empty{}, c.agent.Thaw() }, slow: true},
+		"clone.become":     {serve: serveBecome, slow: true},
 	}
 }
 
@@ -178,8 +184,8 @@ func serveHook(c *conversation, ctx context.Context, call request) (any, error) 
 	if err != nil {
 		return nil, err
 	}
-	if params.Name != "pre_start" && params.Name != "post_stop" {
-		return nil, invalid(call, "name is pre_start or post_stop")
+	if params.Name != "pre_start" && params.Name != "post_stop" && params.Name != "post_restore" {
+		return nil, invalid(call, "name is pre_start, post_stop or post_restore")
 	}
 	code, err := c.agent.RunHook(ctx, params.Name)
 	return struct {
@@ -200,6 +206,22 @@ func serveProcess(act func(Agent, string) error) func(*conversation, context.Con
 		}
 		return empty{}, act(c.agent, params.Name)
 	}
+}
+
+// serveBecome passes on the settings of the VM that this copy is to be, in the form of guest.json.
+func serveBecome(c *conversation, ctx context.Context, call request) (any, error) {
+	params, err := readParams[contract.CloneBecome](call)
+	if err != nil {
+		return nil, err
+	}
+	settings, err := contract.ParseGuestConfig(params.GuestConfig)
+	if err != nil {
+		return nil, invalid(call, "guest_config: "+err.Error())
+	}
+	if len(params.Entropy) < minEntropyBytes {
+		return nil, invalid(call, fmt.Sprintf("entropy has at least %d bytes", minEntropyBytes))
+	}
+	return empty{}, c.agent.Become(ctx, settings, params.Entropy)
 }
 
 func serveClock(c *conversation, _ context.Context, call request) (any, error) {

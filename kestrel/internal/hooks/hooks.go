@@ -18,8 +18,9 @@ import (
 
 // Names of the hooks, in the config, in the protocol and as the process of their log lines.
 const (
-	PreStart = "pre_start"
-	PostStop = "post_stop"
+	PreStart    = "pre_start"
+	PostStop    = "post_stop"
+	PostRestore = "post_restore"
 )
 
 // drainLimit is how long the last output of a hook is waited for.

@@ -5,6 +5,7 @@ package network
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -51,6 +52,14 @@ func (r *requests) linkUp(index int, mtu int) {
 		attributes = append(attributes, attribute{unix.IFLA_MTU, binary.NativeEndian.AppendUint32(nil, uint32(mtu))})
 	}
 	r.add("bring it up", unix.RTM_NEWLINK, 0, header, attributes...)
+}
+
+// hardwareAddress gives an interface another MAC address.
+func (r *requests) hardwareAddress(index int, address net.HardwareAddr) {
+	header := make([]byte, unix.SizeofIfInfomsg)
+	binary.NativeEndian.PutUint32(header[4:], uint32(index))
+	r.add("take the hardware address "+address.String(), unix.RTM_NEWLINK, 0, header,
+		attribute{unix.IFLA_ADDRESS, address})
 }
 
 func (r *requests) address(index int, prefix netip.Prefix) {

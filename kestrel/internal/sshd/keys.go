@@ -49,6 +49,14 @@ func (k *Keys) Add(line string) error {
 	return nil
 }
 
+// Clear forgets every key.
+func (k *Keys) Clear() {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	clear(k.permanent)
+	clear(k.temporary)
+}
+
 // Authorize lets a key log in for a while.
 func (k *Keys) Authorize(line string, lifetime time.Duration) error {
 	key, err := parseKey([]byte(line))

@@ -13,7 +13,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -30,10 +32,31 @@ const (
 	acceptPause = time.Second
 )
 
+// HostKey is the key by which clients know the guest. A copy of a guest gets another, which counts from the next
+// connection on.
+type HostKey struct{ signer atomic.Pointer[ssh.Signer] }
+
+// NewHostKey holds a key.
+func NewHostKey(signer ssh.Signer) *HostKey {
+	key := &HostKey{}
+	key.Set(signer)
+	return key
+}
+
+// Set replaces the key.
+func (k *HostKey) Set(signer ssh.Signer) { k.signer.Store(&signer) }
+
+func (k *HostKey) get() ssh.Signer { return *k.signer.Load() }
+
+// Public is the public half in the form of authorized_keys.
+func (k *HostKey) Public() string {
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k.get().PublicKey())))
+}
+
 // Config is what a door needs. Reaper, HostKey and Accept must be given.
 type Config struct {
 	Reaper  *reaper.Reaper
-	HostKey ssh.Signer
+	HostKey *HostKey
 	// Accept says whether a key may log in as an account.
 	Accept func(account passwd.Account, key ssh.PublicKey) bool
 	// Trusted: the peer is volantd. Every login name means root, sessions may choose their user by KESTREL_USER and
@@ -175,7 +198,7 @@ func (s *Server) sshConfig(account *passwd.Account) *ssh.ServerConfig {
 			return &ssh.Permissions{}, nil
 		},
 	}
-	config.AddHostKey(s.config.HostKey)
+	config.AddHostKey(s.config.HostKey.get())
 	return config
 }
 

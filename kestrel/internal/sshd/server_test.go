@@ -60,7 +60,7 @@ func serve(t *testing.T, change func(*Config)) (path string, key ssh.Signer) {
 	}
 	config := Config{
 		Reaper:        children(),
-		HostKey:       makeKey(t),
+		HostKey:       NewHostKey(makeKey(t)),
 		Accept:        func(_ passwd.Account, key ssh.PublicKey) bool { return keys.Contains(key) },
 		RuntimeFolder: t.TempDir(),
 		Logf:          t.Logf,

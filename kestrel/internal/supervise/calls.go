@@ -68,16 +68,17 @@ func (s *Supervisor) find(name string) (*process, error) {
 	return process, nil
 }
 
-// RunHook runs the hooks of that name (pre_start, post_stop) now and returns the exit code of the first that failed.
+// RunHook runs the hooks of that name (pre_start, post_stop, post_restore) now and returns the exit code of the first that failed.
 func (s *Supervisor) RunHook(ctx context.Context, name string) (exitCode int, err error) {
 	settings := s.config()
 	commands := map[string][][]string{
-		hooks.PreStart: settings.Hooks.PreStart,
-		hooks.PostStop: settings.Hooks.PostStop,
+		hooks.PreStart:    settings.Hooks.PreStart,
+		hooks.PostStop:    settings.Hooks.PostStop,
+		hooks.PostRestore: settings.Hooks.PostRestore,
 	}
 	list, known := commands[name]
 	if !known {
-		return 0, &Error{contract.ErrorNotFound, fmt.Sprintf("there is no hook %q: it is pre_start or post_stop", name)}
+		return 0, &Error{contract.ErrorNotFound, fmt.Sprintf("there is no hook %q: it is pre_start, post_stop or post_restore", name)}
 	}
 	exitCode, err = s.hookRunner().Run(ctx, name, list)
 	if err != nil && exitCode != 0 {

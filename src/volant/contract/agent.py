@@ -15,13 +15,17 @@ Transport: the SSH subsystem "control" on the control stream; JSON-RPC 2.0, one 
 | stats.get | {} | AgentStats |
 | settings.apply | {health_check?, workload_env?} | {} |
 | ssh.authorize | {public_key, ttl_seconds} | {host_key: public key} — for sessions by `volar vms ssh` |
-| hooks.run | {name: pre_start | post_stop} | {exit_code} |
+| hooks.run | {name: pre_start | post_stop | post_restore} | {exit_code} |
 | process.restart / process.stop / process.start | {name} | {} |
 | clock.set | {unix_time_nanoseconds} | {} |
+| snapshot.freeze / snapshot.thaw | {} | {} — processes stand still and file systems are whole on their disks |
+| clone.become | {guest_config: GuestConfig, entropy_base64} | {} — a frozen copy is that VM now, and goes on |
 | power.stop | {action: poweroff | reboot, deadline_seconds} | {} — the answer means "begun" |
 
 Entries of `logs.read` come as notifications `log` {id, entries: [LogEntry]}; with `follow` the result comes when
 the call is cancelled or the stream ends.
+
+The keys in a `guest_config` of clone.become count from the next connection on.
 
 Before its own identification the agent repeats the one that the host sent (RFC 4253, 4.2: "SSH-2.0-..." and CR LF) on
 a line that begins with GREETING_PREFIX. What comes before that line was meant for an earlier host and is to be dropped.

@@ -210,6 +210,24 @@ func (a *Agent) SetClock(now time.Time) error {
 	return nil
 }
 
+// Freeze is noted.
+func (a *Agent) Freeze() error {
+	a.change("freeze", func() {})
+	return nil
+}
+
+// Thaw is noted.
+func (a *Agent) Thaw() error {
+	a.change("thaw", func() {})
+	return nil
+}
+
+// Become is noted.
+func (a *Agent) Become(_ context.Context, settings *contract.GuestConfig, entropy []byte) error {
+	a.change("become "+settings.VMName+" with "+strconv.Itoa(len(entropy))+" bytes", func() {})
+	return nil
+}
+
 // Stop is noted.
 func (a *Agent) Stop(request contract.PowerStop) error {
 	a.change("power "+request.Action, func() { a.phase = contract.PhaseStopping })

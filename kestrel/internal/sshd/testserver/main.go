@@ -76,7 +76,7 @@ func run() error {
 	agent.Authorize = keys.Authorize
 	server := sshd.New(sshd.Config{
 		Reaper:  children,
-		HostKey: signer,
+		HostKey: sshd.NewHostKey(signer),
 		Accept: func(account passwd.Account, key ssh.PublicKey) bool {
 			return keys.Contains(key) || sshd.AccountAccepts("", account, key)
 		},

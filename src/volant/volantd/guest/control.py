@@ -8,6 +8,7 @@ the session with Unreachable; it never reaches the domain.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import itertools
 import json
@@ -20,6 +21,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from volant import __version__
 from volant.contract.agent import PROTOCOL_VERSIONS, AgentState, AgentStats, Hello, LogEntry, LogQuery
+from volant.contract.guest_config import GuestConfig
 from volant.errors import Conflict, GuestFailed, NotFound, Unreachable, VolantError
 from volant.volantd.guest.connection import GuestConnection
 
@@ -139,6 +141,24 @@ class ControlClient:
 
     async def set_clock(self, unix_time_nanoseconds: int) -> None:
         await self.call("clock.set", {"unix_time_nanoseconds": unix_time_nanoseconds})
+
+    async def freeze(self) -> None:
+        """Hold processes still and file systems whole, for a snapshot; `thaw` lets them go on."""
+        await self.call("snapshot.freeze")
+
+    async def thaw(self) -> None:
+        await self.call("snapshot.thaw")
+
+    async def become(self, config: GuestConfig, entropy: bytes) -> None:
+        """Make a frozen copy of a guest the VM of these settings; at least 32 random bytes make it differ from others.
+
+        This connection was made with the original's keys: the next one needs those of `config`.
+        """
+        params = {
+            "guest_config": config.model_dump(mode="json"),
+            "entropy_base64": base64.b64encode(entropy).decode(),
+        }
+        await self.call("clone.become", params)
 
     async def stop(self, action: Literal["poweroff", "reboot"], deadline_seconds: float) -> None:
         """Begin an orderly end; the process ends some time later."""

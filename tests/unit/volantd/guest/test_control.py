@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 
+from volant.contract.guest_config import Control, GuestConfig
 from volant.errors import GuestFailed, NotFound, Unreachable
 from volant.volantd.guest.control import LINE_LIMIT_BYTES, ControlClient
 
@@ -85,6 +87,20 @@ async def test_an_answer_of_another_shape_is_the_guests_failure() -> None:
             await guest.answer(result=[1])
             with pytest.raises(GuestFailed, match="makes no sense"):
                 await call
+
+
+async def test_a_copy_is_told_who_it_is_and_given_randomness() -> None:
+    config = GuestConfig(
+        vm_id="1", vm_name="copy", hostname="copy", control=Control(host_key="key", authorized_keys=[])
+    )
+    async with start_guest() as guest:
+        call = asyncio.create_task(guest.client.become(config, bytes(range(32))))
+        asked = await guest.asked.get()
+        guest.output.feed_data(json.dumps({"id": asked["id"], "result": {}}).encode() + b"\n")
+        await call
+    assert asked["method"] == "clone.become"
+    assert GuestConfig.model_validate(asked["params"]["guest_config"]) == config
+    assert base64.b64decode(asked["params"]["entropy_base64"]) == bytes(range(32))
 
 
 async def test_the_agents_errors_are_ours() -> None:

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/volantvm/volant/kestrel/internal/clock"
+	"github.com/volantvm/volant/kestrel/internal/contract"
+	"github.com/volantvm/volant/kestrel/internal/hooks"
+	"github.com/volantvm/volant/kestrel/internal/network"
+	"github.com/volantvm/volant/kestrel/internal/snapshot"
+)
+
+// Freeze holds everything but the agent still while the host takes a snapshot.
+func (g *guest) Freeze() error { return g.freezer.Freeze() }
+
+// Thaw lets the guest go on after one.
+func (g *guest) Thaw() error { return g.freezer.Thaw() }
+
+// Become makes this copy of a guest the VM of the given settings; the copy is frozen until it has become it. Random
+// numbers come first, since whatever follows may need some. What cannot be done is a warning, save for the random numbers and
+// the keys: without these two a copy must not go on.
+func (g *guest) Become(ctx context.Context, settings *contract.GuestConfig, entropy []byte) error {
+	if err := snapshot.Reseed(entropy); err != nil {
+		return err
+	}
+	signer, err := ssh.ParsePrivateKey([]byte(settings.Control.HostKey))
+	if err != nil {
+		return fmt.Errorf("cannot become %s: the host key of its settings is of no use: %w", settings.VMName, err)
+	}
+	if err := g.admitHost(settings.Control.AuthorizedKeys); err != nil {
+		return err
+	}
+	g.hostKey.Set(signer)
+	g.keys.Clear()
+	g.admitPeople(settings.SSH.AuthorizedKeys)
+	if settings.UnixTimeNanoseconds > 0 {
+		g.journal.warnError(clock.Set(time.Unix(0, settings.UnixTimeNanoseconds)))
+	}
+	if err := g.freezer.ThawDisks(); err != nil {
+		return err
+	}
+	g.journal.warnError(errors.Join(snapshot.RenewMachineID("/"), snapshot.RenewBootID(contract.RuntimeFolder)))
+	g.moveTo(settings)
+	g.journal.warnError(g.supervisor.Apply(contract.SettingsApply{WorkloadEnv: settings.Workload.Env}))
+	if code, err := g.supervisor.RunHook(ctx, hooks.PostRestore); err != nil || code != 0 {
+		g.journal.warn(fmt.Sprintf("a post_restore hook failed (exit code %d): its log says why", code))
+	}
+	g.journal.say("this is %s now, a copy of %s", settings.VMName, g.current.Load().VMName)
+	g.current.Store(settings)
+	g.changes.tell()
+	return g.freezer.ThawProcesses()
+}
+
+// moveTo takes the name and the network of the settings.
+func (g *guest) moveTo(settings *contract.GuestConfig) {
+	late := func(resolvers network.Resolvers) {
+		if len(settings.Network.Nameservers) == 0 {
+			writeNames(settings, resolvers, g.journal)
+		}
+	}
+	resolvers, err := network.Move(g.current.Load().Network, settings.Network, settings.Hostname, g.journal.warn, late)
+	g.journal.warnError(err)
+	writeNames(settings, resolvers, g.journal)
+	network.Announce(settings.Network)
+}
