@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Where `make install` puts the programs: root's for everybody, else this user's own.
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 
-.PHONY: install uninstall help demo demo-clean test check lint types unit go-check integration e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean
+.PHONY: install uninstall dist test-install help demo demo-clean test check lint types unit go-check integration e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ install: ## install the programs into PREFIX (/usr/local for root, else ~/.local
 
 uninstall: ## remove them again; plugins, VMs and disks stay
 	@scripts/install.sh uninstall "$(PREFIX)"
+
+dist: ## wheel, source archive, Debian packages, SBOM and checksums into dist/
+	@scripts/make-dist.sh dist
+
+test-install: dist ## install, upgrade with a VM running, remove and purge the Debian packages in a fresh root
+	@tests/install/run.sh dist
 
 demo-clean: ## remove everything that the demo made
 	@scripts/demo.sh clean

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # install.sh install|uninstall PREFIX: the programs, man pages and completion below PREFIX. State stays where it is.
 set -euo pipefail
+umask 022
 cd "$(dirname "$0")/.."
 verb=$1 prefix=$(realpath -m "$2")
 home=$prefix/lib/volant

@@ -41,7 +41,7 @@ Documentation=man:volantd(8)
 {network}
 [Service]
 Type=notify
-ExecStart={program} serve{listen}
+{_name_defaults(system)}ExecStart={program} serve{listen}
 KillMode=process
 Restart=on-failure
 OOMPolicy=continue
@@ -64,7 +64,7 @@ After={DAEMON_UNIT}{network}
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStop={program} shutdown --timeout {SHUTDOWN_SECONDS}
+{_name_defaults(system)}ExecStop={program} shutdown --timeout {SHUTDOWN_SECONDS}
 TimeoutStopSec={UNIT_SECONDS}
 
 [Install]
@@ -74,3 +74,8 @@ WantedBy={_name_target(system)}
 
 def _name_target(system: bool) -> str:
     return "multi-user.target" if system else "default.target"
+
+
+def _name_defaults(system: bool) -> str:
+    """Root's settings, where a package or an administrator has put some."""
+    return "EnvironmentFile=-/etc/default/volantd\n" if system else ""
