@@ -7,7 +7,12 @@ gzip     an OCI layout with gzip layers; the peer is `umoci unpack` and then as 
 
 build-{large,base}-vs-{usual,tuned}, build-{large,base}-gzip-vs-usual   their time over ours
 ext4-large-vs-tar2ext4           one tar → raw ext4 (ours with journal and free space): their time over ours
+build-large-vs-tar2sqfs          one tar → squashfs with zstd-3, the one writer near us: their time over ours
+build-rebuild-vs-full            large, a folder of plain layers, after a change in its last layer: over a full build, both
+                                 with a cache to fill; build-rebuild-archive-vs-full: the same from an archive that is new as
+                                 a whole, so that every layer's digest is made again
 cost-build-large-vs-compression  ours over pure compression of the same clusters, same library and cores
+cost-build-{large,base}-vs-floor     ours over compression and digests of the same bytes on the same cores
 limit-build-{large,base}-vs-tuned    their time over that of pure compression and the digests: what a converter without
                                  any cost of its own would reach on these cores
 size-large-vs-tuned              our artifact over theirs, the agent in both
@@ -20,6 +25,7 @@ while a clock may still run: creating files soon after an `rm -rf` makes the pee
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -32,12 +38,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from bench.build_inputs import (
+    change_last_layer,
     make_base_tar,
     make_big_archive,
     make_docker_archive,
     make_gzip_layout,
     make_large_tar,
     make_many_files_archive,
+    make_plain_layout,
     split_layers,
 )
 from volant.contract.agents import find_agent
@@ -63,7 +71,8 @@ def run(*arguments: object, cwd: Path | None = None, **environment: str) -> None
         raise SystemExit(f"{' '.join(map(str, arguments))}: exit code {done.returncode}\n{done.stdout}")
 
 
-def fledge_command(*source: object) -> list[object]:
+def fledge_command(*source: object, cached: bool = False) -> list[object]:
+    options = [] if cached else ["--no-cache"]
     return [
         sys.executable,
         "-m",
@@ -72,13 +81,17 @@ def fledge_command(*source: object) -> list[object]:
         *source,
         "-o",
         "plugin.tar.gz",
-        "--no-cache",
         "-q",
+        *options,
     ]
 
 
 def fledge(*source: object) -> Run:
     return lambda folder: run(*fledge_command(*source), cwd=folder)
+
+
+def fledge_with_cache(home: Path, *source: object) -> Run:
+    return lambda folder: run(*fledge_command(*source, cached=True), cwd=folder, VOLANT_HOME=str(home))
 
 
 # -- peers ---------------------------------------------------------------------------------------------------------
@@ -154,6 +167,7 @@ class Stopwatch:
         CACHE.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix="runs-", dir=CACHE))
         self.artifact_bytes: dict[str, int] = {}
+        self.cpu_seconds: dict[str, list[float]] = {}
 
     def fresh_folder(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self._folder))
@@ -161,9 +175,11 @@ class Stopwatch:
     def time(self, name: str, work: Run) -> float:
         folder = self.fresh_folder()
         os.sync()
+        before = _read_cpu_seconds()
         began = time.perf_counter()
         work(folder)
         seconds = time.perf_counter() - began
+        self.cpu_seconds.setdefault(name, []).append(_read_cpu_seconds() - before)
         for large in ("plugin.tar.gz", "rootfs.img", "rootfs.qcow2", "out.img"):
             file = folder / large
             if file.exists():
@@ -174,6 +190,7 @@ class Stopwatch:
     def compare(self, **runs: Run) -> dict[str, float]:
         """Medians of interleaved runs; the first round warms the page cache and does not count."""
         times: dict[str, list[float]] = {name: [] for name in runs}
+        self.cpu_seconds.clear()
         for number in range(ROUNDS + 1):
             for name, work in runs.items():
                 seconds = self.time(name, work)
@@ -181,11 +198,20 @@ class Stopwatch:
                     times[name].append(seconds)
         for name, measured in times.items():
             told = " ".join(f"{seconds:.2f}" for seconds in measured)
-            print(f"  {name}: median {statistics.median(measured):.2f} s of {told}", flush=True)
+            cpu = statistics.median(self.cpu_seconds[name][1:])
+            print(
+                f"  {name}: median {statistics.median(measured):.2f} s of {told}; CPU {cpu:.2f} s", flush=True
+            )
         return {name: statistics.median(measured) for name, measured in times.items()}
 
     def remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _read_cpu_seconds() -> float:
+    """Of every process that was started here and has ended: on a busy machine it says more than the clock."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def measure_peak_mib(folder: Path, *source: object) -> float:
@@ -232,6 +258,8 @@ def main() -> None:
             compare_compression(watch, name, archive, layers, compare_builds(watch, name, archive))
             compare_gzip(watch, name, make_gzip_layout(layers, CACHE / f"{name}.oci"))
         compare_tar(watch, make_large_tar(CACHE))
+        compare_squashfs(watch, make_large_tar(CACHE))
+        compare_rebuild(watch, CACHE / f"large-{LAYERS}")
         for name, archive in (
             ("large", CACHE / "large.docker.tar"),
             ("8g", make_big_archive(CACHE, 8)),
@@ -274,6 +302,59 @@ def compare_tar(watch: Stopwatch, tar: Path) -> None:
     ratio("ext4-large-vs-tar2ext4", seconds["tar2ext4"] / seconds["fledge"])
 
 
+def compare_squashfs(watch: Stopwatch, tar: Path) -> None:
+    archive = make_docker_archive([tar], CACHE / "large-1.docker.tar")
+    print(f"large: one layer of {tar.stat().st_size >> 20} MiB to squashfs and to a plugin", flush=True)
+    script = 'exec tar2sqfs -q -c zstd -X level=3 -j "$(nproc)" out.img < "$1"'
+    seconds = watch.compare(
+        fledge=fledge("--docker-archive", archive),
+        tar2sqfs=lambda folder: run("bash", "-c", script, "bash", tar, cwd=folder),
+    )
+    ratio("build-large-vs-tar2sqfs", seconds["tar2sqfs"] / seconds["fledge"])
+
+
+def compare_rebuild(watch: Stopwatch, layers: Path) -> None:
+    """Each round fills a cache of its own with a full build and builds again after the change."""
+    before = sorted(layers.glob("*.tar"))
+    after = [*before[:-1], change_last_layer(before[-1], CACHE)]
+    layout = make_plain_layout(before, CACHE / "large-plain.oci")
+    changed_layout = make_plain_layout(after, CACHE / "large-changed.oci", layout)
+    archive = make_docker_archive(before, CACHE / "large.docker.tar")
+    changed_archive = make_docker_archive(after, CACHE / "large-changed.docker.tar")
+    for name, option, first, second in (
+        ("build-rebuild-vs-full", "--oci-layout", layout, changed_layout),
+        ("build-rebuild-archive-vs-full", "--docker-archive", archive, changed_archive),
+    ):
+        print(f"large: {option}, built again after a change in its last layer", flush=True)
+        check_rebuild(watch, option, first, second)
+        homes: list[Path] = []
+
+        def full(folder: Path, option: str = option, source: Path = first, homes: list[Path] = homes) -> None:
+            homes.append(folder / "home")
+            fledge_with_cache(homes[-1], option, source)(folder)
+
+        def again(
+            folder: Path, option: str = option, source: Path = second, homes: list[Path] = homes
+        ) -> None:
+            fledge_with_cache(homes[-1], option, source)(folder)
+            shutil.rmtree(homes[-1])
+
+        seconds = watch.compare(full=full, rebuild=again)
+        ratio(name, seconds["rebuild"] / seconds["full"])
+
+
+def check_rebuild(watch: Stopwatch, option: str, before: Path, after: Path) -> None:
+    """The bytes of a rebuild are those of a full build, or its time means nothing."""
+    folders = [watch.fresh_folder() for _ in range(3)]
+    home = folders[0] / "home"
+    fledge_with_cache(home, option, before)(folders[0])
+    fledge_with_cache(home, option, after)(folders[1])
+    fledge(option, after)(folders[2])
+    run("cmp", folders[1] / "plugin.tar.gz", folders[2] / "plugin.tar.gz")
+    for folder in folders:
+        (folder / "plugin.tar.gz").unlink()
+
+
 def compare_compression(
     watch: Stopwatch, name: str, archive: Path, layers: list[Path], tuned_seconds: float
 ) -> None:
@@ -300,6 +381,7 @@ def compare_compression(
     limit = statistics.median(with_digests)
     print(f"  fledge: {statistics.median(ours):.2f} s, compression alone: {statistics.median(compression):.2f} s, "
           f"with digests: {limit:.2f} s")  # fmt: skip
+    ratio(f"cost-build-{name}-vs-floor", statistics.median(ours) / limit)
     if name == "large":
         ratio("cost-build-large-vs-compression", statistics.median(ours) / statistics.median(compression))
     ratio(f"limit-build-{name}-vs-tuned", tuned_seconds / limit)

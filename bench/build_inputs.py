@@ -7,10 +7,12 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import random
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 # About a GB with many small files, and what people build images from.
@@ -67,6 +69,28 @@ def split_layers(tar: Path, folder: Path, count: int) -> list[Path]:
     return layers
 
 
+def change_last_layer(layer: Path, folder: Path) -> Path:
+    """The layer after a day's work: a file changed, a folder with two files more, one file less than below."""
+    path = folder / "changed-layer.tar"
+    partial = path.with_suffix(".part")
+    if not path.exists():
+        with tarfile.open(layer) as source, tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as output:
+            members = source.getmembers()
+            largest = max((member for member in members if member.isreg()), key=lambda member: member.size)
+            for member in members:
+                content = source.extractfile(member) if member.isreg() else None
+                if member is largest and content is not None:
+                    content = io.BytesIO(content.read()[:-1] + b"!")
+                output.addfile(member, content)
+            for name in ("opt/app/main.py", "opt/app/settings.json"):
+                info = tarfile.TarInfo(name)
+                info.size = 20_000
+                output.addfile(info, io.BytesIO(random.Random(name).randbytes(info.size)))
+            output.addfile(tarfile.TarInfo("usr/bin/.wh.perl"))
+        partial.rename(path)
+    return path
+
+
 def _digest(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -101,6 +125,17 @@ def make_docker_archive(layers: list[Path], path: Path) -> Path:
 
 def make_gzip_layout(layers: list[Path], folder: Path) -> Path:
     """An OCI layout with gzip layers, as a registry gives them."""
+    return _make_layout(layers, folder, "+gzip", lambda layer: gzip.compress(layer.read_bytes(), 6, mtime=0))
+
+
+def make_plain_layout(layers: list[Path], folder: Path, before: Path | None = None) -> Path:
+    """An OCI layout with plain layers, as builders push it into a folder; blobs that `before` has are its files."""
+    return _make_layout(layers, folder, "", Path.read_bytes, before)
+
+
+def _make_layout(
+    layers: list[Path], folder: Path, suffix: str, pack: Callable[[Path], bytes], before: Path | None = None
+) -> Path:
     if folder.exists():
         return folder
     partial = folder.with_suffix(".part")
@@ -110,19 +145,20 @@ def make_gzip_layout(layers: list[Path], folder: Path) -> Path:
 
     def add(content: bytes) -> dict[str, object]:
         digest = hashlib.sha256(content).hexdigest()
-        (blobs / digest).write_bytes(content)
+        known = before / "blobs" / "sha256" / digest if before else None
+        if known is not None and known.exists():
+            os.link(known, blobs / digest)
+        else:
+            (blobs / digest).write_bytes(content)
         return {"digest": f"sha256:{digest}", "size": len(content)}
 
     base = "application/vnd.oci.image"
-    entries = []
-    for layer in layers:
-        packed = gzip.compress(layer.read_bytes(), 6, mtime=0)
-        entries.append({"mediaType": f"{base}.layer.v1.tar+gzip", **add(packed)})
+    entries = [{"mediaType": f"{base}.layer.v1.tar{suffix}", **add(pack(layer))} for layer in layers]
     manifest = {"schemaVersion": 2, "mediaType": f"{base}.manifest.v1+json", "layers": entries,
                 "config": {"mediaType": f"{base}.config.v1+json", **add(_config(layers))}}  # fmt: skip
     index = {"schemaVersion": 2, "manifests": [
         {"mediaType": f"{base}.manifest.v1+json", **add(json.dumps(manifest).encode()),
-         "annotations": {"org.opencontainers.image.ref.name": "1.0.0"}}]}  # fmt: skip
+         "annotations": {"org.opencontainers.image.ref.name": "bench:1.0.0"}}]}  # fmt: skip
     (partial / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     (partial / "index.json").write_text(json.dumps(index))
     partial.rename(folder)

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from volant.errors import InvalidInput
+from volant.fledge.known_digests import KnownDigests
 
 # Hashing it takes three times as long as the wait for the interpreter lock before it, up to 5 ms.
 CHUNK_BYTES = 16 << 20
@@ -69,6 +70,8 @@ class DigestChecks:
         self._pool = ThreadPoolExecutor(workers, "digest", initializer=_yield_to_others)
         self._stopping = threading.Event()
         self._checks: list[tuple[str, Future[None]]] = []
+        # Where set, what is known to be right is not read again.
+        self.known: KnownDigests | None = None
 
     def add(self, what: str, digest: str, descriptor: int, offset: int, length: int) -> None:
         """Begin to hash `length` bytes at `offset` of a descriptor. `what` names them in the error."""
@@ -80,6 +83,10 @@ class DigestChecks:
     def _check(
         self, what: str, algorithm: str, value: str, descriptor: int, offset: int, length: int
     ) -> None:
+        known, expected, start = self.known, f"{algorithm}:{value}", offset
+        state = known.find_state(descriptor) if known is not None else ""
+        if known is not None and known.knows(state, offset, length, expected):
+            return
         found = hashlib.new(algorithm)
         buffer = memoryview(bytearray(min(CHUNK_BYTES, length)))
         end = offset + length
@@ -89,8 +96,11 @@ class DigestChecks:
                 break
             found.update(buffer[:count])
             offset += count
-        if found.hexdigest() != value and not self._stopping.is_set():
-            raise damaged(what, f"{algorithm}:{value}", f"{algorithm}:{found.hexdigest()}")
+        if found.hexdigest() == value:
+            if known is not None:
+                known.note(descriptor, state, start, length, expected)
+        elif not self._stopping.is_set():
+            raise damaged(what, expected, f"{algorithm}:{found.hexdigest()}")
 
     def verify(self) -> None:
         """Wait for every check begun so far. Raises InvalidInput for the first in order that failed."""

@@ -56,6 +56,7 @@ class FileTree:
 
     def __init__(self, root: Metadata | None = None) -> None:
         self.sources: list[int] = []
+        self.source_starts: list[int] = []
         self.origins: list[Origin] = []
         self.mode = array("I")
         self.uid = array("I")
@@ -84,6 +85,7 @@ class FileTree:
         Where one descriptor holds several layers each is a source: their order is the image's, not the archive's.
         """
         self.sources.append(descriptor)
+        self.source_starts.append(origin.offset if origin is not None else 0)
         if origin is not None:
             self.origins.append(origin)
         return len(self.sources) - 1

@@ -30,6 +30,7 @@ from volant.fledge.blocks import Origin
 from volant.fledge.digests import DigestChecks
 from volant.fledge.filetree import ROOT, Extent, FileTree, Metadata
 from volant.fledge.image import Layer, OciImage
+from volant.fledge.known_digests import KnownDigests
 from volant.fledge.spool import Limits, SpoolBudget, find_compression, inflate, open_spool
 from volant.fledge.tar import (
     BLOCK,
@@ -129,10 +130,11 @@ class _Oddities:
             self._monitor.warn(f"{self._count - _MOST_WARNINGS} further entries of the image are odd as well")
 
 
-def verify_stored(image: OciImage, monitor: Monitor) -> bool:
+def verify_stored(image: OciImage, known: KnownDigests | None, monitor: Monitor) -> bool:
     """Check the layers of an image as they are stored. Raises InvalidInput; False where only inflating would tell."""
     monitor.step("check layers")
     with DigestChecks(os.cpu_count() or 1) as checks:
+        checks.known = known
         for number, layer in enumerate(image.layers, start=1):
             what = describe_layer(image, number)
             if (

@@ -12,7 +12,7 @@ from volant.contract.agents import Architecture, find_agent
 from volant.contract.image_config import ImageConfig
 from volant.contract.manifest import Manifest
 from volant.errors import InvalidInput
-from volant.fledge.cache import PluginCache
+from volant.fledge.cache import PluginCache, find_cache_folder
 from volant.fledge.cache_key import make_cache_key
 from volant.fledge.epoch import read_epoch
 from volant.fledge.ext4 import plan_ext4
@@ -20,6 +20,7 @@ from volant.fledge.filetree import FileTree
 from volant.fledge.guest import check_guest, install_guest
 from volant.fledge.image import OciImage
 from volant.fledge.initramfs import make_initramfs, read_folder, run_build_script
+from volant.fledge.known_digests import KnownDigests
 from volant.fledge.layers import merge_layers, verify_stored
 from volant.fledge.order import ArchiveSource, BuildOrder, DockerfileSource, ReferenceSource, ScriptSource
 from volant.fledge.output import find_output
@@ -56,10 +57,13 @@ def build_plugin(order: BuildOrder, monitor: Monitor) -> BuiltPlugin:
         find_output(choose_target(order, order.name or "plugin"), order.inputs)
         found = find_image(order, stack, monitor)
         key = make_cache_key(order, found.identity)
-        kept = fetch_from_cache(order, key, found, stack, monitor)
+        known = stack.enter_context(KnownDigests(find_cache_folder())) if key else None
+        kept = fetch_from_cache(order, key, found, known, stack, monitor)
         if kept is not None:
             return kept
         image = found.open()
+        if image is not None:
+            image.checks.known = known
         manifest = make_manifest(order, image, monitor)
         target = choose_target(order, manifest.name)
         file = stack.enter_context(WholeFile(find_output(target, order.inputs)))
@@ -114,7 +118,12 @@ def choose_target(order: BuildOrder, name: str) -> Path:
 
 
 def fetch_from_cache(
-    order: BuildOrder, key: str, found: FoundImage, stack: ExitStack, monitor: Monitor
+    order: BuildOrder,
+    key: str,
+    found: FoundImage,
+    known: KnownDigests | None,
+    stack: ExitStack,
+    monitor: Monitor,
 ) -> BuiltPlugin | None:
     """The same plugin from an earlier build, published; None where there is none.
 
@@ -126,7 +135,7 @@ def fetch_from_cache(
         return None
     if isinstance(order.source, ArchiveSource):
         image = found.open()
-        if image is not None and not verify_stored(image, monitor):
+        if image is not None and not verify_stored(image, known, monitor):
             return None
     target = choose_target(order, note["name"])
     file = stack.enter_context(WholeFile(find_output(target, order.inputs)))

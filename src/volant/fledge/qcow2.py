@@ -17,7 +17,7 @@ import zstandard
 
 from volant.fledge.blocks import PlannedImage
 from volant.fledge.clusters import Window, transform_windows
-from volant.fledge.reuse import Clusters, Reuse, WindowKeys, check_clusters
+from volant.fledge.reuse import CheckedWindow, Clusters, Reuse, WindowKeys, check_clusters
 from volant.progress import Monitor
 
 Compression = Literal["zstd", "zlib"]
@@ -127,6 +127,28 @@ def _make_compress(compression: Compression | None, level: int) -> Compress:
     return lambda clusters: [bytes(cluster) for cluster in clusters]
 
 
+def _make_inflate(compression: Compression | None) -> Callable[[bytes | memoryview], bytes]:
+    """The other way; what cannot be inflated is nothing."""
+    if compression == "zstd":
+        decompressor = zstandard.ZstdDecompressor()
+
+        def decompress(data: bytes | memoryview) -> bytes:
+            try:
+                return decompressor.decompress(data, max_output_size=CLUSTER_SIZE)
+            except zstandard.ZstdError:
+                return b""
+
+        return decompress
+
+    def inflate(data: bytes | memoryview) -> bytes:
+        try:
+            return zlib.decompressobj(_ZLIB_WINDOW_BITS).decompress(data, CLUSTER_SIZE + 1)
+        except zlib.error:
+            return b""
+
+    return inflate
+
+
 def _find_clusters(window: Window) -> list[int]:
     """Clusters of a window that any part touches, ascending."""
     touched: list[int] = []
@@ -139,23 +161,40 @@ def _find_clusters(window: Window) -> list[int]:
 
 
 class _Written(NamedTuple):
-    """A window as it goes into the file; key and check where somebody wants to know."""
+    """A window as it goes into the file, and its key where somebody wants to know it."""
 
-    clusters: Clusters
+    window: CheckedWindow
     key: bytes = b""
-    check: int = 0
 
 
-def _compress_window(window: Window, buffer: memoryview, compress: Compress, zero: bytes) -> Clusters:
-    """The clusters of a window, those of nothing but zeros left out; `zero` is what these become."""
-    window.fill(buffer)
-    touched = _find_clusters(window)
-    plain = [buffer[cluster << CLUSTER_BITS : (cluster + 1) << CLUSTER_BITS] for cluster in touched]
-    return [
-        (cluster, packed if len(packed) < _MOST_COMPRESSED_BYTES else bytes(whole))
-        for cluster, whole, packed in zip(touched, plain, compress(plain), strict=True)
-        if packed != zero
-    ]
+class _Packer:
+    """Compresses the windows of one thread."""
+
+    def __init__(self, compression: Compression | None, level: int) -> None:
+        self._compress = _make_compress(compression, level)
+        self._inflate = _make_inflate(compression)
+        # A zero cluster is known by what it compresses to: nothing else becomes the same bytes.
+        (self._zero,) = self._compress([memoryview(_ZERO_CLUSTER)])
+
+    def pack(self, window: Window, buffer: memoryview, before: Clusters = ()) -> Clusters:
+        """The clusters of a window, those of nothing but zeros left out.
+
+        `before`: clusters that were packed alike; those that inflate to what is to be packed are taken over.
+        """
+        window.fill(buffer)
+        touched = _find_clusters(window)
+        plain = {number: buffer[number << CLUSTER_BITS : (number + 1) << CLUSTER_BITS] for number in touched}
+        packed: dict[int, bytes | memoryview] = {
+            number: data
+            for number, data in before
+            if number in plain and len(data) < CLUSTER_SIZE and self._inflate(data) == plain[number]
+        }
+        made = [number for number in touched if number not in packed]
+        if made:
+            for number, data in zip(made, self._compress([plain[number] for number in made]), strict=True):
+                if data != self._zero:
+                    packed[number] = data if len(data) < _MOST_COMPRESSED_BYTES else bytes(plain[number])
+        return sorted(packed.items())
 
 
 def write_qcow2(
@@ -173,22 +212,23 @@ def write_qcow2(
     With `reuse`, windows are taken from earlier disks where these have them, and noted for later ones.
     """
     chosen = _DEFAULT_LEVELS[compression] if compression and level is None else level or 0
-    # A zero cluster is known by what it compresses to: nothing else becomes the same bytes.
-    (zero,) = _make_compress(compression, chosen)([memoryview(_ZERO_CLUSTER)])
-
-    keys = WindowKeys(f"{compression} {chosen} {_VERSIONS}", image.origins) if reuse else None
+    recipe = f"{compression} {chosen} {_VERSIONS}"
+    keys = WindowKeys(recipe, image.origins) if reuse else None
+    if reuse is not None:
+        reuse.index.recipe = recipe
 
     def make_transform() -> Callable[[Window, memoryview], _Written]:
-        compress = _make_compress(compression, chosen)
+        packer = _Packer(compression, chosen)
 
         def transform(window: Window, buffer: memoryview) -> _Written:
             if reuse is None or keys is None:
-                return _Written(_compress_window(window, buffer, compress, zero))
+                return _Written(CheckedWindow(packer.pack(window, buffer), 0))
             key = keys.make_key(window)
-            clusters = reuse.fetch(key, CLUSTER_SIZE)
-            if clusters is None:
-                clusters = _compress_window(window, buffer, compress, zero)
-            return _Written(clusters, key, check_clusters(key, clusters))
+            found = reuse.fetch(key, CLUSTER_SIZE)
+            if found is None:
+                clusters = packer.pack(window, buffer, reuse.fetch_at(window.offset, CLUSTER_SIZE))
+                found = CheckedWindow(clusters, check_clusters(key, clusters))
+            return _Written(found, key)
 
         return transform
 
@@ -196,9 +236,9 @@ def write_qcow2(
     writer.append_clusters(_ZERO_CLUSTER)
     for window, written in transform_windows(image, make_transform, threads):
         if reuse is not None:
-            reuse.index.add(written.key, writer.position, written.clusters, written.check)
+            reuse.index.add(window.offset, written.key, writer.position, written.window)
         base = window.offset >> CLUSTER_BITS
-        for cluster, data in written.clusters:
+        for cluster, data in written.window.clusters:
             if len(data) == CLUSTER_SIZE:
                 writer.add_plain(base + cluster, data)
             else:

@@ -6,6 +6,9 @@ where in it (a layer is known by the digest that is checked before anything is p
 elsewhere. Its place on the disk is no part of it. A plugin is kept with an index of its windows; what the index says
 is believed only as far as the bytes that it leads to agree with it, so an index or a plugin that was damaged costs time
 and changes nothing.
+
+A layer that changed has no window of before. Where its clusters lie where they lay and inflate to the same bytes, they
+are taken over all the same (qcow2.py): inflating takes a quarter of the time.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from typing import NamedTuple
 
 from volant.fledge.blocks import Origin
 from volant.fledge.clusters import WINDOW_BYTES, Window
+from volant.fledge.known_digests import seal, unseal
 from volant.fledge.stored_gzip import START_SUM, StoredContent, add_to_sum
 
 _KEY_BYTES = 16
@@ -108,30 +112,50 @@ def _read_all(descriptor: int, offset: int, length: int) -> bytes:
     return content
 
 
+class CheckedWindow(NamedTuple):
+    """Clusters of a window and their check."""
+
+    clusters: Clusters
+    check: int
+
+
 class WindowIndex:
-    """The windows of a disk that is being written. `payload_offset`: where the disk begins in its archive."""
+    """The windows of a disk that is being written.
+
+    `payload_offset`: where the disk begins in its archive; `recipe`: how it is compressed; `places`: the key of what
+    lies at an offset of the disk.
+    """
 
     def __init__(self) -> None:
+        self.recipe = ""
         self.payload_offset = 0
         self.records: dict[bytes, WindowRecord] = {}
+        self.places: dict[int, bytes] = {}
 
-    def add(self, key: bytes, offset: int, clusters: Clusters, check: int) -> None:
-        numbers, sizes = tuple(number for number, _ in clusters), tuple(len(data) for _, data in clusters)
-        self.records[key] = WindowRecord(offset, check, numbers, sizes)
+    def add(self, place: int, key: bytes, offset: int, window: CheckedWindow) -> None:
+        numbers = tuple(number for number, _ in window.clusters)
+        sizes = tuple(len(data) for _, data in window.clusters)
+        self.records[key] = WindowRecord(offset, window.check, numbers, sizes)
+        self.places[place] = key
 
     def encode(self) -> bytes:
         rows = [[key.hex(), *record] for key, record in self.records.items()]
-        return json.dumps({"payload_offset": self.payload_offset, "windows": rows}).encode()
+        places = [[place, key.hex()] for place, key in self.places.items()]
+        head = {"recipe": self.recipe, "payload_offset": self.payload_offset}
+        return seal(json.dumps({**head, "windows": rows, "places": places}).encode())
 
 
-def decode_index(text: bytes) -> WindowIndex:
-    """Raises ValueError, TypeError or KeyError for what is no index; records may still say anything."""
-    document = json.loads(text)
+def decode_index(sealed: bytes) -> WindowIndex:
+    """Raises ValueError, TypeError or KeyError for what is no index, or not as it was written."""
+    document = json.loads(unseal(sealed))
     index = WindowIndex()
+    index.recipe = str(document["recipe"])
     index.payload_offset = int(document["payload_offset"])
     for key, offset, check, numbers, sizes in document["windows"]:
         record = WindowRecord(int(offset), int(check), tuple(map(int, numbers)), tuple(map(int, sizes)))
         index.records[bytes.fromhex(key)] = record
+    for place, key in document["places"]:
+        index.places[int(place)] = bytes.fromhex(key)
     return index
 
 
@@ -142,7 +166,11 @@ class EarlierDisk:
         self._content = StoredContent(descriptor)
         self._index = index
 
-    def fetch(self, key: bytes, cluster_size: int) -> Clusters | None:
+    def find_at(self, place: int, recipe: str) -> bytes:
+        """The key of the window at an offset of the disk; empty where there is none that was compressed so."""
+        return self._index.places.get(place, b"") if recipe == self._index.recipe else b""
+
+    def fetch(self, key: bytes, cluster_size: int) -> CheckedWindow | None:
         """The clusters of a window, checked; None where there is no such window, or what is there is not it."""
         record = self._index.records.get(key)
         if record is None or not _is_possible(record, cluster_size):
@@ -150,14 +178,15 @@ class EarlierDisk:
         places = list(place_clusters(record.offset, record.sizes, cluster_size))
         start, length = places[0], places[-1] + record.sizes[-1] - places[0]
         try:
-            content = memoryview(self._content.read(self._index.payload_offset + start, length))
+            content = self._content.read(self._index.payload_offset + start, length)
         except (OSError, OverflowError):
             return None
         clusters = [
             (number, content[place - start : place - start + size])
             for number, size, place in zip(record.numbers, record.sizes, places, strict=True)
         ]
-        return clusters if check_clusters(key, clusters) == record.check else None
+        check = check_clusters(key, clusters)
+        return CheckedWindow(clusters, check) if check == record.check else None
 
 
 def _is_possible(record: WindowRecord, cluster_size: int) -> bool:
@@ -187,12 +216,21 @@ class Reuse:
         self._earlier = earlier
         self.index = WindowIndex()
 
-    def fetch(self, key: bytes, cluster_size: int) -> Clusters | None:
+    def fetch(self, key: bytes, cluster_size: int) -> CheckedWindow | None:
         for disk in self._earlier:
             found = disk.fetch(key, cluster_size)
             if found is not None:
                 return found
         return None
+
+    def fetch_at(self, place: int, cluster_size: int) -> Clusters:
+        """What lay at the same offset of the disk before, which is not what lies there now, or not all of it."""
+        for disk in self._earlier[:1]:
+            key = disk.find_at(place, self.index.recipe)
+            found = disk.fetch(key, cluster_size) if key else None
+            if found is not None:
+                return found.clusters
+        return ()
 
 
 def open_earlier(plugin: Path, index: Path) -> tuple[int, EarlierDisk] | None:

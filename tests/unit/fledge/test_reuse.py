@@ -10,6 +10,7 @@ import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,10 +19,12 @@ from hypothesis import strategies as st
 from oci_images import make_entry, make_layer, write_docker_archive
 from planned_images import FixedImage
 from remembering_monitor import RememberingMonitor
+from volant.fledge import qcow2
 from volant.fledge import reuse as reuse_module
 from volant.fledge.blocks import Origin, Piece
 from volant.fledge.cache import PluginCache, find_cache_folder
 from volant.fledge.clusters import Window
+from volant.fledge.known_digests import seal
 from volant.fledge.order import CommandLine, make_order
 from volant.fledge.pipeline import build_plugin
 from volant.fledge.reuse import Reuse, WindowKeys, decode_index, place_clusters
@@ -141,17 +144,22 @@ def damage_index(plugin: Path, index: Path, chosen: random.Random) -> None:
     rewrite(index, bytes(text))
 
 
+def read_index(index: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(index.read_bytes().partition(b"\n")[2])
+    return document
+
+
 def exchange_records(plugin: Path, index: Path, chosen: random.Random) -> None:
     """Every key leads to another window."""
-    document = json.loads(index.read_bytes())
+    document = read_index(index)
     rows = document["windows"]
     others = chosen.sample(rows, len(rows))
     document["windows"] = [[row[0], *other[1:]] for row, other in zip(rows, others, strict=True)]
-    rewrite(index, json.dumps(document).encode())
+    index.write_bytes(seal(json.dumps(document).encode()))
 
 
 def bend_records(plugin: Path, index: Path, chosen: random.Random) -> None:
-    document = json.loads(index.read_bytes())
+    document = read_index(index)
     for row in document["windows"]:
         match chosen.randrange(6):
             case 0:
@@ -163,7 +171,7 @@ def bend_records(plugin: Path, index: Path, chosen: random.Random) -> None:
             case 3:
                 row[3], row[4] = [], []
     document["payload_offset"] = chosen.choice((document["payload_offset"], -1, 0, 1 << 66))
-    rewrite(index, json.dumps(document).encode())
+    index.write_bytes(seal(json.dumps(document).encode()))
 
 
 def rewrite(path: Path, content: bytes) -> None:
@@ -198,6 +206,49 @@ def test_a_damaged_earlier_plugin_leads_to_the_same_bytes(
     counter = Counter(monkeypatch)
     assert build(make_big_layers(last=1), "second") == build(make_big_layers(last=1), "full", use_cache=False)
     assert counter.made > 0
+
+
+def test_a_file_changed_in_a_layer_leaves_the_others_as_they_were_compressed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The layer is another, so its windows have other keys; what lies where it lay is inflated and compared."""
+
+    def make(changed: bytes) -> Layers:
+        files = [
+            make_entry(f"f{number}", content=make_content(number, "text", 300_000)) for number in range(10)
+        ]
+        return [make_layer(*files[:5], make_entry("x", content=changed * 1000), *files[5:])]
+
+    build(make(b"one"), "first")
+    compressed: list[int] = []
+    make_compress = qcow2._make_compress
+
+    def count(*given: Any) -> Any:
+        compress = make_compress(*given)
+        return lambda clusters: compressed.append(len(clusters)) or compress(clusters)
+
+    monkeypatch.setattr(qcow2, "_make_compress", count)
+    again = build(make(b"two"), "second")
+    few, _ = sum(compressed), compressed.clear()
+    assert again == build(make(b"two"), "full", use_cache=False)
+    assert few < sum(compressed) / 2
+
+
+@pytest.mark.parametrize("recipe", ["zlib", "older zstd"])
+def test_what_was_compressed_otherwise_is_not_taken(
+    home: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
+) -> None:
+    text = '[plugin]\nname = "app"\nversion = "1.0.0"\n[plugin.runtime]\ncompression = "{}"\n'
+    (home / "fledge.toml").write_text(text.format("zlib" if recipe == "zlib" else "zstd"))
+    with monkeypatch.context() as patch:
+        if recipe != "zlib":
+            patch.setattr(qcow2, "_VERSIONS", "zstd (1, 0, 0)")
+            patch.setitem(qcow2._DEFAULT_LEVELS, "zstd", 1)
+        build(make_big_layers(), "first")
+    (home / "fledge.toml").write_text(text.format("zstd"))
+    counter = Counter(monkeypatch)
+    assert build(make_big_layers(1), "second") == build(make_big_layers(1), "full", use_cache=False)
+    assert counter.taken == 0
 
 
 PATHS = st.sampled_from(["a", "b", "d/a", "d/b", "d/e/f", "link", "usr/lib/x"])
@@ -279,10 +330,13 @@ def test_clusters_lie_where_the_writer_puts_them() -> None:
     ]
 
 
+@pytest.mark.parametrize("is_sealed", [True, False])
 @pytest.mark.parametrize(
-    "text", [b"", b"[]", b"{}", b'{"payload_offset": 1, "windows": [[1]]}', b"\xff", b"[" * 9999]
+    "text",
+    [b"", b"[]", b"{}", b'{"recipe": "", "payload_offset": 1, "windows": [[1]]}', b"\xff", b"[" * 9999],
 )
-def test_what_is_no_index_is_none(tmp_path: Path, text: bytes) -> None:
+def test_what_is_no_index_is_none(tmp_path: Path, text: bytes, is_sealed: bool) -> None:
+    text = seal(text) if is_sealed else text
     (tmp_path / "index").write_bytes(text)
     (tmp_path / "plugin").touch()
     assert reuse_module.open_earlier(tmp_path / "plugin", tmp_path / "index") is None

@@ -36,8 +36,10 @@ from volant.fledge.filetree import ROOT, Extent, FileTree, Xattrs
 
 FAST_SYMLINK_BYTES = 59
 LOST_AND_FOUND_BLOCKS = 4
-# 1 MiB. What one layer holds more or less than before then seldom moves the next one by anything but whole windows.
-SOURCE_ALIGNMENT_BLOCKS = 256
+# The files of each 16 MiB of a layer begin at a multiple of 1 MiB. What is more or less there than before moves those
+# behind it by whole windows, if at all: they are still the windows of the disk before (reuse.py).
+SPREAD_BITS = 24
+SPREAD_BLOCKS = 256
 _MOST_FILE_BLOCKS = (1 << 32) - 1
 
 
@@ -179,7 +181,7 @@ class Content:
     def place(self, allocator: Allocator, *, spread: bool = False) -> None:
         """Give everything its blocks, in the order in which `pieces` tells them.
 
-        With `spread` the files of every source begin at a boundary: see reuse.py.
+        With `spread`, blocks are left free between some of the files.
         """
         for node in self.numbering.directories:
             self._place_run(node, len(self.hashed.get(node, (b"",))), allocator)
@@ -190,13 +192,19 @@ class Content:
         for node in self.long_symlinks:
             self._place_run(node, 1, allocator)
         size, first_block, ranges_of = self.tree.size, self.first_block, self.ranges
-        source_of, current = self.tree.data_source, None
+        starts, source_of, offset_of = self.tree.source_starts, self.tree.data_source, self.tree.data_offset
+        current, stretch_end = -1, 0
         for node in self.files:
             if spread:
-                source = source_of[node] if source_of[node] >= 0 else self.tree.sparse[node][0].source
-                if source != current:
-                    allocator.skip_to_multiple(SOURCE_ALIGNMENT_BLOCKS)
+                source, offset = source_of[node], offset_of[node]
+                if source < 0:
+                    _, source, offset, _ = self.tree.sparse[node][0]
+                if source != current or offset >= stretch_end:
+                    allocator.skip_to_multiple(SPREAD_BLOCKS)
                     current = source
+                    stretch_end = starts[source] + (
+                        ((offset - starts[source] >> SPREAD_BITS) + 1) << SPREAD_BITS
+                    )
             ranges = ranges_of.get(node)
             if ranges is not None:
                 self._place_ranges(node, ranges, allocator)
@@ -253,16 +261,14 @@ class Content:
             yield from self._own_pieces(node, [tree.link_target[node]])
         sources, data_source, data_offset = tree.sources, tree.data_source, tree.data_offset
         first_block, size, extents_of = self.first_block, tree.size, self.extents
+        new_tuple = tuple.__new__
         for node in self.files:
             extents = extents_of.get(node)
             if extents is None:
-                yield Piece(
-                    first_block[node] * BLOCK_SIZE,
-                    size[node],
-                    None,
-                    sources[data_source[node]],
-                    data_offset[node],
-                )
+                # Without the Python-level __new__ of a named tuple: there may be millions.
+                yield new_tuple(Piece, (
+                    first_block[node] * BLOCK_SIZE, size[node], None, sources[data_source[node]], data_offset[node],
+                ))  # fmt: skip
             else:
                 yield from _map_pieces(tree.extents(node), extents, sources)
         for block in self.tree_blocks:
