@@ -8,8 +8,8 @@ gzip     an OCI layout with gzip layers; the peer is `umoci unpack` and then as 
 build-{large,base}-vs-{usual,tuned}, build-{large,base}-gzip-vs-usual   their time over ours
 ext4-large-vs-tar2ext4           one tar → raw ext4 (ours with journal and free space): their time over ours
 build-large-vs-tar2sqfs          one tar → squashfs with zstd-3, the one writer near us: their time over ours
-build-rebuild-vs-full            large from a folder of plain layers after a change in the last: over a full build, both with a
-                                 cache to fill
+build-rebuild-vs-full            large, a folder of plain layers, after a change in the last: over a full build
+                                 (both with a cache to fill)
 build-rebuild-archive-vs-full    the same from an archive that is new as a whole: every digest is made again
 cost-build-large-vs-compression  ours over pure compression of the same clusters, same library and cores
 cost-build-{large,base}-vs-floor     ours over compression and digests of the same bytes on the same cores
