@@ -138,8 +138,17 @@ def give_to_user(folder: Path) -> None:
 
 
 def _end_pause_process(folder: Path) -> None:
-    """podman keeps a process that holds a user's namespaces; it goes with the user, found by its home folder."""
+    """podman keeps a process that holds a user's namespaces; it goes with the user."""
+    for pid in find_processes(folder):
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def find_processes(folder: Path) -> list[int]:
+    """The processes whose home is a folder."""
+    found: list[int] = []
     for environment in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
             if f"HOME={folder}".encode() in environment.read_bytes().split(b"\0"):
-                os.kill(int(environment.parent.name), signal.SIGKILL)
+                found.append(int(environment.parent.name))
+    return found

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from bare_machine import BareMachine, fledge_command, give_to_user, make_home
+from bare_machine import USER_ID, BareMachine, find_processes, fledge_command, give_to_user, make_home
 from docker_daemon import unpack_docker
 
 TOOLS = ("podman", "buildah", "busybox", "unshare", "setpriv", "newuidmap")
@@ -152,9 +152,16 @@ def test_what_an_ordinary_user_lacks_is_named_with_its_cure(
 def test_folders_of_somebody_else_are_not_in_the_way(user: BareMachine) -> None:
     """`sudo -u` keeps root's runtime folder, and /var/tmp is not everybody's everywhere."""
     machine = replace(user, extra=(("XDG_RUNTIME_DIR", "/root"),), read_only="/var/tmp")
-    for builder in ("buildah", "podman"):
+    before = set(Path("/tmp").iterdir())
+    for builder in ("buildah", "podman", "podman"):
         done = machine.fledge("build", ".", "--builder", builder, "--no-cache", cwd=user.folder / "web")
         assert done.returncode == 0, done.stderr
+    kept = Path(f"/tmp/podman-run-{USER_ID}")
+    left = [path for path in set(Path("/tmp").iterdir()) - before if path.stat().st_uid == USER_ID]
+    assert set(left) <= {kept}
+    # podman keeps one process for a user, not one for each build.
+    assert len(find_processes(user.folder)) <= 1
+    shutil.rmtree(kept, ignore_errors=True)
 
 
 def test_a_store_in_use_is_waited_for_with_a_word(home: Path) -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,8 +15,8 @@ from volant.fledge.builders.base import (
     BuildRequest,
     Isolation,
     common_arguments,
-    is_writable_folder,
 )
+from volant.fledge.cache import find_cache_folder
 from volant.fledge.epoch import read_epoch
 
 
@@ -48,9 +50,36 @@ class _ContainersBuilder(Builder):
         return [self.program, "rmi", "--force", image_id.removeprefix("sha256:")]
 
     def environment(self) -> dict[str, str]:
-        # `su` and `sudo -u` keep another user's folder, on which both give up; without one they find a place.
-        folder = os.environ.get("XDG_RUNTIME_DIR")
-        return {"XDG_RUNTIME_DIR": ""} if folder and not is_writable_folder(folder) else {}
+        """A runtime folder that lasts: without one both take a place below TMPDIR, which is our scratch folder.
+
+        podman would keep a process for each such place, and `su` and `sudo -u` hand on another user's folder.
+        """
+        if os.geteuid() == 0 or is_own_folder(os.environ.get("XDG_RUNTIME_DIR", "")):
+            return {}
+        return {"XDG_RUNTIME_DIR": find_runtime_folder()}
+
+
+def find_runtime_folder() -> str:
+    """Where podman itself goes when nobody says: the session's folder, else one of its name for temporary files."""
+    user = os.geteuid()
+    places = (f"/run/user/{user}", f"{os.environ.get('TMPDIR') or '/tmp'}/podman-run-{user}")  # noqa: S108
+    for place in (*places, str(find_cache_folder() / "run")):
+        with suppress(OSError):
+            os.makedirs(place, mode=0o700, exist_ok=True)
+        if is_own_folder(place):
+            return place
+    return ""
+
+
+def is_own_folder(place: str) -> bool:
+    """Whether a place is a folder that belongs to this user, and not a link that somebody else has laid."""
+    try:
+        status = os.lstat(place)
+    except OSError:
+        return False
+    return (
+        stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and os.access(place, os.W_OK | os.X_OK)
+    )
 
 
 class Podman(_ContainersBuilder):
