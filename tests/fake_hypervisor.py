@@ -7,22 +7,26 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from volant.contract.agents import Architecture
 from volant.process import start_detached
 from volant.volantd.hypervisors.base import (
     EndKind,
     HostSupport,
+    HypervisorKind,
     MachineEnd,
     MachineState,
     ProcessIdentity,
     VmSpec,
 )
 from volant.volantd.hypervisors.host_process import HostProcess, find_process, identify
+from volant.volantd.hypervisors.qemu import Qemu
+from volant.volantd.hypervisors.qemu_arguments import name_sockets
+from volant.volantd.hypervisors.streams import connect_unix
 
 TESTS = Path(__file__).parent
 
@@ -55,6 +59,12 @@ class FakeMachine:
         self.process.kill()
         return await self.wait()
 
+    async def open_control(self) -> socket.socket:
+        return await connect_unix(name_sockets(self.spec.socket_folder).control)
+
+    async def open_console(self) -> socket.socket:
+        raise NotImplementedError
+
     async def press_power_button(self) -> None:
         raise NotImplementedError
 
@@ -69,7 +79,8 @@ class FakeMachine:
 
 
 class FakeHypervisor:
-    kind: Literal["qemu", "cloud-hypervisor"] = "qemu"
+    kind: HypervisorKind = "qemu"
+    capabilities = Qemu.capabilities
 
     async def find_support(
         self, architecture: Architecture, *, kernel: Path | None, firmware: bool = False
@@ -80,12 +91,13 @@ class FakeHypervisor:
         assert spec.initrd is not None
         archive = spec.initrd.read_bytes().decode("latin-1")
         config, _ = json.JSONDecoder().raw_decode(archive[archive.rindex('{"schema_version"') :])
-        guest = spec.qmp_socket.with_name("guest.json")
+        sockets = name_sockets(spec.socket_folder)
+        guest = spec.socket_folder / "guest.json"
         guest.write_text(json.dumps(config))
-        spec.control_socket.unlink(missing_ok=True)
+        sockets.control.unlink(missing_ok=True)
         # The QMP socket's path marks the process, as it does QEMU's.
         program = [sys.executable, str(TESTS / "fake_guest.py")]
-        arguments = [str(guest), str(spec.control_socket), str(spec.console_log), str(spec.qmp_socket)]
+        arguments = [str(guest), str(sockets.control), str(spec.console_log), str(sockets.qmp)]
         pid = start_detached([*program, *arguments], spec.hypervisor_log)
         if os.environ.get("FAKE_DIE") == "after-start":
             os._exit(9)
@@ -94,7 +106,7 @@ class FakeHypervisor:
         return FakeMachine(spec, HostProcess(identity, os.pidfd_open(pid)))
 
     def find_process(self, spec: VmSpec) -> ProcessIdentity | None:
-        return find_process(os.fsencode(spec.qmp_socket))
+        return find_process(os.fsencode(name_sockets(spec.socket_folder).qmp))
 
     async def adopt(self, identity: ProcessIdentity, spec: VmSpec) -> FakeMachine | None:
         process = HostProcess.open(identity)

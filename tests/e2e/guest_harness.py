@@ -32,7 +32,7 @@ from volant.volantd.boot.initrd import make_base_archive, write_initrd
 from volant.volantd.boot.kernel import Kernel, find_kernel, install_kernel
 from volant.volantd.boot.modules import order_modules, want_modules
 from volant.volantd.hypervisors.base import DiskDrive, UserNic, VmSpec
-from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments
+from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments, name_sockets
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "tests"
 MAC = "52:54:00:12:34:56"
@@ -187,7 +187,7 @@ class GuestHarness:
         spec = VmSpec(
             id="test", name="test", architecture="amd64", machine="microvm", accelerator="tcg", vcpu=vcpu,
             memory_mb=memory_mb, disks=tuple(disks), nics=tuple(nics),
-            control_socket=folder / "control", console_socket=folder / "console", qmp_socket=folder / "qmp",
+            socket_folder=folder,
             console_log=folder / "console.log", hypervisor_log=folder / "qemu.log", kernel=self.kernel.image,
             initrd=initrd, tsc_khz=self.tsc_khz,
         )  # fmt: skip
@@ -199,7 +199,7 @@ class GuestHarness:
             arguments += ["-netdev", netdev]
         with (folder / "qemu.log").open("wb") as log:
             process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        guest = Guest(process, folder, spec.console_log, spec.control_socket, spec)
+        guest = Guest(process, folder, spec.console_log, name_sockets(folder).control, spec)
         try:
             yield guest
         finally:

@@ -20,6 +20,7 @@ from volant.volantd.guest.control import open_control
 from volant.volantd.hypervisors.base import MachineEnd, MachineState
 from volant.volantd.hypervisors.host_process import identify
 from volant.volantd.hypervisors.qemu import Qemu
+from volant.volantd.hypervisors.streams import connect_unix
 from volant.volantd.vms.monitor import VmMonitor
 from volant.volantd.vms.process_log import ProcessLog
 from volant.volantd.vms.registry import VmRecord
@@ -41,11 +42,16 @@ async def talk(harness: GuestHarness, guest: Guest) -> None:
     with pytest.raises(Unreachable):
         # Another key than the pinned one is refused, and the stream can be connected again afterwards.
         async with open_connection(
-            guest.control_socket, client_key, read_client_key(harness.folder), timeout_seconds=60
+            await connect_unix(guest.control_socket),
+            client_key,
+            read_client_key(harness.folder),
+            timeout_seconds=60,
         ):
             pass
     async with (
-        open_connection(guest.control_socket, client_key, host_key, timeout_seconds=60) as connection,
+        open_connection(
+            await connect_unix(guest.control_socket), client_key, host_key, timeout_seconds=60
+        ) as connection,
         open_control(connection) as control,
     ):
         assert control.hello.agent_version

@@ -28,6 +28,7 @@ from e2e.test_kestrel_boot import make_busybox_root
 from volant.contract.agent import SESSION_SOCKET
 from volant.volantd.guest.connection import GuestConnection, open_connection
 from volant.volantd.guest.control import open_control
+from volant.volantd.hypervisors.streams import connect_unix
 
 RSS_LIMIT_KIB = 12 << 10
 SETTLE_SECONDS = 8
@@ -53,7 +54,7 @@ async def connect(harness: GuestHarness, guest: Guest) -> AsyncIterator[GuestCon
     read_client_key(harness.folder)
     read_host_key(harness.folder)
     async with open_connection(
-        guest.control_socket,
+        await connect_unix(guest.control_socket),
         (harness.folder / "client_key").read_text(),
         (harness.folder / "host_key.pub").read_text().strip(),
         timeout_seconds=20,

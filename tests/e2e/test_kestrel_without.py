@@ -146,7 +146,7 @@ async def test_a_console_that_nobody_reads_does_not_keep_the_guest_on(
         socket.socket(socket.AF_UNIX) as reader,
     ):
         guest.wait_for("[kestrel] ")
-        reader.connect(str(guest.spec.console_socket))
+        reader.connect(str(guest.spec.socket_folder / "console.sock"))
         much = "until test $(du -sk /var/log/kestrel | cut -f1) -gt 2000; do sleep 0.1; done"
         await run_in(guest, harness, much)
         assert len(guest.console) < 10_000, "the console was read"  # or it would have had 32 KiB at once

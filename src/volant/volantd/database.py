@@ -53,6 +53,13 @@ MIGRATIONS = (
         time TEXT NOT NULL
     ) STRICT;
     """,
+    # Drivers name their own sockets; all three were in one folder.
+    """
+    UPDATE vms SET spec = json_remove(
+        json_set(spec, '$.socket_folder', rtrim(json_extract(spec, '$.qmp_socket'), 'qmp.sock')),
+        '$.control_socket', '$.console_socket', '$.qmp_socket'
+    ) WHERE CASE WHEN json_valid(spec) THEN json_extract(spec, '$.qmp_socket') IS NOT NULL ELSE FALSE END;
+    """,
 )
 
 

@@ -19,11 +19,10 @@ from starlette.websockets import WebSocketDisconnect
 
 from volant.contract.api import ExecRequest, ExecResult, SshSession, SshSessionRequest
 from volant.contract.manifest import Port
-from volant.errors import Conflict, InvalidInput, Unreachable, WrongState
+from volant.errors import Conflict, InvalidInput, Unreachable
 from volant.volantd.guest.connection import ByteReader, ByteWriter
 from volant.volantd.plugins.store import PluginStore
 from volant.volantd.vms.fleet import Fleet
-from volant.volantd.vms.states import WITH_PROCESS
 
 CHUNK_BYTES = 1 << 16
 OTHER_METHODS = ["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -85,13 +84,8 @@ def make_router(fleet: Fleet, plugins: PluginStore) -> APIRouter:
 
     @router.websocket("/console")
     async def stream_console(websocket: WebSocket, name: str) -> None:
-        record = fleet.get(name)
-        if record.spec is None or record.state not in WITH_PROCESS:
-            raise WrongState(f"cannot attach to the console of VM {name}: it is {record.state.value}")
-        try:
-            reader, writer = await asyncio.open_unix_connection(str(record.spec.console_socket))
-        except OSError as error:
-            raise Unreachable(f"cannot attach to the console of VM {name}: {error}") from error
+        connected = await fleet.find(fleet.get(name).id).open_console()
+        reader, writer = await asyncio.open_connection(sock=connected)
         try:
             await pump(websocket, reader, writer)
         finally:

@@ -16,7 +16,6 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import asyncssh
@@ -147,18 +146,15 @@ class GuestConnection:
 
 @asynccontextmanager
 async def open_connection(
-    control_socket: Path, client_key: str, host_public_key: str, *, timeout_seconds: float
+    stream_to_agent: socket.socket, client_key: str, host_public_key: str, *, timeout_seconds: float
 ) -> AsyncIterator[GuestConnection]:
-    """Connect to the agent behind `control_socket` and close on leaving.
+    """Open SSH on a connected stream to the agent, which is closed on leaving.
 
     `client_key` is our private key in OpenSSH's form, `host_public_key` the agent's one line. Unreachable when the
     hypervisor does not accept, the agent does not answer in `timeout_seconds`, or shows another key.
     """
-    raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    raw.setblocking(False)
     try:
-        await asyncio.get_running_loop().sock_connect(raw, str(control_socket))
-        stream = AgentStream(raw)
+        stream = AgentStream(stream_to_agent)
         ssh = await asyncssh.connect(
             "guest",
             tunnel=stream,
@@ -176,10 +172,10 @@ async def open_connection(
             keepalive_count_max=KEEPALIVE_COUNT,
         )
     except (OSError, asyncssh.Error, TimeoutError) as error:
-        raw.close()
+        stream_to_agent.close()
         raise Unreachable(f"cannot reach the guest's agent: {error}") from error
     except BaseException:
-        raw.close()
+        stream_to_agent.close()
         raise
     try:
         yield GuestConnection(ssh)

@@ -10,6 +10,7 @@ its own runs, through the power button.
 from __future__ import annotations
 
 import enum
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -20,6 +21,8 @@ from volant.volantd.network.types import PublishedPort
 Accelerator = Literal["kvm", "tcg"]
 MachineType = Literal["microvm", "q35", "virt"]
 Bus = Literal["mmio", "pci"]
+HypervisorKind = Literal["qemu", "cloud-hypervisor"]
+ControlTransport = Literal["virtio-serial", "vsock"]
 # sun_path of unix(7) holds 108 bytes, the last of which is the terminating zero.
 SOCKET_PATH_LIMIT = 107
 
@@ -71,10 +74,9 @@ class VmSpec:
     """Everything that the hypervisor's argument list depends on, resolved. All paths are absolute.
 
     `kernel` None means firmware: the first disk boots itself. Of the kernel command line only `extra_cmdline`
-    is the caller's; nothing secret belongs there. The three sockets are made by the hypervisor; their paths
-    may have at most `SOCKET_PATH_LIMIT` bytes. `console_log` is appended to across starts, `hypervisor_log`
-    takes the process's own standard error. `tsc_khz` is the host clock's rate, which x86 guests under TCG
-    must be told.
+    is the caller's; nothing secret belongs there. In `socket_folder` the driver makes sockets as it needs them,
+    with names of at most 12 bytes. `console_log` is appended to across starts, `hypervisor_log` takes the
+    process's own standard error. `tsc_khz` is the host clock's rate, which x86 guests under TCG must be told.
     """
 
     id: str
@@ -86,9 +88,7 @@ class VmSpec:
     memory_mb: int
     disks: tuple[DiskDrive, ...]
     nics: tuple[Nic, ...]
-    control_socket: Path
-    console_socket: Path
-    qmp_socket: Path
+    socket_folder: Path
     console_log: Path
     hypervisor_log: Path
     kernel: Path | None = None
@@ -102,7 +102,8 @@ class HostSupport:
     """How guests of one architecture run on this host: to be copied into their `VmSpec`.
 
     `reason` says in one line why this accelerator; `bus` is where the guest finds its devices, which decides
-    the drivers it needs; `program` and `version` name the hypervisor.
+    the drivers it needs; `control` how the guest's agent finds the host; `program` and `version` name the
+    hypervisor.
     """
 
     program: str
@@ -112,6 +113,21 @@ class HostSupport:
     accelerator: Accelerator
     reason: str
     tsc_khz: int | None = None
+    control: ControlTransport = "virtio-serial"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a driver can do at all; what needs something that it cannot is refused before anything is made."""
+
+    firmware: bool
+    """Disks that boot a system of their own."""
+    power_button: bool
+    pause: bool
+    snapshot: bool
+    restore: bool
+    user_network: bool
+    """A NIC without rights on the host: `UserNic` or `StreamNic`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +195,13 @@ class Machine(Protocol):
     async def kill(self) -> MachineEnd:
         """End the process at once and wait for it. Harmless when it has ended already."""
 
+    async def open_control(self) -> socket.socket:
+        """A stream to the agent's port, whatever device that is; it accepts before the agent does. Unreachable
+        where the hypervisor does not."""
+
+    async def open_console(self) -> socket.socket:
+        """A stream to and from the serial console. Unreachable where the hypervisor does not answer."""
+
     async def press_power_button(self) -> None:
         """Ask the guest's own system to power off (ACPI); whether it does is for the guest to say."""
 
@@ -195,7 +218,9 @@ class Machine(Protocol):
 class Hypervisor(Protocol):
     """A kind of hypervisor on this host."""
 
-    kind: Literal["qemu", "cloud-hypervisor"]
+    kind: HypervisorKind
+    """The name under which a VM's record remembers who started it."""
+    capabilities: Capabilities
 
     async def find_support(
         self, architecture: Architecture, *, kernel: Path | None, firmware: bool = False

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import os
 import re
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -25,8 +26,10 @@ from volant.errors import Conflict, ToolFailed, VolantError
 from volant.process import require_tool, start_detached
 from volant.volantd.hypervisors.accelerator import AcceleratorProbe
 from volant.volantd.hypervisors.base import (
+    Capabilities,
     EndKind,
     HostSupport,
+    HypervisorKind,
     MachineEnd,
     MachineState,
     ProcessIdentity,
@@ -34,7 +37,8 @@ from volant.volantd.hypervisors.base import (
 )
 from volant.volantd.hypervisors.console import read_last_lines, trim_log
 from volant.volantd.hypervisors.host_process import ExitStatus, HostProcess, find_process, identify
-from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments
+from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments, name_sockets
+from volant.volantd.hypervisors.streams import connect_unix
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +57,7 @@ class QemuMachine:
 
     def __init__(self, spec: VmSpec, process: HostProcess) -> None:
         self.spec = spec
+        self._sockets = name_sockets(spec.socket_folder)
         self._process = process
         self._qmp: QMPClient | None = None
         self._events = EventListener()
@@ -85,6 +90,12 @@ class QemuMachine:
         self._asked_to_end = True
         self._process.kill()
         return await self.wait()
+
+    async def open_control(self) -> socket.socket:
+        return await connect_unix(self._sockets.control)
+
+    async def open_console(self) -> socket.socket:
+        return await connect_unix(self._sockets.console)
 
     async def press_power_button(self) -> None:
         await self._execute("system_powerdown")
@@ -128,7 +139,7 @@ class QemuMachine:
         self._tasks = [asyncio.create_task(self._follow_events()), asyncio.create_task(self._do_chores())]
 
     async def _try_connect(self, timeout_seconds: float = QMP_TIMEOUT_SECONDS) -> bool:
-        if not self.spec.qmp_socket.exists():
+        if not self._sockets.qmp.exists():
             return False
         client = QMPClient(self.spec.name)
         client.logger = logging.getLogger("volant.qmp")
@@ -137,7 +148,7 @@ class QemuMachine:
         try:
             # A QEMU that is stopped, or busy with another client, accepts and then says nothing.
             async with asyncio.timeout(timeout_seconds):
-                await client.connect(str(self.spec.qmp_socket))
+                await client.connect(str(self._sockets.qmp))
                 status = await client.execute("query-status")
         except (QMPError, OSError, EOFError):
             with suppress(QMPError, OSError, EOFError):
@@ -205,8 +216,8 @@ class QemuMachine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._disconnect()
-        for socket in (self.spec.qmp_socket, self.spec.control_socket, self.spec.console_socket):
-            socket.unlink(missing_ok=True)
+        for path in self._sockets.all:
+            path.unlink(missing_ok=True)
         return explain_end(
             status,
             shutdown_reason=self._shutdown_reason,
@@ -280,7 +291,10 @@ def _read_tail(log: Path, count: int = 20) -> list[str]:
 class Qemu:
     """The hypervisor QEMU on this host. `cache`: a folder for what was found out about the host."""
 
-    kind: Literal["qemu", "cloud-hypervisor"] = "qemu"
+    kind: HypervisorKind = "qemu"
+    capabilities = Capabilities(
+        firmware=True, power_button=True, pause=True, snapshot=False, restore=False, user_network=True
+    )
 
     def __init__(self, cache: Path, *, wanted_accelerator: Literal["auto", "kvm", "tcg"] = "auto") -> None:
         self._probe = AcceleratorProbe(cache, wanted_accelerator)
@@ -297,7 +311,7 @@ class Qemu:
     async def start(self, spec: VmSpec) -> QemuMachine:
         name, package = PROGRAMS[spec.architecture]
         arguments = make_qemu_arguments(spec, require_tool(name, package=package))
-        for stale in (spec.qmp_socket, spec.control_socket, spec.console_socket):
+        for stale in name_sockets(spec.socket_folder).all:
             stale.unlink(missing_ok=True)
         spec.hypervisor_log.unlink(missing_ok=True)
         # QEMU would make it readable for all.
@@ -314,7 +328,7 @@ class Qemu:
         return machine
 
     def find_process(self, spec: VmSpec) -> ProcessIdentity | None:
-        return find_process(os.fsencode(spec.qmp_socket))
+        return find_process(os.fsencode(name_sockets(spec.socket_folder).qmp))
 
     async def adopt(self, identity: ProcessIdentity, spec: VmSpec) -> QemuMachine | None:
         process = HostProcess.open(identity)

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 from volant.contract.guest_config import CONTROL_PORT_NAME
 from volant.errors import InvalidInput
@@ -20,6 +22,23 @@ from volant.volantd.hypervisors.base import SOCKET_PATH_LIMIT, DiskDrive, Nic, S
 GUEST_ADDRESS = "10.0.2.15"
 TCG_CACHE_MIB = 64
 SERIAL_LIMIT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class QemuSockets:
+    """What QEMU listens on for this daemon: the agent's port, the serial console, its own control."""
+
+    control: Path
+    console: Path
+    qmp: Path
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        return self.control, self.console, self.qmp
+
+
+def name_sockets(folder: Path) -> QemuSockets:
+    return QemuSockets(folder / "control.sock", folder / "console.sock", folder / "qmp.sock")
 
 
 def make_qemu_arguments(spec: VmSpec, program: str, *, sandbox: bool = True) -> list[str]:
@@ -40,7 +59,7 @@ def make_qemu_arguments(spec: VmSpec, program: str, *, sandbox: bool = True) -> 
 
 
 def _check(spec: VmSpec) -> None:
-    for socket in (spec.control_socket, spec.console_socket, spec.qmp_socket):
+    for socket in name_sockets(spec.socket_folder).all:
         if len(bytes(socket)) > SOCKET_PATH_LIMIT:
             raise InvalidInput(
                 f"cannot start {spec.name}: the path {socket} is longer than a socket's {SOCKET_PATH_LIMIT} bytes",
@@ -107,15 +126,16 @@ def make_command_line(spec: VmSpec) -> list[str]:
 
 def _consoles(spec: VmSpec, suffix: str) -> Iterator[str]:
     """Serial console (a socket that also goes to a file), the agent's control port, and QMP."""
+    sockets = name_sockets(spec.socket_folder)
     yield from (
         "-chardev",
-        f"socket,id=console,path={_escape(spec.console_socket)},server=on,wait=off,"
+        f"socket,id=console,path={_escape(sockets.console)},server=on,wait=off,"
         f"logfile={_escape(spec.console_log)},logappend=on",
         "-serial", "chardev:console",
-        "-chardev", f"socket,id=control,path={_escape(spec.control_socket)},server=on,wait=off",
+        "-chardev", f"socket,id=control,path={_escape(sockets.control)},server=on,wait=off",
         "-device", f"virtio-serial-{suffix},max_ports=2",
         "-device", f"virtserialport,chardev=control,name={CONTROL_PORT_NAME}",
-        "-chardev", f"socket,id=qmp,path={_escape(spec.qmp_socket)},server=on,wait=off",
+        "-chardev", f"socket,id=qmp,path={_escape(sockets.qmp)},server=on,wait=off",
         "-mon", "chardev=qmp,mode=control",
     )  # fmt: skip
 

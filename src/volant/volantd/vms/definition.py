@@ -56,6 +56,11 @@ def choose_plugin(domain: Domain, request: NewVm) -> StoredPlugin:
             f"guests of this host are {host_architecture()}",
             resolution=f"build it again with --platform linux/{host_architecture()}",
         )
+    hypervisor = domain.hypervisor
+    if plugin.boot == "firmware" and not hypervisor.capabilities.firmware:
+        raise Conflict(
+            f"cannot create VM {request.name}: {hypervisor.kind} boots no disks with a system of their own"
+        )
     return plugin
 
 

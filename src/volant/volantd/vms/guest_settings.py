@@ -22,6 +22,7 @@ from volant.contract.guest_config import (
     Ssh,
 )
 from volant.contract.manifest import CloudInitDocument, Workload
+from volant.volantd.hypervisors.base import ControlTransport
 from volant.volantd.network import user_mode
 from volant.volantd.network.bridge import GATEWAY, SUBNET
 from volant.volantd.plugins.store import StoredPlugin
@@ -31,7 +32,12 @@ from volant.volantd.vms.record import VmDefinition, VmRecord
 ROOT_SERIAL = "root"
 
 
-def make_guest_config(record: VmRecord, plugin: StoredPlugin, modules: Sequence[str]) -> GuestConfig:
+def make_guest_config(
+    record: VmRecord,
+    plugin: StoredPlugin,
+    modules: Sequence[str],
+    transport: ControlTransport = "virtio-serial",
+) -> GuestConfig:
     definition = record.definition
     return GuestConfig(
         vm_id=record.id,
@@ -39,7 +45,11 @@ def make_guest_config(record: VmRecord, plugin: StoredPlugin, modules: Sequence[
         hostname=record.name.replace("_", "-"),
         root=Root(serial=ROOT_SERIAL) if plugin.kind == "rootfs" else None,
         network=make_guest_network(record),
-        control=Control(host_key=record.host_key, authorized_keys=[read_public_key(record.control_key)]),
+        control=Control(
+            transport=transport,
+            host_key=record.host_key,
+            authorized_keys=[read_public_key(record.control_key)],
+        ),
         ssh=Ssh(listen_port=22 if definition.ssh_keys else None, authorized_keys=definition.ssh_keys),
         secrets=_make_secret_ports(record),
         workload=make_workload(plugin.manifest.workload, definition),

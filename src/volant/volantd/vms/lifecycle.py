@@ -141,7 +141,7 @@ def write_boot_archive(
         kernel.modules, want_modules(support.bus, network=record.definition.network != "vsock", vsock=True)
     )
     base = make_base_archive(find_agent(kernel.architecture), modules, settings.cache_dir)
-    config = make_guest_config(record, plugin, list_module_names(modules))
+    config = make_guest_config(record, plugin, list_module_names(modules), support.control)
     write_initrd(files.initrd, base, config, plugin.payload if plugin.kind == "initramfs" else None)
 
 
@@ -179,9 +179,7 @@ def make_spec(
         memory_mb=record.definition.resources.memory_mb,
         disks=disks,
         nics=make_nics(record, reach, files.sockets),
-        control_socket=files.sockets / "control.sock",
-        console_socket=files.sockets / "console.sock",
-        qmp_socket=files.sockets / "qmp.sock",
+        socket_folder=files.sockets,
         console_log=files.console_log,
         hypervisor_log=files.hypervisor_log,
         kernel=kernel.image if kernel else None,

@@ -121,13 +121,12 @@ class VmMonitor:
                 return
 
     async def _keep_connected(self) -> None:
-        assert self._record.spec is not None
         delay = FIRST_RETRY_SECONDS
         while True:
             try:
                 async with (
                     open_connection(
-                        self._record.spec.control_socket,
+                        await self.machine.open_control(),
                         self._record.control_key,
                         read_public_key(self._record.host_key),
                         timeout_seconds=HANDSHAKE_SECONDS,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import socket
 from functools import cached_property
 
 from volant.contract.agent import AgentState
@@ -147,6 +148,12 @@ class RunningVm:
                 resolution=f"see what the console says: volar vms logs {record.name} --console",
             )
         return guest
+
+    async def open_console(self) -> socket.socket:
+        record = self.record
+        if self.monitor is None or record.state not in WITH_PROCESS:
+            raise WrongState(f"cannot attach to the console of VM {record.name}: it is {record.state.value}")
+        return await self.monitor.machine.open_console()
 
     # What its monitor tells
 

@@ -8,9 +8,9 @@ process) is not in it; the spec of its last start is, by which a process that st
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from volant.errors import InvalidInput
 from volant.volantd.hypervisors.base import ProcessIdentity, VmSpec
@@ -31,7 +31,7 @@ class VmFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     id: str
     name: str
     plugin_name: str
@@ -46,6 +46,14 @@ class VmFile(BaseModel):
     hypervisor: str = "qemu"
     spec: VmSpec | None
     created_at: str
+
+    @field_validator("spec", mode="before")
+    @classmethod
+    def _name_socket_folder(cls, spec: Any) -> Any:
+        """Version 1 named each socket of QEMU; all of them were in one folder."""
+        if isinstance(spec, dict) and "qmp_socket" in spec:
+            return {**spec, "socket_folder": str(Path(spec["qmp_socket"]).parent)}
+        return spec
 
     def make_record(self, process: ProcessIdentity | None) -> VmRecord:
         """The VM as it is to be found again: with a process it is to be adopted, without it is stopped."""

@@ -55,9 +55,7 @@ async def make_spec(qemu: Qemu, kernel: Kernel, short_path: Path) -> AsyncIterat
             memory_mb=192,
             disks=(),
             nics=(),
-            control_socket=short_path / "control.sock",
-            console_socket=short_path / "console.sock",
-            qmp_socket=short_path / "qmp.sock",
+            socket_folder=short_path,
             console_log=short_path / "console.log",
             hypervisor_log=short_path / "qemu.log",
             kernel=kernel.image,
@@ -84,7 +82,7 @@ async def test_a_panic_is_a_crash_with_the_kernels_words(qemu: Qemu, make_spec: 
     assert end.reason.startswith("Kernel panic - not syncing: No working init found")
     assert end.exit_code == 0
     assert machine.state is MachineState.ENDED
-    assert not machine.spec.qmp_socket.exists()
+    assert not (machine.spec.socket_folder / "qmp.sock").exists()
     assert machine.spec.console_log.stat().st_mode & 0o777 == 0o600
 
 
@@ -274,7 +272,7 @@ async def test_a_qemu_that_does_not_answer_is_adopted_and_not_ended(
     spec = stay(make_spec(IDLE))
     machine = await qemu.start(spec)
     await machine.release()
-    spec.qmp_socket.rename(short_path / "elsewhere")
+    (spec.socket_folder / "qmp.sock").rename(short_path / "elsewhere")
     adopted = await qemu.adopt(machine.identity, spec)
     assert adopted is not None
     assert adopted.state is MachineState.RUNNING

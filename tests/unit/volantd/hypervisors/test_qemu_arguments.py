@@ -32,9 +32,7 @@ SPEC = VmSpec(
             ),
         ),
     ),
-    control_socket=Path("/vm/control.sock"),
-    console_socket=Path("/vm/console.sock"),
-    qmp_socket=Path("/vm/qmp.sock"),
+    socket_folder=Path("/vm"),
     console_log=Path("/vm/console.log"),
     hypervisor_log=Path("/vm/qemu.log"),
     kernel=Path("/cache/vmlinux"),
@@ -179,7 +177,7 @@ def test_further_kernel_parameters_come_last() -> None:
 
 
 def test_commas_in_names_and_paths_stay_inside_their_option() -> None:
-    spec = dataclasses.replace(SPEC, name="a,b", qmp_socket=Path("/v,m/qmp.sock"))
+    spec = dataclasses.replace(SPEC, name="a,b", socket_folder=Path("/v,m"))
     arguments = make_qemu_arguments(spec, "qemu")
     assert "guest=a,,b" in arguments
     assert "socket,id=qmp,path=/v,,m/qmp.sock,server=on,wait=off" in arguments
@@ -187,7 +185,7 @@ def test_commas_in_names_and_paths_stay_inside_their_option() -> None:
 
 def test_what_qemu_would_misread_is_refused() -> None:
     with pytest.raises(InvalidInput, match="longer than a socket's 107 bytes"):
-        make_qemu_arguments(dataclasses.replace(SPEC, control_socket=Path("/" + "x" * 107)), "qemu")
+        make_qemu_arguments(dataclasses.replace(SPEC, socket_folder=Path("/" + "x" * 95)), "qemu")
     for serial in ("x" * 21, "a,b"):
         disk = dataclasses.replace(SPEC.disks[0], serial=serial)
         with pytest.raises(InvalidInput, match="no disk serial"):

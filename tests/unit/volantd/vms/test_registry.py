@@ -39,11 +39,13 @@ def write_golden(path: Path, schema: int) -> dict[str, Any]:
 
 
 def test_there_are_golden_rows_of_every_schema_before_this_one() -> None:
-    assert {path.name for path in GOLDEN.glob("schema-*.json")} >= {"schema-1.json"}
+    names = {f"schema-{number}.json" for number in range(1, len(MIGRATIONS))}
+    assert {path.name for path in GOLDEN.glob("schema-*.json")} >= names
 
 
-def test_rows_of_the_first_schema_are_read(tmp_path: Path) -> None:
-    written = write_golden(tmp_path / "db", 1)
+@pytest.mark.parametrize("schema", [1, 2])
+def test_rows_of_older_schemas_are_read(tmp_path: Path, schema: int) -> None:
+    written = write_golden(tmp_path / "db", schema)
     registry = VmRegistry(Database(tmp_path / "db"))
     assert registry.set_aside_unreadable() == []
     records = {record.name: record for record in registry.list_all()}
@@ -57,6 +59,7 @@ def test_rows_of_the_first_schema_are_read(tmp_path: Path) -> None:
     assert (running.definition.env, running.definition.labels) == ({"A": "b"}, {"tier": "web"})
     assert running.definition.resources.memory_mb == 256
     assert running.spec is not None and not running.has_own_system
+    assert running.spec.socket_folder == running.spec.console_log.parent
     assert running.spec.nics == (UserNic(running.mac, running.ports),)
     assert running.guest is not None and running.guest.kernel == "6.1.0-13-cloud-amd64"
     assert running.agent.missing == ("secrets",)
@@ -76,11 +79,12 @@ def test_rows_of_the_first_schema_are_read(tmp_path: Path) -> None:
 
 def test_a_row_that_cannot_be_read_is_set_aside_whole(tmp_path: Path) -> None:
     write_golden(tmp_path / "db", 1)
+    with sqlite3.connect(tmp_path / "db") as connection:
+        connection.execute("UPDATE vms SET machine = 'no JSON' WHERE name = 'system'")
     database = Database(tmp_path / "db")
     registry = VmRegistry(database)
     database.execute("UPDATE vms SET definition = '{}' WHERE name = 'running'")
     database.execute("UPDATE vms SET state = 'flying' WHERE name = 'failed'")
-    database.execute("UPDATE vms SET spec = 'no JSON' WHERE name = 'system'")
     found = registry.set_aside_unreadable()
     assert {row.name for row in found} == {"running", "failed", "system"}
     assert {record.name for record in registry.list_all()} == {"created", "streaming", "going"}
@@ -94,4 +98,4 @@ def test_vm_files_of_older_versions_are_read(path: Path) -> None:
     file = VmFile.model_validate_json(path.read_bytes())
     record = file.make_record(ProcessIdentity(4711, 123456, "0f0e"))
     assert (record.name, record.state, record.hypervisor) == ("running", VmState.RUNNING, "qemu")
-    assert record.spec is not None and record.spec.memory_mb == 256
+    assert record.spec is not None and record.spec.socket_folder == record.spec.console_log.parent
