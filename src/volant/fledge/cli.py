@@ -45,6 +45,7 @@ def fledge() -> None:
 @click.option("--oci-archive", metavar="FILE", help="From an OCI image layout in a tar.")
 @click.option("--oci-layout", metavar="DIR", help="From an OCI image layout in a folder.")
 @click.option("--image", metavar="REF", help="From a registry, docker-daemon: or containers-storage:.")
+@click.option("-t", "--tag", metavar="NAME[:VERSION]", help="Name the plugin, whatever the recipe says.")
 @click.option("-o", "--output", metavar="FILE", help="Plugin to write.  [default: NAME.tar.gz]")
 @click.option(
     "--builder", type=click.Choice(["auto", "docker", "podman", "buildah"]), help="Who builds the image."
@@ -110,7 +111,7 @@ def build(
         click.echo(
             f"{built.path}: {built.name} {built.version}, {size}, {time.monotonic() - began:.1f} s", err=True
         )
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and line.output is None:
             place = built.path if built.path.is_absolute() else f"./{built.path}"
             click.echo(f"next: volar plugins install {place}", err=True)
     if verbose:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from volant.contract.manifest import CloudInit, CloudInitDocument, RuntimeHalf
+from volant.contract.manifest import CloudInit, CloudInitDocument, RuntimeHalf, is_version
 from volant.errors import InvalidInput, NotFound, UsageError
 from volant.fledge.naming import clean_name
 from volant.fledge.problems import show_path
@@ -88,6 +88,7 @@ class CommandLine:
     target: str | None = None
     platform: str | None = None
     format: Literal["qcow2", "raw"] | None = None
+    tag: str | None = None
     use_cache: bool = True
 
 
@@ -145,11 +146,26 @@ def make_order(line: CommandLine, folder: Path | None = None) -> BuildOrder:
         )
     recipe_path, line = _find_recipe(line, folder)
     if recipe_path is None:
-        return _order_without_recipe(line, folder)
+        return _name(_order_without_recipe(line, folder), line.tag)
     # The model of fledge.toml is not loaded where there is no recipe: an image alone is to be converted fast.
     from volant.fledge.recipe import load_recipe
 
-    return _order_from_recipe(load_recipe(recipe_path), recipe_path, line)
+    return _name(_order_from_recipe(load_recipe(recipe_path), recipe_path, line), line.tag)
+
+
+def _name(order: BuildOrder, tag: str | None) -> BuildOrder:
+    """The order under the name, and the version if there is one, that the command line gives."""
+    if tag is None:
+        return order
+    from dataclasses import replace
+
+    name, _, version = tag.partition(":")
+    if not name or clean_name(name) != name or (version and not is_version(version)):
+        raise UsageError(
+            f"cannot name the plugin {tag!r}",
+            resolution="--tag NAME or NAME:VERSION: lower-case letters, digits, '-' and '_', and a semantic version",
+        )
+    return replace(order, name=name, version=version or order.version)
 
 
 def _find_recipe(line: CommandLine, folder: Path) -> tuple[Path | None, CommandLine]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from volant.volar.client import Client
 
 COMMANDS = {
+    "run": Lazy("run", "run", "Run a folder, Dockerfile, plugin or image as a VM."),
     "vms": Lazy("vms", "vms", "Create, inspect, enter and delete VMs."),
     "top": Lazy("vms_stats", "top", "Show what VMs use, again and again."),
     "plugins": Lazy("plugins", "plugins", "Install, list and remove plugins."),
@@ -55,6 +56,7 @@ def volar(api: str | None, context_name: str | None) -> None:
     """Run container images as virtual machines.
 
     \b
+    volar run ./my-app
     volar plugins install ./nginx.tar.gz
     volar vms create my-nginx --plugin nginx
     volar vms ssh my-nginx

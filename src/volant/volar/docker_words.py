@@ -42,6 +42,8 @@ TOP_ALIASES = {
     "image": "plugins",
     "secret": "secrets",
     "event": "events",
+    "launch": "run",
+    "up": "run",
 }
 
 _NO_VOLUMES = "each VM keeps its own disk until it is deleted; --disk-size grows it, volar cp copies files"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -65,6 +65,9 @@ class VmOptions:
                 client.get_plugin(plugin)["manifest"]["resources"]
             )
         return request
+
+    def with_network(self, network: str | None) -> VmOptions:
+        return replace(self, network=network)
 
     def _complete_resources(self, usual: Resources) -> Resources:
         return {"vcpu": self.cpus or usual["vcpu"], "memory_mb": self.memory or usual["memory_mb"]}

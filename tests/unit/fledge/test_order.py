@@ -135,3 +135,15 @@ def test_disks_that_would_be_lost_are_refused(home: Path) -> None:
         home, rest='[[plugin.manifest.disks]]\nname = "data"\nsource = "https://example.org/data.img"'
     )
     assert make_order(CommandLine()).runtime.disks[0].name == "data"
+
+
+def test_a_tag_names_the_plugin_whatever_the_recipe_says(home: Path) -> None:
+    write_recipe(home)
+    order = make_order(CommandLine(tag="other:2.0.0+build.1"))
+    assert (order.name, order.version) == ("other", "2.0.0+build.1")
+    order = make_order(CommandLine(tag="other"))
+    assert (order.name, order.version) == ("other", "1.0.0")
+    assert make_order(CommandLine(image="docker.io/library/nginx:1.27", tag="web")).name == "web"
+    for wrong in ("", "Other", "a/b", "a:latest", ":1.0.0"):
+        with pytest.raises(UsageError, match="cannot name the plugin"):
+            make_order(CommandLine(tag=wrong))

@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from volant.errors import NotFound
-from volant.volar.client import Client, quoted
+from volant.volar.client import quoted
 from volant.volar.docker_words import PLUGIN_ALIASES, PLUGIN_ANSWERS
 from volant.volar.groups import Commands
 from volant.volar.names import PLUGIN
@@ -25,6 +21,7 @@ from volant.volar.output import (
     show_object,
     show_rows,
 )
+from volant.volar.plugin_upload import upload_plugin
 from volant.volar.target import make_client
 
 if TYPE_CHECKING:
@@ -72,38 +69,6 @@ def install(context: click.Context, source: str, output_format: Format) -> None:
         click.echo(f"installed {plugin['name']} {plugin['version']} ({size}, {plugin['checksum'][:19]}…)")
     else:
         show_rows([plugin], output_format, kind="plugin", columns=COLUMNS, wide=WIDE)
-
-
-def upload_plugin(client: Client, path: Path) -> Plugin:
-    """Send a file, with a bar on a terminal."""
-    try:
-        stream = path.open("rb")
-    except OSError as error:
-        raise NotFound(
-            f"cannot install {path}: {error.strerror}",
-            resolution="build one with 'fledge build', then name its file",
-        ) from error
-    with stream:
-        length = os.fstat(stream.fileno()).st_size
-        plugin: Plugin = client.call(
-            "POST",
-            "/plugins",
-            upload=_show_upload(stream, length),
-            upload_length=length,
-            timeout_seconds=None,
-        )
-    return plugin
-
-
-def _show_upload(stream: IO[bytes], length: int) -> Iterator[bytes]:
-    sent, shown = 0, -1
-    on_terminal = sys.stderr.isatty()
-    while chunk := stream.read(1 << 20):
-        yield chunk
-        sent += len(chunk)
-        if on_terminal and (percent := 100 * sent // max(length, 1)) != shown:
-            shown = percent
-            click.echo(f"\ruploading {percent} %", nl=percent == 100, err=True)
 
 
 @plugins.command("list")

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plugin's file on its way to the daemon."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from volant.errors import NotFound
+from volant.volar.client import Client
+
+if TYPE_CHECKING:
+    from volant.contract.api_types import Plugin
+
+
+def upload_plugin(client: Client, path: Path) -> Plugin:
+    """Send a file, with a bar on a terminal. Conflict where the same name and version has other bytes."""
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise NotFound(
+            f"cannot install {path}: {error.strerror}",
+            resolution="build one with 'fledge build', then name its file",
+        ) from error
+    with stream:
+        length = os.fstat(stream.fileno()).st_size
+        plugin: Plugin = client.call(
+            "POST",
+            "/plugins",
+            upload=_show_upload(stream, length),
+            upload_length=length,
+            timeout_seconds=None,
+        )
+    return plugin
+
+
+def _show_upload(stream: IO[bytes], length: int) -> Iterator[bytes]:
+    sent, shown = 0, -1
+    on_terminal = sys.stderr.isatty()
+    while chunk := stream.read(1 << 20):
+        yield chunk
+        sent += len(chunk)
+        if on_terminal and (percent := 100 * sent // max(length, 1)) != shown:
+            shown = percent
+            click.echo(f"\ruploading {percent} %", nl=percent == 100, err=True)

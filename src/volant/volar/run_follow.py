@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A VM in the foreground: its lines here, its end ours, and Ctrl-C stops it in order."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from volant.errors import GuestFailed, NotFound, Unreachable, VolantError, WrongState
+from volant.volar.boot_watch import LINES_THAT_MATTER, Observer, is_settled
+from volant.volar.client import Client, quoted
+from volant.volar.log_lines import follow_lines, wait_for_return
+from volant.volar.printable import make_printable_line
+
+if TYPE_CHECKING:
+    from volant.contract.api_types import LogLine, Vm
+
+BOOT_POLL_SECONDS = 0.05
+POLL_SECONDS = 0.5
+STOP_SECONDS = 30.0
+DRAIN_SECONDS = 5.0
+AGENT = "kestrel"
+
+
+class End(NamedTuple):
+    """How a VM in the foreground ended: with its workload's exit code, or with why there is none."""
+
+    exit_code: int
+    problem: GuestFailed | None = None
+
+
+def follow(client: Client, name: str) -> End:
+    """Show what the VM's processes write until it ends, or its processes have. KeyboardInterrupt passes through."""
+    printer = threading.Thread(target=_print_lines, args=(client, name), daemon=True)
+    printer.start()
+    observer, is_up = Observer(), False
+    while True:
+        vm = _look(client, name)
+        for line in observer.observe(vm):
+            _tell(f"{name}: {line}")
+        if not is_up and vm["status"] == "running" and is_settled(vm):
+            is_up = True
+            _tell(
+                f"{name}: reached at {vm['url']}; Ctrl-C stops it"
+                if vm["url"]
+                else f"{name}: Ctrl-C stops it"
+            )
+        if (end := find_end(vm)) is not None:
+            if vm["status"] == "running":
+                stop(client, name)
+            printer.join(DRAIN_SECONDS)
+            return end
+        time.sleep(POLL_SECONDS if is_up else BOOT_POLL_SECONDS)
+
+
+def find_end(vm: Vm) -> End | None:
+    """None while it goes on. A VM whose processes have all ended for good has done what it was run for."""
+    if vm["status"] == "failed":
+        reason = vm["status_reason"] or "no reason known"
+        details = vm["last_console_lines"][-LINES_THAT_MATTER:]
+        return End(GuestFailed.exit_code, GuestFailed(f"{vm['name']} failed: {reason}", details=details))
+    if vm["status"] == "stopped":
+        return End(vm["exit_code"] or 0)
+    processes = vm["processes"]
+    if vm["status"] == "running" and processes and all(p["state"] in ("exited", "failed") for p in processes):
+        codes = [process["exit_code"] or 0 for process in processes]
+        has_failed = any(process["state"] == "failed" for process in processes)
+        return End(next((code for code in codes if code), GuestFailed.exit_code if has_failed else 0))
+    return None
+
+
+def stop(client: Client, name: str) -> None:
+    """Stop it in order; a second Ctrl-C meanwhile switches it off."""
+    try:
+        _ask_to_stop(client, name, force=False)
+    except KeyboardInterrupt:
+        _tell(f"{name}: switching it off")
+        _ask_to_stop(client, name, force=True)
+
+
+def _ask_to_stop(client: Client, name: str, *, force: bool) -> None:
+    body = {"timeout_seconds": STOP_SECONDS, "force": force}
+    with suppress(WrongState, NotFound):
+        client.post(f"/vms/{quoted(name)}/stop", body, timeout_seconds=STOP_SECONDS + 60)
+
+
+@contextmanager
+def interrupted_by_hangup() -> Iterator[None]:
+    """A terminal that goes away means what Ctrl-C means, unless somebody has asked for the contrary (nohup)."""
+    before = signal.getsignal(signal.SIGHUP)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def _look(client: Client, name: str) -> Vm:
+    """The VM, also where the daemon has to come back first."""
+    try:
+        return client.get_vm(name)
+    except Unreachable:
+        wait_for_return(client, name)
+        return client.get_vm(name)
+
+
+def _print_lines(client: Client, name: str) -> None:
+    on_terminal = sys.stdout.isatty()
+    try:
+        for line in follow_lines(client, name):
+            if line["process"] != AGENT:
+                text = format_line(line)
+                click.echo(make_printable_line(text) if on_terminal else text, err=line["stream"] == "stderr")
+    except VolantError as error:
+        _tell(f"{name}: its lines cannot be followed: {error.what}")
+
+
+def format_line(line: LogLine) -> str:
+    """An image's one command writes as it does under docker; of several processes each says which it is."""
+    return line["line"] if line["process"] == "workload" else f"[{line['process']}] {line['line']}"
+
+
+def _tell(text: str) -> None:
+    click.echo(make_printable_line(text), err=True)

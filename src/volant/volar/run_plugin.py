@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what was named to a plugin that the daemon has: found there, built by the program fledge, or uploaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import click
+
+from volant.errors import Conflict, NotFound, ToolFailed, ToolMissing
+from volant.installation import name_install_command
+from volant.process import find_tool, run_in_terminal, run_tool
+from volant.volar.client import Client
+from volant.volar.plugin_upload import upload_plugin
+from volant.volar.run_source import (
+    TRANSPORT,
+    Build,
+    Image,
+    Installed,
+    PluginFile,
+    complete_reference,
+    find_source,
+    has_plugin,
+)
+
+LOOK_UP_SECONDS = 30
+Pull = Literal["missing", "always", "never"]
+
+
+class BuildOptions(NamedTuple):
+    """What is passed on to fledge, and when an image is fetched again."""
+
+    pull: Pull = "missing"
+    arguments: tuple[str, ...] = ()
+
+
+def make_plugin(client: Client, text: str, options: BuildOptions) -> str:
+    """NAME:VERSION of a plugin that the daemon has for this source. Raises what building and installing raise."""
+    source = find_source(text, client)
+    match source:
+        case Installed():
+            return source.reference
+        case PluginFile():
+            plugin = upload_plugin(client, source.path)
+            return f"{plugin['name']}:{plugin['version']}"
+        case Image() if options.pull != "always" and has_plugin(client, source.tag):
+            return source.tag
+        case Image() if options.pull == "never":
+            raise NotFound(
+                f"cannot run {text}: there is no plugin of it here, and --pull never forbids to fetch it"
+            )
+    return build_and_install(client, source, options.arguments)
+
+
+def build_and_install(client: Client, source: Build | Image, more: Sequence[str]) -> str:
+    """Build with fledge into a temporary file and install that.
+
+    What the daemon has under the same name and version may be of other bytes, since somebody has changed a file: then
+    this one is named after its bytes too, and the other stays.
+    """
+    with tempfile.TemporaryDirectory(prefix="volar-run-") as folder:
+        output = Path(folder) / "plugin.tar.gz"
+        arguments = [*make_fledge_arguments(source), *more, "--output", str(output)]
+        run_fledge(arguments)
+        try:
+            plugin = upload_plugin(client, output)
+        except Conflict:
+            reference = name_by_bytes(output)
+            if not has_plugin(client, reference):
+                run_fledge([*arguments, "--tag", reference])
+                upload_plugin(client, output)
+            return reference
+    return f"{plugin['name']}:{plugin['version']}"
+
+
+def make_fledge_arguments(source: Build | Image) -> list[str]:
+    if isinstance(source, Build):
+        return list(source.arguments)
+    reference = find_local_image(source.reference) or complete_reference(source.reference)
+    return ["--image", reference, "--tag", source.tag]
+
+
+def find_local_image(reference: str) -> str | None:
+    """An image that Docker, podman or buildah has on this machine, as skopeo spells it; None where it is elsewhere."""
+    if TRANSPORT.match(reference) or "@" in reference:
+        return None
+    looks = (
+        ("docker", ["image", "inspect", "--format", "{{.Id}}", reference], "docker-daemon:"),
+        ("podman", ["image", "exists", reference], "containers-storage:"),
+        (
+            "buildah",
+            ["inspect", "--type", "image", "--format", "{{.FromImageID}}", reference],
+            "containers-storage:",
+        ),
+    )
+    for program, arguments, transport in looks:
+        if (tool := find_tool(program)) is None:
+            continue
+        try:
+            done = run_tool(
+                [tool, *arguments], accepted_exit_codes=range(256), timeout_seconds=LOOK_UP_SECONDS
+            )
+        except ToolFailed:
+            continue
+        if done.returncode == 0:
+            return transport + reference
+    return None
+
+
+def run_fledge(arguments: Sequence[str]) -> None:
+    """fledge in this terminal, where it shows its own progress. ToolFailed where it fails, which it has explained."""
+    status = run_in_terminal([find_fledge(), "build", *arguments])
+    if status == 130:
+        raise KeyboardInterrupt
+    if status != 0:
+        raise ToolFailed(f"cannot run it: fledge build ended with exit code {status}")
+
+
+def find_fledge() -> str:
+    beside = Path(sys.argv[0]).resolve().parent / "fledge"
+    found = str(beside) if beside.is_file() else shutil.which("fledge")
+    if found is None:
+        raise ToolMissing(
+            "cannot make a plugin: fledge is not installed here",
+            resolution=f"{name_install_command('fledge')}   (or run a plugin.tar.gz that was built elsewhere)",
+        )
+    return os.path.abspath(found)
+
+
+def name_by_bytes(path: Path) -> str:
+    """NAME:VERSION of a plugin's file with its digest as build metadata, which semantic versions have room for."""
+    with tarfile.open(path) as archive:
+        member = archive.next()
+        stream = archive.extractfile(member) if member is not None else None
+        manifest = json.load(stream) if stream is not None else {}
+    with path.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()[:12]
+    name, version = manifest["name"], manifest["version"]
+    click.echo(f"the daemon has another {name} {version}: this one goes by its digest, {digest}", err=True)
+    return f"{name}:{version}{'.' if '+' in version else '+'}{digest}"

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people name to `volar run`: a folder, a Dockerfile, a recipe, an archive, a plugin's file or an image."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from pathlib import Path
+from typing import NamedTuple
+
+from volant.errors import InvalidInput, NotFound
+from volant.volar.client import Client
+
+DEFAULT_REGISTRY = "docker.io"
+# Where an image's tag is no version of its own, the tag follows this one: 0.1.0+latest.
+BASE_VERSION = "0.1.0"
+SEMANTIC = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$")
+TRANSPORT = re.compile(r"(docker|docker-daemon|containers-storage|docker-archive|oci-archive|oci):")
+
+
+class PluginFile(NamedTuple):
+    """A plugin.tar.gz that is there already."""
+
+    path: Path
+
+
+class Installed(NamedTuple):
+    """A plugin that the daemon has, by NAME or NAME:VERSION."""
+
+    reference: str
+
+
+class Build(NamedTuple):
+    """Something for fledge: its arguments after `fledge build`."""
+
+    arguments: tuple[str, ...]
+
+
+class Image(NamedTuple):
+    """An image by its reference; `tag` is the NAME:VERSION that a plugin of it has here."""
+
+    reference: str
+    tag: str
+
+
+Source = PluginFile | Installed | Build | Image
+
+
+def find_source(text: str, client: Client) -> Source:
+    """What `text` means. Paths that look like paths come first, then plugins, other paths, and images at last."""
+    path = Path(text).expanduser()
+    if text.startswith((".", "/", "~")) or text.endswith((".tar", ".tar.gz", ".tgz", ".toml")):
+        return read_path(path)
+    if text in ("Dockerfile", "Containerfile"):
+        return read_path(path)
+    if TRANSPORT.match(text):
+        return Image(text, name_image(TRANSPORT.sub("", text, count=1).lstrip("/")))
+    if re.fullmatch(r"[a-z0-9][a-z0-9_-]*(:[^/]+)?", text) and has_plugin(client, text):
+        return Installed(text)
+    if path.exists():
+        return read_path(path)
+    return Image(text, name_image(text))
+
+
+def has_plugin(client: Client, reference: str) -> bool:
+    try:
+        client.get_plugin(reference)
+    except (NotFound, InvalidInput):
+        return False
+    return True
+
+
+def read_path(path: Path) -> Source:
+    """What is in a file or a folder."""
+    if path.is_dir():
+        if (path / "oci-layout").is_file():
+            return Build(("--oci-layout", str(path)))
+        return Build((str(path),))
+    if not path.exists():
+        raise NotFound(
+            f"cannot run {path}: it is not there",
+            resolution="volar run FOLDER, Dockerfile, plugin.tar.gz, or an image such as nginx:1.27",
+        )
+    if path.suffix == ".toml":
+        return Build(("--config", str(path)))
+    if path.suffix in (".tar", ".gz", ".tgz"):
+        return read_archive(path)
+    return Build((str(path),))
+
+
+def read_archive(path: Path) -> Source:
+    """A plugin has a manifest that is an object, `docker save` writes one that is a list, OCI has its own marker."""
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if member.name == "manifest.json" and (stream := archive.extractfile(member)):
+                    is_plugin = isinstance(json.load(stream), dict)
+                    return PluginFile(path) if is_plugin else Build(("--docker-archive", str(path)))
+                if member.name in ("oci-layout", "./oci-layout"):
+                    return Build(("--oci-archive", str(path)))
+    except (tarfile.TarError, ValueError, EOFError, OSError) as error:
+        raise InvalidInput(f"cannot read {path}: {error}") from error
+    raise InvalidInput(
+        f"cannot run {path}: it is neither a plugin nor an image",
+        resolution="a plugin comes from fledge build, an image archive from docker save or podman save",
+    )
+
+
+def complete_reference(reference: str) -> str:
+    """An image's whole name, as Docker completes it: nginx is docker.io/library/nginx."""
+    if TRANSPORT.match(reference):
+        return reference
+    host, slash, _ = reference.partition("/")
+    if slash and (host == "localhost" or "." in host or ":" in host):
+        return reference
+    return f"{DEFAULT_REGISTRY}/{'' if slash else 'library/'}{reference}"
+
+
+def name_image(reference: str) -> str:
+    """NAME:VERSION of an image's plugin: Docker's library by its bare name, all others with where they are from."""
+    plain, _, digest = reference.partition("@")
+    path, _, last = plain.rpartition("/")
+    last, _, tag = last.partition(":")
+    path = re.sub(r"^docker\.io(/library)?(/|$)", "", f"{path}/").rstrip("/")
+    words = [*path.split("/"), last] if path else [last]
+    name = re.sub(r"[^a-z0-9_-]+", "-", "-".join(words).lower()).strip("-_")[:63].rstrip("-_")
+    if not name:
+        raise InvalidInput(f"cannot understand the image reference {reference!r}")
+    label = digest[:19] if digest else tag or "latest"
+    if SEMANTIC.match(label):
+        return f"{name}:{label}"
+    return f"{name}:{BASE_VERSION}+{re.sub('[^0-9A-Za-z.-]+', '-', label).strip('-.') or 'latest'}"
