@@ -86,17 +86,22 @@ type CloudInitDocuments struct {
 }
 
 // Workload is the manifest's workload (contract/manifest.py). Type is http, tcp, daemon or batch. Command is what was asked
-// for when the VM was made, in place of the image's CMD or of the whole Entrypoint.
+// for when the VM was made, in place of the image's CMD or of the whole Entrypoint. RunOnce: the VM ends with its processes,
+// and an image's command is not started again.
 type Workload struct {
 	Type       string            `json:"type"`
 	Port       *int              `json:"port"`
 	BaseURL    *string           `json:"base_url"`
 	Entrypoint []string          `json:"entrypoint,omitempty"`
 	Command    []string          `json:"command,omitempty"`
+	RunOnce    bool              `json:"run_once"`
 	Workdir    *string           `json:"workdir"`
 	Env        map[string]string `json:"env,omitempty"`
 	User       *string           `json:"user"`
 }
+
+// EndsWithProcesses says whether the VM has done its work, with a result, when all processes have ended.
+func (w Workload) EndsWithProcesses() bool { return w.Type == "batch" || w.RunOnce }
 
 // HealthCheck is the manifest's health check: HTTP on the workload's port.
 type HealthCheck struct {

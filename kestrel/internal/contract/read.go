@@ -255,6 +255,7 @@ func (s section) workload() Workload {
 		BaseURL:    s.get("base_url").optionalText(),
 		Entrypoint: s.get("entrypoint").texts(),
 		Command:    s.get("command").texts(),
+		RunOnce:    s.get("run_once").boolean(),
 		Workdir:    s.get("workdir").optionalText(),
 		User:       s.get("user").optionalText(),
 	}

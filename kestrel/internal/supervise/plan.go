@@ -60,7 +60,7 @@ func makeSpecs(settings *config.Config, image contract.ImageConfig, workload con
 		stopSignal:  stopSignal,
 		stopTimeout: config.DefaultStopTimeout,
 	}
-	if workload.Type == "batch" {
+	if workload.Type == "batch" || workload.RunOnce && len(settings.Exec) == 0 {
 		base.restart = config.RestartNever // its exit code is the result, not a reason to try again
 	}
 	if len(settings.Exec) > 0 {

@@ -303,7 +303,7 @@ func (s *Supervisor) deriveState() (begin []*health.Monitor) {
 		s.checksBegun = true
 		begin = s.checks
 	}
-	if s.options.Workload.Type == "batch" && allEnded && s.result == nil {
+	if s.options.Workload.EndsWithProcesses() && allEnded && s.result == nil {
 		code := s.batchResult()
 		s.result = &code
 		if s.options.OnResult != nil {

@@ -138,6 +138,9 @@ class VmCreate(RequestModel):
     command: list[str] = Field(
         default_factory=list, max_length=1000, description="in place of the image's CMD"
     )
+    run_once: bool = Field(
+        False, description="the VM ends with its processes, and an image's command is not started again"
+    )
     user_data_base64: UserData | None = Field(None, description="cloud-init user-data, as the file's bytes")
     ssh_keys: list[PublicKey] = Field(default_factory=list, max_length=1000)
     secrets: list[SecretAttachment] = Field(default_factory=list)

@@ -298,6 +298,7 @@ class VmCreate(TypedDict):
     publish: NotRequired[list[PublishRequest]]
     resources: NotRequired[Resources | None]
     restart: NotRequired[Literal["always", "no"]]
+    run_once: NotRequired[bool]
     secrets: NotRequired[list[SecretAttachment]]
     ssh_keys: NotRequired[list[str]]
     start: NotRequired[bool]

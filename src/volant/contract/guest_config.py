@@ -104,6 +104,9 @@ class GuestWorkload(Workload):
     command: list[str] = Field(
         default_factory=list, description="in place of the image's CMD, or of the manifest's whole entrypoint"
     )
+    run_once: bool = Field(
+        False, description="the VM ends with its processes, and an image's command is not started again"
+    )
 
 
 class GuestConfig(GuestModel):

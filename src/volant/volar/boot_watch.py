@@ -25,14 +25,17 @@ class Observer:
     """Turns each look at a VM into the lines that are news: its phase, and every failure once."""
 
     def __init__(self) -> None:
-        self._phase = ""
+        self._health = ""
         self._told: set[tuple[str, str]] = set()
 
     def observe(self, vm: Vm) -> list[str]:
         news = []
-        if (phase := describe_phase(vm)) != self._phase:
-            self._phase = phase
+        phase = describe_phase(vm)
+        # A process that is started again and again is told by its failure; health may turn over and is told each time.
+        if self._is_new("phase", phase) or (phase != self._health and phase.startswith("running, ")):
             news.append(phase)
+        if phase.startswith("running, "):
+            self._health = phase
         if vm["status"] in ("starting", "running"):
             news += [text for subject, text in find_failures(vm) if self._is_new(subject, text)]
         return news
@@ -162,7 +165,7 @@ def describe_phase(vm: Vm) -> str:
     ]
     if waiting:
         return f"starting {', '.join(waiting)}"
-    return f"running, {vm['health']}"
+    return "running" if vm["health"] == "starting" else f"running, {vm['health']}"
 
 
 def read_last_lines(client: Client, vm: Vm) -> list[str]:

@@ -80,7 +80,7 @@ TOP_ANSWERS = {
     "storage": _NO_VOLUMES,
     "snapshot": "there are no snapshots yet",
     "network": "volar setup network makes the bridge; volar vms create --network MODE chooses",
-    "config": "volar context keeps addresses of daemons; VMs take --env, --secret and --cloud-init",
+    "config": "VMs take --env, --secret and --cloud-init; addresses of daemons: volar context",
     "compose": _IN_COMPOSE,
     "stack": _IN_COMPOSE,
     "swarm": "one daemon keeps the VMs of one host; volar context use chooses the host",

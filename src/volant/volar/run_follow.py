@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from volant.contract.api_types import LogLine, Vm
 
 BOOT_POLL_SECONDS = 0.05
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.25
 STOP_SECONDS = 30.0
 DRAIN_SECONDS = 5.0
 AGENT = "kestrel"
+# The name of the one process of an image without a kestrel config.
+WORKLOAD = "workload"
 
 
 class End(NamedTuple):
@@ -37,7 +39,7 @@ class End(NamedTuple):
 
 
 def follow(client: Client, name: str) -> End:
-    """Show what the VM's processes write until it ends, or its processes have. KeyboardInterrupt passes through."""
+    """Show what the VM's processes write until it ends. KeyboardInterrupt passes through."""
     printer = threading.Thread(target=_print_lines, args=(client, name), daemon=True)
     printer.start()
     observer, is_up = Observer(), False
@@ -53,27 +55,18 @@ def follow(client: Client, name: str) -> End:
                 else f"{name}: Ctrl-C stops it"
             )
         if (end := find_end(vm)) is not None:
-            if vm["status"] == "running":
-                stop(client, name)
             printer.join(DRAIN_SECONDS)
             return end
         time.sleep(POLL_SECONDS if is_up else BOOT_POLL_SECONDS)
 
 
 def find_end(vm: Vm) -> End | None:
-    """None while it goes on. A VM whose processes have all ended for good has done what it was run for."""
+    """None while it goes on."""
     if vm["status"] == "failed":
         reason = vm["status_reason"] or "no reason known"
         details = vm["last_console_lines"][-LINES_THAT_MATTER:]
         return End(GuestFailed.exit_code, GuestFailed(f"{vm['name']} failed: {reason}", details=details))
-    if vm["status"] == "stopped":
-        return End(vm["exit_code"] or 0)
-    processes = vm["processes"]
-    if vm["status"] == "running" and processes and all(p["state"] in ("exited", "failed") for p in processes):
-        codes = [process["exit_code"] or 0 for process in processes]
-        has_failed = any(process["state"] == "failed" for process in processes)
-        return End(next((code for code in codes if code), GuestFailed.exit_code if has_failed else 0))
-    return None
+    return End(vm["exit_code"] or 0) if vm["status"] == "stopped" else None
 
 
 def stop(client: Client, name: str) -> None:
@@ -125,7 +118,7 @@ def _print_lines(client: Client, name: str) -> None:
 
 def format_line(line: LogLine) -> str:
     """An image's one command writes as it does under docker; of several processes each says which it is."""
-    return line["line"] if line["process"] == "workload" else f"[{line['process']}] {line['line']}"
+    return line["line"] if line["process"] == WORKLOAD else f"[{line['process']}] {line['line']}"
 
 
 def _tell(text: str) -> None:

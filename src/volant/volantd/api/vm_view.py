@@ -29,6 +29,7 @@ def read_request(request: VmCreate) -> NewVm:
         env=request.env,
         entrypoint=request.entrypoint,
         command=request.command,
+        run_once=request.run_once,
         user_data=base64.b64decode(request.user_data_base64 or ""),
         ssh_keys=request.ssh_keys,
         secrets=[AttachedSecret(**attached.model_dump()) for attached in request.secrets],

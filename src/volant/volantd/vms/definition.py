@@ -33,6 +33,7 @@ class NewVm:
     env: Mapping[str, str] = field(default_factory=dict)
     entrypoint: Sequence[str] = ()
     command: Sequence[str] = ()
+    run_once: bool = False
     user_data: bytes = b""
     ssh_keys: Sequence[str] = ()
     secrets: Sequence[AttachedSecret] = ()
@@ -81,6 +82,7 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         env=dict(request.env),
         entrypoint=list(request.entrypoint),
         command=list(request.command),
+        run_once=request.run_once,
         user_data_base64=base64.b64encode(request.user_data).decode(),
         ssh_keys=list(request.ssh_keys),
         secrets=list(request.secrets),

@@ -62,7 +62,7 @@ def make_guest_config(
 
 def make_workload(workload: Workload, definition: VmDefinition) -> GuestWorkload:
     """The plugin's workload with what was asked for at the VM's creation."""
-    chosen: dict[str, Any] = {"env": {**workload.env, **definition.env}}
+    chosen: dict[str, Any] = {"env": {**workload.env, **definition.env}, "run_once": definition.run_once}
     if definition.entrypoint:
         chosen["entrypoint"] = [*definition.entrypoint, *definition.command]
     elif definition.command:

@@ -59,6 +59,7 @@ class VmDefinition(StoredModel):
     labels: dict[str, str] = Field(default_factory=dict)
     entrypoint: list[str] = Field(default_factory=list)
     command: list[str] = Field(default_factory=list)
+    run_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)

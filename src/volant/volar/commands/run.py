@@ -66,16 +66,21 @@ def run(
     options = options.with_network(translate_network(options.network))
     plugin = make_plugin(client, source, BuildOptions(pull, make_build_arguments(platform, build_arg)))
     request = options.make_request(client, name or "", plugin)
-    request["command"] = list(command[1:] if command[:1] == ("--",) else command)
+    if words := list(command[1:] if command[:1] == ("--",) else command):
+        request["command"] = words
     if entrypoint is not None:
         request["entrypoint"] = shlex.split(entrypoint)
+    # As under docker: without a policy that says otherwise, the end of the command is the end of it all.
+    if options.restart in (None, "no"):
+        request["run_once"] = True
     vm = create_vm(client, request, name)
     if detach:
         with delete_when_interrupted(client, vm["name"]):
             announce(client, wait_for_workload(client, vm["name"], timeout))
         return
     # From here on a daemon that is stopped is waited for, and not started again behind the back of who stopped it.
-    end = run_in_foreground(make_client(context, autostart=False), vm["name"], remove=remove)
+    client = make_client(context, autostart=False)
+    end = run_in_foreground(client, vm["name"], remove=remove)
     if end.problem is not None:
         raise end.problem
     context.exit(end.exit_code)
