@@ -32,6 +32,8 @@ def make_state(choice: str) -> dict[str, Any]:
             "health": "unhealthy",
             "health_reason": "config line 3",
         }
+    if choice == "result":
+        return {"phase": "stopping", "health": "unknown", "result": 3}
     return {
         "phase": "running",
         "health": "healthy",
@@ -113,6 +115,8 @@ async def serve(process: asyncssh.SSHServerProcess[bytes]) -> None:
                 await asyncio.sleep(0.05)
                 os._exit(0)
         send({"id": call["id"], "result": result})
+        if choice == "result" and call["method"] == "state.get":
+            asyncio.get_running_loop().call_later(0.2, os._exit, 0)
 
 
 async def main() -> None:

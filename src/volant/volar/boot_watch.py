@@ -123,6 +123,8 @@ def is_up(client: Client, vm: Vm) -> bool:
 
 def is_settled(vm: Vm) -> bool:
     """Healthy; or nothing checks the workload and its processes are up; or no agent can answer (a whole system)."""
+    if vm["exit_code"] is not None:
+        return False  # it has a result and is about to end with it
     if vm["health"] == "healthy":
         return True
     if vm["health"] != "unknown" or vm["checks"]:

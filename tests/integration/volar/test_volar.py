@@ -73,6 +73,16 @@ def test_create_fails_with_the_lines_that_matter(daemon: Daemon) -> None:
     assert volar(daemon, "vms", "delete", "bad").returncode == 0
 
 
+def test_a_command_that_ends_before_anybody_looks_has_run(daemon: Daemon) -> None:
+    for line in ("vms create quick --plugin web --env FAKE=result", "run --name quick2 -e FAKE=result web"):
+        done = volar(daemon, *line.split())
+        assert done.returncode == (10 if line.startswith("vms") else 3), done.stderr
+    for name in ("quick", "quick2"):
+        vm = daemon.vm(name)
+        assert (vm["status"], vm["exit_code"]) == ("stopped", 3)
+        assert volar(daemon, "rm", name).returncode == 0
+
+
 def test_a_name_taken_leaves_the_first_alone(daemon: Daemon) -> None:
     assert volar(daemon, "vms", "create", "taken", "--plugin", "web").returncode == 0
     again = volar(daemon, "vms", "create", "taken", "--plugin", "web")

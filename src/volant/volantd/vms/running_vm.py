@@ -177,7 +177,9 @@ class RunningVm:
         before = self.record
         record = self._registry.update(before, guest=state, exit_code=state.result)
         # A workload that is broken leaves the VM up: it runs, and health says what is wrong.
-        if record.state is VmState.STARTING and state.phase in ("running", "failed"):
+        # One whose command has ended before anybody looked has a result, and has run.
+        has_run = state.phase in ("running", "failed") or state.result is not None
+        if record.state is VmState.STARTING and has_run:
             record = self._registry.move(record, "start", VmState.RUNNING)
             self.tell("state", record)
         known = before.guest and (before.guest.health, before.guest.health_reason)
