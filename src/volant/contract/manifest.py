@@ -6,7 +6,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 # https://semver.org, section "Is there a suggested regular expression"
@@ -68,6 +76,16 @@ class Resources(Strict):
     memory_mb: int = Field(256, ge=32, le=4 * 1024 * 1024, description="memory in MiB")
 
 
+def _refuse_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("holds a NUL character, which no process can be given")
+    return text
+
+
+# An argument, a variable or a path of a process.
+ProcessText = Annotated[str, AfterValidator(_refuse_nul)]
+
+
 class Workload(Strict):
     """What the plugin exists to run. `entrypoint` is an argument list that replaces the image's whole command."""
 
@@ -76,12 +94,14 @@ class Workload(Strict):
     )
     port: Port | None = Field(None, description="the port that it serves")
     base_url: str | None = Field(None, description="path below which its pages lie")
-    entrypoint: list[str] = Field(
+    entrypoint: list[ProcessText] = Field(
         default_factory=list, description="argument list in place of the image's command"
     )
-    workdir: str | None = Field(None, description="working folder in place of the image's WORKDIR")
-    env: dict[str, str] = Field(default_factory=dict, description="variables on top of the image's ENV")
-    user: str | None = Field(None, description="user in place of the image's USER, by name or number")
+    workdir: ProcessText | None = Field(None, description="working folder in place of the image's WORKDIR")
+    env: dict[ProcessText, ProcessText] = Field(
+        default_factory=dict, description="variables on top of the image's ENV"
+    )
+    user: ProcessText | None = Field(None, description="user in place of the image's USER, by name or number")
 
 
 class HealthCheck(Strict):

@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from volant.errors import Interrupted, StorageFull, UsageError, VolantError
+from volant.errors import Interrupted, InvalidInput, StorageFull, UsageError, VolantError
+from volant.sizes import read_size, show_size
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 PLATFORM = click.Choice(["linux/amd64", "linux/arm64"])
@@ -107,7 +108,7 @@ def build(
         sizes = {"size_bytes": built.size_bytes, "from_cache": built.from_cache}
         click.echo(json.dumps({"time": time.time(), "event": "built", **facts, **sizes}), err=True)
     elif not quiet:
-        size = _show_size(built.size_bytes)
+        size = show_size(built.size_bytes)
         click.echo(
             f"{built.path}: {built.name} {built.version}, {size}, {time.monotonic() - began:.1f} s", err=True
         )
@@ -205,7 +206,7 @@ def agent(output: str, arch: Any) -> None:
 
     source = find_agent(arch or ("arm64" if platform.machine() in ("aarch64", "arm64") else "amd64"))
     write_whole_file(find_output(Path(output), [source]), source.read_bytes(), mode=0o755)
-    click.echo(f"wrote {output} ({_show_size(source.stat().st_size)})", err=True)
+    click.echo(f"wrote {output} ({show_size(source.stat().st_size)})", err=True)
 
 
 @fledge.command(short_help="Tell which image builder would be used.")
@@ -266,7 +267,7 @@ def cache_list(as_json: bool) -> None:
             click.echo(json.dumps(record))
         else:
             used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used_at))
-            click.echo(f"{entry.key[:12]}  {_show_size(entry.size_bytes):>9}  {used}  {entry.plugin}")
+            click.echo(f"{entry.key[:12]}  {show_size(entry.size_bytes):>9}  {used}  {entry.plugin}")
     if not entries and not as_json:
         click.echo(f"nothing is kept in {find_cache_folder()}")
 
@@ -277,16 +278,14 @@ def cache_list(as_json: bool) -> None:
 )
 def cache_prune(keep: str) -> None:
     """Remove what is kept."""
-    import re
-
     from volant.fledge.cache import PluginCache
-    from volant.fledge.recipe import parse_size
 
-    size = re.fullmatch(r"0|([1-9][0-9]*[KMGT])(i?B)?", keep, re.IGNORECASE)
-    if size is None:
-        raise UsageError(f"cannot keep {keep!r}: not a size", resolution="e.g. --keep 2G")
-    dropped, freed = PluginCache().prune(keep_bytes=parse_size(size[1].upper()) if size[1] else 0)
-    click.echo(f"removed {dropped} plugin{'' if dropped == 1 else 's'}, {_show_size(freed)}")
+    try:
+        keep_bytes = read_size(keep)
+    except InvalidInput as error:
+        raise UsageError(f"cannot keep {keep!r}: not a size", resolution="e.g. --keep 2G") from error
+    dropped, freed = PluginCache().prune(keep_bytes=keep_bytes)
+    click.echo(f"removed {dropped} plugin{'' if dropped == 1 else 's'}, {show_size(freed)}")
 
 
 @fledge.command(short_help="Print shell completion.")
@@ -304,12 +303,6 @@ def completion(shell: str) -> None:
     completer = get_completion_class(shell)
     if completer is not None:
         click.echo(completer(fledge, {}, "fledge", "_FLEDGE_COMPLETE").source())
-
-
-def _show_size(size_bytes: int) -> str:
-    if size_bytes < 1_000_000:
-        return f"{size_bytes / 1000:.1f} kB"
-    return f"{size_bytes / 1_000_000:.1f} MB"
 
 
 class _Signalled(KeyboardInterrupt):

@@ -101,6 +101,16 @@ def encode_image_config(config: ImageConfig) -> bytes:
 
 # Of systemd, sysvinit, busybox, OpenRC and s6-overlay.
 _INITS = frozenset({"init", "systemd", "openrc-init"})
+WANTS_TO_BE_INIT = "wants to be process 1, which the agent is"
+INIT_ADVICE = (
+    "run the service itself, or give it a process space of its own: workload.entrypoint, with unshare --pid --fork "
+    "before it"
+)
+
+
+def is_init(program: str) -> bool:
+    """Whether a command is an init system."""
+    return PurePosixPath(program).name in _INITS
 
 
 def check_guest(tree: FileTree, config: ImageConfig, entrypoint: Sequence[str], monitor: Monitor) -> None:
@@ -117,13 +127,8 @@ def check_guest(tree: FileTree, config: ImageConfig, entrypoint: Sequence[str], 
             "the image has no command and no kestrel config: the VM will boot and run nothing "
             f"(give CMD, {KESTREL_CONFIG_PATH} or workload.entrypoint)"
         )
-    elif (command := [*(entrypoint or config.entrypoint), *config.cmd]) and PurePosixPath(
-        command[0]
-    ).name in _INITS:
-        monitor.warn(
-            f"the image's command {command[0]} wants to be process 1, which the agent is: run the service itself, or "
-            f"give it a process space of its own (workload.entrypoint, with unshare --pid --fork before {command[0]})"
-        )
+    elif (command := [*(entrypoint or config.entrypoint), *config.cmd]) and is_init(command[0]):
+        monitor.warn(f"the image's command {command[0]} {WANTS_TO_BE_INIT} ({INIT_ADVICE})")
     user = config.user.partition(":")[0]
     if user and not user.isdigit() and not _has_user(tree, user):
         monitor.warn(f"USER {user} is not in the image's /etc/passwd: its processes will not start")

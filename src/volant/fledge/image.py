@@ -97,7 +97,22 @@ def make_image_config(document: Mapping[str, Any]) -> tuple[ImageConfig, dict[st
             healthcheck=healthcheck,
             architecture=document.get("architecture") or "amd64",
         )
-        labels = {str(name): str(value) for name, value in (config.get("Labels") or {}).items()}
+        labels = {
+            str(name): "" if value is None else str(value)
+            for name, value in (config.get("Labels") or {}).items()
+        }
     except (ValidationError, TypeError, AttributeError, KeyError, IndexError) as error:
         raise InvalidInput("cannot read the image's config document", details=str(error)[:500]) from error
+    _check_texts(found)
     return found, labels
+
+
+def _check_texts(config: ImageConfig) -> None:
+    """What becomes arguments, variables and paths of a process ends at a NUL for the kernel."""
+    texts = (*config.entrypoint, *config.cmd, *config.env, config.working_dir, config.user, *config.volumes)
+    for text in texts:
+        if "\0" in text:
+            raise InvalidInput(
+                f"cannot use the image: {text[:60]!r} in its config holds a NUL character",
+                resolution="no process can be given it: mend the Dockerfile and build the image again",
+            )

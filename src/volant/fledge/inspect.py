@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from volant.contract.payload_files import Unreadable, list_files
 from volant.contract.plugin_archive import PluginContent, read_plugin_archive
 from volant.fledge.spool import open_spool
+from volant.sizes import show_size
 
 
 class PathSize(NamedTuple):
@@ -72,11 +73,11 @@ def _as_text(path: Path, content: PluginContent, biggest: list[PathSize] | None)
     rows = [
         ("plugin", f"{manifest.name} {manifest.version}"),
         ("description", manifest.description),
-        ("archive", f"{show_size(path.stat().st_size)}"),
+        ("archive", show_size(path.stat().st_size)),
         (content.kind, f"{content.payload_name}, {show_size(content.payload_size_bytes)}"),
         ("checksum", content.checksum),
         ("workload", f"{workload.type}{port}"),
-        ("resources", f"{manifest.resources.vcpu} vCPU, {manifest.resources.memory_mb} MB"),
+        ("resources", f"{manifest.resources.vcpu} vCPU, {manifest.resources.memory_mb} MiB"),
     ]
     if content.kind == "rootfs":
         rows.insert(4, ("disk size", show_size(content.virtual_size_bytes)))
@@ -92,10 +93,3 @@ def _as_text(path: Path, content: PluginContent, biggest: list[PathSize] | None)
     elif biggest is None:
         lines += ["", "biggest paths: not shown, it holds no file system that can be read here"]
     return "\n".join(lines) + "\n"
-
-
-def show_size(size_bytes: int) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size_bytes >= scale:
-            return f"{size_bytes / scale:.1f} {unit}"
-    return f"{size_bytes} B"

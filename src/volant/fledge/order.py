@@ -18,6 +18,7 @@ from volant.contract.manifest import CloudInit, CloudInitDocument, RuntimeHalf, 
 from volant.errors import InvalidInput, NotFound, UsageError
 from volant.fledge.naming import clean_name
 from volant.fledge.problems import show_path
+from volant.sizes import read_size
 
 if TYPE_CHECKING:
     from volant.fledge.recipe import Recipe
@@ -186,8 +187,6 @@ def _find_recipe(line: CommandLine, folder: Path) -> tuple[Path | None, CommandL
 
 
 def _order_from_recipe(recipe: Recipe, path: Path, line: CommandLine) -> BuildOrder:
-    from volant.fledge.recipe import parse_size
-
     plugin, runtime = recipe.plugin, recipe.plugin.runtime
     folder = path.parent
     source = _source_from_command_line(line, recipe, folder) or _source_from_recipe(recipe, folder, line)
@@ -201,7 +200,7 @@ def _order_from_recipe(recipe: Recipe, path: Path, line: CommandLine) -> BuildOr
         want_port_from_image=plugin.manifest.workload.port is None,
         format=line.format or runtime.format,
         compression=runtime.compression if runtime.qcow2_compression else None,
-        disk_size_bytes=parse_size(runtime.disk_size) if runtime.disk_size else None,
+        disk_size_bytes=read_size(runtime.disk_size) if runtime.disk_size else None,
         mappings=tuple((folder / local, guest) for local, guest in sorted(recipe.mappings.items())),
         platform=line.platform or runtime.platform,
         output=Path(line.output) if line.output else None,

@@ -327,8 +327,3 @@ def _default_as_toml(field: Any) -> str:
     if isinstance(field.default, bool):
         return str(field.default).lower()
     return f'"{field.default}"' if isinstance(field.default, str) else str(field.default)
-
-
-def parse_size(text: str) -> int:
-    """ "20G" in bytes (powers of 1024)."""
-    return int(text[:-1]) << {"K": 10, "M": 20, "G": 30, "T": 40}[text[-1]]

@@ -19,7 +19,13 @@ from typing import Any
 from volant.contract.image_config import KESTREL_CONFIG_PATH
 from volant.errors import NotFound
 from volant.fledge.copied_files import BuildContext, find_copied, find_mapped
-from volant.fledge.guest import NOT_CHECKED, check_kestrel_config
+from volant.fledge.guest import (
+    INIT_ADVICE,
+    NOT_CHECKED,
+    WANTS_TO_BE_INIT,
+    check_kestrel_config,
+    is_init,
+)
 from volant.fledge.ignore_file import read_ignore_file
 from volant.fledge.instructions import KEYWORDS, Instruction, read_instructions
 from volant.fledge.order import RECIPE_NAME, TRANSPORT
@@ -37,6 +43,8 @@ class _Findings:
 
     problems: list[Problem] = field(default_factory=list)
     exposed: dict[int, int] = field(default_factory=dict)
+    # Where the Dockerfile says which program is run, and that program.
+    command: tuple[int, str] | None = None
     config: Path | None = None
 
     def error(self, file: Path, line: int, message: str, resolution: str = "") -> None:
@@ -68,6 +76,7 @@ def validate_folder(folder: Path, config: str | None = None) -> list[Problem]:
         _check_dockerfile(found, dockerfile, recipe, recipe_path)
     elif recipe is not None and recipe.plugin.runtime.build_script is not None:
         _check_build_script(found, recipe_path, recipe_path.parent / recipe.plugin.runtime.build_script)
+    _check_command(found, recipe, recipe_path, dockerfile)
     health = _check_kestrel_config(found)
     _check_ports(found, recipe, recipe_path, dockerfile, health)
     return sorted(found.problems)
@@ -121,9 +130,9 @@ def _check_dockerfile(found: _Findings, path: Path, recipe: Recipe | None, recip
     for instruction in (instruction for stage in stages for instruction in stage.instructions):
         if instruction.keyword in ("COPY", "ADD"):
             _check_copy(found, path, sent, instruction, names)
-    for instruction in (
-        instruction for stage in chain_of(stages, final) for instruction in stage.instructions
-    ):
+    said = [instruction for stage in chain_of(stages, final) for instruction in stage.instructions]
+    found.command = _find_command(said)
+    for instruction in said:
         if instruction.keyword == "EXPOSE":
             for number in re.findall(r"\b(\d+)(?:/tcp)?(?=\s|$)", instruction.rest):
                 found.exposed[int(number)] = instruction.line
@@ -228,6 +237,40 @@ def _check_copy(
             )  # fmt: skip
 
 
+def _find_command(instructions: Sequence[Instruction]) -> tuple[int, str] | None:
+    """(line, program) of what the image runs: ENTRYPOINT's, else CMD's; a later one takes the place of an earlier."""
+    entrypoint = command = None
+    for instruction in instructions:
+        if instruction.keyword not in ("ENTRYPOINT", "CMD"):
+            continue
+        words = [word for word in instruction.words()[:2] if word != "exec"]
+        place = (instruction.line, words[0]) if words else None
+        if instruction.keyword == "CMD":
+            command = place
+        else:
+            # Docker forgets what the base said with CMD, and an empty ENTRYPOINT is none.
+            entrypoint, command = place, None
+    return entrypoint or command
+
+
+def _check_command(
+    found: _Findings, recipe: Recipe | None, recipe_path: Path, dockerfile: Path | None
+) -> None:
+    """Warn of an init system where no kestrel config says what to run instead."""
+    entrypoint = recipe.plugin.manifest.workload.entrypoint if recipe is not None else []
+    if found.config is not None:
+        return
+    if entrypoint:
+        line = find_line(_read(recipe_path), ("plugin", "manifest", "workload", "entrypoint"))
+        place, program = (recipe_path, line), entrypoint[0]
+    elif found.command is not None and dockerfile is not None:
+        place, program = (dockerfile, found.command[0]), found.command[1]
+    else:
+        return
+    if is_init(program):
+        found.warn(*place, f"the command {program} {WANTS_TO_BE_INIT}", INIT_ADVICE)
+
+
 def _check_build_script(found: _Findings, recipe_path: Path, script: Path) -> None:
     """What a script does cannot be known; a kestrel config beside it is taken for the one that it puts in."""
     line = find_line(_read(recipe_path), ("plugin", "runtime", "build_script"))
@@ -254,7 +297,7 @@ def _look_for_config(found: _Findings, path: Path, line: int, context: Path) -> 
 
 
 def _check_kestrel_config(found: _Findings) -> list[tuple[int, int]]:
-    """The agent's own opinion of its config; returns the ports of its health checks with their lines."""
+    """The agent's own opinion of its config; returns the ports of the workload's checks with their lines."""
     path = found.config
     if path is None or not path.is_file():
         return []
@@ -284,20 +327,16 @@ def _check_kestrel_config(found: _Findings) -> list[tuple[int, int]]:
 
 
 def _health_ports(document: Any) -> Iterator[tuple[int, int]]:
-    """(port, line) of every http or tcp check, at the top level and in entries."""
-    if not isinstance(document, dict):
-        return
-    holders = [document, *(entry for entry in document.get("exec") or [] if isinstance(entry, dict))]
-    for holder in holders:
-        health = holder.get("health")
-        for check in health if isinstance(health, list) else [health]:
-            if not isinstance(check, dict):
-                continue
-            for kind in ("http", "tcp"):
-                value = check.get(kind)
-                if isinstance(value, dict) and isinstance(value.get("port"), int):
-                    place = value.lc.key("port")[0] + 1 if hasattr(value, "lc") else 0
-                    yield value["port"], place
+    """(port, line) of every http or tcp check of the workload itself; those of single processes are their own."""
+    health = document.get("health") if isinstance(document, dict) else None
+    for check in health if isinstance(health, list) else [health]:
+        if not isinstance(check, dict):
+            continue
+        for kind in ("http", "tcp"):
+            value = check.get(kind)
+            if isinstance(value, dict) and isinstance(value.get("port"), int):
+                place = value.lc.key("port")[0] + 1 if hasattr(value, "lc") else 0
+                yield value["port"], place
 
 
 def _check_ports(
@@ -323,13 +362,13 @@ def _check_ports(
             recipe_path, line, f"workload.port is {workload.port}, but the Dockerfile says EXPOSE {ports}",
             "make them agree, or drop EXPOSE",
         )  # fmt: skip
-    if found.config is not None:
-        for port, place in health:
-            if port != workload.port:
-                found.warn(
-                    found.config, place, f"the health check asks port {port}, workload.port is {workload.port}",
-                    "make them agree, unless the check has a port of its own",
-                )  # fmt: skip
+    # Of several checks one may well ask the port that is served, and the others something else.
+    if found.config is not None and health and workload.port not in dict(health):
+        port, place = health[0]
+        found.warn(
+            found.config, place, f"the health check asks port {port}, workload.port is {workload.port}",
+            "make them agree, unless the check has a port of its own",
+        )  # fmt: skip
 
 
 def _read(path: Path) -> str:

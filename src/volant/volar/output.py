@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import click
 
+from volant.sizes import show_size
 from volant.volar.printable import is_printable, make_printable, make_printable_json, make_printable_line
 
 Format = Literal["table", "wide", "json", "yaml", "name"]
@@ -124,15 +125,7 @@ def format_cell(value: Any) -> str:
 
 
 def format_size(count: int | None) -> str:
-    """Bytes in binary units: 512 B, 76.0 MiB."""
-    if count is None:
-        return "-"
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
+    return "-" if count is None else show_size(count)
 
 
 def format_age(stamp: str | None) -> str:

@@ -32,3 +32,19 @@ def test_a_healthcheck_that_was_switched_off_is_none() -> None:
 def test_other_systems_are_refused() -> None:
     with pytest.raises(InvalidInput, match="for windows"):
         make_image_config({"os": "windows"})
+
+
+def test_a_label_without_a_value_is_empty() -> None:
+    assert make_image_config({"config": {"Labels": {"a": None, "b": 1}}})[1] == {"a": "", "b": "1"}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"Env": ["A=b\0c"]}, {"Entrypoint": ["/a\0"]}, {"Cmd": ["/a", "\0"]}, {"WorkingDir": "/\0"},
+        {"User": "a\0"}, {"Volumes": {"/v\0": {}}},
+    ],
+)  # fmt: skip
+def test_texts_that_end_early_for_the_kernel_are_refused(config: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput, match="holds a NUL character"):
+        make_image_config({"config": config})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from volant.errors import InvalidInput, NotFound
-from volant.fledge.recipe import Recipe, describe_keys, find_line, load_recipe, parse_size, read_recipe
+from volant.fledge.recipe import Recipe, describe_keys, find_line, load_recipe, read_recipe
 
 GUIDE = """\
 [plugin]
@@ -134,11 +134,6 @@ def test_every_key_is_described_and_defaults_are_toml() -> None:
 def test_descriptions_cover_what_is_fledges_own() -> None:
     own = [row for row in describe_keys() if not row.key.startswith("plugin.manifest.")]
     assert all(row.meaning for row in own), [row.key for row in own if not row.meaning]
-
-
-def test_parse_size() -> None:
-    assert parse_size("20G") == 20 << 30
-    assert parse_size("512M") == 512 << 20
 
 
 def test_the_model_is_frozen() -> None:

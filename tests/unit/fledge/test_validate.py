@@ -227,3 +227,56 @@ def test_validate_sees_what_build_sees(home: Path) -> None:
         "kestrel-config.yaml:6: warning: the health check asks port 81, workload.port is 80 (make them agree, unless "
         "the check has a port of its own)",
     ]
+
+
+def test_only_the_workloads_own_check_has_to_ask_its_port(home: Path) -> None:
+    metrics = "exec:\n  - name: a\n    command: /a\n    health:\n      http:\n        port: 9100\n"
+    lay_out(home, config=metrics + "health:\n  http:\n    port: 80\n")
+    assert problems(home) == []
+    lay_out(home, config=metrics)
+    assert problems(home) == [], "a process may have a check and a port of its own"
+    checks = (
+        "health:\n  - name: metrics\n    http:\n      port: 9100\n  - name: page\n    tcp:\n      port: {}\n"
+    )
+    lay_out(home, config=metrics + checks.format(80))
+    assert problems(home) == []
+    lay_out(home, config=metrics + checks.format(81))
+    assert ["asks port 9100, workload.port is 80" in problem for problem in problems(home)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ('CMD ["/sbin/init"]', 2),
+        ("ENTRYPOINT exec /lib/systemd/systemd --system", 2),
+        ('CMD ["/app"]\nCMD ["systemd"]', 3),
+        ('ENTRYPOINT ["/sbin/init"]\nENTRYPOINT ["/app"]', None),
+        ('CMD ["/sbin/init"]\nENTRYPOINT ["/app"]', None),
+        ('ENTRYPOINT []\nCMD ["/usr/sbin/init"]', 3),
+        ('CMD ["nginx"]', None),
+    ],
+)
+def test_a_command_that_wants_to_be_process_1_is_warned_of(
+    home: Path, command: str, line: int | None
+) -> None:
+    lay_out(home, recipe=None, dockerfile=f"FROM debian:12\n{command}\n", config=None)
+    told = problems(home)
+    assert [problem.partition(" warning")[0] for problem in told] == ([f"Dockerfile:{line}:"] if line else [])
+    assert all("wants to be process 1, which the agent is" in problem for problem in told)
+
+
+def test_an_entrypoint_of_the_recipe_that_wants_to_be_process_1_is_warned_of_unless_a_config_is_there(
+    home: Path,
+) -> None:
+    recipe = RECIPE + 'workload.entrypoint = ["/sbin/init"]\n'
+    lay_out(home, recipe=recipe, dockerfile='FROM debian:12\nCMD ["nginx"]\nEXPOSE 80\n', config=None)
+    (told,) = problems(home)
+    assert told.startswith("fledge.toml:7: warning: the command /sbin/init wants to be process 1")
+    lay_out(home, recipe=recipe)
+    assert problems(home) == []
+
+
+def test_a_text_with_nul_is_an_error_with_its_line(home: Path) -> None:
+    lay_out(home, recipe=RECIPE + 'workload.env = {A = "b\\u0000c"}\n')
+    (told,) = problems(home)
+    assert told.startswith("fledge.toml:7") and "holds a NUL character" in told

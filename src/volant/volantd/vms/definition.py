@@ -11,10 +11,10 @@ from typing import Literal
 
 from volant.contract.manifest import Manifest
 from volant.errors import Conflict, InvalidInput
+from volant.sizes import read_size
 from volant.volantd.boot.kernel import host_architecture
 from volant.volantd.network.types import NetworkMode, PortRequest
 from volant.volantd.plugins.store import StoredPlugin
-from volant.volantd.vms.disks import read_size
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.networking import find_default_mode
 from volant.volantd.vms.record import AttachedSecret, VmDefinition, VmResources

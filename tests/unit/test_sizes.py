@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from volant.errors import InvalidInput
-from volant.volantd.vms.disks import read_size
+from volant.sizes import read_size, show_size
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,13 @@ def test_sizes_as_people_write_them(text: str, size_bytes: int) -> None:
 def test_what_is_no_size_or_more_than_a_disk_has_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="cannot read the size"):
         read_size(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (79_691_776, "76.0 MiB"), (10 << 30, "10.0 GiB"),
+     (3 << 40, "3.0 TiB")],
+)  # fmt: skip
+def test_sizes_are_shown_in_powers_of_1024(size: int, shown: str) -> None:
+    assert show_size(size) == shown
+    assert read_size(shown.replace(" ", "")) == size
