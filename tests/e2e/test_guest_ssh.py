@@ -201,8 +201,18 @@ write_files:
 users:
   - name: alice
     groups: [staff]
+    expiredate: '2038-01-19'
+    doas: [permit alice]
     ssh_authorized_keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIH0yd0dQ1vXKtGYg8PSLJrQbmZtRJH2eYjgLCD2nDGCW a"]
 swap: {filename: /swap.img, size: 4M}
+mounts:
+  - [tmpfs, /scratch, tmpfs, size=1M]
+  - [tmpfs, /later, tmpfs, noauto]
+  - [vdz, /missing, ext4, nofail]
+bootcmd:
+  - [cloud-init-per, once, a-name, sh, -c, echo first >> /per]
+  - cloud-init-per once a-name sh -c 'echo second >> /per'
+  - cloud-init-per instance a-name sh -c 'echo instance >> /per; exit 3' || echo $? >> /per
 runcmd:
   - [sh, -c, "echo $0 > /ran", list]
   - echo string >> /ran
@@ -228,13 +238,17 @@ async def test_user_data_is_applied_before_the_workload_starts(harness: GuestHar
                     if state.cloud_init.status != "running":
                         break
             assert state.cloud_init.by == "kestrel"
-            assert state.cloud_init.unknown_modules == ["snap"]
+            assert state.cloud_init.unknown_modules == ["snap", "users[].doas"]
             assert len(state.cloud_init.errors) == 1 and "packages" in state.cloud_init.errors[0]
             commands = {
                 "hostname": "renamed\n",
+                "grep -c '^127.0.1.1 renamed$' /etc/hosts": "1\n",
+                "cat /per": "first\ninstance\n3\n",
+                "grep ' /[sl][a-z]* tmpfs ' /proc/mounts | cut -d ' ' -f 2": "/scratch\n",
+                "grep alice /etc/shadow | cut -d : -f 2,8": "!:24855\n",
                 "cat /ran": "list\nstring\n",
-                "stat -c '%a %u:%g' /late": "640 1000:1000\n",
-                "id alice": "uid=1000(alice) gid=1000(alice) groups=1000(alice),1001(staff)\n",
+                "stat -c '%a %u:%g' /late": "640 1000:1001\n",
+                "id alice": "uid=1000(alice) gid=1001(alice) groups=1001(alice),1000(staff)\n",
                 "grep -c /swap.img /proc/swaps": "1\n",
             }
             for command, wanted in commands.items():

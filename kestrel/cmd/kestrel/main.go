@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command kestrel is PID 1 of every Volant guest, and in it also journalctl, modprobe and socat.
+// Command kestrel is PID 1 of every Volant guest, and in it also journalctl, modprobe, socat and cloud-init-per.
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/volantvm/volant/kestrel/internal/boot"
+	"github.com/volantvm/volant/kestrel/internal/cloudinit"
 	"github.com/volantvm/volant/kestrel/internal/config"
 	"github.com/volantvm/volant/kestrel/internal/journalctl"
 	"github.com/volantvm/volant/kestrel/internal/modules"
@@ -33,6 +34,8 @@ func main() {
 		os.Exit(modules.Main(os.Args[1:], os.Stdout, os.Stderr))
 	case filepath.Base(os.Args[0]) == "socat":
 		os.Exit(socat.Main(os.Args[1:], os.Stdout, os.Stderr))
+	case filepath.Base(os.Args[0]) == cloudinit.PerCommand:
+		os.Exit(cloudinit.PerMain(os.Args[1:], os.Stdout, os.Stderr))
 	case len(os.Args) > 1 && os.Args[1] == "check-config":
 		os.Exit(config.CheckMain(os.Args[2:], os.Stdout, os.Stderr))
 	case len(os.Args) > 1 && os.Args[1] == "supervise":

@@ -31,10 +31,6 @@ func (r *Runner) runBootcmd(ctx context.Context, config fields) error {
 	return r.runCommands(ctx, "bootcmd", config["bootcmd"])
 }
 
-func (r *Runner) runRuncmd(ctx context.Context, config fields) error {
-	return r.runCommands(ctx, "runcmd", config["runcmd"])
-}
-
 // runCommands runs a list of commands. With a shell they make one script, as upstream does it, so that a cd or a
 // variable of one is there for the next and a failing one does not keep the next from running. Without a shell the
 // list form still works; the string form cannot.
@@ -62,7 +58,7 @@ func (r *Runner) runCommands(ctx context.Context, module string, value any) erro
 		}
 		arguments, err := asTexts(list)
 		if err == nil && len(arguments) > 0 {
-			err = r.runProgram(ctx, module, arguments)
+			err = r.options.RunProgram(ctx, module, arguments)
 		}
 		if err != nil {
 			problems = append(problems, fmt.Errorf("command %d: %w", index+1, err))
@@ -99,31 +95,6 @@ func makeScript(items []any) (string, error) {
 	return script.String(), nil
 }
 
-func (r *Runner) runBoothooks(ctx context.Context, _ fields) error {
-	return r.runAll(ctx, r.data.boothooks, true)
-}
-
-func (r *Runner) runScripts(ctx context.Context, _ fields) error {
-	return r.runAll(ctx, r.data.scripts, false)
-}
-
-func (r *Runner) runBootScripts(ctx context.Context, _ fields) error {
-	return r.runAll(ctx, r.data.scripts, true)
-}
-
-func (r *Runner) runAll(ctx context.Context, scripts []script, perBoot bool) error {
-	var problems []error
-	for _, script := range scripts {
-		if script.perBoot != perBoot {
-			continue
-		}
-		if err := r.runScript(ctx, script.name, script.content); err != nil {
-			problems = append(problems, fmt.Errorf("%s: %w", script.name, err))
-		}
-	}
-	return errors.Join(problems...)
-}
-
 // runScript keeps a script where a person can look at it and runs it as a program, so that its first line decides.
 func (r *Runner) runScript(ctx context.Context, name string, content []byte) error {
 	folder := filepath.Join(r.instanceFolder(), "scripts")
@@ -137,13 +108,13 @@ func (r *Runner) runScript(ctx context.Context, name string, content []byte) err
 	if err := os.Chmod(path, 0o700); err != nil {
 		return fmt.Errorf("cannot keep the script: %w", err)
 	}
-	err := r.runProgram(ctx, name, []string{path})
+	err := r.options.RunProgram(ctx, name, []string{path})
 	if errors.Is(err, fs.ErrNotExist) {
 		line, _, _ := strings.Cut(string(content), "\n")
 		return fmt.Errorf("its interpreter is missing in this image: %s", strings.TrimPrefix(line, "#!"))
 	}
 	if errors.Is(err, syscall.ETXTBSY) { // another start forked while the file was open for writing
-		return r.runProgram(ctx, name, []string{path})
+		return r.options.RunProgram(ctx, name, []string{path})
 	}
 	return err
 }

@@ -61,14 +61,15 @@ func (r *Runner) writeFile(file fields) error {
 	if !filepath.IsAbs(path) {
 		return errors.New("path is not absolute")
 	}
-	if file.has("source") {
+	if !isEmpty(file.get("source")) && !file.has("content") {
 		return errors.New("source is not supported by this agent: put the content here")
 	}
 	text, err := asText(file.get("content"))
 	if err != nil {
 		return fmt.Errorf("content: %w", err)
 	}
-	content, err := decodeContent(text, file.text("encoding"))
+	encoding := strings.ToLower(strings.TrimSpace(file.text("encoding")))
+	content, err := decodeContent(text, encoding)
 	if err != nil {
 		return err
 	}
@@ -102,7 +103,16 @@ func (r *Runner) writeFile(file fields) error {
 	if err == nil {
 		err = output.Chmod(mode)
 	}
+	if !knownEncodings[encoding] {
+		err = errors.Join(err, fmt.Errorf("encoding %q is not known: the content is written as it is", encoding))
+	}
 	return errors.Join(err, output.Close())
+}
+
+// knownEncodings are upstream's; content of any other it writes as it is, and says so.
+var knownEncodings = map[string]bool{
+	"": true, "text/plain": true, "b64": true, "base64": true, "gz": true, "gzip": true,
+	"gz+b64": true, "gz+base64": true, "gzip+b64": true, "gzip+base64": true,
 }
 
 // fileMode reads octal digits as text, and as the number that YAML 1.1 makes of 0644.
@@ -136,37 +146,31 @@ func fileMode(value any) (os.FileMode, error) {
 
 func decodeContent(text, encoding string) ([]byte, error) {
 	content := []byte(text)
-	var compressed, encoded bool
-	switch strings.ToLower(encoding) {
-	case "", "text/plain":
-	case "b64", "base64":
-		encoded = true
-	case "gz", "gzip":
-		compressed = true
-	case "gz+b64", "gz+base64", "gzip+b64", "gzip+base64":
-		compressed, encoded = true, true
-	default:
-		return nil, fmt.Errorf("encoding %q is not known", encoding)
+	if encoding == "text/plain" || !knownEncodings[encoding] {
+		return content, nil
 	}
-	if encoded {
+	if strings.HasSuffix(encoding, "b64") || strings.HasSuffix(encoding, "base64") {
 		decoded, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(text), ""))
 		if err != nil {
 			return nil, fmt.Errorf("content is not base64: %w", err)
 		}
 		content = decoded
 	}
-	if compressed {
-		reader, err := gzip.NewReader(bytes.NewReader(content))
-		if err != nil {
-			return nil, fmt.Errorf("content is not gzip: %w", err)
-		}
-		inflated, err := io.ReadAll(io.LimitReader(reader, maxDocumentBytes))
-		if err != nil {
-			return nil, fmt.Errorf("content is not gzip: %w", err)
-		}
-		content = inflated
+	if !strings.HasPrefix(encoding, "gz") {
+		return content, nil
 	}
-	return content, nil
+	reader, err := gzip.NewReader(bytes.NewReader(content))
+	if err != nil {
+		return nil, fmt.Errorf("content is not gzip: %w", err)
+	}
+	inflated, err := io.ReadAll(io.LimitReader(reader, maxDocumentBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("content is not gzip: %w", err)
+	}
+	if len(inflated) > maxDocumentBytes {
+		return nil, fmt.Errorf("content has more than %d bytes inflated", maxDocumentBytes)
+	}
+	return inflated, nil
 }
 
 // findOwner reads "user:group", each a name or a number of this guest; a group left out is root's.

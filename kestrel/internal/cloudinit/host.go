@@ -32,35 +32,55 @@ func hostnames(config fields) (host, fqdn string) {
 
 // applyHostname runs at every boot: the agent's own start has set the name that the VM was created with.
 func (r *Runner) applyHostname(_ context.Context, config fields) error {
-	host, _ := hostnames(config)
-	if host == "" || strings.ContainsAny(host, " \t\n/") || len(host) > 64 {
-		return fmt.Errorf("%q is no name for a host", host)
+	host, fqdn := hostnames(config)
+	if asBool(config["preserve_hostname"], false) || host+fqdn == "" {
+		return nil
 	}
-	if err := r.options.SetHostname(host); err != nil {
+	name := host
+	if asBool(config["prefer_fqdn_over_hostname"], false) && fqdn != "" {
+		name = fqdn
+	}
+	if !isHostname(name) {
+		return fmt.Errorf("%q is no name for a host", name)
+	}
+	if err := r.options.SetHostname(name); err != nil {
 		return fmt.Errorf("cannot set the name of the host: %w", err)
 	}
-	return replaceFile(r.path("/etc/hostname"), []byte(host+"\n"), 0o644)
+	path := r.path("/etc/hostname")
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && !asBool(config["create_hostname_file"], true) {
+		return nil
+	}
+	return replaceFile(path, []byte(name+"\n"), 0o644)
+}
+
+func isHostname(name string) bool {
+	return name != "" && len(name) <= 64 && !strings.ContainsAny(name, " \t\r\n/#\x00")
 }
 
 // applyHosts makes the guest's own names resolve. Both true and localhost end in the same line here, because the agent
-// writes the rest of /etc/hosts itself.
+// writes the rest of /etc/hosts itself. Where the document says nothing of the file, only a name that it has given the
+// host is added, without which sudo would not know the machine that it runs on.
 func (r *Runner) applyHosts(_ context.Context, config fields) error {
-	value := config["manage_etc_hosts"]
-	if text, ok := value.(string); !asBool(value, false) && (!ok || (text != "localhost" && text != "template")) {
+	value, asked := config["manage_etc_hosts"]
+	text, isText := value.(string)
+	manage := asBool(value, false) || (isText && (text == "localhost" || text == "template"))
+	if asked && !manage {
 		return nil
 	}
 	host, fqdn := hostnames(config)
+	if !manage && (asBool(config["preserve_hostname"], false) || host+fqdn == "") {
+		return nil
+	}
 	if host == "" {
-		content, err := os.ReadFile(r.path("/etc/hostname"))
-		if err != nil {
-			return fmt.Errorf("cannot tell the name of the host: %w", err)
-		}
-		host = strings.TrimSpace(string(content))
+		host = readText(r.path("/etc/hostname"))
 	}
-	if strings.ContainsAny(host+fqdn, " \t\n") {
-		return fmt.Errorf("%q is no name for a host", host+" "+fqdn)
+	if !isHostname(host) || (fqdn != "" && !isHostname(fqdn)) {
+		return fmt.Errorf("%q is no name for a host", strings.TrimSpace(host+" "+fqdn))
 	}
-	names := strings.TrimSpace(fqdn + " " + host)
+	names := host
+	if fqdn != "" && fqdn != host {
+		names = fqdn + " " + host
+	}
 	path := r.path("/etc/hosts")
 	_, output, err := readWithout(path, func(line string) bool {
 		words := strings.Fields(line)
@@ -93,56 +113,6 @@ func (r *Runner) applyTimezone(_ context.Context, config fields) error {
 		return err
 	}
 	return replaceFile(r.path("/etc/timezone"), []byte(zone+"\n"), 0o644)
-}
-
-// growPartition has nothing left to do: the root disk has no partitions and the boot has grown its file system.
-func (r *Runner) growPartition(context.Context, fields) error { return nil }
-
-// applyNTP writes the servers for the client that the image has. With none the agent keeps the clock by the host's.
-func (r *Runner) applyNTP(_ context.Context, config fields) error {
-	if config["ntp"] == nil {
-		return nil
-	}
-	settings, ok := asFields(config["ntp"])
-	if !ok {
-		return fmt.Errorf("it is a mapping, not %T", config["ntp"])
-	}
-	if !asBool(settings.get("enabled"), true) {
-		return nil
-	}
-	servers, err := asTexts(settings.get("servers"))
-	if err != nil {
-		return fmt.Errorf("servers: %w", err)
-	}
-	pools, err := asTexts(settings.get("pools"))
-	if err != nil {
-		return fmt.Errorf("pools: %w", err)
-	}
-	var lines strings.Builder
-	for _, server := range servers {
-		fmt.Fprintf(&lines, "server %s iburst\n", server)
-	}
-	for _, pool := range pools {
-		fmt.Fprintf(&lines, "pool %s iburst\n", pool)
-	}
-	for _, client := range []struct{ program, path, content string }{
-		{"/usr/sbin/chronyd", "/etc/chrony/sources.d/cloud-init.sources", lines.String()},
-		{"/usr/sbin/ntpd", "/etc/ntp.conf", lines.String()},
-		{
-			"/lib/systemd/systemd-timesyncd", "/etc/systemd/timesyncd.conf.d/cloud-init.conf",
-			"[Time]\nNTP=" + strings.Join(append(servers, pools...), " ") + "\n",
-		},
-	} {
-		if _, err := os.Stat(r.path(client.program)); err != nil {
-			continue
-		}
-		if err := os.MkdirAll(filepath.Dir(r.path(client.path)), 0o755); err != nil {
-			return err
-		}
-		return replaceFile(r.path(client.path), []byte(client.content), 0o644)
-	}
-	r.options.Logf("cloud-init: ntp: this image has no client for it; the clock follows the host's")
-	return nil
 }
 
 func (r *Runner) sayFinalMessage(_ context.Context, config fields) error {

@@ -5,20 +5,22 @@ package cloudinit
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
-	"strconv"
+	"regexp"
+	"slices"
 	"strings"
-	"unsafe"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-const fstabComment = "comment=cloudconfig"
+const (
+	fstabComment        = "comment=cloudconfig"
+	defaultMountOptions = "defaults,nofail"
+)
 
 // mountEntry is a row of fstab(5).
 type mountEntry struct {
@@ -27,16 +29,7 @@ type mountEntry struct {
 
 // applyMounts runs at every boot: there is no init here that would mount /etc/fstab.
 func (r *Runner) applyMounts(ctx context.Context, config fields) error {
-	var problems []error
-	var entries []mountEntry
-	for index, item := range asList(config["mounts"]) {
-		entry, wanted, err := readMount(item)
-		if err != nil {
-			problems = append(problems, fmt.Errorf("mount %d: %w", index+1, err))
-		} else if wanted {
-			entries = append(entries, entry)
-		}
-	}
+	entries, problems := readMounts(config)
 	if swap, ok := asFields(config["swap"]); ok {
 		if entry, wanted, err := r.makeSwap(swap); err != nil {
 			problems = append(problems, fmt.Errorf("swap: %w", err))
@@ -55,45 +48,97 @@ func (r *Runner) applyMounts(ctx context.Context, config fields) error {
 	return errors.Join(problems...)
 }
 
-// readMount fills upstream's defaults in; an entry of one field, or with an empty second one, takes a mount away.
-func readMount(item any) (entry mountEntry, wanted bool, err error) {
-	list, ok := item.([]any)
-	if !ok {
-		return entry, false, errors.New("it is not a list")
+// readMounts reads the list from its end: an entry without a place takes away those of its device before it.
+func readMounts(config fields) (entries []mountEntry, problems []error) {
+	defaults, err := mountDefaults(config["mount_default_fields"])
+	if err != nil {
+		problems = append(problems, fmt.Errorf("mount_default_fields: %w", err))
 	}
-	values := []string{"", "", "auto", "defaults,nofail", "0", "2"}
+	removed := make(map[string]bool)
+	list := asList(config["mounts"])
+	for index := len(list) - 1; index >= 0; index-- {
+		entry, err := readMount(list[index], defaults)
+		switch {
+		case err != nil:
+			problems = append(problems, fmt.Errorf("mount %d: %w", index+1, err))
+		case entry.target == "":
+			removed[entry.device] = true
+		case !removed[entry.device]:
+			entries = append(entries, entry)
+		}
+	}
+	slices.Reverse(entries)
+	slices.Reverse(problems)
+	return entries, problems
+}
+
+// mountDefaults are the fields of an entry that leaves them out. An empty second one means no mount.
+func mountDefaults(value any) ([]string, error) {
+	defaults := []string{"", "", "auto", defaultMountOptions, "0", "2"}
+	list := asList(value)
+	if len(list) == 0 {
+		return defaults, nil
+	}
+	if len(list) != len(defaults) {
+		return defaults, fmt.Errorf("it has %d fields, not six", len(list))
+	}
+	for index, item := range list {
+		text, err := asText(item)
+		if err != nil {
+			return defaults, err
+		}
+		defaults[index] = text
+	}
+	return defaults, nil
+}
+
+// Names of disks that may be given without /dev: upstream's own list.
+var diskName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(x?[shv]d[a-z][0-9]*|sr[0-9]+)$`) })
+
+// Names for which upstream asks a cloud's metadata, and a NoCloud guest has no answer.
+var cloudName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(ami|root|swap|(ephemeral|ebs)[^:/]*)$`) })
+
+// readMount fills defaults in. An entry without a target takes a mount away.
+func readMount(item any, defaults []string) (entry mountEntry, err error) {
+	list, ok := item.([]any)
+	if !ok || len(list) == 0 {
+		return entry, errors.New("it is not a list")
+	}
+	values := slices.Clone(defaults)
 	if len(list) > len(values) {
-		return entry, false, errors.New("it has more than six fields")
+		return entry, errors.New("it has more than six fields")
 	}
 	for index, value := range list {
 		if value == nil {
-			if index == 1 {
-				return entry, false, nil
-			}
 			continue
 		}
-		text, err := asText(value)
-		if err != nil {
-			return entry, false, err
+		if values[index], err = asText(value); err != nil {
+			return entry, err
 		}
-		if strings.ContainsAny(text, " \t\n") {
-			return entry, false, fmt.Errorf("%q holds a space", text)
+		if index > 1 && strings.ContainsAny(values[index], " \t\n") {
+			return entry, fmt.Errorf("%q holds a space", values[index])
 		}
-		values[index] = text
-	}
-	if len(list) < 2 {
-		return entry, false, nil
 	}
 	entry = mountEntry{values[0], values[1], values[2], values[3], values[4], values[5]}
-	if !strings.ContainsAny(entry.device, "/=:") {
+	if diskName().MatchString(entry.device) {
 		entry.device = "/dev/" + entry.device
 	}
-	if entry.fstype == "swap" {
+	switch {
+	case entry.device == "" || strings.ContainsAny(entry.device+entry.target, "\n"):
+		err = errors.New("it names no device")
+	case entry.target == "":
+	case cloudName().MatchString(entry.device):
+		err = fmt.Errorf("there is no cloud here that would know what %q is", entry.device)
+	case entry.fstype == "swap":
 		entry.target = "none"
-	} else if !filepath.IsAbs(entry.target) {
-		return entry, false, fmt.Errorf("%q is no absolute path", entry.target)
+	case !filepath.IsAbs(entry.target):
+		err = fmt.Errorf("%q is no absolute path", entry.target)
 	}
-	return entry, true, nil
+	return entry, err
+}
+
+func (entry mountEntry) has(option string) bool {
+	return slices.Contains(strings.Split(entry.options, ","), option)
 }
 
 // writeFstab replaces the rows that an earlier boot wrote.
@@ -104,8 +149,8 @@ func (r *Runner) writeFstab(entries []mountEntry) error {
 		return err
 	}
 	for _, entry := range entries {
-		fmt.Fprintf(output, "%s\t%s\t%s\t%s,%s\t%s\t%s\n", entry.device, entry.target, entry.fstype, entry.options,
-			fstabComment, entry.dump, entry.pass)
+		fmt.Fprintf(output, "%s\t%s\t%s\t%s,%s\t%s\t%s\n", escapeField(entry.device), escapeField(entry.target),
+			entry.fstype, entry.options, fstabComment, entry.dump, entry.pass)
 	}
 	if bytes.Equal(output.Bytes(), content) {
 		return nil
@@ -113,9 +158,32 @@ func (r *Runner) writeFstab(entries []mountEntry) error {
 	return replaceFile(path, output.Bytes(), 0o644)
 }
 
+// escapeField writes what would end a field of fstab(5) as its octal number.
+func escapeField(text string) string {
+	return strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(text)
+}
+
+// mount mounts one entry unless it says noauto. A device that is missing is forgiven where the document itself, and not
+// only our default, says nofail.
 func (r *Runner) mount(ctx context.Context, entry mountEntry) error {
+	if entry.has("noauto") {
+		return nil
+	}
+	if strings.HasPrefix(entry.device, "/dev/") {
+		entry.device = firstPartition(r.path(entry.device))
+		if _, err := os.Stat(entry.device); err != nil {
+			if entry.has("nofail") && entry.options != defaultMountOptions {
+				r.options.Logf("cloud-init: mounts: there is no %s, and its entry says nofail", entry.device)
+				return nil
+			}
+			return errors.New("this guest has no such device")
+		}
+	}
 	if entry.fstype == "swap" {
-		return swapOn(r.path(entry.device))
+		if !strings.HasPrefix(entry.device, "/dev/") {
+			entry.device = r.path(entry.device)
+		}
+		return r.options.SwapOn(entry.device)
 	}
 	target := r.path(entry.target)
 	if isMounted(target) {
@@ -124,23 +192,39 @@ func (r *Runner) mount(ctx context.Context, entry mountEntry) error {
 	if err := os.MkdirAll(target, 0o755); err != nil {
 		return err
 	}
-	// The image's own program knows labels, helpers and every option.
-	if program, err := r.findProgram("mount", r.commandEnvironment(nil)); err == nil {
-		command := []string{program, "-t", entry.fstype, "-o", withoutFstabOptions(entry.options), entry.device, target}
-		return r.runProgram(ctx, "mounts", command)
+	entry.target = target
+	return r.options.Mount(ctx, entry.device, target, entry.fstype, entry.options)
+}
+
+// firstPartition is what upstream takes of a disk that has partitions.
+func firstPartition(device string) string {
+	if last := device[len(device)-1]; last >= '0' && last <= '9' {
+		return device
 	}
-	flags, data := mountOptions(entry.options)
-	types := []string{entry.fstype}
-	if entry.fstype == "auto" {
+	if _, err := os.Stat(device + "1"); err == nil {
+		return device + "1"
+	}
+	return device
+}
+
+// mountNow asks the image's own program, which knows labels, helpers and every option, or else the kernel.
+func (r *Runner) mountNow(ctx context.Context, device, target, fstype, options string) error {
+	if program, err := r.findProgram("mount", r.commandEnvironment(nil)); err == nil {
+		command := []string{program, "-t", fstype, "-o", withoutFstabOptions(options), device, target}
+		return r.options.RunProgram(ctx, "mounts", command)
+	}
+	flags, data := mountOptions(options)
+	types := []string{fstype}
+	if fstype == "auto" {
 		types = []string{"ext4", "xfs", "btrfs", "vfat", "iso9660"}
 	}
 	var err error
 	for _, fstype := range types {
-		if err = unix.Mount(entry.device, target, fstype, flags, data); err == nil {
+		if err = unix.Mount(device, target, fstype, flags, data); err == nil {
 			return nil
 		}
 	}
-	return fmt.Errorf("cannot mount it on %s: %w", entry.target, err)
+	return fmt.Errorf("cannot mount it on %s: %w", target, err)
 }
 
 var mountFlags = map[string]uintptr{
@@ -188,104 +272,4 @@ func isMounted(target string) bool {
 		}
 	}
 	return false
-}
-
-// makeSwap makes a swap file unless it is there: size in bytes, with a unit, or "auto" (as much as the memory, at most
-// maxsize).
-func (r *Runner) makeSwap(swap fields) (entry mountEntry, wanted bool, err error) {
-	name := swap.text("filename")
-	if name == "" {
-		name = "/swap.img"
-	}
-	if !filepath.IsAbs(name) || strings.ContainsAny(name, " \t\n") {
-		return entry, false, fmt.Errorf("filename %q is no absolute path", name)
-	}
-	var size int64
-	if text := swap.text("size"); text == "auto" {
-		var info unix.Sysinfo_t
-		if err := unix.Sysinfo(&info); err != nil {
-			return entry, false, err
-		}
-		size = int64(info.Totalram) * int64(info.Unit)
-		if limit := swap.text("maxsize"); limit != "" {
-			most, err := parseSize(limit)
-			if err != nil {
-				return entry, false, fmt.Errorf("maxsize: %w", err)
-			}
-			size = min(size, most)
-		}
-	} else if text != "" {
-		if size, err = parseSize(text); err != nil {
-			return entry, false, fmt.Errorf("size: %w", err)
-		}
-	}
-	if size == 0 {
-		return entry, false, nil
-	}
-	if err := makeSwapFile(r.path(name), size); err != nil {
-		return entry, false, err
-	}
-	return mountEntry{name, "none", "swap", "sw", "0", "0"}, true, nil
-}
-
-// parseSize reads a number of bytes with an optional unit (K, M, G, T; powers of 1024).
-func parseSize(text string) (int64, error) {
-	digits := strings.TrimRight(strings.ToUpper(strings.TrimSpace(text)), "B")
-	factor := 1.0
-	if digits != "" {
-		if power := strings.IndexByte("KMGT", digits[len(digits)-1]); power >= 0 {
-			factor = math.Pow(1024, float64(power+1))
-			digits = digits[:len(digits)-1]
-		}
-	}
-	number, err := strconv.ParseFloat(digits, 64)
-	if err != nil || number < 0 || math.IsNaN(number) || number*factor > 1<<50 {
-		return 0, fmt.Errorf("%q is no size", text)
-	}
-	return int64(number * factor), nil
-}
-
-// makeSwapFile allocates a file and writes the header that mkswap would write (include/linux/swap.h, union
-// swap_header): version 1 and the last page at 1024, the signature at the end of the first page.
-func makeSwapFile(path string, size int64) error {
-	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
-		return nil
-	}
-	page := int64(os.Getpagesize())
-	pages := size / page
-	if pages < 10 {
-		return fmt.Errorf("%d bytes are too few", size)
-	}
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	err = unix.Fallocate(int(file.Fd()), 0, 0, pages*page)
-	if err == nil {
-		header := make([]byte, page)
-		binary.NativeEndian.PutUint32(header[1024:], 1)
-		binary.NativeEndian.PutUint32(header[1028:], uint32(pages-1))
-		copy(header[page-10:], "SWAPSPACE2")
-		_, err = file.WriteAt(header, 0)
-	}
-	if err == nil {
-		err = file.Sync() // swapon refuses blocks that are not allocated yet
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		_ = os.Remove(path)
-		return fmt.Errorf("cannot make %s: %w", path, err)
-	}
-	return nil
-}
-
-func swapOn(path string) error {
-	name, err := unix.BytePtrFromString(path)
-	if err != nil {
-		return err
-	}
-	_, _, errno := unix.Syscall(unix.SYS_SWAPON, uintptr(unsafe.Pointer(name)), 0, 0)
-	if errno != 0 && errno != unix.EBUSY { // busy: it is in use already
-		return fmt.Errorf("cannot swap on it: %w", errno)
-	}
-	return nil
 }

@@ -77,7 +77,7 @@ func (r *Runner) writeSeed(document []byte) error {
 	if metadata == "" {
 		metadata = fmt.Sprintf("instance-id: %q\n", documents.InstanceID)
 	}
-	if inflated, err := inflate(document); err == nil {
+	if inflated, err := inflate(document, maxDocumentBytes); err == nil {
 		document = trimAboveHeader(inflated)
 	}
 	files := map[string]string{

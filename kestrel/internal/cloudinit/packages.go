@@ -44,10 +44,12 @@ var installers = []installer{
 	},
 }
 
+var packageKeys = []string{"packages", "package_update", "package_upgrade", "apt_update", "apt_upgrade"}
+
 // installPackages updates, upgrades and installs, in upstream's order.
 func (r *Runner) installPackages(ctx context.Context, config fields) error {
-	upgrade := asBool(config["package_upgrade"], false)
-	update := asBool(config["package_update"], false) || upgrade
+	upgrade := asBool(config["package_upgrade"], false) || asBool(config["apt_upgrade"], false)
+	update := asBool(config["package_update"], false) || asBool(config["apt_update"], false) || upgrade
 	entries := asList(config["packages"])
 	if len(entries) == 0 && !update {
 		return nil
@@ -64,7 +66,7 @@ func (r *Runner) installPackages(ctx context.Context, config fields) error {
 	if chosen == nil {
 		return errors.New("this image has no package manager that the agent knows (apt, apk, dnf, yum)")
 	}
-	packages, err := packageNames(entries, chosen.separator)
+	packages, err := packageNames(entries, chosen.program, chosen.separator)
 	if err != nil {
 		return err
 	}
@@ -73,7 +75,7 @@ func (r *Runner) installPackages(ctx context.Context, config fields) error {
 	}
 	run := func(arguments []string, more ...string) error {
 		command := append(append([]string{path}, arguments...), more...)
-		return r.runProgram(ctx, "packages", command, chosen.env...)
+		return r.options.RunProgram(ctx, "packages", command, chosen.env...)
 	}
 	if update || len(packages) > 0 {
 		if err := run(chosen.update); err != nil {
@@ -93,33 +95,62 @@ func (r *Runner) installPackages(ctx context.Context, config fields) error {
 	return nil
 }
 
-// packageNames reads names and [name, version] pairs. A name may not be taken for an option.
-func packageNames(entries []any, separator string) ([]string, error) {
+// packageNames reads names, [name, version] pairs, and mappings of a package manager's name to a list of these.
+func packageNames(entries []any, program, separator string) ([]string, error) {
 	var names []string
 	for _, entry := range entries {
-		var name string
-		switch entry := entry.(type) {
-		case []any:
-			parts, err := asTexts(entry)
-			if err != nil || len(parts) == 0 || len(parts) > 2 {
-				return nil, fmt.Errorf("%v is not [name, version]", entry)
-			}
-			name = strings.Join(parts, separator)
-		case map[string]any:
-			return nil, fmt.Errorf("packages for one package manager only are not supported: %v", entry)
-		default:
-			text, err := asText(entry)
+		if mapping, ok := entry.(map[string]any); ok {
+			more, err := packagesByManager(mapping, program, separator)
 			if err != nil {
 				return nil, err
 			}
-			name = text
+			names = append(names, more...)
+			continue
 		}
-		if name == "" || strings.HasPrefix(name, "-") {
-			return nil, fmt.Errorf("%q is no name for a package", name)
+		name, err := packageName(entry, separator)
+		if err != nil {
+			return nil, err
 		}
 		names = append(names, name)
 	}
 	return names, nil
+}
+
+func packagesByManager(mapping map[string]any, program, separator string) ([]string, error) {
+	var names []string
+	for manager, entries := range mapping {
+		if manager == "snap" { // which keys.txt reports
+			continue
+		}
+		if manager+"-get" != program {
+			return nil, fmt.Errorf("this image has no package manager %q", manager)
+		}
+		more, err := packageNames(asList(entries), program, separator)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, more...)
+	}
+	return names, nil
+}
+
+// packageName is a name that cannot be taken for an option.
+func packageName(entry any, separator string) (string, error) {
+	name, err := asText(entry)
+	if pair, ok := entry.([]any); ok {
+		var parts []string
+		if parts, err = asTexts(pair); err != nil || len(parts) == 0 || len(parts) > 2 {
+			return "", fmt.Errorf("%v is not [name, version]", entry)
+		}
+		name = strings.Join(parts, separator)
+	}
+	if err != nil {
+		return "", err
+	}
+	if name == "" || strings.HasPrefix(name, "-") {
+		return "", fmt.Errorf("%q is no name for a package", name)
+	}
+	return name, nil
 }
 
 // hasRoute says whether packets can leave this guest.

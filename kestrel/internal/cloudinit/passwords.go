@@ -18,10 +18,11 @@ const passwordSize = 20
 
 var hashedPassword = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\$(1|2a|2y|5|6|y)\$.+\$.+$`) })
 
-// applyPasswords serves chpasswd in its old form (a list of "user:password") and its new one (users).
+// applyPasswords serves chpasswd in its old form (a list of "user:password") and its new one (users), and password,
+// which is the default user's where chpasswd names nobody.
 func (r *Runner) applyPasswords(_ context.Context, config fields) error {
 	settings, ok := asFields(config["chpasswd"])
-	if !ok {
+	if !ok && config["chpasswd"] != nil {
 		return fmt.Errorf("it is a mapping, not %T", config["chpasswd"])
 	}
 	a, err := r.openAccounts()
@@ -35,7 +36,11 @@ func (r *Runner) applyPasswords(_ context.Context, config fields) error {
 			problems = append(problems, fmt.Errorf("user %s: %w", user, err))
 		}
 	}
-	for _, item := range asList(settings.get("users")) {
+	users, lines := asList(settings.get("users")), passwordLines(settings.get("list"))
+	if password := config.text("password"); password != "" && len(users)+len(lines) == 0 {
+		lines = []any{defaultUserName(config) + ":" + password}
+	}
+	for _, item := range users {
 		user, ok := asFields(item)
 		if !ok {
 			problems = append(problems, errors.New("an entry of users is not a mapping"))
@@ -47,16 +52,7 @@ func (r *Runner) applyPasswords(_ context.Context, config fields) error {
 		}
 		set(user.text("name"), user.text("password"), kind)
 	}
-	list := settings.get("list")
-	if text, ok := list.(string); ok {
-		list = nil
-		lines := []any{}
-		for line := range strings.Lines(text) {
-			lines = append(lines, line)
-		}
-		list = lines
-	}
-	for _, item := range asList(list) {
+	for _, item := range lines {
 		line, err := asText(item)
 		user, password, found := strings.Cut(strings.TrimSpace(line), ":")
 		switch {
@@ -75,6 +71,19 @@ func (r *Runner) applyPasswords(_ context.Context, config fields) error {
 		problems = append(problems, fmt.Errorf("cannot write accounts: %w", err))
 	}
 	return errors.Join(problems...)
+}
+
+// passwordLines is a list, or a text of one line for each.
+func passwordLines(value any) []any {
+	text, ok := value.(string)
+	if !ok {
+		return asList(value)
+	}
+	var lines []any
+	for line := range strings.Lines(text) {
+		lines = append(lines, strings.TrimRight(line, "\n"))
+	}
+	return lines
 }
 
 func (r *Runner) setPassword(a *accounts, user, password, kind string, expire bool) error {
@@ -110,4 +119,52 @@ func hashPassword(plain string) (string, error) {
 		return "", fmt.Errorf("cannot hash the password: %w", err)
 	}
 	return hash, nil
+}
+
+// setUserPassword serves the password of an entry of users as upstream's create_user does: whoever is not told to be
+// open is locked, and a password of old is unlocked where it is asked for.
+func (a *accounts) setUserPassword(user userEntry, exists bool) error {
+	given, blank := false, false
+	keys := []string{"plain_text_passwd", "hashed_passwd"}
+	if !exists {
+		keys = []string{"passwd", "plain_text_passwd", "hashed_passwd"}
+	}
+	for _, key := range keys {
+		if !user.settings.has(key) {
+			continue
+		}
+		given = true
+		text, err := asText(user.settings.get(key))
+		if err == nil && strings.ContainsAny(text, ":\n") && key != "plain_text_passwd" {
+			err = errors.New("it is no hash")
+		}
+		if blank = text == ""; err == nil && !blank {
+			hash := text
+			if key == "plain_text_passwd" {
+				hash, err = hashPassword(text)
+			}
+			if err == nil {
+				a.setPassword(user.name, hash, today(), false)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	locked := asBool(user.settings.get("lock_passwd"), !user.isDefault || user.name != defaultUser)
+	if locked {
+		a.lock(user.name, today())
+		return nil
+	}
+	row, index := a.shadow.find(user.name)
+	hasPassword := exists && index >= 0 && strings.TrimLeft(row[1], "!*") != ""
+	switch {
+	case given && blank && !hasPassword:
+		a.setPassword(user.name, "", today(), false)
+	case given || hasPassword:
+		a.unlock(user.name)
+	case user.settings.has("lock_passwd"):
+		return errors.New("lock_passwd is false but there is no password: it stays locked")
+	}
+	return nil
 }

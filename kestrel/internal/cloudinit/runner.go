@@ -38,6 +38,11 @@ type Options struct {
 	SetHostname func(name string) error
 	// HasNetwork says whether packages can be fetched. Default: a route that is not loopback's.
 	HasNetwork func() bool
+	// RunProgram runs one program as root and logs what it prints under a name. Default: the reaper starts it.
+	RunProgram func(ctx context.Context, name string, arguments []string, extra ...string) error
+	// Mount and SwapOn use a device. Default: the image's mount(8) or mount(2), swapon(2).
+	Mount  func(ctx context.Context, device, target, fstype, options string) error
+	SwapOn func(path string) error
 	// Changed is called after every change of the state.
 	Changed func()
 	Logf    func(format string, arguments ...any)
@@ -56,7 +61,7 @@ type Runner struct {
 // New returns a runner that has done nothing yet.
 func New(options Options) *Runner {
 	if options.StateFolder == "" {
-		options.StateFolder = filepath.Join(options.Root, "/var/lib/kestrel/cloud-init")
+		options.StateFolder = filepath.Join(options.Root, defaultStateFolder)
 	}
 	if options.Environment == nil {
 		options.Environment = func() []string { return nil }
@@ -73,7 +78,17 @@ func New(options Options) *Runner {
 	if options.Logf == nil {
 		options.Logf = func(string, ...any) {}
 	}
-	return &Runner{options: options, state: contract.CloudInitState{Status: "none"}}
+	if options.SwapOn == nil {
+		options.SwapOn = swapOn
+	}
+	runner := &Runner{options: options, state: contract.CloudInitState{Status: "none"}}
+	if options.RunProgram == nil {
+		runner.options.RunProgram = runner.runProgram
+	}
+	if options.Mount == nil {
+		runner.options.Mount = runner.mountNow
+	}
+	return runner
 }
 
 // State is a copy of what became of user-data so far.
@@ -101,24 +116,57 @@ func (r *Runner) update(change func(state *contract.CloudInitState)) {
 	r.options.Changed()
 }
 
+// What the state tells at most: a document can be wrong in a million places.
+const (
+	maxReports     = 100
+	maxReportBytes = 500
+)
+
+// addReport adds a text to a list of the state unless it is full, and says that it is.
+func addReport(list []string, text string) []string {
+	if len(text) > maxReportBytes {
+		text = strings.ToValidUTF8(text[:maxReportBytes], "") + "…"
+	}
+	switch {
+	case len(list) < maxReports:
+		return append(list, text)
+	case len(list) == maxReports:
+		return append(list, "and more")
+	}
+	return list
+}
+
 // fail notes what went wrong in a module.
 func (r *Runner) fail(module string, err error) {
-	for _, line := range strings.Split(err.Error(), "\n") {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
 		text := module + ": " + line
 		r.options.Logf("cloud-init: %s", text)
-		r.update(func(state *contract.CloudInitState) { state.Errors = append(state.Errors, text) })
+		r.update(func(state *contract.CloudInitState) { state.Errors = addReport(state.Errors, text) })
 	}
 }
 
-func (r *Runner) unknown(names ...string) {
-	if len(names) == 0 {
-		return
+// inContext puts a name before each of the errors that were joined.
+func inContext(name string, err error) error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		if err == nil {
+			return nil
+		}
+		return fmt.Errorf("%s: %w", name, err)
 	}
-	slices.Sort(names)
-	r.options.Logf("cloud-init: not known to this agent: %s", strings.Join(names, ", "))
-	r.update(func(state *contract.CloudInitState) {
-		state.UnknownModules = append(state.UnknownModules, names...)
-	})
+	var problems []error
+	for _, problem := range joined.Unwrap() {
+		problems = append(problems, inContext(name, problem))
+	}
+	return errors.Join(problems...)
+}
+
+// undone notes keys and kinds of parts that this agent leaves undone.
+func (r *Runner) undone(names ...string) {
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
+		r.options.Logf("cloud-init: not done by this agent: %s", name)
+		r.update(func(state *contract.CloudInitState) { state.UnknownModules = addReport(state.UnknownModules, name) })
+	}
 }
 
 // Run applies the documents and returns when processes may start. What the image's cloud-init has left to do then,
@@ -144,8 +192,9 @@ func (r *Runner) Run(ctx context.Context) {
 	for _, problem := range r.data.problems {
 		r.fail("kestrel", problem)
 	}
-	r.unknown(r.data.unknown...)
-	if r.isDone(keysGiven) {
+	r.undone(append(r.data.unknown, findUndone(r.data.config)...)...)
+	r.offerPerCommand()
+	if r.isDone(perInstance, keysGiven) {
 		r.noteKeys()
 	}
 	r.runModules(ctx)
@@ -167,6 +216,7 @@ type frequency int
 const (
 	perInstance frequency = iota
 	always
+	once // on this disk, whatever instance it becomes
 )
 
 // keysGiven marks an instance whose accounts got SSH keys.
@@ -188,46 +238,29 @@ var modules = []module{
 	{"growpart", []string{"growpart", "resize_rootfs"}, always, (*Runner).growPartition},
 	{"mounts", []string{"mounts", "swap"}, always, (*Runner).applyMounts},
 	{"set_hostname", []string{"hostname", "fqdn"}, always, (*Runner).applyHostname},
-	{"update_etc_hosts", []string{"manage_etc_hosts"}, always, (*Runner).applyHosts},
-	{"users_groups", []string{"users", "groups"}, perInstance, (*Runner).applyAccounts},
+	{"update_etc_hosts", []string{"manage_etc_hosts", "hostname", "fqdn"}, always, (*Runner).applyHosts},
+	{"users_groups", []string{"users", "user", "groups"}, perInstance, (*Runner).applyAccounts},
 	{"ssh", []string{"ssh_authorized_keys"}, perInstance, (*Runner).applyKeys},
-	{"set_passwords", []string{"chpasswd"}, perInstance, (*Runner).applyPasswords},
+	{"set_passwords", []string{"chpasswd", "password"}, perInstance, (*Runner).applyPasswords},
 	{"ntp", []string{"ntp"}, perInstance, (*Runner).applyNTP},
 	{"timezone", []string{"timezone"}, perInstance, (*Runner).applyTimezone},
-	{"packages", []string{"packages", "package_update", "package_upgrade"}, perInstance, (*Runner).installPackages},
+	{"packages", packageKeys, perInstance, (*Runner).installPackages},
 	{"write_files_deferred", []string{"write_files"}, perInstance, (*Runner).writeDeferredFiles},
-	{"scripts_user", nil, perInstance, (*Runner).runScripts},
+	{"scripts_per_once", nil, once, (*Runner).runOnceScripts},
 	{"scripts_per_boot", nil, always, (*Runner).runBootScripts},
-	{"runcmd", []string{"runcmd"}, perInstance, (*Runner).runRuncmd},
+	{"scripts_per_instance", nil, perInstance, (*Runner).runInstanceScripts},
+	{"scripts_user", nil, perInstance, (*Runner).runUserScripts},
 	{"final_message", []string{"final_message"}, always, (*Runner).sayFinalMessage},
 }
 
-// Keys that ask for nothing here: how parts are merged, and what is so in this guest anyway.
-var silentKeys = []string{"merge_how", "merge_type", "preserve_hostname", "prefer_fqdn_over_hostname", "create_hostname_file"}
-
-// Keys that ask for nothing where they are false: the agent's SSH server takes no passwords and lets root in.
-var keysThatAreFalse = []string{"ssh_pwauth", "disable_root"}
-
 func (r *Runner) runModules(ctx context.Context) {
 	config := fields(r.data.config)
-	known := slices.Clone(silentKeys)
-	for _, module := range modules {
-		known = append(known, module.keys...)
-	}
-	var unknown []string
-	for key, value := range config {
-		isSo := slices.Contains(keysThatAreFalse, key) && !asBool(value, true)
-		if !isSo && !slices.Contains(known, key) {
-			unknown = append(unknown, key)
-		}
-	}
-	r.unknown(unknown...)
 	for _, module := range modules {
 		wanted := len(module.keys) == 0 || slices.ContainsFunc(module.keys, func(key string) bool {
 			_, there := config[key]
 			return there
 		})
-		if !wanted || (module.when == perInstance && r.isDone(module.name)) {
+		if !wanted || (module.when != always && r.isDone(module.when, module.name)) {
 			continue
 		}
 		if ctx.Err() != nil {
@@ -237,8 +270,8 @@ func (r *Runner) runModules(ctx context.Context) {
 		if err := r.apply(ctx, module, config); err != nil {
 			r.fail(module.name, err)
 		}
-		if module.when == perInstance {
-			r.markDone(module.name)
+		if module.when != always {
+			r.markDone(module.when, module.name)
 		}
 	}
 }
@@ -254,23 +287,34 @@ func (r *Runner) apply(ctx context.Context, module module, config fields) (err e
 }
 
 func (r *Runner) instanceFolder() string {
-	id := strings.Map(func(char rune) rune {
+	return instanceFolder(r.options.StateFolder, r.options.Documents.InstanceID)
+}
+
+func instanceFolder(stateFolder, id string) string {
+	id = strings.Map(func(char rune) rune {
 		if char == '/' || char == 0 {
 			return '_'
 		}
 		return char
-	}, r.options.Documents.InstanceID)
-	return filepath.Join(r.options.StateFolder, "instance-"+id)
+	}, id)
+	return filepath.Join(stateFolder, "instance-"+id)
 }
 
-func (r *Runner) isDone(name string) bool {
-	_, err := os.Stat(filepath.Join(r.instanceFolder(), name+".done"))
+func (r *Runner) doneFolder(when frequency) string {
+	if when == once {
+		return r.options.StateFolder
+	}
+	return r.instanceFolder()
+}
+
+func (r *Runner) isDone(when frequency, name string) bool {
+	_, err := os.Stat(filepath.Join(r.doneFolder(when), name+".done"))
 	return err == nil
 }
 
 // markDone also marks what failed: upstream does not repeat it at the next boot either.
-func (r *Runner) markDone(name string) {
-	folder := r.instanceFolder()
+func (r *Runner) markDone(when frequency, name string) {
+	folder := r.doneFolder(when)
 	err := os.MkdirAll(folder, 0o700)
 	if err == nil {
 		err = os.WriteFile(filepath.Join(folder, name+".done"), nil, 0o600)
@@ -280,7 +324,10 @@ func (r *Runner) markDone(name string) {
 	}
 }
 
-func (r *Runner) path(path string) string { return filepath.Join(r.options.Root, path) }
+// path is a path of the guest. One that leads above its root stays in it.
+func (r *Runner) path(path string) string {
+	return filepath.Join(r.options.Root, filepath.Clean("/"+path))
+}
 
 func (r *Runner) noteKeys() {
 	r.mutex.Lock()

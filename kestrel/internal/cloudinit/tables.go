@@ -110,6 +110,7 @@ func (t *table) save() error {
 // accounts are the four tables together.
 type accounts struct {
 	passwd, shadow, group, gshadow *table
+	numbers                        numberRanges
 }
 
 func (r *Runner) openAccounts() (*accounts, error) {
@@ -131,6 +132,7 @@ func (r *Runner) openAccounts() (*accounts, error) {
 		}
 		*wanted.into = found
 	}
+	a.numbers = readRanges(readText(r.path("/etc/login.defs")))
 	if _, index := a.passwd.find("root"); index < 0 {
 		a.passwd.set([]string{"root", "x", "0", "0", "root", "/root", shellPath})
 	}
@@ -145,29 +147,6 @@ func (a *accounts) save() error {
 		a.gshadow.dirty = false
 	}
 	return errors.Join(a.group.save(), a.gshadow.save(), a.shadow.save(), a.passwd.save())
-}
-
-// Ranges as in login.defs of the large distributions.
-const (
-	firstUser   = 1000
-	lastUser    = 59999
-	firstSystem = 100
-	lastSystem  = 999
-)
-
-// freeNumber is the lowest number of its range that is neither a user's nor a group's.
-func (a *accounts) freeNumber(system bool) (int, error) {
-	users, groups := a.passwd.numbers(), a.group.numbers()
-	first, last := firstUser, lastUser
-	if system {
-		first, last = firstSystem, lastSystem
-	}
-	for number := first; number <= last; number++ {
-		if !users[number] && !groups[number] {
-			return number, nil
-		}
-	}
-	return 0, errors.New("no number is free")
 }
 
 func (a *accounts) addGroup(name string, number int) {
@@ -203,7 +182,7 @@ func (a *accounts) setPassword(user, hash string, today int, expired bool) {
 	if index < 0 {
 		row = []string{user, "!", strconv.Itoa(today), "0", "99999", "7", "", "", ""}
 	}
-	row[1] = hash
+	row[1], row[2] = hash, strconv.Itoa(today)
 	if expired {
 		row[2] = "0"
 	}
@@ -212,6 +191,20 @@ func (a *accounts) setPassword(user, hash string, today int, expired bool) {
 		entry[1] = "x"
 		a.passwd.set(entry)
 	}
+}
+
+// setExpiry fills shadow's fields for accounts that end: days without use after the password's end, and a last day.
+// Passwords of system accounts have no age.
+func (a *accounts) setExpiry(user, inactive, expires string, system bool) {
+	row, index := a.shadow.find(user)
+	if index < 0 {
+		return
+	}
+	row[6], row[7] = inactive, expires
+	if system {
+		row[3], row[4], row[5] = "", "", ""
+	}
+	a.shadow.set(row)
 }
 
 // lock makes the password useless and leaves the account open for keys.
@@ -223,6 +216,13 @@ func (a *accounts) lock(user string, today int) {
 	}
 	if !strings.HasPrefix(row[1], "!") {
 		row[1] = "!" + row[1]
+		a.shadow.set(row)
+	}
+}
+
+func (a *accounts) unlock(user string) {
+	if row, index := a.shadow.find(user); index >= 0 && strings.HasPrefix(row[1], "!") {
+		row[1] = strings.TrimLeft(row[1], "!")
 		a.shadow.set(row)
 	}
 }

@@ -15,6 +15,8 @@ func asText(value any) (string, error) {
 		return "", nil
 	case string:
 		return value, nil
+	case []byte: // !!binary
+		return string(value), nil
 	case bool:
 		return strconv.FormatBool(value), nil
 	case uint64:
@@ -43,6 +45,23 @@ func asBool(value any, fallback bool) bool {
 		}
 	}
 	return fallback
+}
+
+// isEmpty says whether a value asks for nothing: missing, false, or an empty text, list or mapping.
+func isEmpty(value any) bool {
+	switch value := value.(type) {
+	case nil:
+		return true
+	case bool:
+		return !value
+	case string:
+		return value == ""
+	case []any:
+		return len(value) == 0
+	case map[string]any:
+		return len(value) == 0
+	}
+	return false
 }
 
 // asList is a list, or the one value that stands for a list of one.

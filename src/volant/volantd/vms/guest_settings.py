@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import time
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from volant.volantd.network import user_mode
 from volant.volantd.network.bridge import GATEWAY, SUBNET
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.keys import read_public_key
+from volant.volantd.vms.meta_data import make_meta_data
 from volant.volantd.vms.record import VmDefinition, VmRecord
 
 ROOT_SERIAL = "root"
@@ -105,11 +107,11 @@ def make_cloud_init(record: VmRecord, plugin: StoredPlugin) -> CloudInitDocument
         user_data = _read_document(manifest.user_data, plugin).encode("utf-8", "surrogateescape")
     if not user_data and manifest is None:
         return None
-    meta_data = _read_document(manifest.meta_data, plugin) if manifest else ""
+    meta_data = make_meta_data(record, _read_document(manifest.meta_data, plugin) if manifest else "")
     return CloudInitDocuments(
         instance_id=record.id,
         user_data_base64=base64.b64encode(trim_user_data(user_data)).decode(),
-        meta_data=meta_data or f"instance-id: {record.id}\nlocal-hostname: {record.name}\n",
+        meta_data=json.dumps(meta_data, default=str) + "\n",
         network_config=_read_document(manifest.network_config, plugin) if manifest else "",
     )
 

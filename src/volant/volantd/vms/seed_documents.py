@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.guest_settings import make_cloud_init, make_guest_network
+from volant.volantd.vms.meta_data import make_meta_data
 from volant.volantd.vms.record import VmRecord
 
 
@@ -27,11 +28,9 @@ def make_seed_documents(record: VmRecord, plugin: StoredPlugin) -> SeedDocuments
     given = make_cloud_init(record, plugin)
     user_data = base64.b64decode(given.user_data_base64) if given else b""
     # Keys also travel as meta-data, from where cloud-init takes them whatever the user-data says.
-    meta_data = {
-        "instance-id": record.id,
-        "local-hostname": record.name.replace("_", "-"),
-        "public-keys": record.definition.ssh_keys,
-    }
+    meta_data = json.loads(given.meta_data) if given else make_meta_data(record, "")
+    if record.definition.ssh_keys or "public-keys" not in meta_data:
+        meta_data["public-keys"] = record.definition.ssh_keys
     return SeedDocuments(
         user_data=user_data or b"#cloud-config\n{}\n",
         meta_data=json.dumps(meta_data) + "\n",

@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
+from vm_records import make_record
 from volant.contract.manifest import Manifest
 from volant.volantd.plugins.store import StoredPlugin
-from volant.volantd.vms.record import AgentFacts, VmDefinition, VmRecord, VmResources
 from volant.volantd.vms.seed_documents import make_seed_documents
-from volant.volantd.vms.states import VmState
 
 PLUGIN = StoredPlugin(
     manifest=Manifest.model_validate({"name": "system", "version": "1.0.0"}),
@@ -20,36 +20,6 @@ PLUGIN = StoredPlugin(
     enabled=True,
     files={},
 )
-
-
-def make_record(**definition: object) -> VmRecord:
-    return VmRecord(
-        id="1f2e",
-        name="my_vm",
-        state=VmState.CREATED,
-        reason="",
-        wanted=False,
-        plugin_name="system",
-        plugin_version="1.0.0",
-        definition=VmDefinition.model_validate(
-            {"resources": VmResources(vcpu=1, memory_mb=256), "network": "user", **definition}
-        ),
-        address="192.168.127.100",
-        mac="52:54:00:00:00:01",
-        ports=(),
-        control_key="",
-        host_key="",
-        hypervisor="qemu",
-        process=None,
-        spec=None,
-        agent=AgentFacts(),
-        guest=None,
-        last_lines=(),
-        exit_code=None,
-        created_at="",
-        started_at=None,
-        deleting=False,
-    )
 
 
 def test_name_and_keys_travel_as_meta_data() -> None:
@@ -77,3 +47,25 @@ def test_on_the_bridge_the_address_is_told() -> None:
     assert link["match"] == {"macaddress": "52:54:00:00:00:01"}
     assert link["addresses"] == ["192.168.127.100/24"]
     assert link["routes"] == [{"to": "0.0.0.0/0", "via": "192.168.127.1"}]
+
+
+def test_a_plugins_meta_data_is_passed_on_as_this_vms() -> None:
+    plugin = replace(
+        PLUGIN,
+        manifest=Manifest.model_validate(
+            {
+                "name": "system",
+                "version": "1.0.0",
+                "cloud_init": {
+                    "meta_data": {"content": "instance-id: theirs\nregion: here\nlocal-hostname: web\n"}
+                },
+            }
+        ),
+    )
+    documents = make_seed_documents(make_record(ssh_keys=["key"]), plugin)
+    assert json.loads(documents.meta_data) == {
+        "instance-id": "1f2e",
+        "local-hostname": "web",
+        "region": "here",
+        "public-keys": ["key"],
+    }
