@@ -115,7 +115,7 @@ def import_vms() -> None:
 def make_hypervisor(settings: Settings) -> Hypervisor:
     from volant.volantd.hypervisors.qemu import Qemu
 
-    return Qemu(settings.cache_dir, wanted_accelerator=settings.accelerator)
+    return Qemu(settings.cache_dir, state_dir=settings.state_dir, wanted_accelerator=settings.accelerator)
 
 
 def main() -> None:

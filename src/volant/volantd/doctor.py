@@ -16,6 +16,7 @@ from volant.contract.finding import Finding, parse_findings
 from volant.errors import ToolFailed, VolantError
 from volant.process import find_tool, run_tool
 from volant.volantd.boot.kernel import host_architecture, require_kernel
+from volant.volantd.hypervisors.confinement import find_confinement
 from volant.volantd.hypervisors.qemu import PROGRAMS, Qemu
 from volant.volantd.lost_and_found import LostAndFound
 from volant.volantd.network.user_mode import find_outward_obstacle
@@ -50,6 +51,10 @@ def examine(settings: Settings) -> list[Finding]:
             findings.append(find_user_network(settings, support.version))
     except VolantError as error:
         findings.append(Finding("kernel", "missing", error.what, error.resolution or "volar setup kernel"))
+    confinement = find_confinement()
+    findings.append(
+        Finding("confinement", "ok" if confinement.landlock else "limited", confinement.describe())
+    )
     findings.append(find_disk_space(settings))
     lost = LostAndFound(settings.state_dir)
     if lost.list_all():

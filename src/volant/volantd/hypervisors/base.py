@@ -25,6 +25,7 @@ HypervisorKind = Literal["qemu", "cloud-hypervisor"]
 ControlTransport = Literal["virtio-serial", "vsock"]
 # sun_path of unix(7) holds 108 bytes, the last of which is the terminating zero.
 SOCKET_PATH_LIMIT = 107
+FIRST_TAP_DESCRIPTOR = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class DiskDrive:
     format: Literal["qcow2", "raw"]
     serial: str
     read_only: bool = False
+    backing: tuple[Path, ...] = ()
+    """Files below a copy-on-write disk, which its own header names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class StreamNic:
 
 @dataclass(frozen=True, slots=True)
 class TapNic:
-    """A NIC whose other end is a tap device that exists already."""
+    """A NIC whose other end is a tap device that exists already; QEMU gets it opened, from FIRST_TAP_DESCRIPTOR on."""
 
     mac: str
     tap: str

@@ -20,6 +20,7 @@ from pathlib import Path
 from volant.contract.agents import Architecture
 from volant.cpio import CpioWriter
 from volant.process import start_tool
+from volant.volantd.hypervisors.confinement import make_probe_command
 
 KVM = Path("/dev/kvm")
 CPU_INFO = Path("/proc/cpuinfo")
@@ -124,7 +125,7 @@ def try_kvm(
             archive.add(b"init", stat.S_IFREG | 0o755, b"not a program: the kernel only has to find it\n")
             archive.finish()
         arguments = make_probe_arguments(program, architecture, kernel, initrd)
-        return _listen(arguments, timeout_seconds, silence_seconds)
+        return _listen(make_probe_command(arguments, [kernel, initrd]), timeout_seconds, silence_seconds)
 
 
 def make_probe_arguments(program: str, architecture: Architecture, kernel: Path, initrd: Path) -> list[str]:

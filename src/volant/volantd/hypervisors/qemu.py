@@ -35,6 +35,7 @@ from volant.volantd.hypervisors.base import (
     ProcessIdentity,
     VmSpec,
 )
+from volant.volantd.hypervisors.confinement import find_confinement, make_command
 from volant.volantd.hypervisors.console import read_last_lines, trim_log
 from volant.volantd.hypervisors.host_process import ExitStatus, HostProcess, find_process, identify
 from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments, name_sockets
@@ -289,14 +290,22 @@ def _read_tail(log: Path, count: int = 20) -> list[str]:
 
 
 class Qemu:
-    """The hypervisor QEMU on this host. `cache`: a folder for what was found out about the host."""
+    """The hypervisor QEMU on this host. `cache`: a folder for what was found out about the host; `state_dir`: what
+    VMs see nothing of but their own."""
 
     kind: HypervisorKind = "qemu"
     capabilities = Capabilities(
         firmware=True, power_button=True, pause=True, snapshot=False, restore=False, user_network=True
     )
 
-    def __init__(self, cache: Path, *, wanted_accelerator: Literal["auto", "kvm", "tcg"] = "auto") -> None:
+    def __init__(
+        self,
+        cache: Path,
+        *,
+        state_dir: Path | None = None,
+        wanted_accelerator: Literal["auto", "kvm", "tcg"] = "auto",
+    ) -> None:
+        self._state_dir = state_dir
         self._probe = AcceleratorProbe(cache, wanted_accelerator)
 
     async def find_support(
@@ -316,7 +325,9 @@ class Qemu:
         spec.hypervisor_log.unlink(missing_ok=True)
         # QEMU would make it readable for all.
         os.close(os.open(spec.console_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-        pid = start_detached(arguments, spec.hypervisor_log)
+        confinement = await asyncio.to_thread(find_confinement)
+        command = make_command(spec, arguments, self._state_dir, confinement)
+        pid = start_detached(command, spec.hypervisor_log)
         process = _take_child(pid)
         machine = QemuMachine(spec, process)
         try:

@@ -17,7 +17,15 @@ from pathlib import Path
 
 from volant.contract.guest_config import CONTROL_PORT_NAME
 from volant.errors import InvalidInput
-from volant.volantd.hypervisors.base import SOCKET_PATH_LIMIT, DiskDrive, Nic, StreamNic, TapNic, VmSpec
+from volant.volantd.hypervisors.base import (
+    FIRST_TAP_DESCRIPTOR,
+    SOCKET_PATH_LIMIT,
+    DiskDrive,
+    Nic,
+    StreamNic,
+    TapNic,
+    VmSpec,
+)
 
 GUEST_ADDRESS = "10.0.2.15"
 TCG_CACHE_MIB = 64
@@ -166,7 +174,7 @@ def _disk(index: int, disk: DiskDrive, spec: VmSpec, suffix: str) -> Iterator[st
 def _nic(index: int, nic: Nic, suffix: str) -> Iterator[str]:
     name = f"net{index}"
     if isinstance(nic, TapNic):
-        yield from ("-netdev", f"tap,id={name},ifname={_escape(nic.tap)},script=no,downscript=no")
+        yield from ("-netdev", f"tap,id={name},fd={FIRST_TAP_DESCRIPTOR + index}")
     elif isinstance(nic, StreamNic):
         where = f"addr.type=unix,addr.path={_escape(nic.socket)}"
         yield from ("-netdev", f"stream,id={name},server=off,{where}")

@@ -23,6 +23,7 @@ CHUNK_BYTES = 1 << 18
 LENGTH_BYTES = 4
 # An Ethernet frame of passt's largest MTU with a VLAN tag.
 LARGEST_FRAME_BYTES = 65_536 + 18
+NOBODY = 65534
 ARP = b"\x08\x06"
 IPV4 = b"\x08\x00"
 # First bytes of destinations that mean the host itself: "this host" (RFC 1122, 3.2.1.3a) and loopback.
@@ -104,6 +105,10 @@ def main(listener: str, passt_end: str, status: str, mac: str, address: str, gat
         os.write(int(status), b"+")
         os.close(int(status))
         guest = wait_for_guest(int(listener))
+        if os.geteuid() == 0:  # what comes next is what a guest has written
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
         _thread.start_new_thread(carry_in, (passt, guest))
         carry_out(guest, passt)
     except (OSError, ValueError) as error:

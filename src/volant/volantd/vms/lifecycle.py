@@ -164,7 +164,11 @@ def make_spec(
     files: VmFiles,
     reach: Reach,
 ) -> VmSpec:
-    disks = (DiskDrive(files.disk, "qcow2", ROOT_SERIAL),) if plugin.kind == "rootfs" else ()
+    disks = (
+        (DiskDrive(files.disk, "qcow2", ROOT_SERIAL, backing=(plugin.payload,)),)
+        if plugin.kind == "rootfs"
+        else ()
+    )
     if kernel is None:
         disks = (*disks, DiskDrive(files.seed, "raw", SEED_LABEL, read_only=True))
     elif kernel.module_disk is not None:

@@ -136,7 +136,7 @@ def test_q35_with_kvm_a_tap_and_a_further_disk() -> None:
         "-device", "virtio-blk-pci,drive=disk0,serial=root,werror=enospc",
         "-blockdev", blockdev("raw", "disk1", "/data/a,b.img", "true"),
         "-device", "virtio-blk-pci,drive=disk1,serial=data,werror=enospc",
-        "-netdev", "tap,id=net0,ifname=vtap0,script=no,downscript=no",
+        "-netdev", "tap,id=net0,fd=100",
         "-device", f"virtio-net-pci,netdev=net0,mac={MAC},romfile=",
         *entropy("pci"),
     ]  # fmt: skip
