@@ -56,6 +56,10 @@ class InProcessDaemon:
         connection.sock = near
         return connection
 
+    def listen(self) -> int:
+        """Answer on loopback too; returns the port."""
+        return asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(30)
+
     def install(self, name: str = "web", version: str = "1.0.0", **manifest: Any) -> None:
         self.upload(make_plugin(name, version, **manifest))
 
@@ -90,6 +94,13 @@ class InProcessDaemon:
     async def _accept(self, far: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         await loop.connect_accepted_socket(lambda: H11Protocol(self._config, self._state, {}), sock=far)
+
+    async def _listen(self) -> int:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: H11Protocol(self._config, self._state, {}), "127.0.0.1", 0)
+        self._stack.callback(server.close)
+        port: int = server.sockets[0].getsockname()[1]
+        return port
 
     async def _close(self) -> None:
         for connection in list(self._state.connections):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
@@ -15,6 +17,9 @@ from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.fleet import Fleet
 
 PREFIX = "/api/v1"
+# Every status that an error of ours has (`volant.errors`), and no other.
+ERROR_SCHEMA = "#/components/schemas/ErrorReply"
+ERROR_STATUSES = (400, 401, 403, 404, 409, 413, 422, 500, 502, 507)
 
 
 def name_operation(route: APIRoute) -> str:
@@ -22,14 +27,33 @@ def name_operation(route: APIRoute) -> str:
     return "_".join([*(str(tag) for tag in route.tags), route.name])
 
 
+def describe_errors(description: dict[str, Any]) -> dict[str, Any]:
+    """Errors are JSON from every operation, also from one whose success is text; an event stream has no one schema."""
+    for operations in description["paths"].values():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                if int(status) in ERROR_STATUSES:
+                    response["content"] = {"application/json": {"schema": {"$ref": ERROR_SCHEMA}}}
+                elif "text/event-stream" in response.get("content", {}):
+                    response["content"] = {"text/event-stream": {}}
+    return description
+
+
+class Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = describe_errors(super().openapi())
+        return self.openapi_schema
+
+
 def make_application(domain: Domain, fleet: Fleet) -> FastAPI:
     # Interactive pages would load scripts from elsewhere, and no web page gets in here anyway.
-    application = FastAPI(
+    application = Application(
         title="volantd",
         version=__version__,
         docs_url=None,
         redoc_url=None,
-        responses={"default": {"model": ErrorReply}},
+        responses={status: {"model": ErrorReply} for status in ERROR_STATUSES},
         generate_unique_id_function=name_operation,
     )
     install_translator(application)

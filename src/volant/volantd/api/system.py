@@ -12,12 +12,12 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header
 from pydantic import Field
-from starlette.responses import FileResponse, PlainTextResponse, StreamingResponse
 
 from volant import __version__
 from volant.contract.agents import find_agent
 from volant.contract.api import SystemInfo
 from volant.errors import VolantError
+from volant.volantd.api.replies import EventStream, Metrics, Program
 from volant.volantd.boot.kernel import host_architecture
 from volant.volantd.lost_and_found import LostAndFound
 from volant.volantd.vms.domain import Domain
@@ -59,13 +59,13 @@ def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
             **facts,
         )
 
-    @router.get("/events/vms", tags=["events"])
+    @router.get("/events/vms", tags=["events"], response_class=EventStream)
     async def events(
         vm: str = "",
         follow: bool = False,
         after: EventNumber | None = None,
         last_event_id: Annotated[EventNumber | None, Header()] = None,
-    ) -> StreamingResponse:
+    ) -> EventStream:
         """Server-sent events, oldest first: those kept (after a number), and with `follow` those that come."""
         start = last_event_id if last_event_id is not None else after
 
@@ -80,9 +80,7 @@ def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
                 if vm in ("", event.vm):
                     yield format_event(event)
 
-        return StreamingResponse(
-            stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
-        )
+        return EventStream(stream(), headers={"Cache-Control": "no-store"})
 
     return router
 
@@ -101,21 +99,19 @@ def make_root_router(fleet: Fleet, domain: Domain) -> APIRouter:
     async def healthz() -> dict[str, str]:
         return {"status": "ok", "version": __version__}
 
-    @router.get("/metrics")
-    async def metrics() -> PlainTextResponse:
+    @router.get("/metrics", response_class=Metrics)
+    async def metrics() -> Metrics:
         """Prometheus' text format."""
         states = Counter(record.state for record in fleet.list_all())
         lines = ["# HELP volant_vms VMs by state.", "# TYPE volant_vms gauge"]
         lines += [f'volant_vms{{state="{state.value}"}} {states[state]}' for state in VmState]
         lines += ["# HELP volant_plugins Installed plugins.", "# TYPE volant_plugins gauge"]
         lines += [f"volant_plugins {len(domain.plugins.list_all())}", ""]
-        return PlainTextResponse("\n".join(lines), media_type="text/plain; version=0.0.4")
+        return Metrics("\n".join(lines))
 
-    @router.get("/kestrel/latest/linux-{architecture}")
-    async def agent(architecture: Literal["amd64", "arm64"]) -> FileResponse:
+    @router.get("/kestrel/latest/linux-{architecture}", response_class=Program)
+    async def agent(architecture: Literal["amd64", "arm64"]) -> Program:
         """The guest agent of this installation."""
-        return FileResponse(
-            find_agent(architecture), media_type="application/octet-stream", filename="kestrel"
-        )
+        return Program(find_agent(architecture), filename="kestrel")
 
     return router

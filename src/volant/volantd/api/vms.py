@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Response
-from starlette.responses import StreamingResponse
 
 from volant.contract.api import StopRequest, Vm, VmCreate, VmStats
 from volant.errors import VolantError
+from volant.volantd.api.replies import JsonLines, TextStream
 from volant.volantd.api.vm_view import describe_vm, read_request
 from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.vms.events import EventLog
@@ -28,7 +28,6 @@ CONSOLE_POLL_SECONDS = 0.2
 CHUNK_BYTES = 1 << 16
 MOST_LINES = 1_000_000
 _Item = TypeVar("_Item")
-NDJSON = "application/x-ndjson"
 
 
 def make_router(fleet: Fleet, events: EventLog) -> APIRouter:
@@ -85,14 +84,14 @@ def make_router(fleet: Fleet, events: EventLog) -> APIRouter:
     async def restart(name: str, request: StopRequest | None = None) -> Vm:
         return describe(await fleet.restart(name, timeout_seconds=(request or StopRequest()).timeout_seconds))
 
-    @router.get("/{name}/logs")
+    @router.get("/{name}/logs", response_class=JsonLines)
     async def logs(
         name: str,
         follow: bool = False,
         since: str = "",
         tail: Annotated[int | None, Query(ge=0, le=MOST_LINES)] = None,
         process: str = "",
-    ) -> StreamingResponse:
+    ) -> JsonLines:
         """What processes wrote, as JSON lines {time, process, stream, line}; with `follow` until the VM ends."""
         record = fleet.get(name)
         log = fleet.find(record.id).log
@@ -108,18 +107,18 @@ def make_router(fleet: Fleet, events: EventLog) -> APIRouter:
             ):
                 yield encode_line(line)
 
-        return StreamingResponse(lines(), media_type=NDJSON)
+        return JsonLines(lines())
 
-    @router.get("/{name}/console/log")
+    @router.get("/{name}/console/log", response_class=TextStream)
     async def console_log(
         name: str, follow: bool = False, tail: Annotated[int | None, Query(ge=0, le=MOST_LINES)] = None
-    ) -> StreamingResponse:
+    ) -> TextStream:
         """The serial console's bytes since the VM was created (the last megabytes of them)."""
         record = fleet.get(name)
         chunks = follow_console(fleet.find(record.id).files.console_log, tail, follow)
         if follow:
             chunks = until_ended(chunks, record, fleet, events)
-        return StreamingResponse(chunks, media_type="text/plain; charset=utf-8")
+        return TextStream(chunks)
 
     @router.get("/{name}/stats")
     async def stats(name: str) -> VmStats:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ def test_a_path_is_read(tmp_path: Path) -> None:
     (tmp_path / "p").write_bytes(b"x")
     with contextlib.closing(open_path(str(tmp_path / "p"))) as stream:
         assert stream.read() == b"x"
-    for path in (tmp_path, tmp_path / "missing"):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "missing", tmp_path / "pipe", "a\0b"):
         with pytest.raises(NotFound):
             open_path(str(path))
 
