@@ -121,7 +121,7 @@ def list_options(spec: VmSpec, program: str) -> list[str]:
     options = [f"--program={folder}" for folder in _list_program_folders(program)]
     options += [f"--read={path}" for path in (*READ_PATHS, *_list_read_files(spec))]
     options += [f"--write={path}" for path in (*_list_written_files(spec), *DEVICES)]
-    options += [f"--sockets={folder}" for folder in {spec.qmp_socket.parent, spec.control_socket.parent}]
+    options.append(f"--sockets={spec.socket_folder}")
     if spec.accelerator == "kvm":
         options.append(f"--device={KVM}")
     for index, nic in enumerate(spec.nics):
@@ -146,7 +146,7 @@ def _list_read_files(spec: VmSpec) -> list[Path]:
 def give_files(spec: VmSpec, user: int, state_dir: Path) -> None:
     """The VM's folder and what it writes belong to its user; what it shares with other VMs can be read by all users,
     behind a state folder that none of them can enter."""
-    own = spec.qmp_socket.parent
+    own = spec.socket_folder
     sockets = [nic.socket for nic in spec.nics if isinstance(nic, StreamNic)]
     for path in (own, *sockets, *_list_written_files(spec), *_list_read_files(spec)):
         if path == own or own in path.parents:
@@ -157,7 +157,7 @@ def give_files(spec: VmSpec, user: int, state_dir: Path) -> None:
 
 def _is_reachable(spec: VmSpec, state_dir: Path) -> bool:
     """Whether another user finds the way to everything that lies outside of the hidden folder."""
-    if state_dir not in spec.qmp_socket.parents:
+    if state_dir not in spec.socket_folder.parents:
         return False
     outside = [path for path in _list_read_files(spec) if state_dir not in path.parents]
     folders = {parent for path in (*outside, state_dir) for parent in path.parents}

@@ -125,8 +125,7 @@ def make_spec(state: Path) -> VmSpec:
     disk = DiskDrive(own / "root.qcow2", "qcow2", "root", backing=(state / "plugins/payload",))
     return VmSpec(
         id="aa", name="vm", architecture="amd64", machine="microvm", accelerator="tcg", vcpu=1, memory_mb=128,
-        disks=(disk,), nics=(StreamNic("52:54:00:00:00:01", own / "net.sock"),), control_socket=own / "control.sock",
-        console_socket=own / "console.sock", qmp_socket=own / "qmp.sock", console_log=own / "console.log",
+        disks=(disk,), nics=(StreamNic("52:54:00:00:00:01", own / "net.sock"),), socket_folder=own, console_log=own / "console.log",
         hypervisor_log=own / "hypervisor.log", initrd=own / "boot.cpio",
     )  # fmt: skip
 
@@ -139,11 +138,11 @@ def intrude(state: Path, confinement: Confinement) -> dict[str, Any]:
         socket.socket(socket.AF_UNIX) as network,
     ):
         abstract.bind("\0volant-test-confinement")
-        network.bind(str(spec.qmp_socket.with_name("net.sock")))
-        spec.qmp_socket.with_name("net.sock").chmod(0o600)
+        network.bind(str(spec.socket_folder / "net.sock"))
+        (spec.socket_folder / "net.sock").chmod(0o600)
         abstract.listen()
         network.listen()
-        facts = [str(state), str(spec.qmp_socket.parent), str(service.getsockname()[1]), str(os.getpid())]
+        facts = [str(state), str(spec.socket_folder), str(service.getsockname()[1]), str(os.getpid())]
         program = [PYTHON, "-I", "-S", "-c", INTRUDER, *facts]
         before = os.umask(0o077)  # as volantd has it
         try:
