@@ -125,7 +125,8 @@ def make_spec(state: Path) -> VmSpec:
     disk = DiskDrive(own / "root.qcow2", "qcow2", "root", backing=(state / "plugins/payload",))
     return VmSpec(
         id="aa", name="vm", architecture="amd64", machine="microvm", accelerator="tcg", vcpu=1, memory_mb=128,
-        disks=(disk,), nics=(StreamNic("52:54:00:00:00:01", own / "net.sock"),), socket_folder=own, console_log=own / "console.log",
+        disks=(disk,), nics=(StreamNic("52:54:00:00:00:01", own / "net.sock"),), socket_folder=own,
+        console_log=own / "console.log",
         hypervisor_log=own / "hypervisor.log", initrd=own / "boot.cpio",
     )  # fmt: skip
 
