@@ -7,8 +7,8 @@ import gc
 import os
 import sys
 
-from volant.fledge.ext4 import plan_ext4
-from volant.fledge.filetree import FileTree
+from volant.filesystems.ext4 import plan_ext4
+from volant.filesystems.filetree import FileTree
 from volant.fledge.layers import LayerMerger
 from volant.fledge.raw import write_raw
 from volant.fledge.tar import read_entries

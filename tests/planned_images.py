@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from volant.fledge.blocks import Origin, Piece
+from volant.filesystems.blocks import Origin, Piece
 
 
 @dataclass

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from volant.contract.manifest import Manifest
-from volant.fledge.blocks import PlannedImage
+from volant.filesystems.blocks import PlannedImage
 from volant.fledge.plugin_archive import DiskOptions, WrittenPlugin, write_disk_plugin
 from volant.progress import Monitor
 from volant.whole_file import WholeFile

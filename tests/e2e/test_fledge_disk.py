@@ -15,8 +15,8 @@ import pytest
 from e2e.guest_harness import GuestHarness, make_harness, write_file
 from volant.contract.manifest import Manifest
 from volant.contract.plugin_archive import read_plugin_archive
-from volant.fledge.ext4 import plan_ext4
-from volant.fledge.filetree import ROOT, FileTree, Metadata
+from volant.filesystems.ext4 import plan_ext4
+from volant.filesystems.filetree import ROOT, FileTree, Metadata
 from volant.fledge.initramfs import read_folder
 from volant.fledge.plugin_archive import DiskOptions
 from volant.progress import SilentMonitor

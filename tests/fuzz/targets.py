@@ -24,8 +24,8 @@ from volant.contract.manifest import Manifest
 from volant.contract.payload_files import Unreadable, list_files, read_file
 from volant.contract.plugin_archive import read_plugin_archive
 from volant.errors import InvalidInput, NotFound
-from volant.fledge.ext4 import plan_ext4
-from volant.fledge.filetree import ROOT, FileTree, Metadata
+from volant.filesystems.ext4 import plan_ext4
+from volant.filesystems.filetree import ROOT, FileTree, Metadata
 from volant.fledge.layers import MAX_DEPTH, MAX_NAME_BYTES, LayerMerger, merge_layers
 from volant.fledge.plugin_archive import DiskOptions
 from volant.fledge.sources.archive import open_docker_archive

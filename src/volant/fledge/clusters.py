@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from volant.errors import InvalidInput
-from volant.fledge.blocks import PlannedImage
+from volant.filesystems.blocks import PlannedImage
 
 WINDOW_BYTES = 1 << 20
 _ZEROS = bytes(WINDOW_BYTES)

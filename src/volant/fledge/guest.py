@@ -25,7 +25,7 @@ from volant.contract.image_config import (
     ImageConfig,
 )
 from volant.errors import ToolFailed, ToolMissing
-from volant.fledge.filetree import FileTree, Metadata
+from volant.filesystems.filetree import FileTree, Metadata
 from volant.fledge.local_files import LocalFiles, find_file, find_folder
 from volant.fledge.problems import Problem, refuse
 from volant.process import run_tool

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from volant.contract.image_config import AGENT_PATH
 from volant.cpio import CpioWriter
 from volant.errors import InvalidInput, NotFound
-from volant.fledge.filetree import ROOT, FileTree, Metadata
+from volant.filesystems.filetree import ROOT, FileTree, Metadata
 from volant.fledge.local_files import LocalFiles
 from volant.fledge.problems import show_path
 from volant.fledge.spool import open_spool

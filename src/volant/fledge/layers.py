@@ -26,9 +26,9 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from volant.errors import InvalidInput
-from volant.fledge.blocks import Origin
+from volant.filesystems.blocks import Origin
+from volant.filesystems.filetree import ROOT, Extent, FileTree, Metadata
 from volant.fledge.digests import DigestChecks
-from volant.fledge.filetree import ROOT, Extent, FileTree, Metadata
 from volant.fledge.image import Layer, OciImage
 from volant.fledge.known_digests import KnownDigests
 from volant.fledge.spool import Limits, SpoolBudget, find_compression, inflate, open_spool

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from volant.errors import InvalidInput
-from volant.fledge.filetree import ROOT, FileTree, Metadata
+from volant.filesystems.filetree import ROOT, FileTree, Metadata
 from volant.fledge.spool import open_spool
 
 MAX_SYMLINKS = 40

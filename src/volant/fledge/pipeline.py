@@ -12,11 +12,11 @@ from volant.contract.agents import Architecture, find_agent
 from volant.contract.image_config import ImageConfig
 from volant.contract.manifest import Manifest
 from volant.errors import InvalidInput
+from volant.filesystems import plan
+from volant.filesystems.filetree import FileTree
 from volant.fledge.cache import PluginCache, find_cache_folder
 from volant.fledge.cache_key import make_cache_key
 from volant.fledge.epoch import read_epoch
-from volant.fledge.ext4 import plan_ext4
-from volant.fledge.filetree import FileTree
 from volant.fledge.guest import check_guest, install_guest
 from volant.fledge.image import OciImage
 from volant.fledge.initramfs import make_initramfs, read_folder, run_build_script
@@ -175,7 +175,7 @@ def write_plugin(
     if order.kind == "initramfs":
         descriptor = make_initramfs(tree, stack, monitor, prefix)
         return write_initramfs_plugin(output, descriptor, manifest, monitor)
-    image = plan_ext4(
+    image = plan(
         tree, size_bytes=order.disk_size_bytes, timestamp=read_epoch() or 0, label=manifest.name[:16]
     )
     monitor.step("write disk", image.used_bytes)

@@ -19,7 +19,7 @@ from typing import Literal
 from isal import isal_zlib
 
 from volant.contract.manifest import DiskFile, InitramfsFile, Manifest
-from volant.fledge.blocks import PlannedImage
+from volant.filesystems.blocks import PlannedImage
 from volant.fledge.qcow2 import Compression, write_qcow2
 from volant.fledge.raw import DeflatedRaw
 from volant.fledge.reuse import Reuse

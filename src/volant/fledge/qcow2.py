@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import zstandard
 
-from volant.fledge.blocks import PlannedImage
+from volant.filesystems.blocks import PlannedImage
 from volant.fledge.clusters import Window, transform_windows
 from volant.fledge.reuse import CheckedWindow, Clusters, Reuse, WindowKeys, check_clusters
 from volant.progress import Monitor

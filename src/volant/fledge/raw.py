@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from isal import isal_zlib
 
-from volant.fledge.blocks import PlannedImage
+from volant.filesystems.blocks import PlannedImage
 from volant.fledge.clusters import WINDOW_BYTES, Window, transform_windows
 from volant.progress import Monitor
 

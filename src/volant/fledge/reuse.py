@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from volant.fledge.blocks import Origin
+from volant.filesystems.blocks import Origin
 from volant.fledge.clusters import WINDOW_BYTES, Window
 from volant.fledge.known_digests import seal, unseal
 from volant.fledge.stored_gzip import START_SUM, StoredContent, add_to_sum

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from folder_records import can_mount
 from volant.contract.manifest import Manifest
 from volant.contract.plugin_archive import read_plugin_archive
-from volant.fledge.ext4 import Ext4Image, plan_ext4
-from volant.fledge.filetree import ROOT, Extent, FileTree, Metadata
+from volant.filesystems.ext4 import Ext4Image, plan_ext4
+from volant.filesystems.filetree import ROOT, Extent, FileTree, Metadata
 from volant.fledge.plugin_archive import DiskOptions
 from volant.fledge.raw import write_raw
 from volant.process import require_tool, run_tool

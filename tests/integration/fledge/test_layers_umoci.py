@@ -22,8 +22,8 @@ from folder_records import Record, can_mount, read_folder, read_mounted
 from oci_images import make_entry, make_layer, write_layout
 from odd_tar import ODD_LAYERS
 from volant.errors import InvalidInput
-from volant.fledge.ext4 import plan_ext4
-from volant.fledge.filetree import FileTree
+from volant.filesystems.ext4 import plan_ext4
+from volant.filesystems.filetree import FileTree
 from volant.fledge.layers import LayerMerger, merge_layers
 from volant.fledge.raw import write_raw
 from volant.fledge.sources.archive import open_oci_layout

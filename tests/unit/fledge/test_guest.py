@@ -13,7 +13,7 @@ import pytest
 from remembering_monitor import RememberingMonitor
 from volant.contract.image_config import ImageConfig
 from volant.errors import InvalidInput
-from volant.fledge.filetree import FileTree
+from volant.filesystems.filetree import FileTree
 from volant.fledge.guest import check_guest, check_kestrel_config, install_guest
 from volant.fledge.local_files import LocalFiles
 

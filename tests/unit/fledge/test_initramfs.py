@@ -13,7 +13,7 @@ import pytest
 from remembering_monitor import RememberingMonitor
 from volant.contract.payload_files import _read_cpio
 from volant.errors import InvalidInput, NotFound, ToolFailed
-from volant.fledge.filetree import ROOT, Extent, FileTree, Metadata
+from volant.filesystems.filetree import ROOT, Extent, FileTree, Metadata
 from volant.fledge.initramfs import make_initramfs, read_folder, run_build_script
 from volant.fledge.local_files import LocalFiles, find_file
 

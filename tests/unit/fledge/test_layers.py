@@ -15,7 +15,7 @@ import pytest
 import oci_images
 from oci_images import compress, digest_of, make_entry, make_layer, write_docker_archive, write_layout
 from volant.errors import InvalidInput
-from volant.fledge.filetree import FileTree
+from volant.filesystems.filetree import FileTree
 from volant.fledge.layers import merge_layers
 from volant.fledge.sources.archive import open_docker_archive, open_oci_layout
 from volant.fledge.spool import Limits

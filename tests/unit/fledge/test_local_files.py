@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from volant.errors import InvalidInput
-from volant.fledge.filetree import ROOT, FileTree, Metadata
+from volant.filesystems.filetree import ROOT, FileTree, Metadata
 from volant.fledge.local_files import LocalFiles, digest_local, find_file, find_folder
 
 FOLDER = Metadata(stat.S_IFDIR | 0o755)

@@ -11,7 +11,7 @@ import pytest
 
 from planned_images import FixedImage
 from volant.contract.manifest import Manifest
-from volant.fledge.blocks import Piece
+from volant.filesystems.blocks import Piece
 from volant.fledge.plugin_archive import DiskOptions, write_initramfs_plugin
 from volant.progress import SilentMonitor
 from volant.whole_file import WholeFile

@@ -11,7 +11,7 @@ import pytest
 
 from planned_images import FixedImage
 from volant.contract.disk_probe import _Qcow2, probe_disk
-from volant.fledge.blocks import Piece
+from volant.filesystems.blocks import Piece
 from volant.fledge.qcow2 import CLUSTER_SIZE, Compression, write_qcow2
 
 

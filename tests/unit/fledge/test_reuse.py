@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from oci_images import make_entry, make_layer, write_docker_archive
 from planned_images import FixedImage
 from remembering_monitor import RememberingMonitor
+from volant.filesystems.blocks import Origin, Piece
 from volant.fledge import qcow2
 from volant.fledge import reuse as reuse_module
-from volant.fledge.blocks import Origin, Piece
 from volant.fledge.cache import PluginCache, find_cache_folder
 from volant.fledge.clusters import Window
 from volant.fledge.known_digests import seal

@@ -13,8 +13,8 @@ import pytest
 from plugin_files import make_initramfs, make_plugin
 from volant.contract.manifest import Manifest
 from volant.errors import Conflict, InvalidInput, NotFound
-from volant.fledge.ext4 import plan_ext4
-from volant.fledge.filetree import ROOT, FileTree, Metadata
+from volant.filesystems.ext4 import plan_ext4
+from volant.filesystems.filetree import ROOT, FileTree, Metadata
 from volant.fledge.plugin_archive import DiskOptions
 from volant.progress import SilentMonitor
 from volant.volantd.database import Database

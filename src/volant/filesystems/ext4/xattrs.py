@@ -7,9 +7,9 @@ import struct
 from dataclasses import dataclass
 
 from volant.errors import InvalidInput
-from volant.fledge.ext4.checksums import MASK32, extend, stored
-from volant.fledge.ext4.layout import BLOCK_SIZE
-from volant.fledge.filetree import Xattrs
+from volant.filesystems.ext4.checksums import MASK32, extend, stored
+from volant.filesystems.ext4.layout import BLOCK_SIZE
+from volant.filesystems.filetree import Xattrs
 
 MAGIC = 0xEA020000
 INODE_AREA = 96  # 256 bytes less the 160 that the inode itself uses

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volant.errors import InvalidInput
-from volant.fledge.ext4.layout import MAX_EXTENT_BLOCKS, Allocator, has_superblock, plan_layout
+from volant.filesystems.ext4.layout import MAX_EXTENT_BLOCKS, Allocator, has_superblock, plan_layout
 
 MIB = 1 << 20
 

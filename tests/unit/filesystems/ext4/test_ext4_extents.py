@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
-from volant.fledge.ext4.extents import count_tree_blocks, make_single_root, make_tree
-from volant.fledge.ext4.layout import BlockExtent
+from volant.filesystems.ext4.extents import count_tree_blocks, make_single_root, make_tree
+from volant.filesystems.ext4.layout import BlockExtent
 
 
 def read_tree(node: bytes, blocks: dict[int, bytes]) -> list[BlockExtent]:

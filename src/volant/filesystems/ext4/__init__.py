@@ -5,6 +5,6 @@
 the image it returns yields its pieces in ascending order. Follows the kernel's Documentation/filesystems/ext4.
 """
 
-from volant.fledge.ext4.image import Ext4Image, plan_ext4
+from volant.filesystems.ext4.image import Ext4Image, plan_ext4
 
 __all__ = ["Ext4Image", "plan_ext4"]

@@ -7,10 +7,10 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from volant.fledge.ext4.checksums import MASK32, extend, stored
-from volant.fledge.ext4.directory_hash import HALF_MD4
-from volant.fledge.ext4.inodes import EXTRA_SIZE, JOURNAL
-from volant.fledge.ext4.layout import (
+from volant.filesystems.ext4.checksums import MASK32, extend, stored
+from volant.filesystems.ext4.directory_hash import HALF_MD4
+from volant.filesystems.ext4.inodes import EXTRA_SIZE, JOURNAL
+from volant.filesystems.ext4.layout import (
     BLOCK_SIZE,
     BLOCKS_PER_GROUP,
     DESCRIPTOR_SIZE,

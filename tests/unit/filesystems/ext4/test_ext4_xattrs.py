@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from volant.errors import InvalidInput
-from volant.fledge.ext4.xattrs import convert_acl, make_xattr_block, plan_xattrs
+from volant.filesystems.ext4.xattrs import convert_acl, make_xattr_block, plan_xattrs
 
 CAPABILITY = (b"security.capability", bytes.fromhex("0100000200040000000000000000000000000000"))
 ACL = b"\2\0\0\0" + b"".join(

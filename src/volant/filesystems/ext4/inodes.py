@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import struct
 
-from volant.fledge.ext4.checksums import MASK32, extend, stored
-from volant.fledge.ext4.layout import INODE_SIZE
+from volant.filesystems.ext4.checksums import MASK32, extend, stored
+from volant.filesystems.ext4.layout import INODE_SIZE
 
 FLAG_EXTENTS = 0x80000
 FLAG_INDEX = 0x1000

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from volant.errors import InvalidInput
-from volant.fledge.blocks import Piece
-from volant.fledge.ext4.checksums import make_inode_state
-from volant.fledge.ext4.directories import (
+from volant.filesystems.blocks import Piece
+from volant.filesystems.ext4.checksums import make_inode_state
+from volant.filesystems.ext4.directories import (
     LinearEntry,
     file_type,
     is_small,
@@ -21,18 +21,25 @@ from volant.fledge.ext4.directories import (
     make_hashed_directory,
     make_small_directory,
 )
-from volant.fledge.ext4.extents import (
+from volant.filesystems.ext4.extents import (
     TreeBlock,
     count_tree_blocks,
     make_single_root,
     make_tree,
 )
-from volant.fledge.ext4.inodes import ROOT as ROOT_INODE
-from volant.fledge.ext4.layout import BLOCK_SIZE, FIRST_INODE, MAX_EXTENT_BLOCKS, Allocator, BlockExtent, Run
-from volant.fledge.ext4.numbering import LOST_AND_FOUND, Numbering
-from volant.fledge.ext4.superblock import Volume
-from volant.fledge.ext4.xattrs import MAX_REFERENCES, StoredXattrs, make_xattr_block, plan_xattrs
-from volant.fledge.filetree import ROOT, Extent, FileTree, Xattrs
+from volant.filesystems.ext4.inodes import ROOT as ROOT_INODE
+from volant.filesystems.ext4.layout import (
+    BLOCK_SIZE,
+    FIRST_INODE,
+    MAX_EXTENT_BLOCKS,
+    Allocator,
+    BlockExtent,
+    Run,
+)
+from volant.filesystems.ext4.numbering import LOST_AND_FOUND, Numbering
+from volant.filesystems.ext4.superblock import Volume
+from volant.filesystems.ext4.xattrs import MAX_REFERENCES, StoredXattrs, make_xattr_block, plan_xattrs
+from volant.filesystems.filetree import ROOT, Extent, FileTree, Xattrs
 
 FAST_SYMLINK_BYTES = 59
 LOST_AND_FOUND_BLOCKS = 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 import stat
 from tempfile import TemporaryFile
 
-from volant.fledge.filetree import ROOT, Extent, FileTree, Metadata
+from volant.filesystems.filetree import ROOT, Extent, FileTree, Metadata
 
 FILE = Metadata(stat.S_IFREG | 0o644, 1, 2, -3, 4, ((b"user.a", b"b"),))
 FOLDER = Metadata(stat.S_IFDIR | 0o755)

@@ -7,8 +7,8 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from volant.fledge.ext4.checksums import extend, stored
-from volant.fledge.ext4.layout import BLOCK_SIZE, BlockExtent
+from volant.filesystems.ext4.checksums import extend, stored
+from volant.filesystems.ext4.layout import BLOCK_SIZE, BlockExtent
 
 _HEADER = struct.Struct("<HHHHI")
 _LEAF = struct.Struct("<IHHI")

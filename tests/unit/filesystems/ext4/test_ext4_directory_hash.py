@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volant.fledge.ext4.directory_hash import hash_names
+from volant.filesystems.ext4.directory_hash import hash_names
 
 SEED = struct.unpack("<4I", uuid.UUID("01234567-89ab-cdef-0123-456789abcdef").bytes)
 NO_SEED = (0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476)

@@ -4,7 +4,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volant.fledge.ext4.inodes import encode_device, encode_time
+from volant.filesystems.ext4.inodes import encode_device, encode_time
 
 # 2310-04-04 00:37:19
 LATEST = 10_737_418_239

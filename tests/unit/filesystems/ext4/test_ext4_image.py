@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from volant.errors import InvalidInput
-from volant.fledge.ext4 import plan_ext4
-from volant.fledge.filetree import ROOT, Extent, FileTree, Metadata
+from volant.filesystems.ext4 import plan_ext4
+from volant.filesystems.filetree import ROOT, Extent, FileTree, Metadata
 
 FILE = Metadata(stat.S_IFREG | 0o644)
 
@@ -52,7 +52,7 @@ def test_the_plan_depends_on_nothing_but_its_input(tree: FileTree) -> None:
         ]
 
     assert tell() == tell()
-    assert tell() != tell(identity=b"other content")
+    assert tell() != tell(uuid=bytes(range(16)))
 
 
 def test_what_does_not_fit_is_refused_with_a_size_that_does(tree: FileTree) -> None:

@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from volant.fledge.blocks import Origin
+from volant.filesystems.blocks import Origin
 
 ROOT = 0
 Xattrs = tuple[tuple[bytes, bytes], ...]

@@ -7,9 +7,9 @@ from array import array
 from dataclasses import dataclass, field
 
 from volant.errors import InvalidInput
-from volant.fledge.ext4.inodes import ROOT as ROOT_INODE
-from volant.fledge.ext4.layout import FIRST_INODE
-from volant.fledge.filetree import ROOT, FileTree
+from volant.filesystems.ext4.inodes import ROOT as ROOT_INODE
+from volant.filesystems.ext4.layout import FIRST_INODE
+from volant.filesystems.filetree import ROOT, FileTree
 
 LOST_AND_FOUND = b"lost+found"
 NO_NODE = 0xFFFFFFFF

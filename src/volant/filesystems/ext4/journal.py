@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 
-from volant.fledge.ext4.layout import BLOCK_SIZE
+from volant.filesystems.ext4.layout import BLOCK_SIZE
 
 
 def make_journal_superblock(blocks: int) -> bytes:

@@ -9,17 +9,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from volant.errors import InvalidInput
-from volant.fledge.blocks import Origin, Piece
-from volant.fledge.ext4.checksums import make_inode_state, make_volume_state
-from volant.fledge.ext4.content import (
+from volant.filesystems.blocks import Origin, Piece
+from volant.filesystems.ext4.checksums import make_inode_state, make_volume_state
+from volant.filesystems.ext4.content import (
     FAST_SYMLINK_BYTES,
     LOST_AND_FOUND_BLOCKS,
     SPREAD_BITS,
     SPREAD_BLOCKS,
     Content,
 )
-from volant.fledge.ext4.extents import EMPTY_ROOT, make_tree
-from volant.fledge.ext4.inodes import (
+from volant.filesystems.ext4.extents import EMPTY_ROOT, make_tree
+from volant.filesystems.ext4.inodes import (
     FLAG_EXTENTS,
     FLAG_INDEX,
     JOURNAL,
@@ -28,9 +28,9 @@ from volant.fledge.ext4.inodes import (
     encode_time,
     make_inode,
 )
-from volant.fledge.ext4.inodes import ROOT as ROOT_INODE
-from volant.fledge.ext4.journal import make_journal_superblock
-from volant.fledge.ext4.layout import (
+from volant.filesystems.ext4.inodes import ROOT as ROOT_INODE
+from volant.filesystems.ext4.journal import make_journal_superblock
+from volant.filesystems.ext4.layout import (
     BLOCK_SIZE,
     BLOCKS_PER_GROUP,
     FIRST_INODE,
@@ -40,8 +40,8 @@ from volant.fledge.ext4.layout import (
     Layout,
     plan_layout,
 )
-from volant.fledge.ext4.numbering import NO_NODE, Numbering, number_inodes
-from volant.fledge.ext4.superblock import (
+from volant.filesystems.ext4.numbering import NO_NODE, Numbering, number_inodes
+from volant.filesystems.ext4.superblock import (
     Groups,
     Volume,
     make_groups,
@@ -49,7 +49,7 @@ from volant.fledge.ext4.superblock import (
     make_resize_index,
     make_superblock,
 )
-from volant.fledge.filetree import ROOT, FileTree
+from volant.filesystems.filetree import ROOT, FileTree
 
 DEFAULT_SIZE_BYTES = 10 << 30
 _GIB = 1 << 30
@@ -248,15 +248,15 @@ def plan_ext4(
     size_bytes: int | None = None,
     timestamp: int = 0,
     label: str = "",
-    identity: bytes = b"",
+    uuid: bytes | None = None,
 ) -> Ext4Image:
     """Plan a file system of `size_bytes` (None: 10 GiB, more if the content needs it) that holds `tree`.
 
     `timestamp` (SOURCE_DATE_EPOCH) is the file system's own time of creation. UUID and hash seed come from the
-    tree's metadata and from `identity` (digests of the content, where they are known). The tree must not change
-    until the pieces have been read. Raises InvalidInput where the content does not fit, or ext4 cannot hold it.
+    tree's metadata, or from `uuid`. The tree must not change until the pieces have been read. Raises InvalidInput
+    where the content does not fit, or ext4 cannot hold it.
     """
-    volume = _make_volume(tree, timestamp, label, identity)
+    volume = _make_volume(tree, timestamp, label, uuid)
     numbering = number_inodes(tree)
     content = Content(tree, numbering, volume)
     content_blocks = content.measure()
@@ -313,8 +313,8 @@ def _count_directories(layout: Layout, numbering: Numbering) -> list[int]:
     return counts
 
 
-def _make_volume(tree: FileTree, timestamp: int, label: str, identity: bytes) -> Volume:
-    digest = hashlib.sha256(identity)
+def _make_volume(tree: FileTree, timestamp: int, label: str, given: bytes | None) -> Volume:
+    digest = hashlib.sha256(given or b"")
     for column in (tree.mode, tree.uid, tree.gid, tree.mtime, tree.mtime_nanoseconds, tree.size):
         digest.update(column)
     for node in sorted(tree.children):
@@ -325,6 +325,6 @@ def _make_volume(tree: FileTree, timestamp: int, label: str, identity: bytes) ->
         # RFC 9562, version 8: a UUID made from whatever the application likes.
         raw[start + 6] = raw[start + 6] & 0x0F | 0x80
         raw[start + 8] = raw[start + 8] & 0x3F | 0x80
-    uuid, hash_seed = bytes(raw[:16]), bytes(raw[16:])
+    uuid, hash_seed = given or bytes(raw[:16]), bytes(raw[16:])
     name = label.encode()[:16]
     return Volume(uuid, hash_seed, make_volume_state(uuid), name, timestamp)

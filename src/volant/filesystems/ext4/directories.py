@@ -8,9 +8,9 @@ import struct
 from collections.abc import Mapping, Sequence
 
 from volant.errors import InvalidInput
-from volant.fledge.ext4.checksums import extend, stored
-from volant.fledge.ext4.directory_hash import HALF_MD4, hash_names
-from volant.fledge.ext4.layout import BLOCK_SIZE
+from volant.filesystems.ext4.checksums import extend, stored
+from volant.filesystems.ext4.directory_hash import HALF_MD4, hash_names
+from volant.filesystems.ext4.layout import BLOCK_SIZE
 
 _ENTRY = struct.Struct("<IHBB")
 _TAIL_BYTES = 12
