@@ -118,7 +118,9 @@ func (r *Runner) readResult() {
 		r.fail("cloud-init", fmt.Errorf("its result cannot be read: %w", err))
 		return
 	}
-	r.update(func(state *contract.CloudInitState) { state.Errors = append(state.Errors, result.V1.Errors...) })
+	for _, text := range result.V1.Errors {
+		r.update(func(state *contract.CloudInitState) { state.Errors = addReport(state.Errors, text) })
+	}
 }
 
 // findKeys looks for authorized_keys of the image's accounts, by which keys given by cloud-init show.

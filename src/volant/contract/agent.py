@@ -46,9 +46,9 @@ Error codes are JSON-RPC's own, and: 1 not found, 2 wrong state, 3 failed, 4 not
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 PROTOCOL_VERSIONS = (1,)
 USER_VARIABLE = "KESTREL_USER"
@@ -56,6 +56,31 @@ WORKING_DIR_VARIABLE = "KESTREL_WORKING_DIR"
 GREETING_PREFIX = "kestrel greets "
 FORWARD_BIND_ADDRESS = "vsock"
 SESSION_SOCKET = "/run/kestrel/ssh.sock"
+
+# A guest is not trusted. Numbers fit a database's column. Texts and lists that are longer than anybody reads are cut
+# and not refused: what an agent says of itself stays of use when one reason in it is too long.
+MOST_TEXT = 4096
+MOST_NAME = 256
+MOST_ITEMS = 1000
+
+
+def _cut(most: int) -> BeforeValidator:
+    """Cut to `most`. Halves of characters (JSON can spell them) go too: neither a database nor HTTP takes them."""
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, str):
+            return value[:most].encode("utf-8", "replace").decode()
+        return value[:most] if isinstance(value, list) else value
+
+    return BeforeValidator(cut)
+
+
+Text = Annotated[str, _cut(MOST_TEXT)]
+Name = Annotated[str, _cut(MOST_NAME)]
+Texts = Annotated[list[Text], _cut(MOST_ITEMS)]
+Code = Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)]
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+Measure = Annotated[float, Field(allow_inf_nan=False)]
 
 HealthState = Literal["starting", "healthy", "unhealthy", "unknown"]
 Phase = Literal["booting", "starting", "running", "stopping", "stopped", "failed"]
@@ -67,63 +92,63 @@ class AgentModel(BaseModel):
 
 
 class Hello(AgentModel):
-    version: int
-    agent_version: str
-    features: list[str] = Field(default_factory=list)
-    boot_id: str = ""
+    version: Code
+    agent_version: Name
+    features: Texts = Field(default_factory=list)
+    boot_id: Name = ""
 
 
 class Check(AgentModel):
     """One health check. `reason`: the last failure's, empty while it never failed; `changed_at` RFC 3339."""
 
-    name: str
+    name: Name
     kind: Literal["http", "tcp", "exec"]
     state: HealthState
-    reason: str = ""
-    changed_at: str = ""
-    failures: int = 0
+    reason: Text = ""
+    changed_at: Name = ""
+    failures: Count = 0
 
 
 class ProcessState(AgentModel):
-    name: str
+    name: Name
     state: ProcessStatus
-    pid: int | None = None
-    exit_code: int | None = None
-    signal: str | None = None
-    restarts: int = 0
-    reason: str = ""
-    started_at: str | None = None
+    pid: Code | None = None
+    exit_code: Code | None = None
+    signal: Name | None = None
+    restarts: Count = 0
+    reason: Text = ""
+    started_at: Name | None = None
 
 
 class CloudInitState(AgentModel):
     status: Literal["none", "running", "done", "error"] = "none"
     by: Literal["", "kestrel", "cloud-init"] = ""
-    errors: list[str] = Field(default_factory=list)
-    unknown_modules: list[str] = Field(default_factory=list)
+    errors: Texts = Field(default_factory=list)
+    unknown_modules: Texts = Field(default_factory=list)
 
 
 class BootTimes(AgentModel):
     """Guest-side milliseconds since kestrel's first line; `module_load_ms` is the part spent loading modules."""
 
-    module_load_ms: float = 0
-    main_to_exec_ms: float = 0
+    module_load_ms: Measure = 0
+    main_to_exec_ms: Measure = 0
 
 
 class AgentState(AgentModel):
     phase: Phase
-    reason: str = Field(
+    reason: Text = Field(
         "", description="why the phase is failed, or what is wrong with the config; empty otherwise"
     )
     health: HealthState = "unknown"
-    health_reason: str = ""
-    checks: list[Check] = Field(default_factory=list)
-    processes: list[ProcessState] = Field(default_factory=list)
+    health_reason: Text = ""
+    checks: Annotated[list[Check], _cut(MOST_ITEMS)] = Field(default_factory=list)
+    processes: Annotated[list[ProcessState], _cut(MOST_ITEMS)] = Field(default_factory=list)
     cloud_init: CloudInitState = Field(default_factory=CloudInitState)
-    addresses: list[str] = Field(default_factory=list, description="CIDR, the guest's own, without loopback")
-    warnings: list[str] = Field(default_factory=list)
-    result: int | None = Field(None, description="exit code of a batch workload that has ended")
+    addresses: Texts = Field(default_factory=list, description="CIDR, the guest's own, without loopback")
+    warnings: Texts = Field(default_factory=list)
+    result: Code | None = Field(None, description="exit code of a batch workload that has ended")
     boot: BootTimes = Field(default_factory=BootTimes)
-    kernel: str = ""
+    kernel: Name = ""
 
 
 class LogQuery(AgentModel):
@@ -137,22 +162,22 @@ class LogQuery(AgentModel):
 
 
 class LogEntry(AgentModel):
-    cursor: str
-    time: str
-    process: str
+    cursor: Annotated[str, Field(max_length=MOST_NAME)]
+    time: Name
+    process: Name
     stream: Literal["stdout", "stderr", "agent"]
-    line: str
+    line: Annotated[str, _cut(1 << 20)]
 
 
 class AgentStats(AgentModel):
     """Since boot: CPU microseconds used by the guest, memory, root disk and network bytes."""
 
-    uptime_seconds: float
-    cpu_microseconds: int
-    memory_total_bytes: int
-    memory_used_bytes: int
-    disk_total_bytes: int
-    disk_used_bytes: int
-    network_received_bytes: int
-    network_sent_bytes: int
-    agent_memory_bytes: int = 0
+    uptime_seconds: Measure
+    cpu_microseconds: Count
+    memory_total_bytes: Count
+    memory_used_bytes: Count
+    disk_total_bytes: Count
+    disk_used_bytes: Count
+    network_received_bytes: Count
+    network_sent_bytes: Count
+    agent_memory_bytes: Count = 0

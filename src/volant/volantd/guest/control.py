@@ -172,8 +172,10 @@ class ControlClient:
             while True:
                 try:
                     line = await self._process.stdout.readuntil(b"\n")
-                except asyncio.IncompleteReadError:
-                    raise Unreachable("the guest has closed the control session") from None
+                except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                    raise Unreachable(
+                        "the guest has closed the control session, or sent a line without an end"
+                    ) from None
                 if len(line) > LINE_LIMIT_BYTES:
                     raise Unreachable(
                         f"the guest sent a control message of more than {LINE_LIMIT_BYTES} bytes"
@@ -204,7 +206,7 @@ class ControlClient:
             if "error" in message:
                 error = message["error"]
                 kind = _ERRORS.get(int(error["code"]), GuestFailed)
-                future.set_exception(kind(str(error["message"])[:2000]))
+                future.set_exception(kind(_as_text(error["message"])))
             else:
                 future.set_result(message["result"])
 
@@ -218,6 +220,11 @@ class ControlClient:
             with contextlib.suppress(asyncio.QueueFull):
                 queue.put_nowait(None)
         self._state_changed.set()
+
+
+def _as_text(message: object) -> str:
+    """A person reads it: not without end, and no half of a character, which could not be sent on."""
+    return str(message)[:2000].encode("utf-8", "replace").decode()
 
 
 async def _put_when_done(future: asyncio.Future[Any], entries: asyncio.Queue[list[LogEntry] | None]) -> None:

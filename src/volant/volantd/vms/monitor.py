@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 1.0
 WRITE_RETRY_SECONDS = 1.0
+# A guest whose state changes without end is written down this often and no oftener.
+STATE_PAUSE_SECONDS = 0.1
 # A loaded host may take this long to boot a guest; the handshake waits on the socket meanwhile.
 HANDSHAKE_SECONDS = 60.0
 # How often a guest is told the time, and how late an answer may come for what it was told to be right still.
@@ -186,6 +188,8 @@ class VmMonitor:
     async def _follow_state(self, guest: Guest) -> None:
         async for state in guest.control.follow_state():
             self._on_state(state)
+            # Each is written to the database. Of what comes meanwhile the newest counts.
+            await asyncio.sleep(STATE_PAUSE_SECONDS)
 
     async def _follow_logs(self, guest: Guest) -> None:
         boot_id = guest.control.hello.boot_id

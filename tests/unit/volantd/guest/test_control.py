@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 
+from volant.contract.agent import MOST_ITEMS, MOST_NAME, MOST_TEXT
 from volant.contract.guest_config import Control, GuestConfig
 from volant.errors import GuestFailed, NotFound, Unreachable
 from volant.volantd.guest.control import LINE_LIMIT_BYTES, ControlClient
@@ -59,6 +60,10 @@ async def start_guest() -> AsyncIterator[Guest]:
         b'{"id": 1, "error": {"code": 1e999, "message": ""}}',
         b'{"method": "state"}',
         b'{"method": "state", "params": {"state": {"phase": "unheard-of"}}}',
+        b'{"method": "state", "params": {"state": {"phase": "running", "result": %d}}}' % (1 << 63),
+        b'{"method": "state", "params": {"state": {"phase": "running", "boot": {"module_load_ms": NaN}}}}',
+        b'{"method": "state", "params": {"state": {"phase": "running", "processes": [{"name": {}}]}}}',
+        b'{"method": "state", "params": {"state": {"phase": "running", "checks": "all"}}}',
         b'{"method": "log", "params": []}',
         b'{"method": "log", "params": {"id": {}}}',
         b" " * (LINE_LIMIT_BYTES + 1),
@@ -120,3 +125,58 @@ async def test_the_end_of_the_stream_ends_every_call() -> None:
         for call in calls:
             with pytest.raises(Unreachable, match="closed"):
                 await call
+
+
+async def test_what_is_too_long_is_cut_and_the_rest_is_of_use() -> None:
+    async with start_guest() as guest:
+        asking = asyncio.create_task(guest.client.get_state())
+        process = {"name": "p" * 1000, "state": "running", "reason": ""}
+        await guest.answer(
+            result={
+                "phase": "running",
+                "health": "healthy",
+                "health_reason": "x" * 100_000,
+                "reason": "half \ud800 a character",
+                "warnings": ["w"] * 5000,
+                "processes": [process | {"reason": "r" * 10_000}]
+                + [{"name": "p", "state": "running"}] * 2000,
+                "cloud_init": {"errors": ["e" * 10_000] * 20},
+            }
+        )
+        state = await asking
+        assert (state.health, state.reason) == ("healthy", "half ? a character")
+        assert len(state.health_reason) == MOST_TEXT
+        assert (len(state.warnings), len(state.processes)) == (MOST_ITEMS, MOST_ITEMS)
+        assert (len(state.processes[0].name), len(state.processes[0].reason)) == (MOST_NAME, MOST_TEXT)
+        assert {len(text) for text in state.cloud_init.errors} == {MOST_TEXT}
+
+
+async def test_a_reason_that_is_no_text_can_be_passed_on() -> None:
+    async with start_guest() as guest:
+        for message in ("half \ud800 a character", {"a": "\udfff"}, "x" * 100_000):
+            call = asyncio.create_task(guest.client.call("clock.set"))
+            await guest.answer(error={"code": 3, "message": message})
+            with pytest.raises(GuestFailed) as caught:
+                await call
+            assert len(str(caught.value).encode()) <= 2000
+
+
+async def test_an_endless_line_ends_the_session() -> None:
+    async with start_guest() as guest:
+        call = asyncio.create_task(guest.client.call("clock.set", timeout_seconds=None))
+        await guest.asked.get()
+        for _ in range(5):
+            guest.output.feed_data(b"x" * LINE_LIMIT_BYTES)
+            await asyncio.sleep(0)
+        with pytest.raises(Unreachable):
+            await call
+
+
+async def test_answers_that_nobody_asked_for_are_dropped() -> None:
+    async with start_guest() as guest:
+        log = b'{"method": "log", "params": {"id": 9}}'
+        for line in (b'{"id": 77, "result": 1}', b'{"id": null, "error": 5}', log, b"{}"):
+            guest.output.feed_data(line + b"\n")
+        asking = asyncio.create_task(guest.client.call("clock.set"))
+        await guest.answer(result={})
+        assert await asking == {}
