@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Where `make install` puts the programs: root's for everybody, else this user's own.
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 
-.PHONY: install uninstall dist test-install help demo demo-clean test check lint types unit go-check integration e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean
+.PHONY: install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ dist: ## wheel, source archive, Debian packages, SBOM and checksums into dist/
 
 test-install: dist ## install, upgrade with a VM running, remove and purge the Debian packages in a fresh root
 	@tests/install/run.sh dist
+
+test-shutdown: dist ## reboot a Debian with systemd that runs a VM: it ends in order, and runs again
+	@tests/install/shutdown.sh dist
 
 demo-clean: ## remove everything that the demo made
 	@scripts/demo.sh clean

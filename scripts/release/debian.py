@@ -19,6 +19,8 @@ from python_tree import PYTHONS, Tree
 
 HOME = Path("usr/lib/volant")
 PROGRAMS = {"volant": ("volar", 1), "volant-fledge": ("fledge", 1), "volant-daemon": ("volantd", 8)}
+# What pip writes for itself, with the build's own paths and in no order.
+PIP_FILES = {"RECORD", "REQUESTED", "INSTALLER", "direct_url.json"}
 COMPLETION = {
     "bash": "usr/share/bash-completion/completions/{}",
     "zsh": "usr/share/zsh/vendor-completions/_{}",
@@ -31,7 +33,9 @@ def make_packages(tree: Tree, root: Path, work: Path, target: Path) -> None:
     owners = share_out(tree)
     for package in PROGRAMS:
         stage = work / package
-        for path in (path for path, owner in owners.items() if owner == package):
+        for path in (
+            path for path, owner in owners.items() if owner == package and path.name not in PIP_FILES
+        ):
             install(path, stage / HOME / "lib" / "site-packages" / path.relative_to(tree.folder))
         add_program(package, stage, root)
         if package == "volant":

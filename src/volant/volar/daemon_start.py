@@ -21,9 +21,12 @@ from volant.contract.paths import (
 )
 from volant.errors import ToolMissing, Unreachable
 from volant.installation import name_install_command
-from volant.process import start_detached
+from volant.process import run_tool, start_detached
 
 START_SECONDS = 30.0
+# The folder that sd_booted(3) looks for.
+SYSTEMD = Path("/run/systemd/system")
+UNIT = "volantd.service"
 
 
 def find_daemon_program() -> list[str]:
@@ -50,6 +53,24 @@ def is_answering(path: Path) -> bool:
     return True
 
 
+def start_service() -> bool:
+    """Start the daemon as the service that `volar setup` made of it; False where it is none.
+
+    Beside the service, in this session, it would keep the service from starting and end with the session.
+    """
+    if not SYSTEMD.is_dir() or {"VOLANT_HOME", "XDG_STATE_HOME"} & os.environ.keys():
+        return False
+    systemctl = ["systemctl"] if os.geteuid() == 0 else ["systemctl", "--user"]
+    try:
+        asked = run_tool([*systemctl, "is-enabled", UNIT], accepted_exit_codes=range(256))
+    except ToolMissing:
+        return False
+    if asked.stdout.strip() != "enabled":
+        return False
+    run_tool([*systemctl, "start", UNIT], what=f"start {UNIT}")
+    return is_answering(find_socket())
+
+
 def start_daemon() -> None:
     """Start volantd in a session of its own, so that it outlives this terminal; return once it accepts.
 
@@ -62,7 +83,7 @@ def start_daemon() -> None:
     command = [*find_daemon_program(), "serve"]
     with (runtime / "start.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if is_answering(find_socket()):
+        if is_answering(find_socket()) or start_service():
             return
         with contextlib.chdir("/"):  # where it keeps no folder busy that somebody wants to unmount
             pid = start_detached(command, log, inherit=True)
