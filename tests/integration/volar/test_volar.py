@@ -145,8 +145,13 @@ def test_following_a_log_survives_a_restart_of_the_daemon(daemon: Daemon) -> Non
     )
     assert following.stdout is not None
     assert following.stdout.readline() == "[web] hello\n"
-    for number in (signal.SIGKILL, signal.SIGTERM):
-        daemon.kill(number)
+    for is_asked in (False, True):
+        if is_asked:
+            assert (
+                "sessions and port-forwards through it have ended" in volar(daemon, "daemon", "stop").stdout
+            )
+        else:
+            daemon.kill()
         time.sleep(0.5)
         assert following.poll() is None
         daemon.start()

@@ -77,11 +77,22 @@ def list_vms(
 @click.pass_context
 def get(context: click.Context, name: str, output_format: Format) -> None:
     """Show one VM: state, health, checks, processes, address, and what went wrong."""
-    vm = make_client(context).get_vm(name)
+    client = make_client(context)
+    vm = client.get_vm(name)
     if output_format in ("name", "wide"):
         show_vms([vm], output_format)
     else:
-        show_object(vm, output_format, lambda: describe(vm))
+        show_object(vm, output_format, lambda: describe(vm, read_boot(client, vm)))
+
+
+def read_boot(client: Client, vm: Vm) -> str:
+    from volant.volar.commands.events import read_events
+    from volant.volar.timeline import describe_boot
+
+    if vm["status"] not in ("starting", "running"):
+        return ""
+    with client.open("GET", "/events/vms", query={"vm": vm["name"]}) as reply:
+        return describe_boot(vm, read_events(reply))
 
 
 @click.command()
@@ -93,7 +104,7 @@ def inspect(context: click.Context, names: tuple[str, ...]) -> None:
     show_document([client.get_vm(name) for name in names], "json")
 
 
-def describe(vm: Vm) -> list[tuple[str, Any]]:
+def describe(vm: Vm, boot: str = "") -> list[tuple[str, Any]]:
     """A VM as facts for people."""
     hypervisor = vm["hypervisor"]
     kinds = (hypervisor["kind"], hypervisor["accelerator"]) if hypervisor else ()
@@ -120,6 +131,7 @@ def describe(vm: Vm) -> list[tuple[str, Any]]:
         ("exit code", vm["exit_code"]),
         ("created", vm["created_at"]),
         ("started", vm["started_at"]),
+        ("boot", boot),
         ("last console lines", "\n".join(vm["last_console_lines"])),
     ]
 
