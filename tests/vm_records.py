@@ -34,4 +34,5 @@ def make_record(**definition: object) -> VmRecord:
         created_at="",
         started_at=None,
         deleting=False,
+        restarts=0,
     )

@@ -103,7 +103,8 @@ class Vm(ApiModel):
     cloud_init: CloudInitState = Field(default_factory=CloudInitState)
     secrets: list[str] = Field(default_factory=list, description="names only")
     labels: dict[str, str] = Field(default_factory=dict)
-    restart: Literal["always", "no"] = "always"
+    restart: str = "on-failure"
+    restarts: int = Field(0, description="in a row, by the restart policy")
     exit_code: int | None = Field(None, description="of a batch workload")
     last_console_lines: list[str] = Field(default_factory=list, description="only where the VM failed")
     created_at: str
@@ -145,7 +146,11 @@ class VmCreate(RequestModel):
     ssh_keys: list[PublicKey] = Field(default_factory=list, max_length=1000)
     secrets: list[SecretAttachment] = Field(default_factory=list)
     disk_size: str | None = Field(None, description="grow the root disk to this, e.g. 20G")
-    restart: Literal["always", "no"] = "always"
+    restart: str = Field(
+        "on-failure",
+        pattern=r"^(no|always|unless-stopped|on-failure(:[1-9][0-9]{0,5})?)$",
+        description="no, on-failure, on-failure:N (N times in a row), always or unless-stopped",
+    )
     start: bool = True
     labels: dict[str, str] = Field(default_factory=dict)
 

@@ -277,7 +277,8 @@ class Vm(TypedDict):
     ports: list[PublishedPort]
     processes: list[ProcessState]
     resources: Resources
-    restart: Literal["always", "no"]
+    restart: str
+    restarts: int
     secrets: list[str]
     started_at: str | None
     status: Literal["created", "starting", "running", "stopping", "stopped", "failed"]
@@ -297,7 +298,7 @@ class VmCreate(TypedDict):
     plugin: str
     publish: NotRequired[list[PublishRequest]]
     resources: NotRequired[Resources | None]
-    restart: NotRequired[Literal["always", "no"]]
+    restart: NotRequired[str]
     run_once: NotRequired[bool]
     secrets: NotRequired[list[SecretAttachment]]
     ssh_keys: NotRequired[list[str]]

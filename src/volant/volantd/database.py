@@ -60,6 +60,12 @@ MIGRATIONS = (
         '$.control_socket', '$.console_socket', '$.qmp_socket'
     ) WHERE CASE WHEN json_valid(spec) THEN json_extract(spec, '$.qmp_socket') IS NOT NULL ELSE FALSE END;
     """,
+    # "always" meant no more than: after a reboot of the host.
+    """
+    ALTER TABLE vms ADD COLUMN restarts INTEGER NOT NULL DEFAULT 0;
+    UPDATE vms SET definition = json_set(definition, '$.restart', 'on-failure')
+    WHERE CASE WHEN json_valid(definition) THEN json_extract(definition, '$.restart') = 'always' ELSE FALSE END;
+    """,
 )
 
 

@@ -94,7 +94,9 @@ def vm_options(*, publish: Sequence[str] = ("--publish",)) -> Callable[[Command]
         ),
         click.option("--secret", multiple=True, metavar="NAME[:PORT[,uid=UID]]", help="Attach a secret."),
         click.option("-l", "--label", multiple=True, metavar="NAME=VALUE"),
-        click.option("--restart", metavar="POLICY", help="always (default) or no: after a reboot of the host."),
+        click.option(
+            "--restart", metavar="POLICY", help="no, on-failure[:N] (default: on-failure), always or unless-stopped."
+        ),
     )  # fmt: skip
 
     def decorate(command: Command) -> Command:

@@ -206,7 +206,7 @@ def test_a_vm_from_create_to_delete(daemon: Daemon) -> None:
 
 
 def test_a_killed_daemon_adopts_its_vms(daemon: Daemon) -> None:
-    create(daemon)
+    create(daemon, restart="no")
     before = daemon.vm()
     daemon.kill()
     assert len(daemon.guests()) == 1
@@ -291,7 +291,7 @@ def test_a_broken_workload_leaves_the_vm_up(daemon: Daemon) -> None:
 
 
 def test_a_killed_hypervisor_is_told(daemon: Daemon) -> None:
-    create(daemon)
+    create(daemon, restart="no")
     os.kill(daemon.vm()["hypervisor"]["pid"], signal.SIGKILL)
     vm = wait_until(lambda: (found := daemon.vm())["status"] == "failed" and found)
     assert "SIGKILL" in vm["status_reason"]

@@ -51,7 +51,7 @@ def fill(folder: Path) -> Path:
 
 def test_vms_are_stopped_and_deleted_on_a_full_disk(daemon: Daemon) -> None:
     for name in ("one", "two", "three"):
-        create(daemon, name)
+        create(daemon, name, restart="no")
     filler = fill(daemon.home)
     for _ in range(60):  # until the room that the database's log has by chance is used up, too
         daemon.call("PUT", "/secrets/s", {"value_base64": "eA=="})

@@ -77,6 +77,7 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         secrets=[attached.name for attached in record.definition.secrets],
         labels=record.definition.labels,
         restart=record.definition.restart,
+        restarts=record.restarts,
         exit_code=record.exit_code,
         last_console_lines=list(record.last_lines),
         created_at=record.created_at,

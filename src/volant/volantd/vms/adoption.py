@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 from volant.errors import VolantError
 from volant.volantd.hypervisors.base import Machine
@@ -15,9 +16,11 @@ from volant.volantd.hypervisors.host_process import read_boot_id
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.recovery import set_aside_unknown
+from volant.volantd.vms.restart_policy import read_policy
 from volant.volantd.vms.running_vm import RunningVm
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.vm_file import NAME as VM_FILE
+from volant.whole_file import write_whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +40,13 @@ async def adopt_all(
         fleet.domain.events.add("unreadable_row", row.name, id=row.id, problem=row.problem)
     set_aside_unknown(fleet.domain)
     tasks = []
+    is_new_boot = note_boot(fleet.domain.settings.state_dir / "boot_id")
     for record in fleet.domain.registry.list_all():
         vm = fleet.find(record.id)
         if not record.deleting and not (vm.files.folder / VM_FILE).exists():
             vm.write_file(record)
+        if is_new_boot and record.definition.restart == "always" and record.started_at and not record.wanted:
+            record = fleet.domain.registry.update(record, wanted=True)
         if record.deleting or record.wanted or record.state in WITH_PROCESS:
             # Free as yet, so this does not wait: what people ask for comes after the adoption.
             await vm.lock.acquire()
@@ -50,6 +56,15 @@ async def adopt_all(
             tasks.append(vm.adoption)
     if tasks:
         await asyncio.wait(tasks, timeout=head_start_seconds)
+
+
+def note_boot(path: Path) -> bool:
+    """Whether the host has been restarted since the last daemon; not where there was none."""
+    current = read_boot_id()
+    before = path.read_text() if path.exists() else current
+    if before != current or not path.exists():
+        write_whole_file(path, current.encode(), mode=0o600)
+    return before != current
 
 
 async def _settle(fleet: Fleet, vm: RunningVm, record: VmRecord, restores: bool) -> None:
@@ -67,8 +82,8 @@ async def _settle(fleet: Fleet, vm: RunningVm, record: VmRecord, restores: bool)
         vm.lock.release()
         vm.adoption = None
     record = vm.record
-    if restores and record.wanted and record.state is VmState.STOPPED:
-        fleet.background.run(vm.start_again(), f"restart of {record.name}")
+    if restores and record.wanted and record.state in (VmState.STOPPED, VmState.FAILED):
+        fleet.background.run(vm.start_again(record.restarts), f"restart of {record.name}")
 
 
 async def _adopt(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
@@ -102,11 +117,15 @@ async def _write_loss(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
     if record.state is VmState.STOPPING:
         fleet.domain.registry.move(record, "stop", VmState.STOPPED, process=None, wanted=False)
     elif is_rebooted or record.process is None:
-        again = record.wanted and (record.definition.restart == "always" or not is_rebooted)
+        again = record.wanted and (record.definition.restart != "no" or not is_rebooted)
         reason = "the host was restarted" if is_rebooted else "volantd ended while it was starting the VM"
         fleet.domain.registry.move(record, "stop", VmState.STOPPED, reason, process=None, wanted=again)
     else:
-        vm.fail("its hypervisor process ended while volantd was away")
+        policy = read_policy(record.definition.restart)
+        again = record.state is VmState.RUNNING and policy.wants(is_failure=True, restarts=record.restarts)
+        if again:
+            fleet.domain.registry.update(record, restarts=record.restarts + 1)
+        vm.fail("its hypervisor process ended while volantd was away", wanted=again)
 
 
 async def _stop_again(fleet: Fleet, record: VmRecord) -> None:

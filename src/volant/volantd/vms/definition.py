@@ -7,7 +7,6 @@ import base64
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from volant.contract.manifest import Manifest
 from volant.errors import Conflict, InvalidInput
@@ -38,7 +37,7 @@ class NewVm:
     ssh_keys: Sequence[str] = ()
     secrets: Sequence[AttachedSecret] = ()
     disk_size: str | None = None
-    restart: Literal["always", "no"] = "always"
+    restart: str = "on-failure"
     start: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
 

@@ -11,12 +11,14 @@ from volant.volantd.vms.states import VmState
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`wanted` None leaves it as it is; `starts_again`: the guest asked for a reset."""
+    """`wanted` None leaves it as it is; `starts_again`: the guest asked for a reset; `by_itself`: nobody asked for
+    this end, and the workload had run: what the restart policy is for."""
 
     state: VmState
     reason: str
     wanted: bool | None = False
     starts_again: bool = False
+    by_itself: bool = False
 
 
 def find_outcome(state: VmState, end: MachineEnd, *, kill_reason: str, is_host_stopping: bool) -> Outcome:
@@ -31,8 +33,10 @@ def find_outcome(state: VmState, end: MachineEnd, *, kill_reason: str, is_host_s
     if state is VmState.RUNNING and end.kind in (EndKind.POWERED_OFF, EndKind.REBOOTED):
         # A hypervisor that resets in place would boot without this start's guest.json and initrd.
         again = end.kind is EndKind.REBOOTED
-        return Outcome(VmState.STOPPED, "the guest switched itself off", starts_again=again)
+        return Outcome(
+            VmState.STOPPED, "the guest switched itself off", starts_again=again, by_itself=not again
+        )
     reason = end.reason or "the guest switched itself off before its workload ran"
     if end.host_disk_full:
         reason = f"the host's disk is full: {reason}"
-    return Outcome(VmState.FAILED, reason)
+    return Outcome(VmState.FAILED, reason, by_itself=state is VmState.RUNNING)

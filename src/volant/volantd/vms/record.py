@@ -9,7 +9,6 @@ which are for requests. Any other change is a migration, held to the golden rows
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -55,7 +54,7 @@ class VmDefinition(StoredModel):
     ssh_keys: list[str] = Field(default_factory=list)
     secrets: list[AttachedSecret] = Field(default_factory=list)
     disk_size_bytes: int | None = None
-    restart: Literal["always", "no"] = "always"
+    restart: str = "on-failure"
     labels: dict[str, str] = Field(default_factory=dict)
     entrypoint: list[str] = Field(default_factory=list)
     command: list[str] = Field(default_factory=list)
@@ -68,7 +67,8 @@ class VmRecord:
 
     `deleting` belongs to a VM whose files are going: that is finished at the next start of the daemon. `control_key`
     and `host_key` are private keys (OpenSSH): ours for the agent, and the agent's own. `spec` is that of the last
-    start, by the driver of `hypervisor`; `process` is None unless it was seen to run.
+    start, by the driver of `hypervisor`; `process` is None unless it was seen to run. `restarts` counts those in a row
+    that the restart policy made.
     """
 
     id: str
@@ -94,6 +94,7 @@ class VmRecord:
     created_at: str
     started_at: str | None
     deleting: bool
+    restarts: int
 
     @property
     def plugin_reference(self) -> str:

@@ -43,6 +43,7 @@ class VmChanges(TypedDict, total=False):
     exit_code: int | None
     started_at: str
     deleting: bool
+    restarts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class VmRegistry:
             plugin_name=plugin[0], plugin_version=plugin[1], definition=definition, address=address, mac=mac,
             ports=tuple(ports), control_key=control_key, host_key=host_key, hypervisor=hypervisor, process=None,
             spec=None, agent=AgentFacts(), guest=None, last_lines=(), exit_code=None, created_at=now(),
-            started_at=None, deleting=False,
+            started_at=None, deleting=False, restarts=0,
         )  # fmt: skip
         try:
             self.restore(record)
@@ -232,4 +233,5 @@ def read_row(row: sqlite3.Row) -> VmRecord:
         created_at=row["created_at"],
         started_at=row["started_at"],
         deleting=bool(row["deleting"]),
+        restarts=row["restarts"],
     )

@@ -14,7 +14,7 @@ import socket
 from functools import cached_property
 
 from volant.contract.agent import AgentState
-from volant.errors import StorageFull, Unreachable, VolantError, WrongState
+from volant.errors import NotFound, StorageFull, Unreachable, VolantError, WrongState
 from volant.volantd.clock import now
 from volant.volantd.host_state import is_host_stopping
 from volant.volantd.hypervisors.base import EndKind, Machine, MachineEnd, VmSpec
@@ -22,12 +22,13 @@ from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.network.forward import PortForwarder
 from volant.volantd.vms.background import Background
 from volant.volantd.vms.domain import Domain
-from volant.volantd.vms.endings import find_outcome
+from volant.volantd.vms.endings import Outcome, find_outcome
 from volant.volantd.vms.lifecycle import VmFiles, boot_vm, find_files
 from volant.volantd.vms.monitor import Guest, VmMonitor
 from volant.volantd.vms.networking import detach, start_forwarding
 from volant.volantd.vms.process_log import ProcessLog
 from volant.volantd.vms.record import AgentFacts, VmRecord
+from volant.volantd.vms.restart_policy import STABLE_SECONDS, find_delay_seconds, read_policy
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.stopping import AGENT_WAIT_SECONDS, ask_agent_to_stop, press_power_button
 from volant.volantd.vms.vm_file import write_vm_file
@@ -46,6 +47,7 @@ class RunningVm:
         self.monitor: VmMonitor | None = None
         self.adoption: asyncio.Task[None] | None = None
         self._forwarder: PortForwarder | None = None
+        self._followed_at = 0.0
         self._domain = domain
         self._registry = domain.registry
         self._background = background
@@ -70,11 +72,11 @@ class RunningVm:
 
     # What people ask for
 
-    async def start(self) -> VmRecord:
-        """Returns while it boots. Failed to start: an error, and state failed."""
+    async def start(self, *, restarts: int = 0) -> VmRecord:
+        """Returns while it boots. Failed to start: an error, and state failed. `restarts` in a row led to this."""
         record = self._registry.move(
             self.record, "start", VmState.STARTING, wanted=True, hypervisor=self._domain.hypervisor.kind,
-            process=None, spec=None, guest=None, last_lines=[], exit_code=None, started_at=now(),
+            restarts=restarts, process=None, spec=None, guest=None, last_lines=[], exit_code=None, started_at=now(),
         )  # fmt: skip
         self.tell("state", record)
         machine: Machine | None = None
@@ -100,7 +102,12 @@ class RunningVm:
         """In order by its agent or power button; by force when that takes too long or is asked for."""
         record = self.record
         if record.state not in WITH_PROCESS:
-            raise WrongState(f"cannot stop VM {record.name}: it is {record.state.value}")
+            if not record.wanted:
+                raise WrongState(f"cannot stop VM {record.name}: it is {record.state.value}")
+            # It was to be started again, and is not now.
+            record = self._registry.update(record, wanted=False)
+            self.tell("state", record)
+            return record
         if record.state is not VmState.STOPPING:
             try:
                 record = self._registry.move(record, "stop", VmState.STOPPING, wanted=False)
@@ -163,6 +170,7 @@ class RunningVm:
         def answer_secret(port: int) -> bytes | None:
             return self._domain.secrets.answer(record.definition.secrets, port)
 
+        self._followed_at = asyncio.get_running_loop().time()
         self.monitor = VmMonitor(
             record, machine, self.log, answer_secret,
             on_agent=self._note_agent, on_state=self._note_state, on_end=self._note_end,
@@ -195,33 +203,53 @@ class RunningVm:
         outcome = find_outcome(
             record.state, end, kill_reason=self.monitor.kill_reason, is_host_stopping=stopping
         )
+        restarts = self._find_restarts(record, outcome)
+        wanted = outcome.wanted if restarts is None else True
         if outcome.state is VmState.FAILED:
-            self.fail(outcome.reason)
+            self.fail(outcome.reason, wanted=restarts is not None)
         else:
             record = self._registry.move(
                 record, "stop", outcome.state, outcome.reason, process=None,
-                wanted=record.wanted if outcome.wanted is None else outcome.wanted,
+                wanted=record.wanted if wanted is None else wanted,
                 agent=record.agent.model_copy(update={"connected": False}),
             )  # fmt: skip
             self.tell("state", record)
         self.monitor = None
         if outcome.starts_again:
             self._background.run(self.start_again(), f"restart of {record.name}")
+        elif restarts is not None:
+            delay_seconds = find_delay_seconds(restarts)
+            self._background.run(self.start_again(restarts + 1, delay_seconds), f"restart of {record.name}")
 
-    async def start_again(self) -> None:
-        """Start it without anybody asking; a failure is in its row."""
+    def _find_restarts(self, record: VmRecord, outcome: Outcome) -> int | None:
+        """How many restarts in a row there were, where the policy wants another one; else None."""
+        is_stable = asyncio.get_running_loop().time() - self._followed_at >= STABLE_SECONDS
+        restarts = 0 if is_stable else record.restarts
+        policy = read_policy(record.definition.restart)
+        wants = policy.wants(is_failure=outcome.state is VmState.FAILED, restarts=restarts)
+        # One that has run before is worth another try, too, where it does not get that far this time.
+        counts = outcome.by_itself or (outcome.state is VmState.FAILED and record.restarts > 0)
+        return restarts if counts and wants else None
+
+    async def start_again(self, restarts: int = 0, delay_seconds: float = 0.0) -> None:
+        """Start it without anybody asking, unless somebody has started, stopped or deleted it meanwhile."""
+        await asyncio.sleep(delay_seconds)
         try:
             async with self.lock:
-                await self.start()
+                record = self.record
+                if record.state in (VmState.STOPPED, VmState.FAILED) and (record.wanted or not restarts):
+                    await self.start(restarts=restarts)
+        except NotFound:
+            pass
         except VolantError as error:
             logger.warning("VM %s: cannot start it again: %s", self.id, error)
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str, *, wanted: bool = False) -> None:
         record = self.record
         if record.state is VmState.FAILED:
             return
         record = self._registry.move(
-            record, "run", VmState.FAILED, reason, process=None, wanted=False,
+            record, "run", VmState.FAILED, reason, process=None, wanted=wanted,
             last_lines=read_last_lines(self.files.console_log, CONSOLE_TAIL_LINES),
             agent=record.agent.model_copy(update={"connected": False}),
         )  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from volant.errors import InvalidInput
 from volant.volantd.hypervisors.base import ProcessIdentity, VmSpec
@@ -31,7 +31,7 @@ class VmFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Literal[1, 2, 3] = 3
     id: str
     name: str
     plugin_name: str
@@ -55,6 +55,16 @@ class VmFile(BaseModel):
             return {**spec, "socket_folder": str(Path(spec["qmp_socket"]).parent)}
         return spec
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_policy(cls, content: Any) -> Any:
+        """Before version 3 "always" meant no more than: after a reboot of the host."""
+        if isinstance(content, dict) and content.get("schema_version") in (1, 2):
+            definition = content.get("definition")
+            if isinstance(definition, dict) and definition.get("restart") == "always":
+                return {**content, "definition": {**definition, "restart": "on-failure"}}
+        return content
+
     def make_record(self, process: ProcessIdentity | None) -> VmRecord:
         """The VM as it is to be found again: with a process it is to be adopted, without it is stopped."""
         return VmRecord(
@@ -69,6 +79,7 @@ class VmFile(BaseModel):
             exit_code=None,
             started_at=None,
             deleting=False,
+            restarts=0,
         )
 
 

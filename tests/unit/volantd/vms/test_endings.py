@@ -17,14 +17,14 @@ OFF = "the guest switched itself off"
         (VmState.STOPPING, MachineEnd(EndKind.REBOOTED), Outcome(VmState.STOPPED, "")),
         (VmState.STOPPING, MachineEnd(EndKind.CRASHED, "SIGKILL"), Outcome(VmState.STOPPED, "")),
         (VmState.STARTING, MachineEnd(EndKind.KILLED), Outcome(VmState.STOPPED, "asked")),
-        (VmState.RUNNING, MachineEnd(EndKind.POWERED_OFF), Outcome(VmState.STOPPED, OFF)),
+        (VmState.RUNNING, MachineEnd(EndKind.POWERED_OFF), Outcome(VmState.STOPPED, OFF, by_itself=True)),
         (VmState.RUNNING, MachineEnd(EndKind.REBOOTED), Outcome(VmState.STOPPED, OFF, starts_again=True)),
         (VmState.STARTING, MachineEnd(EndKind.POWERED_OFF), Outcome(VmState.FAILED, f"{OFF} before its workload ran")),
-        (VmState.RUNNING, MachineEnd(EndKind.CRASHED, "panic"), Outcome(VmState.FAILED, "panic")),
+        (VmState.RUNNING, MachineEnd(EndKind.CRASHED, "panic"), Outcome(VmState.FAILED, "panic", by_itself=True)),
         (
             VmState.RUNNING,
             MachineEnd(EndKind.CRASHED, "SIGBUS", host_disk_full=True),
-            Outcome(VmState.FAILED, "the host's disk is full: SIGBUS"),
+            Outcome(VmState.FAILED, "the host's disk is full: SIGBUS", by_itself=True),
         ),
     ],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from pathlib import Path
@@ -43,7 +44,7 @@ def test_there_are_golden_rows_of_every_schema_before_this_one() -> None:
     assert {path.name for path in GOLDEN.glob("schema-*.json")} >= names
 
 
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", [1, 2, 3])
 def test_rows_of_older_schemas_are_read(tmp_path: Path, schema: int) -> None:
     written = write_golden(tmp_path / "db", schema)
     registry = VmRegistry(Database(tmp_path / "db"))
@@ -64,6 +65,9 @@ def test_rows_of_older_schemas_are_read(tmp_path: Path, schema: int) -> None:
     assert running.guest is not None and running.guest.kernel == "6.1.0-13-cloud-amd64"
     assert running.agent.missing == ("secrets",)
 
+    assert (running.definition.restart, running.restarts) == ("on-failure", 0)
+    assert records["created"].definition.restart == "no"
+
     system = records["system"]
     assert system.has_own_system and system.state is VmState.STOPPING
     assert system.spec is not None and system.spec.nics == (TapNic(system.mac, "vtap0123456789"),)
@@ -79,7 +83,7 @@ def test_rows_of_older_schemas_are_read(tmp_path: Path, schema: int) -> None:
 
 def test_a_row_that_cannot_be_read_is_set_aside_whole(tmp_path: Path) -> None:
     write_golden(tmp_path / "db", 1)
-    with sqlite3.connect(tmp_path / "db") as connection:
+    with contextlib.closing(sqlite3.connect(tmp_path / "db", isolation_level=None)) as connection:
         connection.execute("UPDATE vms SET machine = 'no JSON' WHERE name = 'system'")
     database = Database(tmp_path / "db")
     registry = VmRegistry(database)
@@ -98,4 +102,5 @@ def test_vm_files_of_older_versions_are_read(path: Path) -> None:
     file = VmFile.model_validate_json(path.read_bytes())
     record = file.make_record(ProcessIdentity(4711, 123456, "0f0e"))
     assert (record.name, record.state, record.hypervisor) == ("running", VmState.RUNNING, "qemu")
+    assert record.definition.restart == "on-failure"
     assert record.spec is not None and record.spec.socket_folder == record.spec.console_log.parent
