@@ -57,7 +57,7 @@ class VmOptions:
         if self.network:
             request["network"] = self.network  # type: ignore[typeddict-item]  # the daemon knows which there are
         if self.restart:
-            request["restart"] = self.restart  # type: ignore[typeddict-item]  # as above
+            request["restart"] = self.restart
         if self.cloud_init:
             request["user_data_base64"] = base64.b64encode(self.cloud_init.read()).decode()
         if self.cpus or self.memory:

@@ -36,7 +36,7 @@ def test_labels_are_shown_and_filtered_by(volar: Volar) -> None:
 
 def test_get_shows_the_restart_field_as_the_api_gives_it(volar: Volar) -> None:
     (line,) = [line for line in volar("vms", "get", "db").out.splitlines() if line.startswith("restart:")]
-    assert line.split() == ["restart:", "always"]
+    assert line.split() == ["restart:", "on-failure"]
 
 
 def test_inspect_is_an_array_of_everything(volar: Volar) -> None:
