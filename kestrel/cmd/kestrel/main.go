@@ -13,6 +13,7 @@ import (
 	"github.com/volantvm/volant/kestrel/internal/config"
 	"github.com/volantvm/volant/kestrel/internal/journalctl"
 	"github.com/volantvm/volant/kestrel/internal/modules"
+	"github.com/volantvm/volant/kestrel/internal/nested"
 	"github.com/volantvm/volant/kestrel/internal/socat"
 	"github.com/volantvm/volant/kestrel/internal/sshd"
 	"github.com/volantvm/volant/kestrel/internal/standalone"
@@ -40,6 +41,8 @@ func main() {
 		os.Exit(config.CheckMain(os.Args[2:], os.Stdout, os.Stderr))
 	case len(os.Args) > 1 && os.Args[1] == "supervise":
 		os.Exit(standalone.Main(os.Args[2:], os.Stderr))
+	case len(os.Args) > 1 && os.Args[1] == nested.Argument:
+		os.Exit(nested.Main(os.Args[2:], os.Stderr))
 	case len(os.Args) > 1 && os.Args[1] == sshd.SFTPServerArgument:
 		if err := sshd.ServeSFTPOnStdio(); err != nil {
 			fmt.Fprintln(os.Stderr, "kestrel: "+err.Error())

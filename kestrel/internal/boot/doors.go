@@ -46,6 +46,7 @@ func (g *guest) doorConfig(accept func(passwd.Account, ssh.PublicKey) bool) sshd
 		HostKey:       g.hostKey,
 		Accept:        accept,
 		Environment:   g.supervisor.Environment,
+		Place:         g.supervisor.Place,
 		WorkloadHosts: workloadHosts,
 		RuntimeFolder: contract.RuntimeFolder,
 		SFTPCommand:   []string{contract.RunningAgent, sshd.SFTPServerArgument},

@@ -103,6 +103,7 @@ func newGuest(
 		WaitForVsock: guest.secrets.Wait,
 		OnFirstExec:  stamps.noteExec,
 		OnResult:     guest.endWithResult,
+		OnInitEnd:    guest.endWithInit,
 	})
 	guest.cloudInit = cloudinit.New(cloudinit.Options{
 		Documents:   config.CloudInit,
@@ -208,6 +209,15 @@ func (g *guest) endWithResult(code int) {
 	g.journal.say("the workload has ended with %d: powering off", code)
 	g.changes.tell()
 	time.AfterFunc(resultPatience, func() { g.requests.Ask(power.Request{Action: power.PowerOff, Origin: "result"}) })
+}
+
+// endWithInit ends the guest because somebody has asked the workload's own init to: to them the two are one machine.
+func (g *guest) endWithInit(reboot bool) {
+	action := power.PowerOff
+	if reboot {
+		action = power.Reboot
+	}
+	g.requests.Ask(power.Request{Action: action, Origin: "the workload's init"})
 }
 
 // serveUntilStopped waits for the first request to end and carries it out; it does not return.

@@ -30,10 +30,11 @@ type Exec struct {
 	User        string
 	DependsOn   []string
 	RunOnce     *bool
+	Init        *bool   // process 1 of a place of its own; nil: where the command is a known init
 	Restart     Restart // empty: the default
 	Backoff     time.Duration
-	StopSignal  unix.Signal // 0: the image's
-	StopTimeout time.Duration
+	StopSignal  unix.Signal    // 0: the image's
+	StopTimeout *time.Duration // nil: the default
 	VsockCID    *uint32
 	VsockPort   *uint32
 	Health      []Check

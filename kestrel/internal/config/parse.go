@@ -127,11 +127,11 @@ func (d *decoder) config(root ast.Node) *Config {
 func (d *decoder) exec(node ast.Node, at *token.Token, index int) (Exec, *token.Token, bool) {
 	what := fmt.Sprintf("exec[%d]", index)
 	fields, ok := d.fields(node, at, what, "name", "command", "args", "env", "working_dir", "user", "depends_on",
-		"run_once", "restart", "backoff", "stop_signal", "stop_timeout", "vsock_cid", "vsock_port", "health")
+		"run_once", "init", "restart", "backoff", "stop_signal", "stop_timeout", "vsock_cid", "vsock_port", "health")
 	if !ok {
 		return Exec{}, at, false
 	}
-	entry := Exec{Backoff: DefaultBackoff, StopTimeout: DefaultStopTimeout}
+	entry := Exec{Backoff: DefaultBackoff}
 	known := len(d.problems)
 	if name, given := fields["name"]; given {
 		at = place(name.value, name.key)
@@ -184,6 +184,11 @@ func (d *decoder) execOptions(entry *Exec, fields map[string]field, what string)
 			entry.RunOnce = &value
 		}
 	}
+	if item, given := fields["init"]; given {
+		if value, ok := d.boolean(item, what+".init"); ok {
+			entry.Init = &value
+		}
+	}
 	if item, given := fields["restart"]; given {
 		word, _ := d.oneOf(item, what+".restart", string(RestartAlways), string(RestartOnFailure), string(RestartNever))
 		entry.Restart = Restart(word)
@@ -195,7 +200,7 @@ func (d *decoder) execOptions(entry *Exec, fields map[string]field, what string)
 	}
 	if item, given := fields["stop_timeout"]; given {
 		if value, ok := d.duration(item, what+".stop_timeout", 0, time.Hour); ok {
-			entry.StopTimeout = value
+			entry.StopTimeout = &value
 		}
 	}
 	if item, given := fields["stop_signal"]; given {

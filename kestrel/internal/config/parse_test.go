@@ -76,7 +76,7 @@ func TestEverythingIsRead(t *testing.T) {
 			{Name: "DATA", Value: "/data"}, {Name: "LEVEL", Value: "3"}, {Name: "EMPTY"}, {Name: "DATABASE_URL", FromEnv: true},
 		},
 		WorkingDir: "/srv", User: "db:db", RunOnce: new(bool), Restart: RestartAlways, Backoff: 250 * time.Millisecond,
-		StopSignal: unix.SIGINT, StopTimeout: 90 * time.Second, Health: db.Health,
+		StopSignal: unix.SIGINT, StopTimeout: db.StopTimeout, Health: db.Health,
 	}
 	if !reflect.DeepEqual(db, want) {
 		t.Errorf("db is\n%+v, want\n%+v", db, want)
@@ -91,10 +91,10 @@ func TestEverythingIsRead(t *testing.T) {
 	if query := db.Health[1]; query.Timeout != 5*time.Second || query.SuccessPattern.String() != "^1$" || query.Args[0] != "select 1" {
 		t.Errorf("the second check is %+v", query)
 	}
-	if migrate := config.Exec[1]; !*migrate.RunOnce || migrate.Restart != RestartOnFailure || migrate.StopTimeout != DefaultStopTimeout {
+	if migrate := config.Exec[1]; !*migrate.RunOnce || migrate.Restart != RestartOnFailure || migrate.StopTimeout != nil {
 		t.Errorf("migrate is %+v", migrate)
 	}
-	if web := config.Exec[2]; web.StopSignal != unix.SIGTERM || web.StopTimeout != 0 || web.User != "1000:1000" ||
+	if web := config.Exec[2]; web.StopSignal != unix.SIGTERM || *web.StopTimeout != 0 || web.User != "1000:1000" ||
 		web.Health[0].Path != "/health?deep=1" || web.Health[0].Interval != DefaultInterval || web.Health[0].Name != "page" {
 		t.Errorf("web is %+v", web)
 	}

@@ -14,12 +14,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/volantvm/volant/kestrel/internal/contract"
 	"github.com/volantvm/volant/kestrel/internal/logs"
+	"github.com/volantvm/volant/kestrel/internal/program"
 )
 
 const usage = `journalctl of kestrel: shows what the processes of this guest and the agent itself have written.
@@ -50,8 +52,25 @@ var formats = map[string]bool{
 	"with-unit": false, "cat": false, "json": true, "json-pretty": true,
 }
 
+// journald's socket is there where systemd runs as the workload and keeps a journal of its own.
+const journaldSocket = "/run/systemd/journal/socket"
+
+// wantsJournald: with systemd as the workload the journal is its own, but for what the agent has said.
+func wantsJournald(arguments []string) bool {
+	if _, err := os.Stat(journaldSocket); err != nil {
+		return false
+	}
+	asked, err := parse(arguments)
+	return err != nil || len(asked.units) == 0 || slices.ContainsFunc(asked.units, func(unit string) bool {
+		return unit != logs.AgentProcess
+	})
+}
+
 // Main runs `journalctl ARGUMENTS` and returns its exit code. It may follow until it gets a signal.
 func Main(arguments []string, stdout, stderr io.Writer) int {
+	if wantsJournald(arguments) {
+		_ = program.ExecImagesOwn("journalctl", arguments) // returns where there is none
+	}
 	directory := logs.DiskDirectory
 	if _, err := os.Stat(logs.MemoryDirectory); err == nil { // the agent found no writable disk in this boot
 		directory = logs.MemoryDirectory

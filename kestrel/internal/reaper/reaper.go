@@ -118,6 +118,9 @@ type Command struct {
 	Directory  string
 	Files      []*os.File
 	Attributes *syscall.SysProcAttr
+	// Inside is a descriptor (pidfd_open(2)) of a process whose PID, mount and cgroup namespaces the program is to share;
+	// nil: this one's.
+	Inside *os.File
 	// Release are closed by Start in any case: ends of pipes that only the program is to hold.
 	Release []*os.File
 }
@@ -154,7 +157,9 @@ func (r *Reaper) Start(command Command) (*Process, error) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	defer leaveSlack()()
-	pid, err := syscall.ForkExec(command.Path, arguments, attributes)
+	pid, err := forkInside(command.Inside, func() (int, error) {
+		return syscall.ForkExec(command.Path, arguments, attributes)
+	})
 	if err != nil {
 		return nil, &os.PathError{Op: "exec", Path: command.Path, Err: err}
 	}

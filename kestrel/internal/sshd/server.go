@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -66,6 +67,8 @@ type Config struct {
 	Subsystems map[string]func(io.ReadWriteCloser)
 	// Environment is the VM's environment, NAME=value, which every session starts from.
 	Environment func() []string
+	// Place is a process whose namespaces sessions enter (reaper.Command.Inside); nil, or nil returned: none.
+	Place func() *os.File
 	// WorkloadHosts are the addresses that the host name "workload" stands for, tried in order.
 	WorkloadHosts func() []string
 	// ListenSecret opens a port of CID 2 for a forwarding with bind address "vsock"; nil: not offered.
@@ -94,6 +97,9 @@ type Server struct {
 func New(config Config) *Server {
 	if config.Environment == nil {
 		config.Environment = func() []string { return nil }
+	}
+	if config.Place == nil {
+		config.Place = func() *os.File { return nil }
 	}
 	if config.WorkloadHosts == nil {
 		config.WorkloadHosts = func() []string { return []string{"127.0.0.1", "::1"} }

@@ -199,6 +199,7 @@ func (s *session) runProgram(command string) {
 func (s *session) start(program reaper.Command) (*reaper.Process, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
+	program.Inside = s.connection.server.config.Place()
 	process, err := s.connection.server.config.Reaper.Start(program)
 	if err != nil {
 		return nil, err

@@ -90,7 +90,7 @@ func (s *Supervisor) makeWorkloadChecks(manifest *contract.HealthCheck) []*healt
 			Prepare: func(command string, arguments []string) (reaper.Command, error) {
 				user := firstText(s.options.Workload.User, s.options.Image.User)
 				directory := firstText(s.options.Workload.Workdir, s.options.Image.WorkingDir)
-				return s.prepareCommand(spec{name: check.Name, user: user, directory: directory}, command, arguments)
+				return s.prepareCheck(spec{name: check.Name, user: user, directory: directory}, command, arguments)
 			},
 		}
 		if check.RestartOnUnhealthy {

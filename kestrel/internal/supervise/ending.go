@@ -11,6 +11,7 @@ import (
 
 	"github.com/volantvm/volant/kestrel/internal/contract"
 	"github.com/volantvm/volant/kestrel/internal/logs"
+	"github.com/volantvm/volant/kestrel/internal/nested"
 	"github.com/volantvm/volant/kestrel/internal/reaper"
 )
 
@@ -24,6 +25,7 @@ const (
 // finish ends what belonged to a child that is gone.
 func (p *process) finish(ctx context.Context, child *reaper.Process) reaper.Status {
 	status := child.Wait()
+	p.closePlace()
 	if ctx.Err() != nil || !status.Success() {
 		_ = child.SignalRest(unix.SIGKILL) // what a crash leaves behind may hold the port that the next start needs
 		p.cgroup.kill()
@@ -52,6 +54,12 @@ func (p *process) decideNext(ctx context.Context, status reaper.Status, outputs 
 	}
 	stopped := ctx.Err() != nil
 	restart := !stopped && p.spec.wantsRestart(status)
+	if reboot, asked := nested.ReadEnd(status); asked && p.isNested() {
+		text, restart = map[bool]string{false: "powered off", true: "asked for a reboot"}[reboot], false
+		if end := p.supervisor.options.OnInitEnd; end != nil && !stopped {
+			go end(reboot)
+		}
+	}
 	var pause time.Duration
 	p.update(func() {
 		p.child, p.exit, p.over = nil, &status, !restart

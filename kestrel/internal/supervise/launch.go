@@ -10,9 +10,12 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/volantvm/volant/kestrel/internal/contract"
 	"github.com/volantvm/volant/kestrel/internal/health"
 	"github.com/volantvm/volant/kestrel/internal/logs"
+	"github.com/volantvm/volant/kestrel/internal/nested"
 	"github.com/volantvm/volant/kestrel/internal/program"
 	"github.com/volantvm/volant/kestrel/internal/reaper"
 )
@@ -43,6 +46,46 @@ func (s *Supervisor) prepareCommand(sp spec, command string, arguments []string)
 		Attributes: &syscall.SysProcAttr{Credential: identity.Credential},
 	}, nil
 }
+
+// prepareCheck makes the command of a check, which looks at the workload from where that runs.
+func (s *Supervisor) prepareCheck(sp spec, command string, arguments []string) (reaper.Command, error) {
+	prepared, err := s.prepareCommand(sp, command, arguments)
+	prepared.Inside = s.Place()
+	return prepared, err
+}
+
+// Place is a descriptor of the init that runs in a place of its own, where there is one: sessions and checks enter it.
+func (s *Supervisor) Place() *os.File {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	for _, process := range s.processes {
+		if process.place != nil {
+			return process.place
+		}
+	}
+	return nil
+}
+
+// openPlace notes the init that has just been started.
+func (p *process) openPlace(child *reaper.Process) {
+	descriptor, err := unix.PidfdOpen(child.PID(), 0)
+	if err != nil { // it has ended already
+		return
+	}
+	place := os.NewFile(uintptr(descriptor), "place of "+p.spec.name)
+	p.update(func() { p.place = place })
+}
+
+func (p *process) closePlace() {
+	var place *os.File
+	p.update(func() { place, p.place = p.place, nil })
+	if place != nil {
+		_ = place.Close()
+	}
+}
+
+// isNested: only the machine's process 1 can make such a place; elsewhere an init is a process like any other.
+func (p *process) isNested() bool { return p.spec.init && os.Getpid() == 1 }
 
 // launch starts the program. Begun is a moment before that: on a busy processor the child may run for a while
 // before the agent does again.
@@ -75,6 +118,11 @@ func (p *process) launch(begun time.Time) (*reaper.Process, []*logs.Pipe, error)
 	if p.cgroup.directory != nil {
 		command.Attributes.UseCgroupFD, command.Attributes.CgroupFD = true, int(p.cgroup.directory.Fd())
 	}
+	if p.isNested() {
+		if err := nested.Wrap(&command, p.cgroup.folder); err != nil {
+			return nil, nil, err
+		}
+	}
 	s.firstExec.Do(func() {
 		if s.options.OnFirstExec != nil {
 			s.options.OnFirstExec()
@@ -85,6 +133,9 @@ func (p *process) launch(begun time.Time) (*reaper.Process, []*logs.Pipe, error)
 		return nil, nil, program.Explain(command.Path, err)
 	}
 	s.options.Logs.Say("process %s started as pid %d", p.spec.name, child.PID())
+	if p.isNested() {
+		p.openPlace(child)
+	}
 	p.update(func() {
 		p.move(contract.ProcessRunning, "")
 		p.child, p.exit = child, nil

@@ -14,6 +14,7 @@ import (
 
 	"github.com/volantvm/volant/kestrel/internal/config"
 	"github.com/volantvm/volant/kestrel/internal/contract"
+	"github.com/volantvm/volant/kestrel/internal/nested"
 	"github.com/volantvm/volant/kestrel/internal/program"
 )
 
@@ -32,6 +33,7 @@ type spec struct {
 	user        string
 	dependsOn   []string
 	runOnce     bool
+	init        bool // process 1 of a place of its own (nested)
 	restart     config.Restart
 	backoff     time.Duration
 	stopSignal  unix.Signal
@@ -43,8 +45,10 @@ type spec struct {
 type vsockAddress struct{ cid, port uint32 }
 
 // makeSpecs decides what runs: the entries of the config, or the one command of manifest or image.
-func makeSpecs(settings *config.Config, image contract.ImageConfig, workload contract.Workload) ([]spec, error) {
-	stopSignal := unix.SIGTERM
+func makeSpecs(
+	settings *config.Config, image contract.ImageConfig, workload contract.Workload, root string,
+) ([]spec, error) {
+	var stopSignal unix.Signal
 	if image.StopSignal != "" {
 		number, err := config.ParseSignal(image.StopSignal)
 		if err != nil {
@@ -53,12 +57,11 @@ func makeSpecs(settings *config.Config, image contract.ImageConfig, workload con
 		stopSignal = number
 	}
 	base := spec{
-		directory:   firstText(workload.Workdir, image.WorkingDir),
-		user:        firstText(workload.User, image.User),
-		restart:     config.RestartOnFailure,
-		backoff:     config.DefaultBackoff,
-		stopSignal:  stopSignal,
-		stopTimeout: config.DefaultStopTimeout,
+		directory:  firstText(workload.Workdir, image.WorkingDir),
+		user:       firstText(workload.User, image.User),
+		restart:    config.RestartOnFailure,
+		backoff:    config.DefaultBackoff,
+		stopSignal: stopSignal,
 	}
 	if workload.Type == "batch" || workload.RunOnce && len(settings.Exec) == 0 {
 		base.restart = config.RestartNever // its exit code is the result, not a reason to try again
@@ -69,7 +72,9 @@ func makeSpecs(settings *config.Config, image contract.ImageConfig, workload con
 		}
 		specs := make([]spec, 0, len(settings.Exec))
 		for _, entry := range settings.Exec {
-			specs = append(specs, makeSpec(base, entry, settings.Exec))
+			made := makeSpec(base, entry, settings.Exec)
+			made.finish(root, entry.Init, entry.StopTimeout)
+			specs = append(specs, made)
 		}
 		return specs, nil
 	}
@@ -87,6 +92,7 @@ func makeSpecs(settings *config.Config, image contract.ImageConfig, workload con
 			"the manifest (workload.entrypoint) nor the image (ENTRYPOINT, CMD) names a command")
 	}
 	base.name, base.command = defaultName, command
+	base.finish(root, nil, nil)
 	return []spec{base}, nil
 }
 
@@ -97,7 +103,7 @@ func makeSpec(base spec, entry config.Exec, all []config.Exec) spec {
 	s.variables = entry.Env
 	s.dependsOn = entry.DependsOn
 	s.checks = entry.Health
-	s.backoff, s.stopTimeout = entry.Backoff, entry.StopTimeout
+	s.backoff = entry.Backoff
 	if entry.WorkingDir != "" {
 		s.directory = entry.WorkingDir
 	}
@@ -128,6 +134,28 @@ func makeSpec(base spec, entry config.Exec, all []config.Exec) spec {
 		s.restart = config.RestartNever // its failure is told to those that wait for it
 	}
 	return s
+}
+
+// finish decides whether the process is an init, and with that how it is stopped.
+func (sp *spec) finish(root string, init *bool, stopTimeout *time.Duration) {
+	sp.init = !sp.runOnce && nested.WantsProcess1(root, sp.command[0])
+	if init != nil {
+		sp.init = *init
+	}
+	sp.stopTimeout = config.DefaultStopTimeout
+	if sp.init {
+		sp.stopTimeout = nested.StopTimeout
+	}
+	if stopTimeout != nil {
+		sp.stopTimeout = *stopTimeout
+	}
+	switch {
+	case sp.stopSignal != 0:
+	case sp.init:
+		sp.stopSignal = nested.StopSignal(root, sp.command[0])
+	default:
+		sp.stopSignal = unix.SIGTERM
+	}
 }
 
 // environment merges all that a process gets. It is read anew for every start: cloud-init may have written.

@@ -22,7 +22,7 @@ func TestACommandThatWasAskedForReplacesWhatDockerSays(t *testing.T) {
 		{"an entrypoint", contract.Workload{Entrypoint: []string{"/other"}}, []string{"/other"}},
 		{"both", contract.Workload{Entrypoint: []string{"/other"}, Command: []string{"sh"}}, []string{"sh"}},
 	} {
-		specs, err := makeSpecs(&config.Config{}, image, test.workload)
+		specs, err := makeSpecs(&config.Config{}, image, test.workload, "")
 		if err != nil || len(specs) != 1 || !slices.Equal(specs[0].command, test.want) {
 			t.Errorf("%s: %v, %v", test.name, specs, err)
 		}
@@ -31,7 +31,7 @@ func TestACommandThatWasAskedForReplacesWhatDockerSays(t *testing.T) {
 
 func TestACommandIsNoUseWhereTheConfigSaysWhatRuns(t *testing.T) {
 	settings := &config.Config{Exec: []config.Exec{{Name: "web", Command: "/web"}}}
-	if _, err := makeSpecs(settings, contract.ImageConfig{}, contract.Workload{Command: []string{"sh"}}); err == nil {
+	if _, err := makeSpecs(settings, contract.ImageConfig{}, contract.Workload{Command: []string{"sh"}}, ""); err == nil {
 		t.Fatal("the command was dropped silently")
 	}
 }

@@ -4,6 +4,7 @@ package supervise
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"github.com/volantvm/volant/kestrel/internal/contract"
@@ -20,6 +21,7 @@ type process struct {
 	dependants   []*process
 	ended        chan struct{} // closed when Stop is done with this process
 	cgroup       cgroup        // the loop's own
+	place        *os.File      // of a running init: a descriptor of it, by which others enter its namespaces
 
 	// What follows is guarded by the supervisor's lock.
 	state         contract.ProcessStatus
@@ -54,7 +56,7 @@ func newProcess(s *Supervisor, sp spec) *process {
 			Reaper:  s.options.Reaper,
 			Changed: p.checkHealth,
 			Prepare: func(command string, arguments []string) (reaper.Command, error) {
-				return s.prepareCommand(sp, command, arguments)
+				return s.prepareCheck(sp, command, arguments)
 			},
 		}
 		if check.RestartOnUnhealthy {

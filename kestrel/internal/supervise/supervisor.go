@@ -44,6 +44,9 @@ type Options struct {
 	WaitForVsock func(ctx context.Context, cid, port uint32) error
 	// OnFirstExec is called once, right before the first process is started (boot times).
 	OnFirstExec func()
+	// OnInitEnd is called, on a goroutine of its own, when an init has ended by itself because somebody asked it to
+	// power off or, with true, to reboot.
+	OnInitEnd func(reboot bool)
 	// OnResult is called once, on a goroutine of its own, when a batch workload has ended, with the VM's result.
 	OnResult func(code int)
 }
@@ -165,7 +168,7 @@ func (s *Supervisor) load() error {
 			return s.explain(problems)
 		}
 	}
-	specs, err := makeSpecs(settings, s.options.Image, s.options.Workload)
+	specs, err := makeSpecs(settings, s.options.Image, s.options.Workload, s.options.Root)
 	if err != nil {
 		return err
 	}

@@ -101,16 +101,19 @@ def encode_image_config(config: ImageConfig) -> bytes:
 
 # Of systemd, sysvinit, busybox, OpenRC and s6-overlay.
 _INITS = frozenset({"init", "systemd", "openrc-init"})
-WANTS_TO_BE_INIT = "wants to be process 1, which the agent is"
-INIT_ADVICE = (
-    "run the service itself, or give it a process space of its own: workload.entrypoint, with unshare --pid --fork "
-    "before it"
+# Where the agent knows them by itself and makes them process 1 of a place of their own (kestrel/internal/nested).
+_INIT_FOLDERS = frozenset(
+    map(PurePosixPath, ("/sbin", "/bin", "/lib/systemd", "/usr/sbin", "/usr/bin", "/usr/lib/systemd"))
 )
+_OVERLAY_MARKS = ("/package/admin/s6-overlay", "/etc/s6-overlay", "/etc/s6")
+WANTS_TO_BE_INIT = "may want to be process 1, which the agent is"
+INIT_ADVICE = f"if so, give the image a {KESTREL_CONFIG_PATH} with an exec entry that has init: true"
 
 
-def is_init(program: str) -> bool:
-    """Whether a command is an init system."""
-    return PurePosixPath(program).name in _INITS
+def is_unknown_init(program: str) -> bool:
+    """Whether a command is an init system by its name that the agent does not know by its place."""
+    path = PurePosixPath(program)
+    return path.name in _INITS and path.parent not in _INIT_FOLDERS
 
 
 def check_guest(tree: FileTree, config: ImageConfig, entrypoint: Sequence[str], monitor: Monitor) -> None:
@@ -127,11 +130,17 @@ def check_guest(tree: FileTree, config: ImageConfig, entrypoint: Sequence[str], 
             "the image has no command and no kestrel config: the VM will boot and run nothing "
             f"(give CMD, {KESTREL_CONFIG_PATH} or workload.entrypoint)"
         )
-    elif (command := [*(entrypoint or config.entrypoint), *config.cmd]) and is_init(command[0]):
-        monitor.warn(f"the image's command {command[0]} {WANTS_TO_BE_INIT} ({INIT_ADVICE})")
+    elif is_unknown_init(
+        command := [*(entrypoint or config.entrypoint), *config.cmd][0]
+    ) and not _has_s6_overlay(tree, command):
+        monitor.warn(f"the image's command {command} {WANTS_TO_BE_INIT}: {INIT_ADVICE}")
     user = config.user.partition(":")[0]
     if user and not user.isdigit() and not _has_user(tree, user):
         monitor.warn(f"USER {user} is not in the image's /etc/passwd: its processes will not start")
+
+
+def _has_s6_overlay(tree: FileTree, command: str) -> bool:
+    return command == "/init" and any(tree.find(mark) is not None for mark in _OVERLAY_MARKS)
 
 
 def _has_user(tree: FileTree, user: str) -> bool:

@@ -24,7 +24,7 @@ from volant.fledge.guest import (
     NOT_CHECKED,
     WANTS_TO_BE_INIT,
     check_kestrel_config,
-    is_init,
+    is_unknown_init,
 )
 from volant.fledge.ignore_file import read_ignore_file
 from volant.fledge.instructions import KEYWORDS, Instruction, read_instructions
@@ -267,7 +267,7 @@ def _check_command(
         place, program = (dockerfile, found.command[0]), found.command[1]
     else:
         return
-    if is_init(program):
+    if is_unknown_init(program):
         found.warn(*place, f"the command {program} {WANTS_TO_BE_INIT}", INIT_ADVICE)
 
 

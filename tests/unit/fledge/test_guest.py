@@ -87,12 +87,19 @@ def test_mappings_lie_on_top_of_the_image(
     assert tree.read(tree.find("/etc/kestrel/config.yaml")) == b"exec: []\n"  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("command", [["/sbin/init"], ["/init", "serve"], ["/lib/systemd/systemd"]])
-def test_a_command_that_wants_to_be_process_1_is_warned_of(
+@pytest.mark.parametrize("command", [["/init", "serve"], ["/opt/systemd"]])
+def test_a_command_that_may_want_to_be_process_1_is_warned_of(
     command: list[str], monitor: RememberingMonitor
 ) -> None:
     check_guest(FileTree(), config(cmd=command), [], monitor)
-    assert f"warning: the image's command {command[0]} wants to be process 1" in monitor.text
+    assert f"warning: the image's command {command[0]} may want to be process 1" in monitor.text
+    assert "init: true" in monitor.text
+
+
+@pytest.mark.parametrize("command", ["/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd"])
+def test_an_init_that_the_agent_knows_is_not_warned_of(command: str, monitor: RememberingMonitor) -> None:
+    check_guest(FileTree(), config(cmd=[command]), [], monitor)
+    assert not monitor.lines
 
 
 def test_a_command_in_a_process_space_of_its_own_is_not_warned_of(monitor: RememberingMonitor) -> None:
