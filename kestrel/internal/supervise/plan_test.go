@@ -38,12 +38,12 @@ func TestACommandIsNoUseWhereTheConfigSaysWhatRuns(t *testing.T) {
 
 func TestAnImagesCommandThatRunsOnceIsNotStartedAgain(t *testing.T) {
 	image, once := contract.ImageConfig{Cmd: []string{"serve"}}, contract.Workload{Type: "http", RunOnce: true}
-	specs, err := makeSpecs(&config.Config{}, image, once)
+	specs, err := makeSpecs(&config.Config{}, image, once, "")
 	if err != nil || specs[0].restart != config.RestartNever {
 		t.Errorf("%v, %v", specs, err)
 	}
 	// What a config says of its processes stays as it says.
-	specs, err = makeSpecs(&config.Config{Exec: []config.Exec{{Name: "web", Command: "/web"}}}, image, once)
+	specs, err = makeSpecs(&config.Config{Exec: []config.Exec{{Name: "web", Command: "/web"}}}, image, once, "")
 	if err != nil || specs[0].restart != config.RestartOnFailure {
 		t.Errorf("%v, %v", specs, err)
 	}
