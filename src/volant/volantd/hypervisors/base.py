@@ -73,6 +73,26 @@ Nic = UserNic | StreamNic | TapNic
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryImage:
+    """A machine's memory and devices of one instant, in a folder of its own (0700: it holds the guest's secrets).
+
+    With `has_pages` the RAM is a file of its own, which machines that wake from it map privately and so share;
+    otherwise it is part of the state.
+    """
+
+    folder: Path
+    has_pages: bool = False
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
+    @property
+    def memory(self) -> Path:
+        return self.folder / "memory"
+
+
+@dataclass(frozen=True, slots=True)
 class VmSpec:
     """Everything that the hypervisor's argument list depends on, resolved. All paths are absolute.
 
@@ -80,6 +100,7 @@ class VmSpec:
     is the caller's; nothing secret belongs there. In `socket_folder` the driver makes sockets as it needs them,
     with names of at most 12 bytes. `console_log` is appended to across starts, `hypervisor_log` takes the
     process's own standard error. `tsc_khz` is the host clock's rate, which x86 guests under TCG must be told.
+    `wakes_from` None boots; otherwise all else is as it was when that image was made, but for names and paths.
     """
 
     id: str
@@ -98,6 +119,7 @@ class VmSpec:
     initrd: Path | None = None
     extra_cmdline: tuple[str, ...] = ()
     tsc_khz: int | None = None
+    wakes_from: MemoryImage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +236,16 @@ class Machine(Protocol):
     async def resume(self) -> None:
         """Let the virtual CPUs go on. Conflict unless paused."""
 
+    async def save_memory(self, folder: Path) -> MemoryImage:
+        """Write memory and devices to a folder that is there. Conflict unless paused, and it stays so; StorageFull and
+        ToolFailed leave no file."""
+
+    async def layer_disk(self, index: int, overlay: Path) -> None:
+        """From now on the machine writes to `overlay`, an empty QCOW2 over the file of its disk `index`."""
+
+    async def find_disk(self, index: int) -> Path:
+        """The file that the machine's disk `index` writes to now, as the machine names it."""
+
     async def release(self) -> None:
         """Let go of the process (the daemon ends): nothing of ours is left open, the VM runs on."""
 
@@ -236,8 +268,8 @@ class Hypervisor(Protocol):
         """
 
     async def start(self, spec: VmSpec) -> Machine:
-        """Start a VM. Raises ToolMissing, Conflict (port in use), ToolFailed with the hypervisor's own
-        words."""
+        """Start a VM, or wake it where its spec says so. Raises ToolMissing, Conflict (port in use), ToolFailed
+        with the hypervisor's own words."""
 
     def find_process(self, spec: VmSpec) -> ProcessIdentity | None:
         """The process of a VM whose start was cut off before its identity was stored. Reads /proc: blocking."""

@@ -14,8 +14,8 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ from volant.volantd.hypervisors.base import (
     HypervisorKind,
     MachineEnd,
     MachineState,
+    MemoryImage,
     ProcessIdentity,
     VmSpec,
 )
@@ -39,6 +40,8 @@ from volant.volantd.hypervisors.confinement import find_confinement, make_comman
 from volant.volantd.hypervisors.console import read_last_lines, trim_log
 from volant.volantd.hypervisors.host_process import ExitStatus, HostProcess, find_process, identify
 from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments, name_sockets
+from volant.volantd.hypervisors.qemu_disks import find_node, layer_disk
+from volant.volantd.hypervisors.qemu_memory import load_memory, save_memory
 from volant.volantd.hypervisors.streams import connect_unix
 
 logger = logging.getLogger(__name__)
@@ -113,6 +116,38 @@ class QemuMachine:
         await self._execute("cont")
         self._paused, self._problem = False, ""
 
+    async def save_memory(self, folder: Path) -> MemoryImage:
+        if self.state is not MachineState.PAUSED:
+            raise Conflict(f"cannot save the memory of {self.spec.name}: it is {self.state.value}")
+        with self._reachable("save the memory of") as client:
+            return await save_memory(client, self.identity.pid, folder)
+
+    async def layer_disk(self, index: int, overlay: Path) -> None:
+        with self._reachable("layer the disk of") as client:
+            below = await find_node(client, index)
+            await layer_disk(client, below, overlay)
+
+    async def find_disk(self, index: int) -> Path:
+        with self._reachable("ask for the disk of") as client:
+            return (await find_node(client, index)).file
+
+    async def wake(self, image: MemoryImage) -> None:
+        """Take the state of an image, and go on from there."""
+        with self._reachable("wake") as client:
+            await load_memory(client, image)
+            await client.execute("cont")
+        self._paused = False
+
+    @contextmanager
+    def _reachable(self, verb: str) -> Iterator[QMPClient]:
+        """The connection to QEMU; its failures become ours."""
+        if self._qmp is None:
+            raise ToolFailed(f"cannot {verb} {self.spec.name}: there is no connection to its QEMU")
+        try:
+            yield self._qmp
+        except (QMPError, OSError, EOFError) as error:
+            raise ToolFailed(f"cannot {verb} {self.spec.name}: {error}") from error
+
     async def release(self) -> None:
         for task in (self._watch, *self._tasks):
             task.cancel()
@@ -166,13 +201,9 @@ class QemuMachine:
                 await client.disconnect()
 
     async def _execute(self, command: str) -> object:
-        if self._qmp is None:
-            raise ToolFailed(f"cannot {command} {self.spec.name}: there is no connection to its QEMU")
-        try:
+        with self._reachable(command) as client:
             async with asyncio.timeout(QMP_TIMEOUT_SECONDS):
-                return await self._qmp.execute(command)
-        except (QMPError, OSError, EOFError) as error:
-            raise ToolFailed(f"cannot {command} {self.spec.name}: {error}") from error
+                return await client.execute(command)
 
     async def _follow_events(self) -> None:
         async for event in self._events:
@@ -295,7 +326,7 @@ class Qemu:
 
     kind: HypervisorKind = "qemu"
     capabilities = Capabilities(
-        firmware=True, power_button=True, pause=True, snapshot=False, restore=False, user_network=True
+        firmware=True, power_button=True, pause=True, snapshot=True, restore=True, user_network=True
     )
 
     def __init__(
@@ -332,6 +363,8 @@ class Qemu:
         machine = QemuMachine(spec, process)
         try:
             await machine.connect()
+            if spec.wakes_from is not None:
+                await machine.wake(spec.wakes_from)
         except BaseException:
             if machine.state is not MachineState.ENDED:
                 await machine.kill()

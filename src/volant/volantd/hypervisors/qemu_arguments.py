@@ -100,7 +100,8 @@ def _machine(spec: VmSpec) -> Iterator[str]:
         "q35": "q35,usb=off,vmport=off,smbus=off",
         "virt": "virt,gic-version=max,usb=off",
     }[spec.machine]
-    yield from ("-machine", f"{options},dump-guest-core=off,mem-merge=off")
+    yield from ("-object", _memory(spec))
+    yield from ("-machine", f"{options},dump-guest-core=off,mem-merge=off,memory-backend=ram")
     if spec.accelerator == "kvm":
         yield from ("-accel", "kvm", "-cpu", "host")
     else:
@@ -111,7 +112,17 @@ def _machine(spec: VmSpec) -> Iterator[str]:
         yield from ("-global", "virtio-mmio.force-legacy=false")
 
 
+def _memory(spec: VmSpec) -> str:
+    """RAM that a snapshot can be copied from, or a private view of such a copy."""
+    common = f"id=ram,size={spec.memory_mb}M"
+    if spec.wakes_from is not None and spec.wakes_from.has_pages:
+        return f"memory-backend-file,{common},mem-path={_escape(spec.wakes_from.memory)},share=off"
+    return f"memory-backend-memfd,{common},share=on"
+
+
 def _boot(spec: VmSpec) -> Iterator[str]:
+    if spec.wakes_from is not None:
+        yield from ("-incoming", "defer")
     if spec.kernel is None:
         return
     yield from ("-kernel", str(spec.kernel))
@@ -158,7 +169,7 @@ def _disk(index: int, disk: DiskDrive, spec: VmSpec, suffix: str) -> Iterator[st
         "discard": "unmap",
         "file": {"driver": "file", "filename": str(disk.path), "locking": "auto"},
     }
-    device = f"virtio-blk-{suffix},drive={name},serial={disk.serial}"
+    device = f"virtio-blk-{suffix},id=drive{index},drive={name},serial={disk.serial}"
     if spec.kernel is None:
         device += f",bootindex={index}"
     # A full host disk is reported to the guest's write and to us, the VM is not stopped for good (the

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from volant.errors import InvalidInput
-from volant.volantd.hypervisors.base import DiskDrive, StreamNic, TapNic, UserNic, VmSpec
+from volant.volantd.hypervisors.base import DiskDrive, MemoryImage, StreamNic, TapNic, UserNic, VmSpec
 from volant.volantd.hypervisors.qemu_arguments import make_command_line, make_qemu_arguments
 from volant.volantd.network.types import PublishedPort
 
@@ -83,8 +83,9 @@ def test_microvm_under_tcg() -> None:
     assert make_qemu_arguments(SPEC, "qemu-system-x86_64") == [
         "qemu-system-x86_64",
         *PROCESS,
+        "-object", "memory-backend-memfd,id=ram,size=256M,share=on",
         "-machine",
-        "microvm,pit=on,pic=on,rtc=on,isa-serial=on,acpi=on,dump-guest-core=off,mem-merge=off",
+        "microvm,pit=on,pic=on,rtc=on,isa-serial=on,acpi=on,dump-guest-core=off,mem-merge=off,memory-backend=ram",
         "-accel", "tcg,tb-size=64", "-cpu", "max,la57=off", "-smp", "1", "-m", "256M",
         "-global", "virtio-mmio.force-legacy=false",
         "-kernel", "/cache/vmlinux", "-initrd", "/vm/boot.cpio",
@@ -93,7 +94,7 @@ def test_microvm_under_tcg() -> None:
         "tsc_early_khz=2595000 tsc=reliable",
         *consoles("device"),
         "-blockdev", blockdev("qcow2", "disk0", "/vm/root.qcow2"),
-        "-device", "virtio-blk-device,drive=disk0,serial=root,werror=enospc",
+        "-device", "virtio-blk-device,id=drive0,drive=disk0,serial=root,werror=enospc",
         *USER_NIC,
         "-device", f"virtio-net-device,netdev=net0,mac={MAC}",
         *entropy("device"),
@@ -127,15 +128,16 @@ def test_q35_with_kvm_a_tap_and_a_further_disk() -> None:
     assert make_qemu_arguments(spec, "qemu-system-x86_64", sandbox=False) == [
         "qemu-system-x86_64",
         *PROCESS[:-2],
-        "-machine", "q35,usb=off,vmport=off,smbus=off,dump-guest-core=off,mem-merge=off",
+        "-object", "memory-backend-memfd,id=ram,size=256M,share=on",
+        "-machine", "q35,usb=off,vmport=off,smbus=off,dump-guest-core=off,mem-merge=off,memory-backend=ram",
         "-accel", "kvm", "-cpu", "host", "-smp", "2", "-m", "256M",
         "-kernel", "/cache/vmlinux", "-initrd", "/vm/boot.cpio",
         "-append", "console=ttyS0 quiet panic=-1 cryptomgr.notests random.trust_cpu=on reboot=t",
         *consoles("pci"),
         "-blockdev", blockdev("qcow2", "disk0", "/vm/root.qcow2"),
-        "-device", "virtio-blk-pci,drive=disk0,serial=root,werror=enospc",
+        "-device", "virtio-blk-pci,id=drive0,drive=disk0,serial=root,werror=enospc",
         "-blockdev", blockdev("raw", "disk1", "/data/a,b.img", "true"),
-        "-device", "virtio-blk-pci,drive=disk1,serial=data,werror=enospc",
+        "-device", "virtio-blk-pci,id=drive1,drive=disk1,serial=data,werror=enospc",
         "-netdev", "tap,id=net0,fd=100",
         "-device", f"virtio-net-pci,netdev=net0,mac={MAC},romfile=",
         *entropy("pci"),
@@ -147,14 +149,15 @@ def test_aarch64_under_tcg_without_a_network() -> None:
     assert make_qemu_arguments(spec, "qemu-system-aarch64") == [
         "qemu-system-aarch64",
         *PROCESS,
-        "-machine", "virt,gic-version=max,usb=off,dump-guest-core=off,mem-merge=off",
+        "-object", "memory-backend-memfd,id=ram,size=256M,share=on",
+        "-machine", "virt,gic-version=max,usb=off,dump-guest-core=off,mem-merge=off,memory-backend=ram",
         "-accel", "tcg,tb-size=64", "-cpu", "max,pauth-impdef=on", "-smp", "1", "-m", "256M",
         "-global", "virtio-mmio.force-legacy=false",
         "-kernel", "/cache/vmlinux", "-initrd", "/vm/boot.cpio",
         "-append", "console=ttyAMA0 quiet panic=-1 cryptomgr.notests random.trust_cpu=on",
         *consoles("device"),
         "-blockdev", blockdev("qcow2", "disk0", "/vm/root.qcow2"),
-        "-device", "virtio-blk-device,drive=disk0,serial=root,werror=enospc",
+        "-device", "virtio-blk-device,id=drive0,drive=disk0,serial=root,werror=enospc",
         *entropy("device"),
     ]  # fmt: skip
 
@@ -167,8 +170,8 @@ def test_firmware_boots_the_disks_in_their_order() -> None:
     arguments = make_qemu_arguments(spec, "qemu-system-x86_64")
     assert not {"-kernel", "-initrd", "-append"} & set(arguments)
     assert [argument for argument in arguments if "bootindex" in argument] == [
-        "virtio-blk-pci,drive=disk0,serial=root,bootindex=0,werror=enospc",
-        "virtio-blk-pci,drive=disk1,serial=cidata,bootindex=1,werror=enospc",
+        "virtio-blk-pci,id=drive0,drive=disk0,serial=root,bootindex=0,werror=enospc",
+        "virtio-blk-pci,id=drive1,drive=disk1,serial=cidata,bootindex=1,werror=enospc",
     ]
 
 
@@ -190,3 +193,13 @@ def test_what_qemu_would_misread_is_refused() -> None:
         disk = dataclasses.replace(SPEC.disks[0], serial=serial)
         with pytest.raises(InvalidInput, match="no disk serial"):
             make_qemu_arguments(dataclasses.replace(SPEC, disks=(disk,)), "qemu")
+
+
+def test_a_machine_that_wakes_maps_its_memory_privately_and_waits_for_its_state() -> None:
+    image = MemoryImage(Path("/snap,shot"), has_pages=True)
+    arguments = make_qemu_arguments(dataclasses.replace(SPEC, wakes_from=image), "qemu")
+    backend = arguments[arguments.index("-object") + 1]
+    assert backend == "memory-backend-file,id=ram,size=256M,mem-path=/snap,,shot/memory,share=off"
+    assert arguments[arguments.index("-incoming") + 1] == "defer"
+    whole = make_qemu_arguments(dataclasses.replace(SPEC, wakes_from=MemoryImage(Path("/s"))), "qemu")
+    assert "memory-backend-memfd,id=ram,size=256M,share=on" in whole

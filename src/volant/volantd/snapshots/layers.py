@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frozen disk layers: what a VM's disk was at the instant of a snapshot, shared by all that came of it.
+
+A VM writes to `root.qcow2` in its folder. Freezing gives that file a second name in the folder of layers and puts an
+empty overlay in its place; the frozen file is never written again. Overlays name their backing file by its path, so a
+layer keeps its name for as long as anything stands on it. Which layers are in use is read from the files themselves.
+
+An overlay that is made but not yet in place is no danger: whether the machine has switched to it or not, all of the
+disk is there through it. So whatever is found after a crash is put in place, unless the machine still runs without it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from volant.contract.disk_probe import QCOW2_MAGIC
+from volant.volantd.vms.disks import make_overlay
+
+SUFFIX = ".qcow2"
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedLayer:
+    """`overlay` is to take the place of `disk`, which is `layer` then."""
+
+    disk: Path
+    layer: Path
+    overlay: Path
+
+    def put_in_place(self) -> None:
+        os.replace(self.overlay, self.disk)
+
+    def give_up(self) -> None:
+        """The machine never switched: as if nothing had been prepared."""
+        self.overlay.unlink(missing_ok=True)
+        self.layer.unlink(missing_ok=True)
+
+
+def name_overlay(disk: Path) -> Path:
+    return disk.with_name(f"{disk.name}.next")
+
+
+def prepare_layer(disk: Path, layers: Path) -> PreparedLayer:
+    """Name `disk` a layer too, and make an empty overlay over it beside. Blocking; StorageFull where it is full."""
+    layers.mkdir(parents=True, exist_ok=True, mode=0o700)
+    layer = layers / f"{secrets.token_hex(8)}{SUFFIX}"
+    os.link(disk, layer)
+    prepared = PreparedLayer(disk, layer, name_overlay(disk))
+    try:
+        prepared.overlay.unlink(missing_ok=True)
+        make_overlay(prepared.overlay, layer, "qcow2", None)
+    except BaseException:
+        prepared.give_up()
+        raise
+    return prepared
+
+
+def settle_overlay(disk: Path, active: Path | None) -> None:
+    """After a crash: an overlay that was being put in place is, unless the machine that runs writes past it.
+
+    `active` is the file that a running machine writes to, as it names it; None where none runs.
+    """
+    overlay = name_overlay(disk)
+    if not overlay.exists():
+        return
+    if active is None or active == overlay:
+        os.replace(overlay, disk)
+    else:
+        overlay.unlink()  # the layer's second name goes with the next sweep
+
+
+def read_backing(image: Path) -> Path | None:
+    """The backing file that a QCOW2 of ours names (docs/interop/qcow2.txt, bytes 8 to 19), or None."""
+    with image.open("rb") as stream:
+        header = stream.read(20)
+        if len(header) < 20 or header[:4] != QCOW2_MAGIC:
+            return None
+        offset, length = struct.unpack(">QI", header[8:20])
+        if not offset:
+            return None
+        stream.seek(offset)
+        return Path(os.fsdecode(stream.read(length)))
+
+
+def list_chain(image: Path) -> Iterator[Path]:
+    """An image and the layers below it, topmost first."""
+    current: Path | None = image
+    while current is not None and current.exists():
+        yield current
+        current = read_backing(current)
+
+
+def sweep_layers(layers: Path, tops: Iterable[Path]) -> list[Path]:
+    """Remove the layers that no disk stands on any more; returns them. Blocking."""
+    if not layers.is_dir():
+        return []
+    used = {path for top in tops for path in list_chain(top)}
+    unused = [path for path in layers.iterdir() if path not in used]
+    for path in unused:
+        path.unlink()
+    return unused

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest that counts is saved, goes on, and wakes several times from what was saved: at the number that came next."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import re
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from volant.cpio import CpioWriter
+from volant.errors import Conflict, ToolFailed
+from volant.volantd.boot.kernel import Kernel
+from volant.volantd.hypervisors.base import DiskDrive, MachineState, MemoryImage, VmSpec
+from volant.volantd.hypervisors.qemu import Qemu, QemuMachine
+from volant.volantd.snapshots.layers import prepare_layer, read_backing
+
+SECONDS = 120
+COUNTING = b"""#!/bin/busybox sh
+number=0
+while :; do
+    number=$((number + 1))
+    echo "tick $number" >/dev/console
+    /bin/busybox usleep 100000
+done
+"""
+
+
+@pytest.fixture
+def counting(tmp_path: Path, short_path: Path, kernel: Kernel) -> VmSpec:
+    support = asyncio.run(Qemu(tmp_path / "host").find_support("amd64", kernel=kernel.image))
+    busybox = Path(str(shutil.which("busybox"))).resolve().read_bytes()
+    folder = short_path / "vm"
+    folder.mkdir()
+    with (folder / "initrd").open("wb") as stream:
+        archive = CpioWriter(stream)
+        for directory in (b"dev", b"bin"):
+            archive.add_directory(directory)
+        archive.add(b"dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
+        archive.add(b"bin/busybox", stat.S_IFREG | 0o755, busybox)
+        archive.add(b"init", stat.S_IFREG | 0o755, COUNTING)
+        archive.finish()
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(folder / "root.qcow2"), "64M"], check=True)
+    return VmSpec(
+        id="1", name="counting", architecture="amd64", machine=support.machine, accelerator=support.accelerator,
+        tsc_khz=support.tsc_khz, vcpu=1, memory_mb=192, nics=(),
+        disks=(DiskDrive(folder / "root.qcow2", "qcow2", "root"),),
+        socket_folder=folder, console_log=folder / "console.log", hypervisor_log=folder / "qemu.log",
+        kernel=kernel.image, initrd=folder / "initrd",
+    )  # fmt: skip
+
+
+def copy_spec(spec: VmSpec, folder: Path, backing: Path, image: MemoryImage) -> VmSpec:
+    """Another machine of the same shape, woken from the image, whose disk stands on `backing`."""
+    folder.mkdir()
+    (folder / "initrd").touch()  # its content has been taken already
+    disk = folder / "root.qcow2"
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(backing), "-F", "qcow2", str(disk)], check=True
+    )
+    return dataclasses.replace(
+        spec, id=folder.name, name=folder.name, disks=(DiskDrive(disk, "qcow2", "root"),), socket_folder=folder,
+        console_log=folder / "console.log", hypervisor_log=folder / "qemu.log", initrd=folder / "initrd",
+        wakes_from=image,
+    )  # fmt: skip
+
+
+def is_sound(disk: Path) -> bool:
+    return subprocess.run(["qemu-img", "check", "-q", str(disk)], check=False).returncode == 0
+
+
+def read_ticks(spec: VmSpec) -> list[int]:
+    text = spec.console_log.read_text(errors="replace") if spec.console_log.exists() else ""
+    return [int(number) for number in re.findall(r"tick ([0-9]+)\r?\n", text)]
+
+
+async def wait_for_ticks(spec: VmSpec, count: int) -> list[int]:
+    async with asyncio.timeout(SECONDS):
+        while len(read_ticks(spec)) < count:  # noqa: ASYNC110  # a file
+            await asyncio.sleep(0.05)
+    return read_ticks(spec)
+
+
+async def test_a_machine_is_saved_goes_on_and_wakes_as_others(
+    counting: VmSpec, tmp_path: Path, short_path: Path
+) -> None:
+    qemu = Qemu(tmp_path / "host")
+    image_folder, again_folder = short_path / "image", short_path / "again"
+    image_folder.mkdir()
+    again_folder.mkdir()
+    machines: list[QemuMachine] = []
+    try:
+        original = await qemu.start(counting)
+        machines.append(original)
+        await wait_for_ticks(counting, 3)
+        with pytest.raises(Conflict, match="it is running"):
+            await original.save_memory(image_folder)
+        await original.pause()
+        last = read_ticks(counting)[-1]
+        image = await original.save_memory(image_folder)
+        assert image.has_pages
+        assert image.memory.stat().st_blocks * 512 < counting.memory_mb << 20
+        assert {path.stat().st_mode & 0o777 for path in image_folder.iterdir()} == {0o600}
+        disk = counting.disks[0].path
+        prepared = prepare_layer(disk, short_path / "layers")
+        await original.layer_disk(0, prepared.overlay)
+        assert await original.find_disk(0) == prepared.overlay
+        prepared.put_in_place()
+        await original.resume()
+        count = len(read_ticks(counting))
+        ticks = await wait_for_ticks(counting, count + 2)
+        assert ticks == list(range(1, len(ticks) + 1))  # it never stopped counting
+
+        copies = []
+        for name in ("one", "two"):
+            spec = copy_spec(counting, short_path / name, prepared.layer, image)
+            machines.append(await qemu.start(spec))
+            copies.append(spec)
+        for spec in copies:
+            ticks = await wait_for_ticks(spec, 2)
+            # A tick that was being written when the machine stopped is the copy's, too.
+            assert ticks[0] in (last, last + 1)
+            assert ticks == list(range(ticks[0], ticks[0] + len(ticks)))
+
+        # A machine that woke is saved in turn, with all of its memory in the state.
+        await machines[1].pause()
+        again = await machines[1].save_memory(again_folder)
+        assert not again.has_pages
+        last = read_ticks(copies[0])[-1]
+        spec = copy_spec(counting, short_path / "three", prepared.layer, again)
+        machines.append(await qemu.start(spec))
+        assert (await wait_for_ticks(spec, 2))[0] in (last, last + 1)
+        assert machines[1].state is MachineState.PAUSED
+    finally:
+        for machine in machines:
+            await machine.kill()
+    assert read_backing(disk) == prepared.layer
+    assert is_sound(disk)
+
+
+async def test_a_state_that_does_not_fit_is_an_error_and_leaves_no_process(
+    counting: VmSpec, tmp_path: Path, short_path: Path
+) -> None:
+    qemu = Qemu(tmp_path / "host")
+    folder = short_path / "image"
+    folder.mkdir()
+    image = MemoryImage(folder)
+    image.state.write_bytes(b"no state of a machine" * 100)
+    spec = dataclasses.replace(counting, wakes_from=image)
+    with pytest.raises(ToolFailed, match="cannot wake counting"):
+        await qemu.start(spec)
+    assert qemu.find_process(spec) is None
