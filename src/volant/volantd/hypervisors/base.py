@@ -240,11 +240,12 @@ class Machine(Protocol):
         """Write memory and devices to a folder that is there. Conflict unless paused, and it stays so; StorageFull and
         ToolFailed leave no file."""
 
-    async def layer_disk(self, index: int, overlay: Path) -> None:
-        """From now on the machine writes to `overlay`, an empty QCOW2 over the file of its disk `index`."""
+    async def layer_disk(self, index: int, overlay: Path, name: str) -> None:
+        """From now on the machine writes to `overlay`, an empty QCOW2 over the file of its disk `index`. `name` (at
+        most 31 bytes) is how `find_layer` knows it again."""
 
-    async def find_disk(self, index: int) -> Path:
-        """The file that the machine's disk `index` writes to now, as the machine names it."""
+    async def find_layer(self, index: int) -> str:
+        """The name of what the disk `index` writes to: that of the last `layer_disk`, or one of the driver's own."""
 
     async def release(self) -> None:
         """Let go of the process (the daemon ends): nothing of ours is left open, the VM runs on."""

@@ -135,7 +135,10 @@ def list_options(spec: VmSpec, program: str) -> list[str]:
 
 
 def _list_written_files(spec: VmSpec) -> list[Path]:
-    return [*(disk.path for disk in spec.disks if not disk.read_only), spec.console_log]
+    """QEMU maps the pages that it wakes from privately, and opens their file for writing all the same (before 8.2)."""
+    image = spec.wakes_from
+    pages = [image.memory] if image is not None and image.has_pages else []
+    return [*(disk.path for disk in spec.disks if not disk.read_only), spec.console_log, *pages]
 
 
 def _list_read_files(spec: VmSpec) -> list[Path]:
@@ -148,11 +151,15 @@ def give_files(spec: VmSpec, user: int, state_dir: Path) -> None:
     behind a state folder that none of them can enter."""
     own = spec.socket_folder
     sockets = [nic.socket for nic in spec.nics if isinstance(nic, StreamNic)]
-    for path in (own, *sockets, *_list_written_files(spec), *_list_read_files(spec)):
-        if path == own or own in path.parents:
-            os.chown(path, user, user)
-        elif state_dir in path.parents:
-            path.chmod(stat.S_IMODE(path.stat().st_mode) | 0o444)
+    for bits, paths in (
+        (0o666, _list_written_files(spec)),
+        (0o444, [own, *sockets, *_list_read_files(spec)]),
+    ):
+        for path in paths:
+            if path == own or own in path.parents:
+                os.chown(path, user, user)
+            elif state_dir in path.parents:
+                path.chmod(stat.S_IMODE(path.stat().st_mode) | bits)
 
 
 def _is_reachable(spec: VmSpec, state_dir: Path) -> bool:

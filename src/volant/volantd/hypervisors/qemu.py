@@ -122,14 +122,13 @@ class QemuMachine:
         with self._reachable("save the memory of") as client:
             return await save_memory(client, self.identity.pid, folder)
 
-    async def layer_disk(self, index: int, overlay: Path) -> None:
+    async def layer_disk(self, index: int, overlay: Path, name: str) -> None:
         with self._reachable("layer the disk of") as client:
-            below = await find_node(client, index)
-            await layer_disk(client, below, overlay)
+            await layer_disk(client, await find_node(client, index), overlay, name)
 
-    async def find_disk(self, index: int) -> Path:
+    async def find_layer(self, index: int) -> str:
         with self._reachable("ask for the disk of") as client:
-            return (await find_node(client, index)).file
+            return await find_node(client, index)
 
     async def wake(self, image: MemoryImage) -> None:
         """Take the state of an image, and go on from there."""

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The disks of a running QEMU: which file one writes to, and an overlay put on top while it runs.
+"""The disks of a running QEMU: what one writes to, and an overlay put on top while it runs.
 
 Block nodes are named by QMP (https://www.qemu.org/docs/master/interop/live-block-operations.html); each disk is found
-by the id of its device, `driveN`, since its nodes change with every layer.
+by the id of its device, `driveN`, since its nodes change with every layer. Files are passed as descriptors: a QEMU that
+is confined opens nothing that it was not started with.
 """
 
 from __future__ import annotations
 
-import json
-import secrets
-from dataclasses import dataclass
+import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,37 +17,24 @@ from qemu.qmp import QMPClient
 from volant.errors import ToolFailed
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    name: str
-    file: Path
-
-
-async def find_node(client: QMPClient, index: int) -> Node:
-    """The node that the disk `index` writes to now. ToolFailed where QEMU shows none."""
+async def find_node(client: QMPClient, index: int) -> str:
+    """The name of the node that the disk `index` writes to. ToolFailed where QEMU shows no such disk."""
     devices = cast("list[dict[str, Any]]", await client.execute("query-block"))
     for device in devices:
         if f"/drive{index}/" in f"/{device.get('qdev', '')}/" and "inserted" in device:
-            inserted = device["inserted"]
-            return Node(inserted["node-name"], _read_file_name(inserted["file"]))
+            return str(device["inserted"]["node-name"])
     raise ToolFailed(f"QEMU shows no disk number {index}")
 
 
-def _read_file_name(name: str) -> Path:
-    """QEMU spells an image that was not opened by its name alone as json:{…}."""
-    if name.startswith("json:"):
-        return Path(json.loads(name.removeprefix("json:"))["file"]["filename"])
-    return Path(name)
-
-
-async def layer_disk(client: QMPClient, below: Node, overlay: Path) -> None:
-    """What is written from now on goes to `overlay`, a QCOW2 whose backing file is that of `below`."""
-    name = f"layer-{secrets.token_hex(4)}"
-    await client.execute(
-        "blockdev-add",
-        {
-            "driver": "qcow2", "node-name": name, "discard": "unmap", "backing": None,
-            "file": {"driver": "file", "filename": str(overlay), "locking": "auto"},
-        },
-    )  # fmt: skip
-    await client.execute("blockdev-snapshot", {"node": below.name, "overlay": name})
+async def layer_disk(client: QMPClient, below: str, overlay: Path, name: str) -> None:
+    """What the node `below` was written is written to `overlay` from now on, a QCOW2 over its file, as node `name`."""
+    descriptor = os.open(overlay, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        client.send_fd_scm(descriptor)
+        added = cast("dict[str, int]", await client.execute("add-fd"))
+    finally:
+        os.close(descriptor)
+    file = {"driver": "file", "filename": f"/dev/fdset/{added['fdset-id']}", "locking": "auto"}
+    options = {"driver": "qcow2", "node-name": name, "discard": "unmap", "backing": None, "file": file}
+    await client.execute("blockdev-add", options)
+    await client.execute("blockdev-snapshot", {"node": below, "overlay": name})

@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import os
 import secrets
-import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from volant.contract.disk_probe import QCOW2_MAGIC
-from volant.volantd.vms.disks import make_overlay
+from volant.volantd.vms.disks import list_chain, make_overlay, read_backing
 
 SUFFIX = ".qcow2"
 
@@ -32,6 +30,11 @@ class PreparedLayer:
     layer: Path
     overlay: Path
 
+    @property
+    def name(self) -> str:
+        """By which a machine that has switched is known again."""
+        return name_layer(self.layer)
+
     def put_in_place(self) -> None:
         os.replace(self.overlay, self.disk)
 
@@ -39,6 +42,10 @@ class PreparedLayer:
         """The machine never switched: as if nothing had been prepared."""
         self.overlay.unlink(missing_ok=True)
         self.layer.unlink(missing_ok=True)
+
+
+def name_layer(layer: Path) -> str:
+    return f"over-{layer.stem}"
 
 
 def name_overlay(disk: Path) -> Path:
@@ -60,39 +67,20 @@ def prepare_layer(disk: Path, layers: Path) -> PreparedLayer:
     return prepared
 
 
-def settle_overlay(disk: Path, active: Path | None) -> None:
+def settle_overlay(disk: Path, writes_to: str | None) -> None:
     """After a crash: an overlay that was being put in place is, unless the machine that runs writes past it.
 
-    `active` is the file that a running machine writes to, as it names it; None where none runs.
+    `writes_to` is the name of what a running machine writes to (`PreparedLayer.name` once it has switched); None where
+    none runs.
     """
     overlay = name_overlay(disk)
     if not overlay.exists():
         return
-    if active is None or active == overlay:
+    layer = read_backing(overlay)
+    if writes_to is None or (layer is not None and writes_to == name_layer(layer)):
         os.replace(overlay, disk)
     else:
         overlay.unlink()  # the layer's second name goes with the next sweep
-
-
-def read_backing(image: Path) -> Path | None:
-    """The backing file that a QCOW2 of ours names (docs/interop/qcow2.txt, bytes 8 to 19), or None."""
-    with image.open("rb") as stream:
-        header = stream.read(20)
-        if len(header) < 20 or header[:4] != QCOW2_MAGIC:
-            return None
-        offset, length = struct.unpack(">QI", header[8:20])
-        if not offset:
-            return None
-        stream.seek(offset)
-        return Path(os.fsdecode(stream.read(length)))
-
-
-def list_chain(image: Path) -> Iterator[Path]:
-    """An image and the layers below it, topmost first."""
-    current: Path | None = image
-    while current is not None and current.exists():
-        yield current
-        current = read_backing(current)
 
 
 def sweep_layers(layers: Path, tops: Iterable[Path]) -> list[Path]:

@@ -27,7 +27,7 @@ from volant.volantd.hypervisors.base import (
 from volant.volantd.network.user_mode import Reach, UserNetwork
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.settings import Settings
-from volant.volantd.vms.disks import make_overlay
+from volant.volantd.vms.disks import list_chain, make_overlay
 from volant.volantd.vms.guest_settings import ROOT_SERIAL, make_guest_config
 from volant.volantd.vms.networking import attach, choose_reach, make_nics
 from volant.volantd.vms.record import VmRecord
@@ -165,7 +165,7 @@ def make_spec(
     reach: Reach,
 ) -> VmSpec:
     disks = (
-        (DiskDrive(files.disk, "qcow2", ROOT_SERIAL, backing=(plugin.payload,)),)
+        (DiskDrive(files.disk, "qcow2", ROOT_SERIAL, backing=tuple(list_chain(files.disk))[1:]),)
         if plugin.kind == "rootfs"
         else ()
     )

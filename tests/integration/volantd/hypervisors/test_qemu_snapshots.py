@@ -18,7 +18,8 @@ from volant.errors import Conflict, ToolFailed
 from volant.volantd.boot.kernel import Kernel
 from volant.volantd.hypervisors.base import DiskDrive, MachineState, MemoryImage, VmSpec
 from volant.volantd.hypervisors.qemu import Qemu, QemuMachine
-from volant.volantd.snapshots.layers import prepare_layer, read_backing
+from volant.volantd.snapshots.layers import prepare_layer
+from volant.volantd.vms.disks import read_backing
 
 SECONDS = 120
 COUNTING = b"""#!/bin/busybox sh
@@ -64,7 +65,8 @@ def copy_spec(spec: VmSpec, folder: Path, backing: Path, image: MemoryImage) -> 
         ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(backing), "-F", "qcow2", str(disk)], check=True
     )
     return dataclasses.replace(
-        spec, id=folder.name, name=folder.name, disks=(DiskDrive(disk, "qcow2", "root"),), socket_folder=folder,
+        spec, id=folder.name, name=folder.name, disks=(DiskDrive(disk, "qcow2", "root", backing=(backing,)),),
+        socket_folder=folder,
         console_log=folder / "console.log", hypervisor_log=folder / "qemu.log", initrd=folder / "initrd",
         wakes_from=image,
     )  # fmt: skip
@@ -108,8 +110,9 @@ async def test_a_machine_is_saved_goes_on_and_wakes_as_others(
         assert {path.stat().st_mode & 0o777 for path in image_folder.iterdir()} == {0o600}
         disk = counting.disks[0].path
         prepared = prepare_layer(disk, short_path / "layers")
-        await original.layer_disk(0, prepared.overlay)
-        assert await original.find_disk(0) == prepared.overlay
+        assert await original.find_layer(0) == "disk0"
+        await original.layer_disk(0, prepared.overlay, prepared.name)
+        assert await original.find_layer(0) == prepared.name
         prepared.put_in_place()
         await original.resume()
         count = len(read_ticks(counting))

@@ -10,14 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from volant.volantd.snapshots.layers import (
-    list_chain,
-    name_overlay,
-    prepare_layer,
-    read_backing,
-    settle_overlay,
-    sweep_layers,
-)
+from volant.volantd.snapshots.layers import name_overlay, prepare_layer, settle_overlay, sweep_layers
+from volant.volantd.vms.disks import list_chain, read_backing
 
 pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="needs qemu-img")
 
@@ -81,12 +75,12 @@ def test_after_a_crash_the_overlay_is_put_in_place_unless_the_machine_writes_pas
     assert not name_overlay(disk).exists()
 
     prepared = prepare_layer(disk, layers)
-    settle_overlay(disk, name_overlay(disk))  # the machine has switched
+    settle_overlay(disk, prepared.name)  # the machine has switched
     assert read_backing(disk) == prepared.layer
 
     inode = disk.stat().st_ino
     prepared = prepare_layer(disk, layers)
-    settle_overlay(disk, disk)  # it has not
+    settle_overlay(disk, "disk0")  # it has not
     assert disk.stat().st_ino == inode
     assert not name_overlay(disk).exists()
     assert prepared.layer in sweep_layers(layers, [disk])
