@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,15 @@ def volantd() -> None:
 
 
 def volar() -> None:
+    # Ctrl-C while modules are loaded ends us without a word; from main on it is handled.
+    is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if not is_ignored:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     # It needs nothing but what every installation has.
-    importlib.import_module("volant.volar.cli").main()
+    main = importlib.import_module("volant.volar.cli").main
+    if not is_ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    main()
 
 
 def _run(program: str, module: str, part: Part) -> None:

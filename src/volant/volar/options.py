@@ -99,11 +99,17 @@ def vm_options(*, publish: Sequence[str] = ("--publish",)) -> Callable[[Command]
         ),
     )  # fmt: skip
 
+    return collect(VmOptions, "options", chosen)
+
+
+def collect(kind: type[Any], argument: str, chosen: Sequence[Any]) -> Callable[[Command], Command]:
+    """Decorator: the options `chosen`, one for each field of the dataclass `kind`, given as one argument."""
+
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def gather(*arguments: Any, **given: Any) -> Any:
-            options = VmOptions(**{field.name: given.pop(field.name) for field in fields(VmOptions)})
-            return command(*arguments, options=options, **given)
+            collected = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+            return command(*arguments, **given, **{argument: collected})
 
         decorated: Any = gather
         for option in reversed(chosen):

@@ -11,8 +11,9 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import click
 
@@ -33,14 +34,20 @@ from volant.volar.run_source import (
 )
 
 LOOK_UP_SECONDS = 30
-Pull = Literal["missing", "always", "never"]
 
 
-class BuildOptions(NamedTuple):
+@dataclass(frozen=True)
+class BuildOptions:
     """What is passed on to fledge, and when an image is fetched again."""
 
-    pull: Pull = "missing"
-    arguments: tuple[str, ...] = ()
+    pull: Literal["missing", "always", "never"] = "missing"
+    platform: str | None = None
+    build_arg: tuple[str, ...] = ()
+
+    @property
+    def arguments(self) -> list[str]:
+        platform = ["--platform", self.platform] if self.platform else []
+        return [*platform, *(word for text in self.build_arg for word in ("--build-arg", text))]
 
 
 def make_plugin(client: Client, text: str, options: BuildOptions) -> str:

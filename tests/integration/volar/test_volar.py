@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import pytest
 from integration.volantd.test_daemon import Daemon, start_daemon, wait_until
 from plugin_files import make_plugin
 
-VOLAR = [sys.executable, "-c", "from volant.volar.cli import main; main()"]
+VOLAR = [sys.executable, "-c", "from volant.programs import volar; volar()"]
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +93,18 @@ def test_a_name_taken_leaves_the_first_alone(daemon: Daemon) -> None:
     assert volar(daemon, "vms", "delete", "taken", "--force").returncode == 0
 
 
+def has_socket(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return any(os.readlink(link).startswith("socket:") for link in Path(f"/proc/{pid}/fd").iterdir())
+    return False
+
+
+@pytest.mark.parametrize(
+    "line", ["vms create half --plugin web", "run -d --name half", "run --rm --name half"]
+)
 @pytest.mark.parametrize("moment", ["boot", "request"])
-def test_ctrl_c_in_create_leaves_nothing(daemon: Daemon, moment: str) -> None:
-    arguments = ["vms", "create", "half", "--plugin", "web", "--env", "FAKE=silent"]
+def test_ctrl_c_while_it_comes_up_leaves_nothing(daemon: Daemon, moment: str, line: str) -> None:
+    arguments = [*line.split(), "--env", "FAKE=silent", *(["web"] if line.startswith("run") else [])]
     process = subprocess.Popen(
         [*VOLAR, *arguments],
         env=daemon.environment,
@@ -106,7 +116,7 @@ def test_ctrl_c_in_create_leaves_nothing(daemon: Daemon, moment: str) -> None:
         wait_until(lambda: daemon.call("GET", "/vms/half")[0] == 200)
         time.sleep(0.5)
     else:
-        time.sleep(0.3)
+        wait_until(lambda: has_socket(process.pid))
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 or process.returncode == -signal.SIGINT, errors

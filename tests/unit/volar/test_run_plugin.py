@@ -43,9 +43,7 @@ def test_a_folder_is_built_and_one_that_changed_goes_by_its_bytes(
     fledge = Fledge("app", b"first")
     monkeypatch.setattr(run_plugin, "run_fledge", fledge)
     source = f"{tmp_path}/"
-    assert (
-        make_run_plugin(daemon.client, source, BuildOptions(arguments=("--build-arg", "A=1"))) == "app:1.0.0"
-    )
+    assert make_run_plugin(daemon.client, source, BuildOptions(build_arg=("A=1",))) == "app:1.0.0"
     assert fledge.calls[0][:3] == [str(tmp_path), "--build-arg", "A=1"]
     assert make_run_plugin(daemon.client, source, BuildOptions()) == "app:1.0.0"
     fledge.content = b"second"
@@ -97,6 +95,12 @@ def test_images_of_this_machine_come_first(
     monkeypatch.setattr(run_plugin, "find_tool", lambda name: str(tmp_path / name))
     assert find_local_image("app:1") == found
     assert find_local_image("docker://app:1") is None
+
+
+def test_arguments_for_the_build() -> None:
+    assert BuildOptions("always", "linux/arm64", ("A=1", "B")).arguments == [
+        "--platform", "linux/arm64", "--build-arg", "A=1", "--build-arg", "B",
+    ]  # fmt: skip
 
 
 def test_a_build_that_fails_has_said_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from in_process_daemon import InProcessDaemon
 from unit.volar.conftest import Volar
-from volant.volar.commands.run import make_build_arguments
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,9 +52,3 @@ def test_a_vm_that_cannot_boot_fails_with_why_and_keeps_its_disk(volar: Volar) -
     assert "no root disk" in done.err
     assert "volar rm dud" in done.err
     assert volar("rm", "dud").exit_code == 0
-
-
-def test_arguments_for_the_build() -> None:
-    assert make_build_arguments("linux/arm64", ("A=1", "B")) == (
-        "--platform", "linux/arm64", "--build-arg", "A=1", "--build-arg", "B",
-    )  # fmt: skip
