@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from volant.errors import NotPermitted, StorageFull, UsageError
+from volant.errors import NotPermitted, StorageFull, VolantError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PREFIX, _SUFFIX = ".volant-", ".partial"
@@ -40,8 +40,6 @@ class WholeFile:
         sweep_partial_files(self.target.parent)
         try:
             self.descriptor, self._path = _open_partial(self.target.parent, self._mode)
-        except PermissionError as error:
-            raise NotPermitted(f"cannot write {self.target}: {error.strerror}") from error
         except OSError as error:
             raise self._explain(error) from error
         return self
@@ -57,13 +55,15 @@ class WholeFile:
             raise self._explain(error) from error
         self._path = None
 
-    def _explain(self, error: OSError) -> StorageFull | UsageError:
+    def _explain(self, error: OSError) -> VolantError | OSError:
         if error.errno in _FULL:
             return StorageFull(
                 f"cannot write {self.target}: {error.strerror}",
                 resolution="free some space, or write to another place",
             )
-        return UsageError(f"cannot write {self.target}: {error.strerror}")
+        if isinstance(error, PermissionError):
+            return NotPermitted(f"cannot write {self.target}: {error.strerror}")
+        return OSError(error.errno, error.strerror, str(self.target))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -76,7 +76,7 @@ class WholeFile:
 
 
 def write_whole_file(target: Path, content: bytes, *, mode: int = 0o666, is_durable: bool = True) -> None:
-    """Write a file that is short enough to be at hand. Raises UsageError, NotPermitted, StorageFull."""
+    """Write a file that is short enough to be at hand. Raises NotPermitted, StorageFull or OSError."""
     with WholeFile(target, mode=mode, is_durable=is_durable) as file:
         view = memoryview(content)
         while view:

@@ -18,7 +18,7 @@ def write_empty_ext4(
     """Write an ext4 file system of `size_bytes` with nothing in it to a new, sparse file, private to its owner.
 
     The file appears whole or not at all. Without `uuid` all volumes of a size and label are the same. Raises
-    InvalidInput for a size that is too small, UsageError, NotPermitted or StorageFull where the file cannot be written.
+    InvalidInput for a size that is too small; NotPermitted, StorageFull or OSError where the file cannot be written.
     """
     tree = FileTree()
     tree.mtime[0] = timestamp

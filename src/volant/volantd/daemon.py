@@ -46,6 +46,7 @@ from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.networking import find_default_mode
 from volant.volantd.vms.recovery import refuse_fresh_database
 from volant.volantd.vms.registry import VmRegistry
+from volant.whole_file import write_whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -255,13 +256,7 @@ def read_token(path: Path) -> str:
     if path.exists() and (token := path.read_text().strip()):
         return token
     token = secrets.token_urlsafe(32)
-    draft = path.with_suffix(".new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(f"{token}\n")
-        stream.flush()
-        os.fsync(descriptor)
-    draft.rename(path)
+    write_whole_file(path, f"{token}\n".encode(), mode=0o600)
     return token
 
 

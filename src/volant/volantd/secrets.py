@@ -22,6 +22,7 @@ from volant.contract.guest_config import SECRETS_PORT
 from volant.errors import Conflict, InvalidInput, NotFound, VolantError
 from volant.volantd.clock import now
 from volant.volantd.database import Database
+from volant.whole_file import write_whole_file
 
 MAXIMUM_BYTES = 1024 * 1024
 NAME_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
@@ -118,15 +119,9 @@ class SecretStore:
 
 
 def _load_key(path: Path) -> bytes:
-    """The key, made at the first start. Written beside its place and linked there, so that no half key is kept."""
+    """The key, made at the first start. Written whole, so that no half key is kept."""
     if not path.exists():
-        draft = path.with_name(f"{path.name}.{os.getpid()}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(AESGCM.generate_key(256))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.rename(draft, path)
+        write_whole_file(path, AESGCM.generate_key(256), mode=0o600)
     key = path.read_bytes()
     if len(key) != 32:
         raise VolantError(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import socket
 import sys
 import time
@@ -21,7 +20,7 @@ from volant.contract.paths import (
 )
 from volant.errors import ToolMissing, Unreachable
 from volant.installation import name_install_command
-from volant.process import run_tool, start_detached
+from volant.process import find_tool, run_tool, start_detached
 
 START_SECONDS = 30.0
 # The folder that sd_booted(3) looks for.
@@ -31,7 +30,7 @@ UNIT = "volantd.service"
 
 def find_daemon_program() -> list[str]:
     beside = Path(sys.argv[0]).resolve().parent / "volantd"
-    found = str(beside) if beside.is_file() else shutil.which("volantd")
+    found = str(beside) if beside.is_file() else find_tool("volantd")
     if found is None:
         raise _make_missing()
     return [os.path.abspath(found)]

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import sys
 import tarfile
 import tempfile
@@ -134,7 +133,7 @@ def run_fledge(arguments: Sequence[str]) -> None:
 
 def find_fledge() -> str:
     beside = Path(sys.argv[0]).resolve().parent / "fledge"
-    found = str(beside) if beside.is_file() else shutil.which("fledge")
+    found = str(beside) if beside.is_file() else find_tool("fledge")
     if found is None:
         raise ToolMissing(
             "cannot make a plugin: fledge is not installed here",

@@ -16,7 +16,6 @@ import io
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +23,10 @@ from typing import BinaryIO
 
 from volant.contract.guest_config import GUEST_CONFIG_PATH, GuestConfig
 from volant.cpio import CpioWriter
-from volant.errors import InvalidInput, StorageFull
+from volant.errors import InvalidInput
 from volant.volantd.boot.kernel import LZ4_LEGACY_MAGIC, decompress_lz4_legacy
 from volant.volantd.boot.modules import ModuleFile
+from volant.whole_file import WholeFile
 
 # Part of the key of cached archives: to be changed with the layout below.
 LAYOUT = b"1"
@@ -110,22 +110,10 @@ def _pad(stream: BinaryIO) -> None:
 @contextmanager
 def _written_atomically(target: Path, mode: int) -> Iterator[BinaryIO]:
     """A file that appears under its name only when it is complete."""
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-    try:
-        with os.fdopen(descriptor, "w+b") as stream:
-            os.fchmod(descriptor, mode)
+    with WholeFile(target, mode=mode, is_durable=False) as file:
+        with os.fdopen(file.descriptor, "w+b", closefd=False) as stream:
             yield stream
-        os.replace(name, target)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        if error.errno in (28, 122):  # ENOSPC, EDQUOT
-            raise StorageFull(
-                f"cannot write {target}: the disk is full", resolution=f"free some space in {target.parent}"
-            ) from error
-        raise
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        file.publish()
 
 
 def list_module_names(modules: Iterable[ModuleFile]) -> list[str]:

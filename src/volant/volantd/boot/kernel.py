@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import bz2
 import lzma
-import os
 import platform
 import re
 import shutil
@@ -29,6 +28,7 @@ from volant.errors import InvalidInput, NotFound, ToolFailed, ToolMissing
 from volant.process import require_tool, run_tool
 from volant.progress import Monitor
 from volant.volantd.boot.module_disk import find_module_disk
+from volant.whole_file import write_whole_file
 
 PACKAGES: dict[Architecture, str] = {"amd64": "linux-image-cloud-amd64", "arm64": "linux-image-cloud-arm64"}
 LZ4_LEGACY_MAGIC = b"\x02\x21\x4c\x18"
@@ -122,10 +122,7 @@ def extract_vmlinux(image: Path, folder: Path) -> Path:
     if not has_pvh_entry(payload):
         return image
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".vmlinux-", delete=False) as file:
-        file.write(payload)
-    Path(file.name).chmod(0o644)
-    os.replace(file.name, target)
+    write_whole_file(target, payload, mode=0o644)
     return target
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 from pathlib import Path
+
+from volant.whole_file import WholeFile
 
 LABEL = "cidata"
 
@@ -33,13 +34,9 @@ def write_seed(target: Path, *, user_data: bytes, meta_data: str, network_config
                 io.BytesIO(content), len(content), f"/{plain}.;1", rr_name=name, joliet_path=f"/{name}",
                 file_mode=0o100400,
             )  # fmt: skip
-        descriptor, draft = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
+        with WholeFile(target, mode=0o600) as file:
+            with os.fdopen(file.descriptor, "wb", closefd=False) as stream:
                 image.write_fp(stream)
-            os.replace(draft, target)
-        except BaseException:
-            Path(draft).unlink(missing_ok=True)
-            raise
+            file.publish()
     finally:
         image.close()

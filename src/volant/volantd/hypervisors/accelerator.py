@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import threading
 import time
 from dataclasses import asdict
@@ -26,6 +25,7 @@ from volant.volantd.hypervisors.base import Accelerator, HostSupport, MachineTyp
 from volant.volantd.hypervisors.clock import measure_tsc_khz
 from volant.volantd.hypervisors.host_process import read_boot_id
 from volant.volantd.hypervisors.kvm_probe import KVM, Obstacle, find_kvm_obstacle, try_kvm
+from volant.whole_file import write_whole_file
 
 DISBELIEF_SECONDS = 300.0
 
@@ -102,9 +102,8 @@ class AcceleratorProbe:
 
     def _write(self, key: str, support: HostSupport) -> None:
         self._cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=self._cache, prefix=".host-", delete=False) as file:
-            json.dump(asdict(support), file)
-        os.replace(file.name, self._cache / f"host-{key}.json")
+        content = json.dumps(asdict(support)).encode()
+        write_whole_file(self._cache / f"host-{key}.json", content, mode=0o600, is_durable=False)
 
     def _choose_accelerator(
         self, program: str, architecture: Architecture, kernel: Path | None

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from volant.errors import NotFound, VolantError, WrongState
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.states import WITH_PROCESS
+from volant.whole_file import write_whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +39,7 @@ class Comeback:
             return []
 
     def add(self, ids: Sequence[str]) -> None:
-        draft = self._path.with_suffix(".new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            json.dump(sorted({*self.read(), *ids}), stream)
-            stream.flush()
-            os.fsync(descriptor)
-        draft.rename(self._path)
+        write_whole_file(self._path, json.dumps(sorted({*self.read(), *ids})).encode(), mode=0o600)
 
     def clear(self) -> None:
         self._path.unlink(missing_ok=True)
