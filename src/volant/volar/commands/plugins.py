@@ -16,6 +16,7 @@ from volant.volar.output import (
     Format,
     format_age,
     format_size,
+    make_name,
     output_option,
     show_document,
     show_object,
@@ -72,11 +73,18 @@ def install(context: click.Context, source: str, output_format: Format) -> None:
 
 
 @plugins.command("list")
+@click.option("-q", "--quiet", is_flag=True, help="Print NAME:VERSION only.")
+@click.option("-a", "--all", "everything", is_flag=True, hidden=True)  # disabled ones are shown anyway
 @output_option
 @click.pass_context
-def list_plugins(context: click.Context, output_format: Format) -> None:
+def list_plugins(context: click.Context, quiet: bool, everything: bool, output_format: Format) -> None:
     """List the installed plugins."""
-    show_rows(make_client(context).list_plugins(), output_format, kind="plugin", columns=COLUMNS, wide=WIDE)
+    found = make_client(context).list_plugins()
+    if quiet:
+        for plugin in found:
+            click.echo(make_name(plugin))
+    else:
+        show_rows(found, output_format, kind="plugin", columns=COLUMNS, wide=WIDE)
 
 
 @plugins.command()

@@ -13,6 +13,7 @@ def test_a_plugin_by_the_names_that_fingers_know(volar: Volar, tmp_path: Path) -
     archive.write_bytes(make_plugin("kept", description="for tests"))
     assert "installed kept 1.0.0" in volar("plugins", "install", str(archive)).out
     assert "kept" in volar("images").out
+    assert volar("images", "-aq").out == "kept:1.0.0\n"
     assert volar("plugin", "get", "plugin/kept").out.splitlines()[2].split() == [
         "description:",
         "for",
