@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package boot is the guest's life as one function: from the kernel's first process to power-off.
+// Package boot is the guest's life as one function: from the kernel's first process to the start of the workload, where
+// package guest, the running system, takes over.
 //
 // run is the line; every step of it is a file here or a package beside it. Two kinds of trouble exist: an error that
 // run returns makes the boot impossible and powers off with its reason; a warning is shown to the host and the guest
@@ -11,12 +12,11 @@
 package boot
 
 import (
-	"os"
 	"runtime/debug"
 	"time"
 
 	"github.com/volantvm/volant/kestrel/internal/clock"
-	"github.com/volantvm/volant/kestrel/internal/contract"
+	"github.com/volantvm/volant/kestrel/internal/guest"
 	"github.com/volantvm/volant/kestrel/internal/network"
 	"github.com/volantvm/volant/kestrel/internal/power"
 	"github.com/volantvm/volant/kestrel/internal/reaper"
@@ -26,15 +26,15 @@ import (
 func Main(version string) {
 	defer power.Guard()
 	debug.SetGCPercent(-1) // the few megabytes until the workload runs need no collection; settle turns it on
-	journal := &journal{}
+	journal := &guest.Journal{}
 	err := run(version, time.Now(), journal)
-	journal.spill()
+	journal.Spill()
 	power.CannotBoot(err)
 }
 
 // run returns only where the boot is impossible.
-func run(version string, started time.Time, journal *journal) error {
-	stamps := newStamps(started)
+func run(version string, started time.Time, journal *guest.Journal) error {
+	stamps := guest.NewStamps(started)
 	if err := prepareProcess(); err != nil {
 		return err
 	}
@@ -46,61 +46,45 @@ func run(version string, started time.Time, journal *journal) error {
 	if err != nil {
 		return err
 	}
-	stamps.note("settings")
+	stamps.Note("settings")
 	early, later := splitModules(config.Modules)
-	archive.load(early, journal.warn)
-	stamps.noteModules()
+	archive.load(early, journal.Warn)
+	stamps.NoteModules()
 	root := startMountingRoot(config.Root, journal)
-	resolvers := network.Configure(config.Network, config.Hostname, journal.warn, func(late network.Resolvers) {
+	resolvers := network.Configure(config.Network, config.Hostname, journal.Warn, func(late network.Resolvers) {
 		if len(config.Network.Nameservers) == 0 {
-			writeNames(config, late, journal)
+			guest.WriteNames(config, late, journal)
 		}
 	})
-	stamps.note("network")
+	stamps.Note("network")
 	if err := root.enter(); err != nil {
 		return err
 	}
-	stamps.note("root")
+	stamps.Note("root")
 	mountUserland(journal)
 	children, err := reaper.Start()
 	if err != nil {
 		return err
 	}
-	journal.warnError(mountSecrets(config.Secrets))
+	journal.WarnError(mountSecrets(config.Secrets))
 	mountFurtherDisks(config.Mounts, children, journal)
-	journal.warnError(archive.installAgent())
-	journal.warnError(clock.SetAtBoot(config.UnixTimeNanoseconds))
-	stamps.note("userland")
-	writeNames(config, resolvers, journal)
-	journal.warnError(network.RuntimeNames().FillEtc(config.VMID))
-	stamps.note("names")
-	guest := newGuest(version, config, children, stamps, journal)
-	guest.start()
-	go guest.settle(archive, later, root)
-	guest.serveUntilStopped()
+	journal.WarnError(archive.installAgent())
+	journal.WarnError(clock.SetAtBoot(config.UnixTimeNanoseconds))
+	stamps.Note("userland")
+	guest.WriteNames(config, resolvers, journal)
+	journal.WarnError(network.RuntimeNames().FillEtc(config.VMID))
+	stamps.Note("names")
+	running := guest.New(version, config, children, stamps, journal)
+	running.Start()
+	go running.Settle(guest.Later{
+		Wake:    wakeRuntime,
+		Drivers: func() { archive.load(later, journal.Warn) },
+		Disk: func() {
+			root.look()
+			archive.coverDiskAgent()
+			archive.close()
+		},
+	})
+	running.ServeUntilStopped()
 	return nil
-}
-
-// writeNames writes the files by which the guest knows names.
-func writeNames(config *contract.GuestConfig, resolvers network.Resolvers, journal *journal) {
-	addresses := network.ToldAddresses(config.Network)
-	if addresses == nil && len(config.Network.Interfaces) > 0 {
-		addresses = network.Addresses()
-	}
-	journal.warnError(network.RuntimeNames().Write(config.Hostname, config.Network.Hosts, addresses, resolvers))
-}
-
-func readImageConfig(path string, journal *journal) contract.ImageConfig {
-	data, err := os.ReadFile(path)
-	if os.IsNotExist(err) {
-		return contract.ImageConfig{}
-	}
-	var image contract.ImageConfig
-	if err == nil {
-		image, err = contract.ParseImageConfig(data)
-	}
-	if err != nil {
-		journal.warn("cannot use the image's configuration " + path + ": " + err.Error())
-	}
-	return image
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/volantvm/volant/kestrel/internal/contract"
+	"github.com/volantvm/volant/kestrel/internal/guest"
 	"github.com/volantvm/volant/kestrel/internal/program"
 	"github.com/volantvm/volant/kestrel/internal/reaper"
 )
@@ -18,15 +19,15 @@ import (
 const blankBytes = 256 << 10
 
 // mountFurtherDisks mounts the volumes and data disks of guest.json, before anything that may want them is started.
-func mountFurtherDisks(mounts []contract.Mount, children *reaper.Reaper, journal *journal) {
+func mountFurtherDisks(mounts []contract.Mount, children *reaper.Reaper, journal *guest.Journal) {
 	for _, wanted := range mounts {
 		if err := mountFurtherDisk(wanted, children, journal); err != nil {
-			journal.warn(fmt.Sprintf("cannot mount the disk %q on %s: %v", wanted.Serial, wanted.Target, err))
+			journal.Warn(fmt.Sprintf("cannot mount the disk %q on %s: %v", wanted.Serial, wanted.Target, err))
 		}
 	}
 }
 
-func mountFurtherDisk(wanted contract.Mount, children *reaper.Reaper, journal *journal) error {
+func mountFurtherDisk(wanted contract.Mount, children *reaper.Reaper, journal *guest.Journal) error {
 	found, err := findDisk("/sys/block", wanted.Serial, diskPatience)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/volantvm/volant/kestrel/internal/contract"
+	"github.com/volantvm/volant/kestrel/internal/guest"
 	"github.com/volantvm/volant/kestrel/internal/power"
 )
 
@@ -19,12 +20,12 @@ const rootFolder = "/root.disk"
 // waiting for the host.
 type rootDisk struct {
 	wanted  *contract.Root // nil: a plugin that lives in RAM
-	journal *journal
+	journal *guest.Journal
 	disk    disk
 	mounted chan error
 }
 
-func startMountingRoot(wanted *contract.Root, journal *journal) *rootDisk {
+func startMountingRoot(wanted *contract.Root, journal *guest.Journal) *rootDisk {
 	root := &rootDisk{wanted: wanted, journal: journal, mounted: make(chan error, 1)}
 	if wanted != nil {
 		go func() {
@@ -70,12 +71,12 @@ func (r *rootDisk) enter() error {
 // look reports damage and grows the file system to its disk.
 func (r *rootDisk) look() {
 	if r.wanted != nil && isExt(r.wanted.Fstype) {
-		r.journal.warnError(lookAtExt(r.disk, "/", r.wanted.ReadOnly, r.journal))
+		r.journal.WarnError(lookAtExt(r.disk, "/", r.wanted.ReadOnly, r.journal))
 	}
 }
 
 // mountDisk mounts a disk's file system; the kernel replays a journal by itself.
-func mountDisk(found disk, target, fstype string, readOnly bool, journal *journal) error {
+func mountDisk(found disk, target, fstype string, readOnly bool, journal *guest.Journal) error {
 	if err := os.MkdirAll(target, 0o755); err != nil && !isFolder(target) {
 		return err
 	}
@@ -85,7 +86,7 @@ func mountDisk(found disk, target, fstype string, readOnly bool, journal *journa
 	}
 	err := unix.Mount(found.device, target, fstype, flags, "")
 	if (err == unix.EACCES || err == unix.EROFS) && !readOnly {
-		journal.warn(fmt.Sprintf("%s is write-protected: mounted read-only", found.device))
+		journal.Warn(fmt.Sprintf("%s is write-protected: mounted read-only", found.device))
 		err = unix.Mount(found.device, target, fstype, unix.MS_RDONLY, "")
 	}
 	if err != nil {
@@ -108,13 +109,13 @@ func explainMount(found disk, fstype string) string {
 func isExt(fstype string) bool { return strings.HasPrefix(fstype, "ext") }
 
 // lookAtExt tells of damage that a journal does not mend, and makes the file system as large as its disk.
-func lookAtExt(found disk, target string, readOnly bool, journal *journal) error {
+func lookAtExt(found disk, target string, readOnly bool, journal *guest.Journal) error {
 	block, err := found.superblock()
 	if err != nil {
 		return fmt.Errorf("cannot look at the file system on %s: %w", found.device, err)
 	}
 	if block.hasErrors {
-		journal.warn(fmt.Sprintf("the file system on %s is marked as damaged: check it with e2fsck", found.device))
+		journal.Warn(fmt.Sprintf("the file system on %s is marked as damaged: check it with e2fsck", found.device))
 	}
 	if blocks := found.sizeBytes / block.blockSize; blocks > block.blockCount && !readOnly {
 		if err := grow(target, blocks); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/volantvm/volant/kestrel/internal/contract"
 	"github.com/volantvm/volant/kestrel/internal/copytree"
+	"github.com/volantvm/volant/kestrel/internal/guest"
 )
 
 var userlandMounts = []pseudo{
@@ -29,7 +30,7 @@ var deviceLinks = map[string]string{
 }
 
 // mountUserland gives a Linux userland what it expects. Nothing of it is worth stopping for.
-func mountUserland(journal *journal) {
+func mountUserland(journal *guest.Journal) {
 	for _, folder := range []string{"/etc", "/run"} {
 		_ = os.Mkdir(folder, 0o755)
 	}
@@ -37,12 +38,12 @@ func mountUserland(journal *journal) {
 		_ = os.Chmod("/tmp", 0o1777|os.ModeSticky)
 	}
 	for _, mount := range userlandMounts {
-		journal.warnError(mount.mount())
+		journal.WarnError(mount.mount())
 	}
 	for name, target := range deviceLinks {
 		_ = os.Symlink(target, name)
 	}
-	journal.warnError(mountRun())
+	journal.WarnError(mountRun())
 }
 
 // mountRun puts a tmpfs on /run and brings over what the image keeps there: packages ship socket folders in it.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package boot
+package guest
 
 import (
 	"context"
@@ -21,10 +21,10 @@ import (
 )
 
 // The guest is what the control protocol drives.
-var _ control.Agent = (*guest)(nil)
+var _ control.Agent = (*Guest)(nil)
 
 // Hello introduces the agent.
-func (g *guest) Hello() contract.Hello {
+func (g *Guest) Hello() contract.Hello {
 	bootID, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return contract.Hello{
 		AgentVersion: g.version,
@@ -34,7 +34,7 @@ func (g *guest) Hello() contract.Hello {
 }
 
 // State is the whole state, from what the supervisor and the boot know.
-func (g *guest) State() contract.AgentState {
+func (g *Guest) State() contract.AgentState {
 	supervised := g.supervisor.State()
 	userData := g.cloudInit.State()
 	state := contract.AgentState{
@@ -72,27 +72,27 @@ func kernelRelease() string {
 }
 
 // Subscribe tells of changes of the state.
-func (g *guest) Subscribe() (changes <-chan struct{}, cancel func()) { return g.changes.subscribe() }
+func (g *Guest) Subscribe() (changes <-chan struct{}, cancel func()) { return g.changes.subscribe() }
 
 // ReadLogs reads what processes and the agent said.
-func (g *guest) ReadLogs(
+func (g *Guest) ReadLogs(
 	ctx context.Context, query contract.LogQuery, emit func([]contract.LogEntry) error,
 ) (cursor string, err error) {
 	return g.logs.Read(ctx, query, emit)
 }
 
 // Stats are the guest's use of its resources.
-func (g *guest) Stats() (contract.AgentStats, error) {
+func (g *Guest) Stats() (contract.AgentStats, error) {
 	return readStats("/proc", "/sys/class/net", "/")
 }
 
 // ApplySettings changes settings of the manifest.
-func (g *guest) ApplySettings(settings contract.SettingsApply) error {
+func (g *Guest) ApplySettings(settings contract.SettingsApply) error {
 	return controlError(g.supervisor.Apply(settings))
 }
 
 // AuthorizeKey lets a key open sessions for a while.
-func (g *guest) AuthorizeKey(key string, lifetime time.Duration) (hostKey string, err error) {
+func (g *Guest) AuthorizeKey(key string, lifetime time.Duration) (hostKey string, err error) {
 	if err := g.keys.Authorize(key, lifetime); err != nil {
 		return "", err
 	}
@@ -100,27 +100,27 @@ func (g *guest) AuthorizeKey(key string, lifetime time.Duration) (hostKey string
 }
 
 // RunHook runs hooks by their name.
-func (g *guest) RunHook(ctx context.Context, name string) (exitCode int, err error) {
+func (g *Guest) RunHook(ctx context.Context, name string) (exitCode int, err error) {
 	exitCode, err = g.supervisor.RunHook(ctx, name)
 	return exitCode, controlError(err)
 }
 
 // StartProcess starts a process that is not running.
-func (g *guest) StartProcess(name string) error { return controlError(g.supervisor.StartProcess(name)) }
+func (g *Guest) StartProcess(name string) error { return controlError(g.supervisor.StartProcess(name)) }
 
 // StopProcess stops a process.
-func (g *guest) StopProcess(name string) error { return controlError(g.supervisor.StopProcess(name)) }
+func (g *Guest) StopProcess(name string) error { return controlError(g.supervisor.StopProcess(name)) }
 
 // RestartProcess stops and starts a process.
-func (g *guest) RestartProcess(name string) error {
+func (g *Guest) RestartProcess(name string) error {
 	return controlError(g.supervisor.RestartProcess(name))
 }
 
 // SetClock brings the guest's clock to the host's.
-func (g *guest) SetClock(now time.Time) error { return clock.Set(now) }
+func (g *Guest) SetClock(now time.Time) error { return clock.Set(now) }
 
 // Stop begins the end of the guest.
-func (g *guest) Stop(request contract.PowerStop) error {
+func (g *Guest) Stop(request contract.PowerStop) error {
 	action := power.Action(request.Action)
 	if action != power.PowerOff && action != power.Reboot {
 		return fmt.Errorf("cannot %q: the actions are poweroff and reboot", request.Action)

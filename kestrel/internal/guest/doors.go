@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package boot
+package guest
 
 import (
 	"fmt"
@@ -27,20 +27,20 @@ var ownServers = []string{"/usr/sbin/sshd", "/usr/sbin/dropbear", "/usr/bin/drop
 
 // openDoors serves SSH to the host, to people's sessions that come through the host, and to the network where a key
 // for that is known.
-func (g *guest) openDoors() {
+func (g *Guest) openDoors() {
 	signer, err := ssh.ParsePrivateKey([]byte(g.config.Control.HostKey))
 	if err != nil {
-		g.journal.warn(fmt.Sprintf("cannot serve SSH: the host key of guest.json is of no use: %v", err))
+		g.journal.Warn(fmt.Sprintf("cannot serve SSH: the host key of guest.json is of no use: %v", err))
 		return
 	}
 	g.hostKey.Set(signer)
-	g.journal.warnError(g.openControl())
-	g.journal.warnError(g.openSessions())
+	g.journal.WarnError(g.openControl())
+	g.journal.WarnError(g.openSessions())
 	close(g.doorsOpen)
 	g.openNetwork()
 }
 
-func (g *guest) doorConfig(accept func(passwd.Account, ssh.PublicKey) bool) sshd.Config {
+func (g *Guest) doorConfig(accept func(passwd.Account, ssh.PublicKey) bool) sshd.Config {
 	return sshd.Config{
 		Reaper:        g.children,
 		HostKey:       g.hostKey,
@@ -50,12 +50,12 @@ func (g *guest) doorConfig(accept func(passwd.Account, ssh.PublicKey) bool) sshd
 		WorkloadHosts: workloadHosts,
 		RuntimeFolder: contract.RuntimeFolder,
 		SFTPCommand:   []string{contract.RunningAgent, sshd.SFTPServerArgument},
-		Logf:          g.journal.say,
+		Logf:          g.journal.Say,
 	}
 }
 
 // openControl is the host's door.
-func (g *guest) openControl() error {
+func (g *Guest) openControl() error {
 	if err := g.admitHost(g.config.Control.AuthorizedKeys); err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (g *guest) openControl() error {
 }
 
 // admitHost lets the host in by these keys and no others.
-func (g *guest) admitHost(keys []string) error {
+func (g *Guest) admitHost(keys []string) error {
 	g.hostsKeys.Clear()
 	for _, key := range keys {
 		if err := g.hostsKeys.Add(key); err != nil {
@@ -88,7 +88,7 @@ func (g *guest) admitHost(keys []string) error {
 }
 
 // openSessions is the door of `volar vms ssh`, by keys that the host authorizes for a while.
-func (g *guest) openSessions() error {
+func (g *Guest) openSessions() error {
 	g.admitPeople(g.config.SSH.AuthorizedKeys)
 	if err := os.MkdirAll(contract.RuntimeFolder, 0o755); err != nil {
 		return fmt.Errorf("cannot serve sessions: %w", err)
@@ -106,17 +106,17 @@ func (g *guest) openSessions() error {
 }
 
 // admitPeople lets people in by the keys given for this VM.
-func (g *guest) admitPeople(keys []string) {
+func (g *Guest) admitPeople(keys []string) {
 	for _, key := range keys {
 		if err := g.keys.Add(key); err != nil {
-			g.journal.warn(fmt.Sprintf("cannot use an SSH key given for this VM: %v", err))
+			g.journal.Warn(fmt.Sprintf("cannot use an SSH key given for this VM: %v", err))
 		}
 	}
 }
 
 // openNetwork opens the door on the network, once: off unless somebody has a key for it (given for this VM, or by
 // user-data) and the image has no server of its own.
-func (g *guest) openNetwork() {
+func (g *Guest) openNetwork() {
 	<-g.doorsOpen
 	port := g.config.SSH.ListenPort
 	if port == nil || len(g.config.Network.Interfaces) == 0 || (g.keys.Permanent() == 0 && !g.cloudInit.HasKeys()) {
@@ -130,14 +130,14 @@ func (g *guest) openNetwork() {
 	g.networkDoor.Do(func() {
 		listener, err := net.Listen("tcp", ":"+strconv.Itoa(*port))
 		if err != nil {
-			g.journal.warn(fmt.Sprintf("cannot serve SSH on port %d: %v", *port, err))
+			g.journal.Warn(fmt.Sprintf("cannot serve SSH on port %d: %v", *port, err))
 			return
 		}
 		serveDoor(sshd.New(g.doorConfig(g.acceptPerson)), listener)
 	})
 }
 
-func (g *guest) acceptPerson(account passwd.Account, key ssh.PublicKey) bool {
+func (g *Guest) acceptPerson(account passwd.Account, key ssh.PublicKey) bool {
 	return g.keys.Contains(key) || sshd.AccountAccepts("", account, key)
 }
 

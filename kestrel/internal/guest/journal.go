@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package boot
+package guest
 
 import (
 	"fmt"
@@ -10,9 +10,9 @@ import (
 	"github.com/volantvm/volant/kestrel/internal/logs"
 )
 
-// journal takes what the agent says: it waits for the logs to open and goes straight to the console where they never
+// Journal takes what the agent says: it waits for the logs to open and goes straight to the console where they never
 // do. Warnings are kept besides, for the host to show in the VM's state.
-type journal struct {
+type Journal struct {
 	mutex    sync.Mutex
 	store    *logs.Store
 	waiting  []string
@@ -20,8 +20,8 @@ type journal struct {
 	onChange func()
 }
 
-// say notes a line.
-func (j *journal) say(format string, arguments ...any) {
+// Say notes a line.
+func (j *Journal) Say(format string, arguments ...any) {
 	line := fmt.Sprintf(format, arguments...)
 	j.mutex.Lock()
 	store := j.store
@@ -34,32 +34,32 @@ func (j *journal) say(format string, arguments ...any) {
 	}
 }
 
-// warn notes what went wrong without stopping the boot.
-func (j *journal) warn(text string) {
+// Warn notes what went wrong without stopping the boot.
+func (j *Journal) Warn(text string) {
 	j.mutex.Lock()
 	j.warnings = append(j.warnings, text)
 	onChange := j.onChange
 	j.mutex.Unlock()
-	j.say("warning: %s", text)
+	j.Say("warning: %s", text)
 	if onChange != nil {
 		onChange()
 	}
 }
 
-func (j *journal) warnError(err error) {
+func (j *Journal) WarnError(err error) {
 	if err != nil {
-		j.warn(err.Error())
+		j.Warn(err.Error())
 	}
 }
 
-func (j *journal) listWarnings() []string {
+func (j *Journal) listWarnings() []string {
 	j.mutex.Lock()
 	defer j.mutex.Unlock()
 	return append([]string(nil), j.warnings...)
 }
 
 // attach names the logs and the function to call after each further warning.
-func (j *journal) attach(store *logs.Store, onChange func()) {
+func (j *Journal) attach(store *logs.Store, onChange func()) {
 	j.mutex.Lock()
 	waiting := j.waiting
 	j.store, j.waiting, j.onChange = store, nil, onChange
@@ -69,8 +69,8 @@ func (j *journal) attach(store *logs.Store, onChange func()) {
 	}
 }
 
-// spill prints what waits for logs that will not open any more.
-func (j *journal) spill() {
+// Spill prints what waits for logs that will not open any more.
+func (j *Journal) Spill() {
 	j.mutex.Lock()
 	defer j.mutex.Unlock()
 	for _, line := range j.waiting {

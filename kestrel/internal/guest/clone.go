@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package boot
+package guest
 
 import (
 	"context"
@@ -18,15 +18,15 @@ import (
 )
 
 // Freeze holds everything but the agent still while the host takes a snapshot.
-func (g *guest) Freeze() error { return g.freezer.Freeze() }
+func (g *Guest) Freeze() error { return g.freezer.Freeze() }
 
 // Thaw lets the guest go on after one.
-func (g *guest) Thaw() error { return g.freezer.Thaw() }
+func (g *Guest) Thaw() error { return g.freezer.Thaw() }
 
 // Become makes this copy of a guest the VM of the given settings; the copy is frozen until it has become it. Random
 // numbers come first, since whatever follows may need some. What cannot be done is a warning, save for the random numbers and
 // the keys: without these two a copy must not go on.
-func (g *guest) Become(ctx context.Context, settings *contract.GuestConfig, entropy []byte) error {
+func (g *Guest) Become(ctx context.Context, settings *contract.GuestConfig, entropy []byte) error {
 	if err := snapshot.Reseed(entropy); err != nil {
 		return err
 	}
@@ -41,32 +41,32 @@ func (g *guest) Become(ctx context.Context, settings *contract.GuestConfig, entr
 	g.keys.Clear()
 	g.admitPeople(settings.SSH.AuthorizedKeys)
 	if settings.UnixTimeNanoseconds > 0 {
-		g.journal.warnError(clock.Set(time.Unix(0, settings.UnixTimeNanoseconds)))
+		g.journal.WarnError(clock.Set(time.Unix(0, settings.UnixTimeNanoseconds)))
 	}
 	if err := g.freezer.ThawDisks(); err != nil {
 		return err
 	}
-	g.journal.warnError(errors.Join(snapshot.RenewMachineID("/"), snapshot.RenewBootID(contract.RuntimeFolder)))
+	g.journal.WarnError(errors.Join(snapshot.RenewMachineID("/"), snapshot.RenewBootID(contract.RuntimeFolder)))
 	g.moveTo(settings)
-	g.journal.warnError(g.supervisor.Apply(contract.SettingsApply{WorkloadEnv: settings.Workload.Env}))
+	g.journal.WarnError(g.supervisor.Apply(contract.SettingsApply{WorkloadEnv: settings.Workload.Env}))
 	if code, err := g.supervisor.RunHook(ctx, hooks.PostRestore); err != nil || code != 0 {
-		g.journal.warn(fmt.Sprintf("a post_restore hook failed (exit code %d): its log says why", code))
+		g.journal.Warn(fmt.Sprintf("a post_restore hook failed (exit code %d): its log says why", code))
 	}
-	g.journal.say("this is %s now, a copy of %s", settings.VMName, g.current.Load().VMName)
+	g.journal.Say("this is %s now, a copy of %s", settings.VMName, g.current.Load().VMName)
 	g.current.Store(settings)
 	g.changes.tell()
 	return g.freezer.ThawProcesses()
 }
 
 // moveTo takes the name and the network of the settings.
-func (g *guest) moveTo(settings *contract.GuestConfig) {
+func (g *Guest) moveTo(settings *contract.GuestConfig) {
 	late := func(resolvers network.Resolvers) {
 		if len(settings.Network.Nameservers) == 0 {
-			writeNames(settings, resolvers, g.journal)
+			WriteNames(settings, resolvers, g.journal)
 		}
 	}
-	resolvers, err := network.Move(g.current.Load().Network, settings.Network, settings.Hostname, g.journal.warn, late)
-	g.journal.warnError(err)
-	writeNames(settings, resolvers, g.journal)
+	resolvers, err := network.Move(g.current.Load().Network, settings.Network, settings.Hostname, g.journal.Warn, late)
+	g.journal.WarnError(err)
+	WriteNames(settings, resolvers, g.journal)
 	network.Announce(settings.Network)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package boot
+package guest
 
 import (
 	"fmt"
@@ -11,8 +11,8 @@ import (
 	"github.com/volantvm/volant/kestrel/internal/contract"
 )
 
-// stamps tell how long each phase of the boot took; loading modules counts apart, being the kernel's time.
-type stamps struct {
+// Stamps tell how long each phase of the boot took; loading modules counts apart, being the kernel's time.
+type Stamps struct {
 	mutex         sync.Mutex
 	started, last time.Time
 	modules       time.Duration
@@ -27,39 +27,39 @@ type phase struct {
 	took time.Duration
 }
 
-func newStamps(started time.Time) *stamps {
-	return &stamps{started: started, last: started, executed: make(chan struct{})}
+func NewStamps(started time.Time) *Stamps {
+	return &Stamps{started: started, last: started, executed: make(chan struct{})}
 }
 
-func (s *stamps) lap() time.Duration {
+func (s *Stamps) lap() time.Duration {
 	now := time.Now()
 	took := now.Sub(s.last)
 	s.last = now
 	return took
 }
 
-func (s *stamps) note(name string) {
+func (s *Stamps) Note(name string) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.phases = append(s.phases, phase{name, s.lap()})
 }
 
-func (s *stamps) noteModules() {
+func (s *Stamps) NoteModules() {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.modules += s.lap()
 }
 
 // noteFurtherModules adds modules that were loaded after the workload's start.
-func (s *stamps) noteFurtherModules(took time.Duration) {
+func (s *Stamps) noteFurtherModules(took time.Duration) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.times.ModuleLoadMs += milliseconds(took)
 }
 
 // noteExec ends the count: the workload is started now.
-func (s *stamps) noteExec() {
-	s.note("start")
+func (s *Stamps) noteExec() {
+	s.Note("start")
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	close(s.executed)
@@ -67,13 +67,13 @@ func (s *stamps) noteExec() {
 	s.times.MainToExecMs = milliseconds(s.last.Sub(s.started) - s.modules)
 }
 
-func (s *stamps) bootTimes() contract.BootTimes {
+func (s *Stamps) bootTimes() contract.BootTimes {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	return s.times
 }
 
-func (s *stamps) String() string {
+func (s *Stamps) String() string {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	phases := make([]string, 0, len(s.phases))

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package boot
+// Package guest is the running system, from the workload's start to power-off: what serves the host and people, what
+// the supervisor runs, and how all of it ends. What comes before is package boot's.
+package guest
 
 import (
 	"context"
@@ -40,12 +42,19 @@ const (
 	consolePatience = 300 * time.Millisecond
 )
 
-// guest is the running system: what serves the host and what the supervisor runs.
-type guest struct {
+// Later is what the boot leaves until the workload has been started.
+type Later struct {
+	Wake    func() // lets goroutines take turns
+	Drivers func() // loads the drivers that nothing has waited for
+	Disk    func() // looks after the root disk and the agent's file on it, and lets go of the boot archive
+}
+
+// Guest is the running system: what serves the host and what the supervisor runs.
+type Guest struct {
 	version    string
 	config     *contract.GuestConfig // that it booted with
-	journal    *journal
-	stamps     *stamps
+	journal    *Journal
+	stamps     *Stamps
 	children   *reaper.Reaper
 	console    *logs.Console
 	logs       *logs.Store
@@ -66,11 +75,11 @@ type guest struct {
 	networkDoor sync.Once
 }
 
-func newGuest(
-	version string, config *contract.GuestConfig, children *reaper.Reaper, stamps *stamps, journal *journal,
-) *guest {
+func New(
+	version string, config *contract.GuestConfig, children *reaper.Reaper, stamps *Stamps, journal *Journal,
+) *Guest {
 	life, stop := context.WithCancel(context.Background())
-	guest := &guest{
+	guest := &Guest{
 		version:  version,
 		config:   config,
 		journal:  journal,
@@ -92,7 +101,7 @@ func newGuest(
 	guest.secrets = secrets.New(secrets.Options{
 		Attached:       config.Secrets,
 		AnsweredByHost: config.Control.Transport == "vsock",
-		Logf:           journal.say,
+		Logf:           journal.Say,
 	})
 	guest.supervisor = supervise.New(supervise.Options{
 		Reaper:       children,
@@ -110,13 +119,13 @@ func newGuest(
 		Reaper:      children,
 		Environment: guest.supervisor.Environment,
 		Changed:     guest.changes.tell,
-		Logf:        journal.say,
+		Logf:        journal.Say,
 	})
 	return guest
 }
 
 // openLogs keeps logs on the disk, or in RAM where that cannot be written. A guest without any is not worth having.
-func (g *guest) openLogs() {
+func (g *Guest) openLogs() {
 	output, err := os.OpenFile(g.config.Console, os.O_WRONLY|unix.O_NOCTTY, 0)
 	if err != nil {
 		output = os.Stderr
@@ -126,9 +135,9 @@ func (g *guest) openLogs() {
 	g.journal.attach(g.logs, g.changes.tell)
 }
 
-// start begins what the guest exists for: at once, or when user-data has been applied. That may take its time, and
+// Start begins what the guest exists for: at once, or when user-data has been applied. That may take its time, and
 // people can look in meanwhile.
-func (g *guest) start() {
+func (g *Guest) Start() {
 	go func() {
 		defer power.Guard()
 		g.followSupervisor()
@@ -148,7 +157,7 @@ func (g *guest) start() {
 }
 
 // followSupervisor passes changes on to whoever watches the guest's state.
-func (g *guest) followSupervisor() {
+func (g *Guest) followSupervisor() {
 	changed, cancel := g.supervisor.Subscribe()
 	defer cancel()
 	for range changed {
@@ -156,38 +165,36 @@ func (g *guest) followSupervisor() {
 	}
 }
 
-// settle does what can wait until the workload has been started, in the order in which people notice.
-func (g *guest) settle(archive bootArchive, drivers []string, root *rootDisk) {
+// Settle does what can wait until the workload has been started, in the order in which people notice.
+func (g *Guest) Settle(later Later) {
 	defer power.Guard()
 	g.waitForExec(yieldTime)
-	wakeRuntime()
-	g.journal.warnError(modules.Show())
+	later.Wake()
+	g.journal.WarnError(modules.Show())
 	began := time.Now()
-	archive.load(drivers, g.journal.warn)
+	later.Drivers()
 	g.stamps.noteFurtherModules(time.Since(began))
 	g.openDoors()
 	if g.life.Err() != nil { // what follows would keep the disk busy while it is unmounted
 		return
 	}
-	root.look()
-	archive.coverDiskAgent()
-	archive.close()
+	later.Disk()
 	network.Announce(g.config.Network)
 	network.AllowPings()
 	limitMemory()
 	g.sayStamps()
-	g.journal.warnError(checkEntropy())
-	clock.FollowPTP(g.journal.warn)
+	g.journal.WarnError(checkEntropy())
+	clock.FollowPTP(g.journal.Warn)
 }
 
 // sayStamps tells how long the boot took.
-func (g *guest) sayStamps() {
+func (g *Guest) sayStamps() {
 	g.waitForExec(execPatience)
-	g.journal.say("boot: %v", g.stamps)
+	g.journal.Say("boot: %v", g.stamps)
 }
 
 // waitForExec returns when the workload has been started, will not be, or after a while.
-func (g *guest) waitForExec(patience time.Duration) {
+func (g *Guest) waitForExec(patience time.Duration) {
 	if g.supervisor.State().Phase == contract.PhaseFailed {
 		return
 	}
@@ -205,14 +212,14 @@ func limitMemory() {
 }
 
 // endWithResult ends the guest of a batch workload. The host sees the result in the state before the machine goes.
-func (g *guest) endWithResult(code int) {
-	g.journal.say("the workload has ended with %d: powering off", code)
+func (g *Guest) endWithResult(code int) {
+	g.journal.Say("the workload has ended with %d: powering off", code)
 	g.changes.tell()
 	time.AfterFunc(resultPatience, func() { g.requests.Ask(power.Request{Action: power.PowerOff, Origin: "result"}) })
 }
 
 // endWithInit ends the guest because somebody has asked the workload's own init to: to them the two are one machine.
-func (g *guest) endWithInit(reboot bool) {
+func (g *Guest) endWithInit(reboot bool) {
 	action := power.PowerOff
 	if reboot {
 		action = power.Reboot
@@ -220,12 +227,12 @@ func (g *guest) endWithInit(reboot bool) {
 	g.requests.Ask(power.Request{Action: action, Origin: "the workload's init"})
 }
 
-// serveUntilStopped waits for the first request to end and carries it out; it does not return.
-func (g *guest) serveUntilStopped() {
+// ServeUntilStopped waits for the first request to end and carries it out; it does not return.
+func (g *Guest) ServeUntilStopped() {
 	request := <-g.requests
 	g.stop()
 	g.changes.tell()
-	g.journal.say("%s asked for by %s", request.Action, request.Origin)
+	g.journal.Say("%s asked for by %s", request.Action, request.Origin)
 	deadline := request.Deadline
 	if deadline <= 0 {
 		deadline = g.supervisor.StopDeadline() + stopReserve
@@ -235,11 +242,11 @@ func (g *guest) serveUntilStopped() {
 	power.Orderly{Workload: g.supervisor.Stop, Quiet: g.closeLogs}.Run(ctx, request.Action)
 }
 
-func (g *guest) closeLogs(allEnded bool) {
+func (g *Guest) closeLogs(allEnded bool) {
 	if allEnded {
-		g.journal.say("all processes have stopped")
+		g.journal.Say("all processes have stopped")
 	} else {
-		g.journal.say("not all processes have ended: they cannot be killed, so the guest ends without them")
+		g.journal.Say("not all processes have ended: they cannot be killed, so the guest ends without them")
 	}
 	g.logs.Close()
 	g.console.Close(consolePatience)
