@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/volantvm/volant/kestrel/internal/contract"
+	"github.com/volantvm/volant/kestrel/internal/program"
 	"github.com/volantvm/volant/kestrel/internal/reaper"
 )
 
@@ -175,37 +176,15 @@ func (r *Runner) runProgram(ctx context.Context, name string, arguments []string
 }
 
 func (r *Runner) commandEnvironment(extra []string) []string {
-	env := []string{"HOME=/root", "INSTANCE_ID=" + r.options.Documents.InstanceID}
-	path := contract.BinFolder + ":" + contract.DefaultPath
-	for _, variable := range r.options.Environment() {
-		name, value, _ := strings.Cut(variable, "=")
-		switch name {
-		case "PATH":
-			path = value
-		case "HOME", "INSTANCE_ID":
-		default:
-			env = append(env, variable)
-		}
-	}
-	return append(append(env, "PATH="+path), extra...)
+	least := []string{"PATH=" + contract.BinFolder + ":" + contract.DefaultPath}
+	own := []string{"HOME=/root", "INSTANCE_ID=" + r.options.Documents.InstanceID}
+	return program.Merge(least, r.options.Environment(), own, extra)
 }
 
 // findProgram looks a program up in the PATH of the commands, not of the agent.
 func (r *Runner) findProgram(name string, env []string) (string, error) {
-	if strings.Contains(name, "/") {
+	if strings.Contains(name, "/") { // what is wrong with it shows when it is started
 		return name, nil
 	}
-	for _, variable := range env {
-		value, isPath := strings.CutPrefix(variable, "PATH=")
-		if !isPath {
-			continue
-		}
-		for _, folder := range filepath.SplitList(value) {
-			path := filepath.Join(folder, name)
-			if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0 {
-				return path, nil
-			}
-		}
-	}
-	return "", fmt.Errorf("cannot run %s: this image has no such program in its PATH", name)
+	return program.Find(name, env, "/")
 }
