@@ -74,6 +74,9 @@ class FakeMachine:
     async def resume(self) -> None:
         raise NotImplementedError
 
+    async def wait_resumed(self) -> None:
+        await self.process.wait()  # it is never paused
+
     async def release(self) -> None:
         self.process.close()
 

@@ -247,6 +247,10 @@ class Machine(Protocol):
     async def find_layer(self, index: int) -> str:
         """The name of what the disk `index` writes to: that of the last `layer_disk`, or one of the driver's own."""
 
+    async def wait_resumed(self) -> None:
+        """Wait until the virtual CPUs went on after a pause, whoever paused them; one waiter at a time. A pause that
+        ended since the last call counts."""
+
     async def release(self) -> None:
         """Let go of the process (the daemon ends): nothing of ours is left open, the VM runs on."""
 

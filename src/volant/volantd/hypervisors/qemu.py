@@ -69,6 +69,7 @@ class QemuMachine:
         self._asked_to_end = False
         self._disk_full = False
         self._paused = False
+        self._resumed = asyncio.Event()
         self._problem = ""
         self._tasks: list[asyncio.Task[None]] = []
         self._watch = asyncio.create_task(self._wait_for_end())
@@ -147,6 +148,10 @@ class QemuMachine:
         except (QMPError, OSError, EOFError) as error:
             raise ToolFailed(f"cannot {verb} {self.spec.name}: {error}") from error
 
+    async def wait_resumed(self) -> None:
+        await self._resumed.wait()
+        self._resumed.clear()
+
     async def release(self) -> None:
         for task in (self._watch, *self._tasks):
             task.cancel()
@@ -219,6 +224,7 @@ class QemuMachine:
             self._paused = True
         elif name == "RESUME":
             self._paused, self._problem, self._disk_full = False, "", False
+            self._resumed.set()
 
     async def _do_chores(self) -> None:
         """Keep the console's log small, the QMP connection up, and try again where the disk was full."""

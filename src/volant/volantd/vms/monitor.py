@@ -169,7 +169,9 @@ class VmMonitor:
         followers = [
             asyncio.create_task(self._follow_state(guest)),
             asyncio.create_task(self._follow_logs(guest)),
-            asyncio.create_task(keep_clock(guest.control, self._record.name, self._clock_seconds)),
+            asyncio.create_task(
+                keep_clock(guest.control, self.machine, self._record.name, self._clock_seconds)
+            ),
             asyncio.create_task(guest.connection.wait_closed()),
         ]
         try:
@@ -198,7 +200,7 @@ class VmMonitor:
             self._log.append(boot_id, entries)
 
 
-async def keep_clock(control: ControlClient, name: str, every_seconds: float) -> None:
+async def keep_clock(control: ControlClient, machine: Machine, name: str, every_seconds: float) -> None:
     """A guest's clock stands still while its VM is paused or its host sleeps, and drifts under emulation."""
     loop = asyncio.get_running_loop()
     while True:
@@ -212,4 +214,6 @@ async def keep_clock(control: ControlClient, name: str, every_seconds: float) ->
             logger.debug("VM %s: its clock cannot be set: %s", name, error)
         # A VM that was paused meanwhile has just been told a time that is past.
         late = loop.time() - asked > CLOCK_LATE_SECONDS
-        await asyncio.sleep(min(CLOCK_LATE_SECONDS, every_seconds) if late else every_seconds)
+        pause = min(CLOCK_LATE_SECONDS, every_seconds) if late else every_seconds
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(machine.wait_resumed(), pause)

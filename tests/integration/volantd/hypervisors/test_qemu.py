@@ -99,6 +99,8 @@ async def test_it_pauses_goes_on_and_is_killed(qemu: Qemu, make_spec: MakeSpec) 
     with pytest.raises(Conflict, match="it is paused"):
         await machine.pause()
     await machine.resume()
+    async with asyncio.timeout(20):
+        await machine.wait_resumed()
     await wait_for_console(machine.spec, "Kernel panic")
     assert os.getsid(machine.identity.pid) == machine.identity.pid
     end = await machine.kill()
