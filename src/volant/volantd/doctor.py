@@ -32,6 +32,7 @@ def examine(settings: Settings) -> list[Finding]:
     findings = [
         find_program(program, package, "missing"),
         find_program("qemu-img", "qemu-utils", "missing"),
+        find_program("mke2fs", "e2fsprogs", "limited"),
         find_program("ssh", "openssh-client", "limited"),
     ]
     try:
