@@ -19,8 +19,8 @@ const (
 	lockPath = contract.RuntimeFolder + "/modules.lock"
 )
 
-// errNoDisk: the host attached none, because it has no modules for this kernel.
-var errNoDisk = errors.New("this VM has no disk of kernel modules")
+// errNoDisk: the host attached none.
+var errNoDisk = errors.New("this VM has no disk of kernel modules (its host lacks mke2fs, or the kernel has no modules)")
 
 // Mount mounts the disk of modules where the agent looks for them, unless that was done, and returns the folder.
 func Mount() (string, error) {
