@@ -83,7 +83,7 @@ make_wheel() {
     owner=$(stat -c %U .)
     mkdir "$1"
     if [ "$(id -u)" = 0 ] && [ "$owner" != root ]; then
-        as_owner=(runuser -u "$owner" --)
+        as_owner=(runuser -u "$owner" -- env HOME="$(getent passwd "$owner" | cut -d: -f6)")
         chmod 711 "$(dirname "$1")"
         chown "$owner" "$1"
     fi

@@ -41,6 +41,7 @@ Documentation=man:volantd(8)
 {network}
 [Service]
 Type=notify
+TimeoutStartSec=300
 {_name_defaults(system)}ExecStart={program} serve{listen}
 KillMode=process
 Restart=on-failure
