@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Where `make install` puts the programs: root's for everybody, else this user's own.
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 
-.PHONY: install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean
+.PHONY: bench-daemon install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ fresh: ## type README's commands on a bare Debian, as root and as an ordinary us
 
 fresh-short: ## what of it continuous integration runs: the demo for both users, and that the tests' packages are listed
 	@FRESH_TEST='setup build integration' scripts/fresh.sh packages demo user test
+
+bench-daemon: build ## volantd with 10,000 rows and 20 VMs: speed, memory, adoption
+	$(BIN)/python -m bench daemon
 
 reference: build ## regenerate docs/reference
 	$(BIN)/python scripts/generate_reference.py

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""volantd under load, with the tests' hypervisor: its machines are processes that speak the agent's real protocol.
+
+The figures are limits of their own, with no peer: each line is the measured value.
+
+daemon-reads-per-s               GET of one VM over the UNIX socket, daemon on one core, while VMs come and go
+daemon-read-p99-ms               the slowest percent of these
+daemon-list10k-ms                10,000 VMs; daemon-list10k-first-page-ms: the first page of them
+daemon-rss-mib                   resident memory with 10,000 rows and 20 VMs that run
+daemon-rss-growth-kib-per-1000   what 1,000 rounds of create and delete leave in memory
+daemon-create-overhead-ms        request to hypervisor's start, less the overlay disk
+daemon-adopt20-ms                start of the daemon to 20 VMs adopted
+daemon-idle-cpu-percent          of one core, with 20 VMs that run
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = ROOT / "tests"
+ROWS, RUNNING = 10_000, 20
+READ_SECONDS, IDLE_SECONDS = 8.0, 10.0
+KEPT_ALIVE_SECONDS = 2.0  # the server closes connections that stay silent longer
+ROUNDS = int(os.environ.get("BENCH_DAEMON_ROUNDS", "1000"))
+
+
+class Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=60)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(60)
+        self.sock.connect(str(self._path))
+
+
+class Daemon:
+    """volantd with the tests' hypervisor, in a folder of its own, on the first core."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        (home / "vmlinux").write_bytes(b"\x7fELF")
+        self.process: subprocess.Popen[bytes] | None = None
+        self.connection = Connection(home / "run" / "volantd.sock")
+        self._last_call = 0.0
+
+    def start(self) -> None:
+        core = min(os.sched_getaffinity(0))
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("VOLANT_")}
+        environment |= {
+            "VOLANT_HOME": str(self.home),
+            "VOLANT_KERNEL": str(self.home / "vmlinux"),
+            "PYTHONPATH": str(TESTS),
+        }
+        with (self.home / "daemon.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                ["taskset", "--cpu-list", str(core), sys.executable, "-m", "fake_hypervisor"],
+                env=environment, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        while True:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                self.get("/healthz", prefix="")
+                return
+            self.connection.close()
+            time.sleep(0.005)
+
+    def call(self, method: str, path: str, body: Any = None, *, prefix: str = "/api/v1") -> Any:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        data = None if body is None else json.dumps(body)
+        if time.monotonic() - self._last_call > KEPT_ALIVE_SECONDS:
+            self.connection.close()
+        self._last_call = time.monotonic()
+        self.connection.request(method, f"{prefix}{path}", data, headers)
+        reply = self.connection.getresponse()
+        content = reply.read()
+        if reply.status >= 400:
+            raise SystemExit(f"{method} {path}: {reply.status} {content.decode(errors='replace')}")
+        return json.loads(content) if content else None
+
+    def get(self, path: str, *, prefix: str = "/api/v1") -> Any:
+        return self.call("GET", path, prefix=prefix)
+
+    def create(self, name: str) -> None:
+        self.call("POST", "/vms", {"name": name, "plugin": "tiny", "network": "vsock"})
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+        self.process.wait(30)
+        self.connection.close()
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def rss_kib(self) -> int:
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith("VmRSS:")).split()[1])
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def start_daemon() -> Iterator[Daemon]:
+    with tempfile.TemporaryDirectory(prefix="volant-bench-", dir="/tmp") as name:
+        daemon = Daemon(Path(name))
+        daemon.start()
+        try:
+            yield daemon
+        finally:
+            for vm in list_all(daemon, status="running"):
+                daemon.call("DELETE", f"/vms/{vm['name']}?force=true")
+            daemon.kill(signal.SIGTERM)
+
+
+def list_all(daemon: Daemon, **query: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = daemon.get(f"/vms?{urllib.parse.urlencode({'limit': 10_000, **query})}")
+    return found
+
+
+def install_plugin(daemon: Daemon) -> None:
+    sys.path.insert(0, str(TESTS))
+    from plugin_files import make_initramfs, make_plugin
+
+    archive = daemon.home / "tiny.tar.gz"
+    archive.write_bytes(make_plugin("tiny", payload=make_initramfs(), labels={}))
+    daemon.call("POST", "/plugins", {"path": str(archive)})
+
+
+def add_rows(daemon: Daemon) -> None:
+    """Rows of stopped VMs, copies of one that the daemon wrote: creating 10,000 through the API would take minutes."""
+    daemon.call("POST", "/vms", {"name": "row", "plugin": "tiny", "network": "vsock", "start": False})
+    daemon.kill(signal.SIGTERM)
+    database = sqlite3.connect(daemon.home / "volant.db")
+    columns = [row[1] for row in database.execute("PRAGMA table_info(vms)")]
+    row = dict(zip(columns, database.execute("SELECT * FROM vms WHERE name = 'row'").fetchone(), strict=True))
+    with database:
+        for number in range(ROWS):
+            values = {**row, "id": f"{number:012x}", "name": f"row-{number}"}
+            database.execute(
+                f"INSERT INTO vms ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+                [values[column] for column in columns],
+            )
+    database.close()
+    daemon.start()
+
+
+def measure_reads(daemon: Daemon) -> tuple[float, float]:
+    """Reads a second and their 99th percentile in milliseconds, while VMs come and go."""
+    ended = threading.Event()
+    other = Daemon(daemon.home)
+
+    def churn() -> None:
+        number = 0
+        while not ended.is_set():
+            other.create(f"churn-{number}")
+            other.call("DELETE", f"/vms/churn-{number}?force=true")
+            number += 1
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    times = []
+    deadline = time.perf_counter() + READ_SECONDS
+    while (began := time.perf_counter()) < deadline:
+        daemon.get("/vms/run-0")
+        times.append(time.perf_counter() - began)
+    ended.set()
+    thread.join()
+    times.sort()
+    return len(times) / READ_SECONDS, 1000 * times[int(len(times) * 0.99)]
+
+
+def measure_create_overhead(daemon: Daemon) -> float:
+    """Request to the hypervisor's start, milliseconds: an initramfs plugin has no disk to make."""
+    times = []
+    for number in range(15):
+        began = time.perf_counter()
+        daemon.create(f"overhead-{number}")
+        times.append(1000 * (time.perf_counter() - began))
+        daemon.call("DELETE", f"/vms/overhead-{number}?force=true")
+    return statistics.median(times)
+
+
+def measure_growth(daemon: Daemon) -> float:
+    def rounds(count: int, first: int) -> None:
+        for number in range(first, first + count):
+            daemon.call(
+                "POST", "/vms", {"name": f"g-{number}", "plugin": "tiny", "network": "vsock", "start": False}
+            )
+            daemon.call("DELETE", f"/vms/g-{number}?force=true")
+
+    rounds(200, 0)
+    before = daemon.rss_kib()
+    rounds(ROUNDS, 1000)
+    return (daemon.rss_kib() - before) * 1000 / ROUNDS
+
+
+def measure_adoption(daemon: Daemon) -> float:
+    daemon.kill()
+    began = time.perf_counter()
+    daemon.start()
+    while True:
+        vms = list_all(daemon, status="running")
+        if len(vms) >= RUNNING and all(vm["agent"]["connected"] for vm in vms):
+            return 1000 * (time.perf_counter() - began)
+        time.sleep(0.01)
+
+
+def main() -> None:
+    with start_daemon() as daemon:
+        install_plugin(daemon)
+        overhead_ms = measure_create_overhead(daemon)
+        print(f"RATIO daemon-create-overhead-ms {overhead_ms:.0f}", flush=True)
+        growth_kib = measure_growth(daemon)
+        print(f"RATIO daemon-rss-growth-kib-per-1000 {growth_kib:.0f}", flush=True)
+        for number in range(RUNNING):
+            daemon.create(f"run-{number}")
+        print(f"RATIO daemon-adopt20-ms {measure_adoption(daemon):.0f}", flush=True)
+        time.sleep(5)
+        before = daemon.cpu_seconds()
+        time.sleep(IDLE_SECONDS)
+        print(f"RATIO daemon-idle-cpu-percent {100 * (daemon.cpu_seconds() - before) / IDLE_SECONDS:.2f}")
+        add_rows(daemon)
+        pages, first_pages = [], []
+        for _ in range(5):
+            began = time.perf_counter()
+            assert len(list_all(daemon)) == 10_000
+            pages.append(1000 * (time.perf_counter() - began))
+            began = time.perf_counter()
+            daemon.get("/vms?limit=20")
+            first_pages.append(1000 * (time.perf_counter() - began))
+        print(f"RATIO daemon-list10k-ms {statistics.median(pages):.0f}")
+        print(f"RATIO daemon-list10k-first-page-ms {statistics.median(first_pages):.1f}", flush=True)
+        reads_per_second, p99_ms = measure_reads(daemon)
+        print(f"RATIO daemon-reads-per-s {reads_per_second:.0f}")
+        print(f"RATIO daemon-read-p99-ms {p99_ms:.1f}")
+        print(f"RATIO daemon-rss-mib {daemon.rss_kib() / 1024:.0f}", flush=True)
