@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import importlib
 import json
 import os
 import signal
@@ -141,10 +142,10 @@ def list_all(daemon: Daemon, **query: Any) -> list[dict[str, Any]]:
 
 def install_plugin(daemon: Daemon) -> None:
     sys.path.insert(0, str(TESTS))
-    from plugin_files import make_initramfs, make_plugin
+    files = importlib.import_module("plugin_files")
 
     archive = daemon.home / "tiny.tar.gz"
-    archive.write_bytes(make_plugin("tiny", payload=make_initramfs(), labels={}))
+    archive.write_bytes(files.make_plugin("tiny", payload=files.make_initramfs(), labels={}))
     daemon.call("POST", "/plugins", {"path": str(archive)})
 
 
