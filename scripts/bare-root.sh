@@ -26,7 +26,7 @@ unpack_root() {
     echo fresh >"$root/etc/hostname"
     git clone --quiet --no-hardlinks . "$root/home/volant"
     # Environment that names a mirror or its certificates; nothing else of this machine comes in.
-    env | grep -E '^(https?_proxy|HTTPS?_PROXY|no_proxy|NO_PROXY|PIP_(INDEX_URL|CERT|DEFAULT_TIMEOUT)|GOPROXY|GOSUMDB|SSL_CERT_FILE|CI|FRESH_TEST)=' |
+    env | grep -E '^(https?_proxy|HTTPS?_PROXY|no_proxy|NO_PROXY|PIP_(INDEX_URL|CERT|DEFAULT_TIMEOUT)|GOPROXY|GOSUMDB|SSL_CERT_FILE|CI|FRESH_TEST|PYTEST_ADDOPTS)=' |
         sed "s/=\(.*\)/='\1'/; s/^/export /" >"$root/etc/fresh-environment" || true
     grep -rhs '^ *Acquire::.*[Pp]roxy' /etc/apt/apt.conf /etc/apt/apt.conf.d >"$root/etc/apt/apt.conf.d/90mirror" || true
 }
@@ -48,7 +48,8 @@ in_root() {
             mkdir dev/pts dev/shm dev/net
             mknod -m 666 dev/null c 1 3; mknod -m 666 dev/zero c 1 5; mknod -m 666 dev/full c 1 7
             mknod -m 666 dev/random c 1 8; mknod -m 666 dev/urandom c 1 9; mknod -m 666 dev/tty c 5 0
-            mknod -m 666 dev/fuse c 10 229; mknod -m 666 dev/net/tun c 10 200
+            mknod -m 666 dev/fuse c 10 229; mknod -m 666 dev/net/tun c 10 200; mknod dev/loop-control c 10 237
+            for number in $(seq 0 31); do mknod dev/loop$number b 7 $number; done
             mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts dev/pts
             ln -s pts/ptmx dev/ptmx
             ln -s /proc/self/fd dev/fd; ln -s fd/0 dev/stdin; ln -s fd/1 dev/stdout; ln -s fd/2 dev/stderr
