@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.host import CACHE, ROOT, Host
+from support.host import CACHE, ROOT, Host
 
 
 @pytest.fixture(scope="session")

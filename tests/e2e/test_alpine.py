@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from e2e.host import CACHE, ROOT, Host, fetch
+from support.host import CACHE, ROOT, Host, fetch
 
 # The repository is a folder of the image: nothing outside is asked.
 DOCKERFILE = r"""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.host import PROGRAMS, Host
+from support.host import PROGRAMS, Host
 
 
 @pytest.fixture

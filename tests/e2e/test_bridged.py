@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from e2e.host import Host
+from support.host import Host
 
 NAMESPACE = "volant-e2e"
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from e2e.host import ROOT, Host, fetch
+from support.host import ROOT, Host, fetch
 
 PAGES = {
     "static-site": {"/": "Hello from memory!", "/robots.txt": "User-agent"},

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from busybox_image import make_busybox_tar
-from e2e.guest_harness import GuestHarness, make_harness
-from oci_images import make_config, make_entry, make_layer, write_docker_archive, write_layout
+from support.busybox_image import make_busybox_tar
+from support.guest_harness import GuestHarness, make_harness
+from support.oci_images import make_config, make_entry, make_layer, write_docker_archive, write_layout
 from volant.contract.plugin_archive import read_plugin_archive
 
 FILES, FILE_BYTES, PIECE_BYTES = 16, 64 << 20, 1 << 16

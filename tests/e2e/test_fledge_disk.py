@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.guest_harness import GuestHarness, make_harness, write_file
+from support.guest_harness import GuestHarness, make_harness, write_file
+from support.written_plugins import write_plugin_file
 from volant.contract.manifest import Manifest
 from volant.contract.plugin_archive import read_plugin_archive
 from volant.filesystems.ext4 import plan_ext4
@@ -20,7 +21,6 @@ from volant.filesystems.filetree import ROOT, FileTree, Metadata
 from volant.fledge.initramfs import read_folder
 from volant.fledge.plugin_archive import DiskOptions
 from volant.progress import SilentMonitor
-from written_plugins import write_plugin_file
 
 MANY = 20_000
 SCRIPT = """#!/bin/sh

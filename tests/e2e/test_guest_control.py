@@ -11,8 +11,8 @@ from typing import cast
 
 import pytest
 
-from e2e.guest_harness import Guest, GuestHarness, make_disk, make_harness, read_client_key, read_host_key
-from e2e.test_kestrel_boot import make_busybox_root
+from support.busybox_guest import make_busybox_root
+from support.guest_harness import Guest, GuestHarness, make_disk, make_harness, read_client_key, read_host_key
 from volant.contract.agent import LogQuery
 from volant.errors import Unreachable
 from volant.volantd.guest.connection import GuestConnection, open_connection

@@ -5,33 +5,26 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from e2e.guest_harness import (
+from support.busybox_guest import make_busybox_root
+from support.guest_harness import (
     CACHE,
     Guest,
     GuestHarness,
     make_disk,
     make_harness,
-    read_client_key,
-    read_host_key,
     write_file,
 )
-from e2e.test_kestrel_boot import make_busybox_root
+from support.guest_ssh import RSS_LIMIT_KIB, SETTLE_SECONDS, connect, count_descriptors, read_rss_kib
 from volant.contract.agent import SESSION_SOCKET
-from volant.volantd.guest.connection import GuestConnection, open_connection
+from volant.volantd.guest.connection import GuestConnection
 from volant.volantd.guest.control import open_control
-from volant.volantd.hypervisors.streams import connect_unix
 
-RSS_LIMIT_KIB = 12 << 10
-SETTLE_SECONDS = 8
 SECRETS = {9000: b"for everybody\n", 9001: b"for www only\n"}
 
 
@@ -47,19 +40,6 @@ def make_root(folder: Path) -> Path:
     (root / "root").mkdir(mode=0o700, exist_ok=True)
     (root / "tmp").chmod(0o1777)
     return root
-
-
-@asynccontextmanager
-async def connect(harness: GuestHarness, guest: Guest) -> AsyncIterator[GuestConnection]:
-    read_client_key(harness.folder)
-    read_host_key(harness.folder)
-    async with open_connection(
-        await connect_unix(guest.control_socket),
-        (harness.folder / "client_key").read_text(),
-        (harness.folder / "host_key.pub").read_text().strip(),
-        timeout_seconds=20,
-    ) as connection:
-        yield connection
 
 
 async def ask_for_secret(connection: GuestConnection, port: int, user: str = "") -> tuple[int, bytes]:
@@ -145,15 +125,6 @@ async def check_broken_streams(harness: GuestHarness, guest: Guest) -> None:
     async with connect(harness, guest) as connection:
         async with asyncio.timeout(60):
             await connection.run(["sh", "-c", "while pgrep -x cat; do sleep 0.1; done"])
-
-
-async def count_descriptors(connection: GuestConnection) -> int:
-    return int((await connection.run(["sh", "-c", "ls /proc/1/fd | wc -l"])).stdout)
-
-
-async def read_rss_kib(connection: GuestConnection) -> int:
-    status = (await connection.run(["cat", "/proc/1/status"])).stdout.decode()
-    return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0])
 
 
 async def check_memory(connection: GuestConnection, folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.host import Host, wait_until
+from support.host import Host, wait_until
 
 DOCKERFILE = """\
 FROM localhost/debian:bookworm

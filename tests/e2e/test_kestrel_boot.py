@@ -6,8 +6,6 @@ The guest decides: a script in it prints one line per check. Several checks shar
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,50 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from e2e.guest_harness import GuestHarness, ask, make_disk, make_harness, make_overlay, run_in, write_file
+from support.busybox_guest import assert_all_passed, make_busybox_root, make_script, write_image
+from support.guest_harness import GuestHarness, ask, make_disk, make_harness, make_overlay, run_in, write_file
 from volant.contract.guest_config import GuestNetwork, Interface, Root
 from volant.cpio import CpioWriter
 from volant.volantd.hypervisors.base import DiskDrive
-
-MOUNT_POINTS = ("dev", "proc", "sys", "run", "tmp", "etc")
-
-# Each check is a name and a shell command; the machine powers off by the signal that people send to PID 1.
-VERIFY = """#!/bin/sh
-check() { if sh -c "$2" >/tmp/why 2>&1; then echo "PASS $1"; else echo "FAIL $1: $(tr '\\n' ' ' </tmp/why)"; fi; }
-%s
-echo verified
-kill -TERM 1
-"""
 
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> GuestHarness:
     return make_harness(tmp_path_factory.mktemp("guests"))
-
-
-def make_script(checks: dict[str, str]) -> str:
-    return VERIFY % "\n".join(f"check '{name}' '{command}'" for name, command in checks.items())
-
-
-def assert_all_passed(console: str, checks: dict[str, str]) -> None:
-    assert "FAIL" not in console, console
-    passed = re.findall(r"PASS (.*)", console)
-    assert passed == list(checks), console
-
-
-def make_busybox_root(folder: Path) -> Path:
-    for name in (*MOUNT_POINTS, "bin"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    shutil.copy("/bin/busybox", folder / "bin" / "busybox")
-    listing = subprocess.run(["/bin/busybox", "--list"], capture_output=True, text=True, check=True).stdout
-    for applet in listing.split():
-        if applet != "busybox":
-            (folder / "bin" / applet).symlink_to("busybox")
-    return folder
-
-
-def write_image(root: Path, command: list[str], **config: object) -> None:
-    write_file(root, "etc/kestrel/image.json", json.dumps({"cmd": command, **config}))
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from e2e.guest_harness import Guest, GuestHarness, make_disk, make_harness, write_file
-from e2e.test_guest_ssh import RSS_LIMIT_KIB, SETTLE_SECONDS, connect, count_descriptors, read_rss_kib
-from e2e.test_kestrel_boot import make_busybox_root
+from support.busybox_guest import make_busybox_root
+from support.guest_harness import Guest, GuestHarness, make_disk, make_harness, write_file
+from support.guest_ssh import RSS_LIMIT_KIB, SETTLE_SECONDS, connect, count_descriptors, read_rss_kib
 from volant.contract.agent import LogQuery
 from volant.errors import Conflict, VolantError
 from volant.volantd.guest.connection import GuestConnection

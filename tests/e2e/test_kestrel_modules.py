@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from busybox_image import make_busybox_tar
-from e2e.guest_harness import GuestHarness, make_disk, make_harness, write_file
-from e2e.test_kestrel_boot import assert_all_passed, make_busybox_root, make_script, write_image
+from support.busybox_guest import assert_all_passed, make_busybox_root, make_script, write_image
+from support.busybox_image import make_busybox_tar
+from support.guest_harness import GuestHarness, make_disk, make_harness, write_file
 
 
 @pytest.fixture(scope="module")

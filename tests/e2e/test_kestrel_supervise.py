@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.guest_harness import GuestHarness, ask, make_disk, make_harness, make_overlay, run_in, write_file
-from e2e.test_kestrel_boot import assert_all_passed, make_busybox_root, make_script, write_image
+from support.busybox_guest import assert_all_passed, make_busybox_root, make_script, write_image
+from support.guest_harness import GuestHarness, ask, make_disk, make_harness, make_overlay, run_in, write_file
 
 CONFIG = """
 exec:

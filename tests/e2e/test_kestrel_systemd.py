@@ -11,8 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from e2e.guest_harness import Guest, GuestHarness, ask, connect, make_disk, make_harness, run_in, write_file
-from e2e.test_kestrel_boot import write_image
+from support.busybox_guest import write_image
+from support.guest_harness import (
+    Guest,
+    GuestHarness,
+    ask,
+    connect,
+    make_disk,
+    make_harness,
+    run_in,
+    write_file,
+)
 
 UNIT = """[Service]
 Type=oneshot

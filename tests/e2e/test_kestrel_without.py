@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.guest_harness import MACS, GuestHarness, ask, make_disk, make_harness, run_in, write_file
-from e2e.test_kestrel_boot import assert_all_passed, make_busybox_root, make_script, write_image
+from support.busybox_guest import assert_all_passed, make_busybox_root, make_script, write_image
+from support.guest_harness import MACS, GuestHarness, ask, make_disk, make_harness, run_in, write_file
 from volant.contract.guest_config import GuestNetwork, Interface, Root
 from volant.volantd.hypervisors.base import DiskDrive
 

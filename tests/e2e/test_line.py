@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from qemu.qmp import QMPClient
 
-from e2e.host import Host, fetch, wait_until
+from support.host import Host, fetch, wait_until
 
 NAME = "my-nginx"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.host import ROOT, Host
+from support.host import ROOT, Host
 
 TUTORIALS = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
 BLOCK = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```', re.MULTILINE | re.DOTALL)

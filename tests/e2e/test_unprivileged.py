@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.host import ROOT, Host, fetch
+from support.host import ROOT, Host, fetch
 
 USER = "volant-e2e"
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a user")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from busybox_image import make_busybox_tar
-from e2e.host import Host, wait_until
+from support.busybox_image import make_busybox_tar
+from support.host import Host, wait_until
 
 SAYS_HELLO = 'echo "hello from $(cat /proc/sys/kernel/hostname), $WHO"; exit 3'
 

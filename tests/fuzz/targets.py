@@ -16,8 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory, TemporaryFile
 
-from oci_images import make_config, make_entry, make_layer, pack_layout, write_docker_archive, write_layout
-from plugin_files import make_plugin
+from support.oci_images import (
+    make_config,
+    make_entry,
+    make_layer,
+    pack_layout,
+    write_docker_archive,
+    write_layout,
+)
+from support.plugin_files import make_plugin
+from support.written_plugins import write_plugin_file
 from volant.contract import plugin_archive
 from volant.contract.image_config import IMAGE_CONFIG_PATH
 from volant.contract.manifest import Manifest
@@ -33,7 +41,6 @@ from volant.fledge.spool import Limits
 from volant.fledge.tar import TarError, read_entries
 from volant.fledge.validate import validate_folder
 from volant.progress import SilentMonitor
-from written_plugins import write_plugin_file
 
 SEPARATOR = b"\x00next layer\x00"
 LIMITS = Limits(spool_bytes=8 << 20, entries=50_000)

@@ -137,7 +137,7 @@ class Database:
         if version > len(MIGRATIONS):
             raise Conflict(
                 f"cannot open {path}: a newer volant wrote it (schema {version}, known are {len(MIGRATIONS)})",
-                resolution="start the newer volantd, or give another VOLANT_STATE_DIR",
+                resolution="start the newer volantd, or set VOLANT_HOME to another folder",
             )
         for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
             # executescript commits on its own, so the transaction is part of the script.

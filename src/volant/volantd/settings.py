@@ -15,7 +15,7 @@ from volant.contract.paths import SOCKET_NAME, find_runtime_dir, find_state_dir
 from volant.errors import InvalidInput
 
 # Names under VOLANT_ that belong to volar, fledge or the build.
-FOREIGN_NAMES = frozenset({"API_BASE", "GO", "HOME", "NO_AUTOSTART"})
+FOREIGN_NAMES = frozenset({"API_BASE", "CONTEXT", "GO", "HOME", "NO_AUTOSTART"})
 
 
 class Settings(BaseModel):

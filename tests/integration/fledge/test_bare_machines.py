@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from bare_machine import USER_ID, BareMachine, find_processes, fledge_command, give_to_user, make_home
-from docker_daemon import unpack_docker
+from support.bare_machine import USER_ID, BareMachine, find_processes, fledge_command, give_to_user, make_home
+from support.docker_daemon import unpack_docker
 
 TOOLS = ("podman", "buildah", "busybox", "unshare", "setpriv", "newuidmap")
 pytestmark = [

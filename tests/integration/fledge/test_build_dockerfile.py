@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from builder_store import Store, make_store, remove_store, write_project
-from plugin_disk import debugfs, read_disk
+from support.builder_store import Store, make_store, remove_store, write_project
+from support.plugin_disk import debugfs, read_disk
 from volant.contract.agents import find_agent
 
 TOOLS = ("podman", "buildah", "busybox", "qemu-img", "debugfs", "e2fsck")

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from folder_records import can_mount
+from support.folder_records import can_mount
+from support.written_plugins import write_plugin_file
 from volant.contract.manifest import Manifest
 from volant.contract.plugin_archive import read_plugin_archive
 from volant.filesystems.ext4 import Ext4Image, plan_ext4
@@ -26,7 +27,6 @@ from volant.fledge.plugin_archive import DiskOptions
 from volant.fledge.raw import write_raw
 from volant.process import require_tool, run_tool
 from volant.progress import SilentMonitor
-from written_plugins import write_plugin_file
 
 SOURCE_BYTES = 4 << 20
 FILE = Metadata(stat.S_IFREG | 0o644)

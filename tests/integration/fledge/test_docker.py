@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from busybox_image import make_busybox_tar
-from docker_daemon import DockerDaemon, start_docker
-from plugin_disk import debugfs, read_disk
+from support.busybox_image import make_busybox_tar
+from support.docker_daemon import DockerDaemon, start_docker
+from support.plugin_disk import debugfs, read_disk
 from volant.contract.agents import find_agent
 
 TOOLS = ("apt-get", "dpkg-deb", "unshare", "nsenter", "ip", "skopeo", "busybox", "qemu-img", "debugfs")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from builder_store import Store, make_store, remove_store
-from docker_daemon import start_docker
-from ignore_cases import CASES, FILES, list_copied, write_context
+from support.builder_store import Store, make_store, remove_store
+from support.docker_daemon import start_docker
+from support.ignore_cases import CASES, FILES, list_copied, write_context
 from volant.fledge.builders.base import Builder, BuildRequest
 from volant.fledge.builders.containers import Buildah, Podman
 from volant.fledge.builders.docker import Docker

@@ -18,9 +18,9 @@ from tempfile import TemporaryFile
 
 import pytest
 
-from folder_records import Record, can_mount, read_folder, read_mounted
-from oci_images import make_entry, make_layer, write_layout
-from odd_tar import ODD_LAYERS
+from support.folder_records import Record, can_mount, read_folder, read_mounted
+from support.oci_images import make_entry, make_layer, write_layout
+from support.odd_tar import ODD_LAYERS
 from volant.errors import InvalidInput
 from volant.filesystems.ext4 import plan_ext4
 from volant.filesystems.filetree import FileTree

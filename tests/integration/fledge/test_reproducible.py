@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from builder_store import make_store, remove_store, write_project
-from plugin_disk import debugfs, read_disk
+from support.builder_store import make_store, remove_store, write_project
+from support.plugin_disk import debugfs, read_disk
 
 ROOT = Path(__file__).resolve().parents[3]
 TOOLS = ("podman", "buildah", "busybox", "qemu-img", "debugfs", "e2fsck", "taskset")

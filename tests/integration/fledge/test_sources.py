@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from image_registry import start_registry
-from oci_images import make_entry, make_layer, write_docker_archive, write_layout
+from support.image_registry import start_registry
+from support.oci_images import make_entry, make_layer, write_docker_archive, write_layout
 from volant.errors import Unreachable, VolantError
 from volant.fledge.image import OciImage
 from volant.fledge.layers import merge_layers

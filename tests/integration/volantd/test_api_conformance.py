@@ -26,7 +26,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from in_process_daemon import InProcessDaemon, start_in_process
+from support.in_process_daemon import InProcessDaemon, start_in_process
 from volant.errors import Conflict
 
 ROOT = Path(__file__).resolve().parents[3]

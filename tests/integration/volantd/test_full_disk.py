@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from integration.volantd.test_daemon import Daemon, create, wait_until
-from plugin_files import make_plugin
+from support.daemon_process import Daemon, create, wait_until
+from support.plugin_files import make_plugin
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.volantd.test_daemon import Daemon, create, start_daemon, wait_until
+from support.daemon_process import Daemon, create, start_daemon, wait_until
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from integration.volantd.test_daemon import Daemon, create, start_daemon, wait_until
+from support.daemon_process import Daemon, create, start_daemon, wait_until
 
 
 @pytest.fixture

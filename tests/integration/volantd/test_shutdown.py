@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from integration.volantd.test_daemon import TESTS, Daemon, create, start_daemon, wait_until
+from support.daemon_process import TESTS, Daemon, create, start_daemon, wait_until
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def daemon() -> Iterator[Daemon]:
 
 def shut_down(daemon: Daemon, seconds: float = 20) -> str:
     done = subprocess.run(
-        [sys.executable, str(TESTS / "fake_hypervisor.py"), "shutdown", str(seconds)],
+        [sys.executable, str(TESTS / "support" / "fake_hypervisor.py"), "shutdown", str(seconds)],
         env=daemon.environment,
         capture_output=True,
         text=True,
@@ -60,7 +60,8 @@ def test_without_a_daemon_and_cut_off_in_the_middle(daemon: Daemon) -> None:
     create(daemon, "busy", env={"FAKE": "busy"})
     daemon.kill(signal.SIGTERM)
     process = subprocess.Popen(
-        [sys.executable, str(TESTS / "fake_hypervisor.py"), "shutdown", "60"], env=daemon.environment
+        [sys.executable, str(TESTS / "support" / "fake_hypervisor.py"), "shutdown", "60"],
+        env=daemon.environment,
     )
     wait_until(lambda: len(daemon.guests()) == 1)
     process.kill()

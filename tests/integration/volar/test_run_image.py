@@ -6,10 +6,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from image_registry import start_registry
-from integration.volantd.test_daemon import start_daemon
 from integration.volar.test_volar import VOLAR
-from oci_images import make_entry, make_layer, write_docker_archive
+from support.daemon_process import start_daemon
+from support.image_registry import start_registry
+from support.oci_images import make_entry, make_layer, write_docker_archive
 
 
 def test_an_image_of_a_registry_runs_and_is_fetched_once(tmp_path: Path) -> None:

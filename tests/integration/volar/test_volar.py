@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from integration.volantd.test_daemon import Daemon, start_daemon, wait_until
-from plugin_files import make_plugin
+from support.daemon_process import Daemon, start_daemon, wait_until
+from support.plugin_files import make_plugin
 
 VOLAR = [sys.executable, "-c", "from volant.programs import volar; volar()"]
 

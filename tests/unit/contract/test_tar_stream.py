@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from odd_tar import BIG_OWNER, END, ODD_LAYERS, make_header, make_pax
+from support.odd_tar import BIG_OWNER, END, ODD_LAYERS, make_header, make_pax
 from volant.contract.tar_stream import Entry, TarStream
 from volant.errors import InvalidInput
 

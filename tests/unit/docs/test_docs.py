@@ -4,19 +4,15 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
-from volant.fledge.cli import fledge
-from volant.volar.cli import volar
+from support.documented_commands import PROGRAMS, check_command
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-PROGRAMS: dict[str, click.Command] = {"fledge": fledge, "volar": volar}
 
 
 def find_commands(page: Path) -> Iterator[str]:
@@ -29,29 +25,6 @@ def find_commands(page: Path) -> Iterator[str]:
             command = re.split(r"\s+#\s|\s[<>|]\s|\s&&\s", line)[0]
             if command.split(" ")[0] in PROGRAMS:
                 yield command
-
-
-def check_command(line: str) -> None:
-    words = shlex.split(line)
-    command = PROGRAMS[words[0]]
-    # With the program's own settings: click keeps the help option that the first context asked for.
-    context = click.Context(command, info_name=words[0], **command.context_settings)
-    rest = words[1:]
-    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
-        found = command.get_command(context, rest[0])
-        assert found is not None, f"{line!r}: no command {rest[0]!r}"
-        command, rest = found, rest[1:]
-        context = click.Context(command, context, info_name=command.name)
-    if command.context_settings.get("ignore_unknown_options"):
-        return
-    known = {
-        name
-        for parameter in command.get_params(context)
-        for name in (*parameter.opts, *parameter.secondary_opts)
-    }
-    for word in rest:
-        if word.startswith("-") and word != "--":
-            assert word.split("=")[0] in known, f"{line!r}: no option {word}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from remembering_monitor import RememberingMonitor
+from support.remembering_monitor import RememberingMonitor
 
 
 @pytest.fixture

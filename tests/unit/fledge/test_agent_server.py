@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from remembering_monitor import RememberingMonitor
+from support.remembering_monitor import RememberingMonitor
 from volant.fledge import agent_server
 from volant.fledge.agent_server import make_agent_context, start_agent_server, want_agent
 

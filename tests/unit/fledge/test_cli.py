@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from oci_images import make_entry, make_layer, write_docker_archive
+from support.oci_images import make_entry, make_layer, write_docker_archive
 from volant.errors import ToolMissing
 from volant.fledge import cli
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from remembering_monitor import RememberingMonitor
+from support.remembering_monitor import RememberingMonitor
 from volant.contract.finding import Finding
 from volant.fledge import doctor as module
 from volant.fledge.builders.choose import Refusal

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from remembering_monitor import RememberingMonitor
+from support.remembering_monitor import RememberingMonitor
 from volant.contract.image_config import ImageConfig
 from volant.errors import InvalidInput
 from volant.filesystems.filetree import FileTree

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ignore_cases import CASES, FILES
+from support.ignore_cases import CASES, FILES
 from volant.fledge.ignore_file import IgnoreFile, read_ignore_file
 
 

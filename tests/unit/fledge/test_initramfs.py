@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from remembering_monitor import RememberingMonitor
+from support.remembering_monitor import RememberingMonitor
 from volant.contract.payload_files import _read_cpio
 from volant.errors import InvalidInput, NotFound, ToolFailed
 from volant.filesystems.filetree import ROOT, Extent, FileTree, Metadata

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-import plugin_files
-from oci_images import make_entry, make_layer, write_docker_archive
-from remembering_monitor import RememberingMonitor
+from support import plugin_files
+from support.oci_images import make_entry, make_layer, write_docker_archive
+from support.remembering_monitor import RememberingMonitor
 from volant.fledge.inspect import inspect_plugin
 from volant.fledge.order import CommandLine, make_order
 from volant.fledge.pipeline import build_plugin

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-import oci_images
-from oci_images import compress, digest_of, make_entry, make_layer, write_docker_archive, write_layout
+from support import oci_images
+from support.oci_images import compress, digest_of, make_entry, make_layer, write_docker_archive, write_layout
 from volant.errors import InvalidInput
 from volant.filesystems.filetree import FileTree
 from volant.fledge.layers import merge_layers

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from oci_images import make_entry, make_layer, write_docker_archive, write_layout
-from remembering_monitor import RememberingMonitor
+from support.oci_images import make_entry, make_layer, write_docker_archive, write_layout
+from support.remembering_monitor import RememberingMonitor
 from volant.errors import InvalidInput, UsageError
 from volant.fledge import pipeline
 from volant.fledge.order import BuildOrder, CommandLine, make_order

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from planned_images import FixedImage
+from support.planned_images import FixedImage
+from support.written_plugins import write_plugin_file
 from volant.contract.manifest import Manifest
 from volant.filesystems.blocks import Piece
 from volant.fledge.plugin_archive import DiskOptions, write_initramfs_plugin
 from volant.progress import SilentMonitor
 from volant.whole_file import WholeFile
-from written_plugins import write_plugin_file
 
 MANIFEST = Manifest(name="app", version="1.2.3", description="naïve")
 IMAGE = FixedImage(32 << 20, [Piece(5 << 20, 1 << 20, os.urandom(1 << 20))])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from planned_images import FixedImage
+from support.planned_images import FixedImage
 from volant.contract.disk_probe import _Qcow2, probe_disk
 from volant.filesystems.blocks import Piece
 from volant.fledge.qcow2 import CLUSTER_SIZE, Compression, write_qcow2

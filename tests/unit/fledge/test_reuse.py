@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oci_images import make_entry, make_layer, write_docker_archive
-from planned_images import FixedImage
-from remembering_monitor import RememberingMonitor
+from support.oci_images import make_entry, make_layer, write_docker_archive
+from support.planned_images import FixedImage
+from support.remembering_monitor import RememberingMonitor
 from volant.filesystems.blocks import Origin, Piece
 from volant.fledge import qcow2
 from volant.fledge import reuse as reuse_module

@@ -12,8 +12,8 @@ from tempfile import TemporaryFile
 
 import pytest
 
-from oci_images import make_entry, make_layer
-from odd_tar import BIG_OWNER, END, ODD_LAYERS, make_header, make_pax
+from support.oci_images import make_entry, make_layer
+from support.odd_tar import BIG_OWNER, END, ODD_LAYERS, make_header, make_pax
 from volant.fledge.tar import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, TarEntry, TarError, read_entries
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from in_process_daemon import InProcessDaemon, start_in_process
+from support.in_process_daemon import InProcessDaemon, start_in_process
 from volant.volar.cli import run
 
 

@@ -7,7 +7,7 @@ import pkgutil
 import pytest
 
 import volant
-from in_process_daemon import InProcessDaemon
+from support.in_process_daemon import InProcessDaemon
 from volant import errors
 from volant.volar.client import ERRORS, Client, encode_query, read_error
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from unit.docs.test_docs import check_command
+from support.documented_commands import check_command
 from volant.volar import docker_words
 from volant.volar.cli import volar
 

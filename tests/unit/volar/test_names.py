@@ -5,7 +5,7 @@ import click
 import pytest
 from click.shell_completion import ShellComplete
 
-from in_process_daemon import InProcessDaemon
+from support.in_process_daemon import InProcessDaemon
 from unit.volar.conftest import Volar
 from volant.volar.cli import volar as program
 from volant.volar.client import Client

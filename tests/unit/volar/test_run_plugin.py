@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from in_process_daemon import InProcessDaemon
-from plugin_files import make_initramfs, make_plugin
+from support.in_process_daemon import InProcessDaemon
+from support.plugin_files import make_initramfs, make_plugin
 from volant.errors import NotFound, ToolFailed, ToolMissing
 from volant.volar import run_plugin
 from volant.volar.run_plugin import BuildOptions, find_fledge, find_local_image

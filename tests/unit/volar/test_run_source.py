@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from in_process_daemon import InProcessDaemon
-from plugin_files import make_plugin
+from support.in_process_daemon import InProcessDaemon
+from support.plugin_files import make_plugin
 from volant.contract.manifest import is_version
 from volant.errors import InvalidInput, NotFound
 from volant.volar.run_source import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from in_process_daemon import InProcessDaemon
+from support.in_process_daemon import InProcessDaemon
 from volant.errors import NotFound
 from volant.volar.streams import open_stream, pump
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from plugin_disk import debugfs
-from unit.volantd.boot.test_module_index import make_elf
+from support.kernel_modules import make_elf
+from support.plugin_disk import debugfs
 from volant.volantd.boot.module_disk import find_module_disk
 
 VERSION = "6.1.0-test"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from played_builders import play, write_program
-from remembering_monitor import RememberingMonitor
+from support.played_builders import play, write_program
+from support.remembering_monitor import RememberingMonitor
 from volant.errors import ToolMissing
 from volant.fledge.builders import find_builder
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from played_builders import play
-from remembering_monitor import RememberingMonitor
+from support.played_builders import play
+from support.remembering_monitor import RememberingMonitor
 from volant.errors import ToolFailed
 from volant.fledge.builders import running
 from volant.fledge.builders.running import run_builder

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from played_builders import play, write_program
-from remembering_monitor import RememberingMonitor
+from support.played_builders import play, write_program
+from support.remembering_monitor import RememberingMonitor
 from volant.fledge.builders import trial as module
 from volant.fledge.builders.trial import try_step
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from played_builders import play
-from remembering_monitor import RememberingMonitor
+from support.played_builders import play
+from support.remembering_monitor import RememberingMonitor
 from volant.errors import StorageFull, ToolFailed, ToolMissing
 from volant.fledge.builders import BuildRequest, export_image, make_image
 from volant.progress import SilentMonitor

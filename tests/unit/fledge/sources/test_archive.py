@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from oci_images import (
+from support.oci_images import (
     compress,
     digest_of,
     make_config,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from remembering_monitor import RememberingMonitor
+from support.remembering_monitor import RememberingMonitor
 from volant.errors import NotFound
 from volant.fledge import agent_server
 from volant.fledge.builders import Builder, BuildRequest

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from plugin_files import make_initramfs, make_plugin
+from support.plugin_files import make_initramfs, make_plugin
+from support.written_plugins import write_plugin_file
 from volant.contract.manifest import Manifest
 from volant.errors import Conflict, InvalidInput, NotFound
 from volant.filesystems.ext4 import plan_ext4
@@ -19,7 +20,6 @@ from volant.fledge.plugin_archive import DiskOptions
 from volant.progress import SilentMonitor
 from volant.volantd.database import Database
 from volant.volantd.plugins.store import PluginStore, version_key
-from written_plugins import write_plugin_file
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from vm_records import make_record
+from support.vm_records import make_record
 from volant.errors import InvalidInput
 from volant.volantd.vms.meta_data import make_meta_data
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from vm_records import make_record
+from support.vm_records import make_record
 from volant.contract.manifest import Manifest
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.seed_documents import make_seed_documents

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import json
 
-from in_process_daemon import InProcessDaemon
+from support.in_process_daemon import InProcessDaemon
 from unit.volar.conftest import Volar
 
 

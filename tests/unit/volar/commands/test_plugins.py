@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from plugin_files import make_plugin
+from support.plugin_files import make_plugin
 from unit.volar.conftest import Volar
 
 

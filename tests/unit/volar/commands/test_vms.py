@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from in_process_daemon import InProcessDaemon
+from support.in_process_daemon import InProcessDaemon
 from unit.volar.conftest import Volar
 
 

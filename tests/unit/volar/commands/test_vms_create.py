@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from in_process_daemon import InProcessDaemon
-from plugin_files import make_disk_plugin
+from support.in_process_daemon import InProcessDaemon
+from support.plugin_files import make_disk_plugin
 from unit.volar.conftest import Volar
 
 

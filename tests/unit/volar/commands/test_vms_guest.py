@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from in_process_daemon import InProcessDaemon
+from support.in_process_daemon import InProcessDaemon
 from unit.volar.conftest import Volar
 from volant.errors import Unreachable, UsageError, WrongState
 from volant.volar.client import Client

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from in_process_daemon import InProcessDaemon
+from support.in_process_daemon import InProcessDaemon
 from unit.volar.conftest import Volar
 from volant.volar.commands.vms_show import describe
 

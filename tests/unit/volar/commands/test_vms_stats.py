@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from in_process_daemon import InProcessDaemon
+from support.in_process_daemon import InProcessDaemon
 from unit.volar.conftest import Volar
 from volant.volar.commands import vms_stats
 from volant.volar.commands.vms_stats import Sample, make_rows

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from busybox_image import make_busybox_tar
+from support.busybox_image import make_busybox_tar
 
 DOCKERFILE = """\
 FROM localhost/base:1.0 AS made

@@ -28,7 +28,7 @@ from volant.volantd.hypervisors.qemu import Qemu
 from volant.volantd.hypervisors.qemu_arguments import name_sockets
 from volant.volantd.hypervisors.streams import connect_unix
 
-TESTS = Path(__file__).parent
+SUPPORT = Path(__file__).parent
 
 
 @dataclass
@@ -99,7 +99,7 @@ class FakeHypervisor:
         guest.write_text(json.dumps(config))
         sockets.control.unlink(missing_ok=True)
         # The QMP socket's path marks the process, as it does QEMU's.
-        program = [sys.executable, str(TESTS / "fake_guest.py")]
+        program = [sys.executable, str(SUPPORT / "fake_guest.py")]
         arguments = [str(guest), str(sockets.control), str(spec.console_log), str(sockets.qmp)]
         pid = start_detached([*program, *arguments], spec.hypervisor_log)
         if os.environ.get("FAKE_DIE") == "after-start":

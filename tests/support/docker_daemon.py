@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGES = ("docker.io", "containerd", "runc", "libdevmapper1.02.1")
-CACHE = Path(__file__).resolve().parent.parent / ".cache" / "tests"
+CACHE = Path(__file__).resolve().parents[2] / ".cache" / "tests"
 START_SECONDS = 60
 
 

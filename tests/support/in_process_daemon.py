@@ -21,8 +21,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from fake_hypervisor import FakeHypervisor
-from plugin_files import make_plugin
+from support.fake_hypervisor import FakeHypervisor
+from support.plugin_files import make_plugin
 from volant.volantd.api.access import Gate
 from volant.volantd.api.application import make_application
 from volant.volantd.daemon import make_domain
