@@ -21,6 +21,8 @@ from typing import Any
 from support.plugin_files import make_plugin
 
 TESTS = Path(__file__).parents[1]
+# The command line of volar, from the checkout.
+VOLAR = [sys.executable, "-c", "from volant.programs import volar; volar()"]
 
 
 class Connection(http.client.HTTPConnection):

@@ -6,8 +6,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from integration.volar.test_volar import VOLAR
-from support.daemon_process import start_daemon
+from support.daemon_process import VOLAR, start_daemon
 from support.image_registry import start_registry
 from support.oci_images import make_entry, make_layer, write_docker_archive
 

@@ -15,10 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from support.daemon_process import Daemon, start_daemon, wait_until
+from support.daemon_process import VOLAR, Daemon, start_daemon, wait_until
 from support.plugin_files import make_plugin
-
-VOLAR = [sys.executable, "-c", "from volant.programs import volar; volar()"]
 
 
 @pytest.fixture(scope="module")
