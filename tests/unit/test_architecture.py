@@ -56,6 +56,7 @@ WITHOUT_TEST_OF_THEIR_NAME = frozenset(
         "volantd/host_state",
         "volantd/hypervisors/base",
         "volantd/hypervisors/confine",
+        "volantd/hypervisors/qemu_disks",
         "volantd/import_command",
         "volantd/lost_and_found",
         "volantd/network/types",
