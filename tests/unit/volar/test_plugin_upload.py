@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from in_process_daemon import InProcessDaemon
-from plugin_files import make_initramfs, make_plugin
+from support.in_process_daemon import InProcessDaemon
+from support.plugin_files import make_initramfs, make_plugin
 from volant.errors import Conflict, NotFound
 from volant.volar.plugin_upload import upload_plugin
 

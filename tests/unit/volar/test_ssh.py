@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from in_process_daemon import InProcessDaemon
+from support.in_process_daemon import InProcessDaemon
 from unit.volar.conftest import Volar
 from volant.volar.ssh import authorize, find_client_key, open_session, run_client
 
