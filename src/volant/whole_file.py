@@ -68,9 +68,11 @@ class WholeFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-        os.close(self.descriptor)
+        try:
+            if self._path is not None:
+                self._path.unlink(missing_ok=True)
+        finally:
+            os.close(self.descriptor)
         if isinstance(error, OSError) and error.errno in _FULL and not error.filename:
             raise self._explain(error) from error
 

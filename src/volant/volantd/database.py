@@ -66,6 +66,7 @@ MIGRATIONS = (
     UPDATE vms SET definition = json_set(definition, '$.restart', 'on-failure')
     WHERE CASE WHEN json_valid(definition) THEN json_extract(definition, '$.restart') = 'always' ELSE FALSE END;
     """,
+    "CREATE INDEX events_by_vm ON events (vm, id);",
 )
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import concurrent.futures
 import contextlib
 import http.client
 import json
@@ -168,6 +169,20 @@ def test_a_guest_that_cannot_boot_is_failed_with_its_last_words(daemon: Daemon) 
     vm = create(daemon, env={"FAKE": "unbootable"})
     assert vm["status"] == "failed"
     assert vm["last_console_lines"][-1] == "[kestrel] cannot boot: no root disk"
+
+
+def test_a_state_is_waited_for(daemon: Daemon) -> None:
+    assert daemon.call("POST", "/vms", {"name": "vm", "plugin": "web"})[1]["status"] == "starting"
+    assert daemon.call("GET", "/vms/vm?wait=healthy&timeout=50")[1]["health"] == "healthy"
+    assert daemon.call("GET", "/vms/vm?wait=stopped&timeout=0.1")[1]["status"] == "running"
+    os.kill(daemon.guests()[0], signal.SIGSTOP)  # its end is not before the wait
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        asked = pool.submit(daemon.call, "GET", "/vms/vm?wait=stopped&timeout=50")
+        time.sleep(0.2)
+        daemon.call("POST", "/vms/vm/stop", {"force": True})
+        assert asked.result()[1]["status"] == "stopped"
+    assert daemon.call("GET", "/vms/vm?wait=healthy&timeout=50")[1]["status"] == "stopped"
+    assert daemon.call("GET", "/vms/vm?wait=asleep")[0] == 422
 
 
 def test_a_broken_workload_leaves_the_vm_up(daemon: Daemon) -> None:

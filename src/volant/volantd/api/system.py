@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Annotated, Literal
@@ -53,7 +52,7 @@ def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
             version=__version__,
             default_network=find_default_mode(domain.settings),
             state_dir=str(domain.settings.state_dir),
-            vms=len(fleet.list_all()),
+            vms=sum(domain.registry.count_states().values()),
             plugins=len(domain.plugins.list_all()),
             lost_and_found=[str(path) for path in LostAndFound(domain.settings.state_dir).list_all()],
             **facts,
@@ -102,9 +101,9 @@ def make_root_router(fleet: Fleet, domain: Domain) -> APIRouter:
     @router.get("/metrics", response_class=Metrics)
     async def metrics() -> Metrics:
         """Prometheus' text format."""
-        states = Counter(record.state for record in fleet.list_all())
+        states = domain.registry.count_states()
         lines = ["# HELP volant_vms VMs by state.", "# TYPE volant_vms gauge"]
-        lines += [f'volant_vms{{state="{state.value}"}} {states[state]}' for state in VmState]
+        lines += [f'volant_vms{{state="{state.value}"}} {states.get(state, 0)}' for state in VmState]
         lines += ["# HELP volant_plugins Installed plugins.", "# TYPE volant_plugins gauge"]
         lines += [f"volant_plugins {len(domain.plugins.list_all())}", ""]
         return Metrics("\n".join(lines))

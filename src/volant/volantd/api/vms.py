@@ -23,6 +23,7 @@ from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.process_log import LogLine, read_since
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.states import WITH_PROCESS, VmState
+from volant.volantd.vms.waiting import Condition, wait_for
 
 CONSOLE_POLL_SECONDS = 0.2
 CHUNK_BYTES = 1 << 16
@@ -52,19 +53,27 @@ def make_router(fleet: Fleet, events: EventLog) -> APIRouter:
         after: Annotated[str, Query(description="the last name of the page before")] = "",
     ) -> list[Vm]:
         """VMs by name. Where more follow, the header Next-After names the last of this page."""
-        described = (
-            describe(record)
-            for record in fleet.list_all()
-            if record.name > after and is_wanted(record, status, plugin, label or [])
+        labels = [label.partition("=")[::2] for label in label or []]
+        records = fleet.domain.registry.list_page(
+            after=after, limit=limit + 1, state=status, plugin=plugin, health=health, labels=labels
         )
-        found = [vm for vm in described if health in ("", vm.health)]
-        if len(found) > limit:
-            response.headers["Next-After"] = found[limit - 1].name
-        return found[:limit]
+        if len(records) > limit:
+            response.headers["Next-After"] = records[limit - 1].name
+        return [describe(record) for record in records[:limit]]
 
     @router.get("/{name}")
-    async def get(name: str) -> Vm:
-        return describe(fleet.get(name))
+    async def get(
+        name: str,
+        wait: Annotated[
+            Condition | None, Query(description="reply when it is so, or cannot become so")
+        ] = None,
+        seconds: Annotated[float, Query(alias="timeout", ge=0, le=3600, allow_inf_nan=False)] = 60,
+    ) -> Vm:
+        """One VM; with `wait` once it is running, healthy or stopped, or the time is over: the reply says which."""
+        record = fleet.get(name)
+        if wait is not None:
+            record = await wait_for(fleet.domain.registry, events, record.id, wait, seconds)
+        return describe(record)
 
     @router.delete("/{name}", status_code=204)
     async def delete(name: str, force: bool = False) -> None:
@@ -138,17 +147,6 @@ def make_router(fleet: Fleet, events: EventLog) -> APIRouter:
 def encode_line(line: LogLine) -> bytes:
     return (
         json.dumps(asdict(line), separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-    )
-
-
-def is_wanted(record: VmRecord, status: VmState | None, plugin: str, labels: list[str]) -> bool:
-    return (
-        (status is None or record.state is status)
-        and plugin in ("", record.plugin_name, record.plugin_reference)
-        and all(
-            record.definition.labels.get(name) == value
-            for name, _, value in (label.partition("=") for label in labels)
-        )
     )
 
 

@@ -15,12 +15,12 @@ from volant.volantd.hypervisors.base import Machine
 from volant.volantd.hypervisors.host_process import read_boot_id
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.record import VmRecord
-from volant.volantd.vms.recovery import set_aside_unknown
+from volant.volantd.vms.recovery import remove_debris, set_aside_unknown
 from volant.volantd.vms.restart_policy import read_policy
 from volant.volantd.vms.running_vm import RunningVm
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.vm_file import NAME as VM_FILE
-from volant.whole_file import write_whole_file
+from volant.whole_file import sweep_partial_files, write_whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +38,13 @@ async def adopt_all(
     for row in fleet.domain.registry.set_aside_unreadable():
         logger.error("VM %s: its row cannot be read and was set aside: %s", row.name, row.problem)
         fleet.domain.events.add("unreadable_row", row.name, id=row.id, problem=row.problem)
+    sweep_partial_files(fleet.domain.settings.cache_dir)
     set_aside_unknown(fleet.domain)
     tasks = []
     is_new_boot = note_boot(fleet.domain.settings.state_dir / "boot_id")
     for record in fleet.domain.registry.list_all():
         vm = fleet.find(record.id)
+        remove_debris(vm.files, is_running=record.state in WITH_PROCESS)
         if not record.deleting and not (vm.files.folder / VM_FILE).exists():
             vm.write_file(record)
         if is_new_boot and record.definition.restart == "always" and record.started_at and not record.wanted:

@@ -18,6 +18,11 @@ class Background:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    async def wait_idle(self) -> None:
+        """Until nothing is left to be done, what begins meanwhile included."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
+
     async def cancel_all(self) -> None:
         tasks = list(self._tasks)
         for task in tasks:

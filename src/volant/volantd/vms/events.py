@@ -14,6 +14,7 @@ from volant.volantd.clock import now
 from volant.volantd.database import Database
 
 KEPT_EVENTS = 10_000
+KEPT_EVENTS_A_VM = 1_000
 QUEUED_EVENTS = 1_000
 
 
@@ -44,6 +45,13 @@ class EventLog:
         identity = cursor.lastrowid or 0
         if identity % 500 == 0:
             self._database.execute("DELETE FROM events WHERE id <= ?", (identity - KEPT_EVENTS,))
+        if identity % 20 == 0:
+            # One that makes much ado leaves the others their history.
+            self._database.execute(
+                "DELETE FROM events WHERE vm = ? AND id <="
+                " (SELECT id FROM events WHERE vm = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                (vm, vm, KEPT_EVENTS_A_VM),
+            )
         event = Event(id=identity, time=time, kind=kind, vm=vm, data=data)
         for queue in self._listeners:
             # A listener that reads nothing loses its oldest events rather than the daemon its memory.

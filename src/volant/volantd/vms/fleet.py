@@ -134,11 +134,7 @@ class Fleet:
 
     def find_names(self) -> dict[str, str]:
         """Addresses of the bridged VMs by name."""
-        return {
-            record.name: record.address
-            for record in self._registry.list_all()
-            if record.definition.network == "bridged" and record.address
-        }
+        return self._registry.list_bridged()
 
     async def connect(self, name: str, timeout_seconds: float = AGENT_WAIT_SECONDS) -> Guest:
         """The agent's connection of a VM that runs; WrongState or Unreachable otherwise."""

@@ -17,6 +17,7 @@ from volant.volantd.guest.connection import GuestConnection, open_connection
 from volant.volantd.guest.control import ControlClient, list_missing_features, open_control
 from volant.volantd.hypervisors.base import Machine, MachineEnd
 from volant.volantd.vms.keys import read_public_key
+from volant.volantd.vms.pace import Pace
 from volant.volantd.vms.process_log import ProcessLog
 from volant.volantd.vms.record import AgentFacts, VmRecord
 
@@ -29,6 +30,9 @@ WRITE_RETRY_SECONDS = 1.0
 STATE_PAUSE_SECONDS = 0.1
 # A loaded host may take this long to boot a guest; the handshake waits on the socket meanwhile.
 HANDSHAKE_SECONDS = 60.0
+# How often a guest may make us write down its state, and connect to it, beyond a few times at once.
+STATE_BURST, STATE_SECONDS = 20, 1.0
+CONNECTION_BURST, CONNECTION_SECONDS = 10, 3.0
 # How often a guest is told the time, and how late an answer may come for what it was told to be right still.
 CLOCK_SECONDS = 30.0
 CLOCK_LATE_SECONDS = 1.0
@@ -67,6 +71,8 @@ class VmMonitor:
         self._answer_secret = answer_secret
         self._on_agent, self._on_state, self._on_end = on_agent, on_state, on_end
         self._clock_seconds = clock_seconds
+        self._state_pace = Pace(STATE_BURST, STATE_SECONDS)
+        self._connection_pace = Pace(CONNECTION_BURST, CONNECTION_SECONDS)
         self._connected = asyncio.Event()
         self._ended = asyncio.Event()
         self._tasks = [asyncio.create_task(self._watch_process(), name=f"process of {record.name}")]
@@ -136,6 +142,7 @@ class VmMonitor:
                     open_control(connection) as control,
                 ):
                     delay = FIRST_RETRY_SECONDS
+                    await self._connection_pace.wait()
                     await self._talk(Guest(connection, control))
             except (VolantError, OSError) as error:
                 logger.debug("VM %s: no control stream: %s", self._record.name, error)
@@ -190,6 +197,8 @@ class VmMonitor:
     async def _follow_state(self, guest: Guest) -> None:
         async for state in guest.control.follow_state():
             self._on_state(state)
+            # A guest that changes its mind all the time is heard less often: only its newest state is kept.
+            await self._state_pace.wait()
             # Each is written to the database. Of what comes meanwhile the newest counts.
             await asyncio.sleep(STATE_PAUSE_SECONDS)
 

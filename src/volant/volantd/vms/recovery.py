@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from volant.volantd.hypervisors.host_process import list_commands
 from volant.volantd.lost_and_found import LostAndFound
 from volant.volantd.settings import Settings
 from volant.volantd.vms.domain import Domain
+from volant.volantd.vms.lifecycle import VmFiles
 from volant.volantd.vms.vm_file import NAME, VmFile, read_vm_file
 
 logger = logging.getLogger(__name__)
@@ -45,6 +47,9 @@ def set_aside_unknown(domain: Domain) -> None:
     """Move away what no row names, and tell it. A VM that was being deleted still has its row."""
     lost = LostAndFound(domain.settings.state_dir)
     known = domain.registry.list_ids()
+    for folder in domain.settings.runtime_dir.glob("vm-*"):
+        if folder.name.removeprefix("vm-") not in known and not find_processes_in(folder, domain.settings):
+            shutil.rmtree(folder, ignore_errors=True)  # sockets, of which nobody can make use any more
     for folder in list_entries(domain.settings.vms_dir):
         if folder.name in known:
             continue
@@ -57,6 +62,14 @@ def set_aside_unknown(domain: Domain) -> None:
         else:
             place = lost.keep(folder, "vm")
             domain.events.add("lost_and_found", "", id=folder.name, path=str(place))
+
+
+def remove_debris(files: VmFiles, *, is_running: bool) -> None:
+    """What a daemon that was killed was writing into a VM's folder, and the sockets of a process that is gone."""
+    for path in files.folder.glob(".*"):
+        path.unlink()
+    for path in () if is_running else files.sockets.glob("*.sock"):
+        path.unlink()
 
 
 def find_processes_in(folder: Path, settings: Settings) -> list[int]:

@@ -23,11 +23,16 @@ from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import ProcessIdentity, VmSpec
 from volant.volantd.network.types import PublishedPort
 from volant.volantd.vms.record import AgentFacts, VmDefinition, VmRecord
-from volant.volantd.vms.states import VmState, check_move
+from volant.volantd.vms.states import WITH_PROCESS, VmState, check_move
 
 _PORTS = TypeAdapter(tuple[PublishedPort, ...])
 _IDENTITY = TypeAdapter(ProcessIdentity)
 _SPEC = TypeAdapter(VmSpec)
+
+
+# Only a VM that runs has any.
+_RUNS = ", ".join(f"'{state.value}'" for state in sorted(WITH_PROCESS))
+_HEALTH = f"CASE WHEN state IN ({_RUNS}) THEN coalesce(json_extract(guest, '$.health'), 'unknown') ELSE 'unknown' END"
 
 
 class VmChanges(TypedDict, total=False):
@@ -118,6 +123,50 @@ class VmRegistry:
     def list_all(self) -> list[VmRecord]:
         return [read_row(row) for row in self._database.fetch_all("SELECT * FROM vms ORDER BY name")]
 
+    def list_page(
+        self,
+        *,
+        after: str,
+        limit: int,
+        state: VmState | None = None,
+        plugin: str = "",
+        health: str = "",
+        labels: Sequence[tuple[str, str]] = (),
+    ) -> list[VmRecord]:
+        """Up to `limit` VMs by name that come after `after`; `plugin` is a name or NAME:VERSION."""
+        conditions, values = ["name > ?"], [after]
+        if state is not None:
+            conditions.append("state = ?")
+            values.append(state.value)
+        if plugin:
+            conditions.append("? IN (plugin_name, plugin_name || ':' || plugin_version)")
+            values.append(plugin)
+        if health:
+            conditions.append(f"{_HEALTH} = ?")
+            values.append(health)
+        for name, value in labels:
+            conditions.append(
+                "EXISTS (SELECT 1 FROM json_each(definition, '$.labels') WHERE key = ? AND value = ?)"
+            )
+            values += [name, value]
+        rows = self._database.fetch_all(
+            f"SELECT * FROM vms WHERE {' AND '.join(conditions)} ORDER BY name LIMIT ?",  # noqa: S608  # ours
+            (*values, limit),
+        )
+        return [read_row(row) for row in rows]
+
+    def count_states(self) -> dict[VmState, int]:
+        rows = self._database.fetch_all("SELECT state, count(*) AS count FROM vms GROUP BY state")
+        return {VmState(row["state"]): row["count"] for row in rows}
+
+    def list_bridged(self) -> dict[str, str]:
+        """Addresses of VMs on the bridge by name."""
+        rows = self._database.fetch_all(
+            "SELECT name, address FROM vms WHERE json_extract(definition, '$.network') = 'bridged'"
+            " AND address IS NOT NULL"
+        )
+        return {row["name"]: row["address"] for row in rows}
+
     def list_ids(self) -> set[str]:
         return {row["id"] for row in self._database.fetch_all("SELECT id FROM vms")}
 
@@ -169,11 +218,12 @@ class VmRegistry:
         return found
 
     def find_secret_users(self, secret: str) -> list[str]:
-        return [
-            record.name
-            for record in self.list_all()
-            if any(attached.name == secret for attached in record.definition.secrets)
-        ]
+        rows = self._database.fetch_all(
+            "SELECT name FROM vms WHERE EXISTS (SELECT 1 FROM json_each(definition, '$.secrets')"
+            " WHERE json_extract(value, '$.name') = ?) ORDER BY name",
+            (secret,),
+        )
+        return [row["name"] for row in rows]
 
 
 def name_taken(name: str) -> Conflict:

@@ -4,7 +4,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from volant.volantd.database import Database
+from volant.volantd.vms import events
 from volant.volantd.vms.events import QUEUED_EVENTS, EventLog
 
 
@@ -36,3 +39,16 @@ def test_a_listener_that_does_not_read_costs_no_memory(tmp_path: Path) -> None:
             log.add("state", "a")
         assert queue.qsize() == QUEUED_EVENTS
         assert queue.get_nowait().id == 6
+
+
+def test_one_vm_that_makes_much_ado_leaves_the_others_their_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "KEPT_EVENTS_A_VM", 50)
+    log = EventLog(Database(tmp_path / "db"))
+    log.add("created", "quiet")
+    for _ in range(200):
+        log.add("agent", "flapping")
+    kept = log.read_after(0)
+    assert kept[0].vm == "quiet"
+    assert 50 <= len(kept) - 1 < 75

@@ -44,7 +44,7 @@ def test_there_are_golden_rows_of_every_schema_before_this_one() -> None:
     assert {path.name for path in GOLDEN.glob("schema-*.json")} >= names
 
 
-@pytest.mark.parametrize("schema", [1, 2, 3])
+@pytest.mark.parametrize("schema", [1, 2, 3, 4])
 def test_rows_of_older_schemas_are_read(tmp_path: Path, schema: int) -> None:
     written = write_golden(tmp_path / "db", schema)
     registry = VmRegistry(Database(tmp_path / "db"))
@@ -104,3 +104,24 @@ def test_vm_files_of_older_versions_are_read(path: Path) -> None:
     assert (record.name, record.state, record.hypervisor) == ("running", VmState.RUNNING, "qemu")
     assert record.definition.restart == "on-failure"
     assert record.spec is not None and record.spec.socket_folder == record.spec.console_log.parent
+
+
+def test_pages_and_filters_are_the_databases_work(tmp_path: Path) -> None:
+    write_golden(tmp_path / "db", 1)
+    registry = VmRegistry(Database(tmp_path / "db"))
+
+    def names(**filters: Any) -> list[str]:
+        return [record.name for record in registry.list_page(**{"after": "", "limit": 10, **filters})]
+
+    assert names() == ["created", "failed", "going", "running", "streaming", "system"]
+    assert names(limit=2) == ["created", "failed"]
+    assert names(after="running") == ["streaming", "system"]
+    assert names(state=VmState.STOPPING) == ["system"]
+    assert names(plugin="system") == names(plugin="system:2.1.0") == ["system"]
+    assert names(health="healthy") == ["running"]
+    assert names(health="unknown") == ["created", "failed", "going", "streaming", "system"]
+    assert names(labels=[("tier", "web")]) == ["running"]
+    assert names(labels=[("tier", "web"), ('"', "'")]) == []
+    assert registry.find_secret_users("key") == ["running"]
+    assert registry.list_bridged() == {"system": "192.168.127.100"}
+    assert registry.count_states()[VmState.RUNNING] == 1

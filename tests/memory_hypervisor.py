@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A hypervisor whose machines are objects: they outlive the daemon that started them, as processes do."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from volant.contract.agents import Architecture
+from volant.errors import Unreachable
+from volant.volantd.hypervisors.base import (
+    EndKind,
+    HostSupport,
+    HypervisorKind,
+    MachineEnd,
+    MachineState,
+    ProcessIdentity,
+    VmSpec,
+)
+from volant.volantd.hypervisors.host_process import read_boot_id
+from volant.volantd.hypervisors.qemu import Qemu
+
+
+@dataclass(eq=False)
+class MemoryProcess:
+    spec: VmSpec
+    identity: ProcessIdentity
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    end: MachineEnd = field(default_factory=lambda: MachineEnd(EndKind.CRASHED))
+
+    def finish(self, kind: EndKind) -> None:
+        if not self.ended.is_set():
+            self.end = MachineEnd(kind)
+            self.ended.set()
+
+
+class MemoryHost:
+    """What runs, whichever daemon is there."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._processes: list[MemoryProcess] = []
+
+    @property
+    def living(self) -> list[MemoryProcess]:
+        return [process for process in self._processes if not process.ended.is_set()]
+
+    def launch(self, spec: VmSpec) -> MemoryProcess:
+        process = MemoryProcess(spec, ProcessIdentity(next(self._numbers), 1, read_boot_id()))
+        self._processes.append(process)
+        return process
+
+
+@dataclass
+class MemoryMachine:
+    process: MemoryProcess
+    act: Callable[[], None]
+    problem: str = ""
+
+    @property
+    def identity(self) -> ProcessIdentity:
+        return self.process.identity
+
+    @property
+    def state(self) -> MachineState:
+        return MachineState.ENDED if self.process.ended.is_set() else MachineState.RUNNING
+
+    async def wait(self) -> MachineEnd:
+        await self.process.ended.wait()
+        return self.process.end
+
+    async def kill(self) -> MachineEnd:
+        self.act()
+        self.process.finish(EndKind.KILLED)
+        return self.process.end
+
+    async def open_control(self) -> socket.socket:
+        raise Unreachable("there is no agent")
+
+    async def open_console(self) -> socket.socket:
+        raise Unreachable("there is no console")
+
+    async def press_power_button(self) -> None:
+        self.act()
+        self.process.finish(EndKind.POWERED_OFF)
+
+    async def pause(self) -> None:
+        raise NotImplementedError
+
+    async def resume(self) -> None:
+        raise NotImplementedError
+
+    async def release(self) -> None:
+        pass
+
+
+class MemoryHypervisor:
+    """`act` is called before and after whatever changes the host."""
+
+    kind: HypervisorKind = "qemu"
+    capabilities = Qemu.capabilities
+
+    def __init__(self, host: MemoryHost, act: Callable[[], None] = lambda: None) -> None:
+        self._host = host
+        self._act = act
+
+    async def find_support(
+        self, architecture: Architecture, *, kernel: Path | None, firmware: bool = False
+    ) -> HostSupport:
+        return HostSupport("memory", "1", "microvm", "mmio", "tcg", "in memory")
+
+    async def start(self, spec: VmSpec) -> MemoryMachine:
+        self._act()
+        machine = MemoryMachine(self._host.launch(spec), self._act)
+        self._act()
+        return machine
+
+    def find_process(self, spec: VmSpec) -> ProcessIdentity | None:
+        return next((process.identity for process in self._host.living if process.spec == spec), None)
+
+    async def adopt(self, identity: ProcessIdentity, spec: VmSpec) -> MemoryMachine | None:
+        for process in self._host.living:
+            if process.identity == identity:
+                return MemoryMachine(process, self._act)
+        return None
