@@ -142,6 +142,8 @@ def describe_ports(vm: Vm) -> list[str]:
 
 def has_own_system(client: Client, vm: Vm) -> bool:
     """Its disk boots by firmware into a whole system, in which no agent answers."""
+    if vm["agent"]["connected"]:
+        return False
     plugin = vm["plugin"]
     return client.get_plugin(f"{plugin['name']}:{plugin['version']}")["boot"] == "firmware"
 

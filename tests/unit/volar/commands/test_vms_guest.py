@@ -18,7 +18,13 @@ class OneVm(Client):
 
     def __init__(self, status: str, boot: str, ports: list[dict[str, Any]]) -> None:
         super().__init__("one VM")
-        self._vm = {"status": status, "plugin": {"name": "p", "version": "1.0.0"}, "ports": ports}
+        agent = {"connected": boot == "kernel" and status == "running"}
+        self._vm = {
+            "status": status,
+            "plugin": {"name": "p", "version": "1.0.0"},
+            "ports": ports,
+            "agent": agent,
+        }
         self._plugin = {"boot": boot}
 
     def get_vm(self, name: str) -> Any:
