@@ -147,7 +147,7 @@ def test_a_killed_hypervisor_is_a_failed_vm_with_a_reason_that_comes_back(host: 
     before = host.vm(vm)
     os.kill(before["hypervisor"]["pid"], signal.SIGKILL)
     wait_until("restart", lambda: (found := host.vm(vm))["restarts"] == 1 and found["agent"]["connected"])
-    told = host.volar("events", "--vm", vm, "--output", "json", check=False).stdout
+    told = host.volar("events", "vms", "--vm", vm, "--output", "json").stdout
     assert "SIGKILL" in told or "killed" in told.lower()
     assert host.vm(vm)["hypervisor"]["pid"] != before["hypervisor"]["pid"]
     assert host.volar("vms", "ssh", vm, "cat /root/kept").stdout == "kept\n"

@@ -28,7 +28,7 @@ COMMANDS = {
     "top": Lazy("vms_stats", "top", "Show what VMs use, again and again."),
     "plugins": Lazy("plugins", "plugins", "Install, list and remove plugins."),
     "secrets": Lazy("secrets", "secrets", "Keep values that VMs may fetch."),
-    "events": Lazy("events", "events", "Follow what happens to VMs."),
+    "events": Lazy("events", "events", "Show what happens to VMs."),
     "setup": Lazy("host", "setup", "Prepare this host: kernel, bridge, service."),
     "doctor": Lazy("host", "doctor", "Tell what this host can do, and how to mend what it cannot."),
     "daemon": Lazy("daemon", "daemon", "Start, stop and inspect this user's volantd."),

@@ -40,6 +40,8 @@ def test_what_is_not_needed_is_noted_and_the_rest_of_the_line_works(volar: Volar
 def test_together_they_are_answered_too(volar: Volar) -> None:
     assert "volar exec -it NAME sh" in volar("run", "-it", "--rm", NOWHERE, "sh").err
     assert volar("run", "--rm", "-d", NOWHERE).exit_code == 2
+    assert "add -d" in volar("run", "--restart", "always", NOWHERE).err
+    assert volar("run", "-d", "--restart", "always", NOWHERE).exit_code == 4
 
 
 def test_networks_of_docker() -> None:

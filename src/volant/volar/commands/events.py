@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPResponse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -19,19 +19,34 @@ from volant.volar.target import make_client
 if TYPE_CHECKING:
     from volant.contract.api_types import Event
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 
-@click.group(cls=Commands, aliases={"vm": "vms"})
-def events() -> None:
-    """Follow what happens to VMs."""
+
+def event_options(command: Command) -> Command:
+    decorated: Any = output_option(command)
+    decorated = click.option("--vm", "name", type=VM, help="Only this VM.")(decorated)
+    watch = click.option("-w", "--watch", is_flag=True, help="Go on as they come, until interrupted.")
+    return watch(decorated)  # type: ignore[no-any-return]  # click's options return what they are given
+
+
+@click.group(cls=Commands, aliases={"vm": "vms"}, invoke_without_command=True)
+@event_options
+@click.pass_context
+def events(context: click.Context, watch: bool, name: str | None, output_format: Format) -> None:
+    """Show what happens to VMs; with no more words all of it."""
+    if context.invoked_subcommand is None:
+        show_events(context, watch, name, output_format)
 
 
 @events.command("vms")
-@click.option("--watch", is_flag=True, help="Go on until interrupted; without it, what happened so far.")
-@click.option("--vm", "name", type=VM, help="Only this VM.")
-@output_option
+@event_options
 @click.pass_context
 def watch_vms(context: click.Context, watch: bool, name: str | None, output_format: Format) -> None:
     """Show events of VMs, oldest first."""
+    show_events(context, watch, name, output_format)
+
+
+def show_events(context: click.Context, watch: bool, name: str | None, output_format: Format) -> None:
     query = {"vm": name, "follow": watch}
     with make_client(context).open("GET", "/events/vms", query=query, timeout_seconds=None) as reply:
         for event in read_events(reply):

@@ -61,6 +61,12 @@ def run(
         raise UsageError(
             "cannot use --rm with --detach", resolution="delete it when it is done: volar rm NAME"
         )
+    is_once = options.restart in (None, "no")
+    if not detach and not is_once:
+        raise UsageError(
+            f"cannot use --restart {options.restart} in the foreground: it would end here and go on there",
+            resolution="add -d, and follow it with volar logs -f NAME",
+        )
     client = make_client(context)
     options = options.with_network(translate_network(options.network))
     plugin = make_plugin(client, source, build)
@@ -71,8 +77,10 @@ def run(
     if entrypoint is not None:
         request["entrypoint"] = shlex.split(entrypoint)
     # As under docker: without a policy that says otherwise, the end of the command is the end of it all.
-    if options.restart in (None, "no"):
+    if is_once:
         request["run_once"] = True
+    if not detach:
+        request["restart"] = "no"
     with delete_when_interrupted(client, name):
         vm = client.create_vm(request)
         if detach:

@@ -125,7 +125,7 @@ def describe(vm: Vm, boot: str = "") -> list[tuple[str, Any]]:
         ("agent", _describe_agent(vm["agent"])),
         ("cloud-init", _describe_cloud_init(vm["cloud_init"])),
         ("secrets", ", ".join(vm["secrets"])),
-        ("restart", vm["restart"]),
+        ("restart", vm["restart"] + (f", {count} in a row" if (count := vm.get("restarts", 0)) else "")),
         ("hypervisor", " ".join(kinds)),
         ("pid", hypervisor["pid"] if hypervisor else None),
         ("exit code", vm["exit_code"]),

@@ -12,6 +12,7 @@ def test_events_show_what_a_guest_says_spelled_out(volar: Volar, daemon: InProce
     shown = volar("events", "vms", "--vm", "vm/evil").out
     assert not set(shown) & set("\x1b\x07\u202e\x9b")
     assert len(shown.splitlines()) == 1
+    assert volar("events", "--vm", "evil").out == shown
     document = volar("events", "vms", "--vm", "evil", "-o", "json").out
     assert not set(document) & set("\x1b\x07\u202e\x9b")
     assert json.loads(document)["data"]["health_reason"].endswith("forged line")
