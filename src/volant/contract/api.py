@@ -95,6 +95,7 @@ class Vm(ApiModel):
     plugin: PluginReference
     resources: Resources
     network: NetworkMode
+    isolated: bool = False
     ip: str | None = None
     url: str | None = None
     ports: list[PublishedPort] = Field(default_factory=list)
@@ -145,6 +146,7 @@ class VmCreate(RequestModel):
     user_data_base64: UserData | None = Field(None, description="cloud-init user-data, as the file's bytes")
     ssh_keys: list[PublicKey] = Field(default_factory=list, max_length=1000)
     secrets: list[SecretAttachment] = Field(default_factory=list)
+    isolated: bool = Field(False, description="reaches no other VM, nor is it reached; on the bridge only")
     disk_size: str | None = Field(None, description="grow the root disk to this, e.g. 20G")
     restart: str = Field(
         "on-failure",

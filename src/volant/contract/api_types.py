@@ -269,6 +269,7 @@ class Vm(TypedDict):
     hypervisor: HypervisorInfo | None
     id: str
     ip: str | None
+    isolated: bool
     labels: dict[str, str]
     last_console_lines: list[str]
     name: str
@@ -292,6 +293,7 @@ class VmCreate(TypedDict):
     disk_size: NotRequired[str | None]
     entrypoint: NotRequired[list[str]]
     env: NotRequired[dict[str, str]]
+    isolated: NotRequired[bool]
     labels: NotRequired[dict[str, str]]
     name: str
     network: NotRequired[Literal["bridged", "user", "vsock", "dhcp"] | None]

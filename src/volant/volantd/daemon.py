@@ -31,7 +31,7 @@ from volant.volantd.api.connections import (
 from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import Hypervisor
 from volant.volantd.lost_and_found import LostAndFound
-from volant.volantd.network.bridge import GATEWAY, install_bridge, is_bridge_installed
+from volant.volantd.network.bridge import GATEWAY, install_bridge
 from volant.volantd.network.names import NameServer
 from volant.volantd.notify import notify_ready
 from volant.volantd.plugins.store import PluginStore
@@ -125,10 +125,10 @@ def sweep_plugins(domain: Domain) -> None:
 
 
 async def restore_bridge(settings: Settings) -> None:
-    """Where a person has set up the bridge, make it again after a reboot of the host."""
-    if settings.bridge_mark.exists() and not is_bridge_installed():
+    """Where a person has set up the bridge: made again after a reboot of the host, and its rules as they are now."""
+    if settings.bridge_mark.exists():
         try:
-            await asyncio.to_thread(install_bridge)
+            await asyncio.to_thread(install_bridge, is_host_open=settings.host_loopback == "open")
         except VolantError as error:
             logger.warning("bridged VMs cannot start: %s", error)
 

@@ -32,7 +32,8 @@ class Settings(BaseModel):
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
     host_loopback: Literal["closed", "open"] = Field(
         "closed",
-        description="whether guests in user mode reach services on the host's 127.0.0.1, at 10.0.2.2",
+        description="whether guests reach the host's own services: in user mode those on 127.0.0.1, at 10.0.2.2; "
+        "on the bridge all that listen on its addresses",
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_limit_bytes: int = Field(8 * 1024 * 1024, ge=4096, description="of one VM's process logs, per half")

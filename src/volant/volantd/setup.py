@@ -50,7 +50,7 @@ def setup_network(settings: Settings, *, dry_run: bool) -> None:
         for command in describe_bridge():
             click.echo(command)
         return
-    install_bridge()
+    install_bridge(is_host_open=settings.host_loopback == "open")
     make_state_folder(settings.state_dir)
     settings.bridge_mark.touch(mode=0o600)
     click.echo(f"bridge {BRIDGE} is ready: {SUBNET}, gateway {GATEWAY}; new VMs are bridged from now on")
@@ -66,7 +66,7 @@ def remove_network(settings: Settings, *, dry_run: bool) -> None:
             resolution="volar vms stop them, or delete them",
         )
     if dry_run:
-        click.echo(f"ip link delete {BRIDGE}\nnft delete table ip volant")
+        click.echo(f"ip link delete {BRIDGE}\nnft delete table ip volant\nnft delete table netdev volant")
         return
     # Without the mark the daemon does not make it again, wherever this ends.
     settings.bridge_mark.unlink(missing_ok=True)

@@ -30,6 +30,7 @@ class VmOptions:
     memory: int | None
     disk_size: str | None
     network: str | None
+    isolated: bool
     publish: tuple[str, ...]
     env: tuple[str, ...]
     env_file: tuple[IO[str], ...]
@@ -56,6 +57,8 @@ class VmOptions:
         }
         if self.network:
             request["network"] = self.network  # type: ignore[typeddict-item]  # the daemon knows which there are
+        if self.isolated:
+            request["isolated"] = True
         if self.restart:
             request["restart"] = self.restart
         if self.cloud_init:
@@ -80,6 +83,7 @@ def vm_options(*, publish: Sequence[str] = ("--publish",)) -> Callable[[Command]
         click.option("-m", "--memory", type=Mebibytes(), metavar="MIB", help="Memory in MiB, or 512m, 2g."),
         click.option("--disk-size", metavar="SIZE", help="Grow the root disk, e.g. 20G."),
         click.option("--network", "--net", metavar="MODE", help="Network mode: bridged, user or vsock."),
+        click.option("--isolated", is_flag=True, help="Keep it and the bridge's other VMs apart."),
         click.option(
             *publish, multiple=True, metavar="[[IP:]PORT:]GUEST_PORT", help="Publish a port of the guest."
         ),

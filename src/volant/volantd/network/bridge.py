@@ -4,8 +4,7 @@ on it.
 
 Everything here may be called again: what exists already is left as it is, what is gone already is no error.
 So the daemon simply repeats `install_bridge` after the host's reboot, and adopted VMs keep their taps. Links
-and addresses go by netlink; NAT is one nftables table of our own, replaced as a whole, so no other rule of
-the host is touched. All calls block for a moment: use them from a thread.
+and addresses go by netlink, what may pass is for `packet_filter`. All calls block for a moment: use them from a thread.
 """
 
 from __future__ import annotations
@@ -20,7 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from volant.errors import Conflict, NotPermitted, ToolFailed
-from volant.process import find_tool, require_tool, run_tool
+from volant.process import require_tool
+from volant.volantd.network.packet_filter import (
+    install_rules,
+    make_guest_rules,
+    make_host_rules,
+    pass_docker,
+    remove_guest_rules,
+    remove_rules,
+)
 
 if TYPE_CHECKING:
     # Imported where it is used: a daemon whose VMs are all in user mode starts a fifth of a second sooner.
@@ -33,20 +40,6 @@ FIRST_LEASE = ipaddress.IPv4Address("192.168.127.100")
 LAST_LEASE = ipaddress.IPv4Address("192.168.127.254")
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
-# VM to VM stays as it is also where bridged frames cross the IP rules (bridge-nf-call-iptables): hence `daddr
-# !=`. First declared, then deleted, so that the first time is no error either: nft applies the whole file at
-# once.
-NAT_RULES = f"""\
-table ip volant
-delete table ip volant
-table ip volant {{
-  chain postrouting {{
-    type nat hook postrouting priority srcnat; policy accept;
-    ip saddr {SUBNET} ip daddr != {SUBNET} masquerade
-  }}
-}}
-"""
-
 
 def describe_bridge() -> list[str]:
     """What `install_bridge` does, as commands that a person could type instead."""
@@ -55,9 +48,7 @@ def describe_bridge() -> list[str]:
         f"ip address add {GATEWAY}/{SUBNET.prefixlen} dev {BRIDGE}",
         f"ip link set {BRIDGE} up",
         "sysctl -w net.ipv4.ip_forward=1",
-        "nft add table ip volant",
-        "nft add chain ip volant postrouting '{ type nat hook postrouting priority srcnat; }'",
-        f"nft add rule ip volant postrouting ip saddr {SUBNET} ip daddr != {SUBNET} masquerade",
+        f"nft -f - <<'END'\n{make_host_rules(BRIDGE, SUBNET)}END",
     ]
 
 
@@ -66,9 +57,9 @@ def is_bridge_installed() -> bool:
     return Path(f"/sys/class/net/{BRIDGE}/bridge").is_dir()
 
 
-def install_bridge() -> None:
-    """Make bridge, address, forwarding and NAT. NotPermitted without CAP_NET_ADMIN, Conflict for a taken
-    subnet."""
+def install_bridge(*, is_host_open: bool = False) -> None:
+    """Make bridge, address, forwarding, NAT and filter. NotPermitted without CAP_NET_ADMIN, Conflict for a taken
+    subnet. `is_host_open`: guests reach this host's own services."""
     require_tool("nft", package="nftables")
     with _netlink("make the bridge") as netlink:
         _refuse_taken_subnet(netlink)
@@ -90,16 +81,16 @@ def install_bridge() -> None:
                 f"cannot let VMs reach other networks: {FORWARDING} is not writable",
                 resolution="set net.ipv4.ip_forward=1 on this host",
             ) from error
-    run_tool(["nft", "-f", "-"], stdin=NAT_RULES.encode(), what="set the NAT rules of bridged mode")
+    rules = make_host_rules(BRIDGE, SUBNET, is_host_open=is_host_open)
+    install_rules(rules, "set the packet filter of bridged mode")
+    pass_docker(BRIDGE)
 
 
 def remove_bridge() -> None:
     """Take back all that `install_bridge` made, but for ip_forward, which others may rely on by now."""
     with _netlink("remove the bridge") as netlink:
         _remove_link(netlink, BRIDGE)
-    if find_tool("nft"):
-        # Exit code 1: there is no such table.
-        run_tool(["nft", "delete", "table", "ip", "volant"], accepted_exit_codes=(0, 1))
+    remove_rules(BRIDGE)
 
 
 def name_tap(vm_id: str) -> str:
@@ -108,8 +99,9 @@ def name_tap(vm_id: str) -> str:
     return "vtap" + hashlib.sha256(vm_id.encode()).hexdigest()[:10]
 
 
-def make_tap(name: str) -> None:
-    """Make a tap device on the bridge, usable by this process's user. Conflict where there is no bridge."""
+def make_tap(name: str, mac: str, address: str, *, is_isolated: bool = False) -> None:
+    """Make a tap device on the bridge, usable by this process's user, for a guest that is who it says it is. Conflict
+    where there is no bridge."""
     with _netlink(f"make the network device {name}") as netlink:
         bridge = _find_link(netlink, BRIDGE)
         if bridge is None:
@@ -119,13 +111,22 @@ def make_tap(name: str) -> None:
             )
         if _find_link(netlink, name) is None:
             netlink.link("add", ifname=name, kind="tuntap", mode="tap", uid=os.geteuid())
+        guard_tap(name, mac, address, is_isolated=is_isolated)
         netlink.link("set", index=_find_link(netlink, name), master=bridge, state="up")
+    pass_docker(BRIDGE)
+
+
+def guard_tap(name: str, mac: str, address: str, *, is_isolated: bool = False) -> None:
+    """Filter what comes from a guest; may be called again, e.g. where somebody has flushed all rules of the host."""
+    rules = make_guest_rules(name, mac, address, GATEWAY, SUBNET, is_isolated=is_isolated)
+    install_rules(rules, f"filter what comes from {name}")
 
 
 def remove_tap(name: str) -> None:
     """Remove a tap device; harmless where it is gone."""
     with _netlink(f"remove the network device {name}") as netlink:
         _remove_link(netlink, name)
+    remove_guest_rules(name)
 
 
 def list_taps() -> list[str]:

@@ -14,6 +14,7 @@ from volant.errors import VolantError
 from volant.volantd.hypervisors.base import Machine
 from volant.volantd.hypervisors.host_process import read_boot_id
 from volant.volantd.vms.fleet import Fleet
+from volant.volantd.vms.networking import guard
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.recovery import remove_debris, set_aside_unknown
 from volant.volantd.vms.restart_policy import read_policy
@@ -96,6 +97,7 @@ async def _adopt(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
     record = fleet.domain.registry.update(record, process=machine.identity)
     try:
         await vm.forward(record)
+        await guard(record)
     except VolantError as error:
         logger.warning("VM %s: %s", record.name, error)
     vm.follow(record, machine)

@@ -15,7 +15,7 @@ from volant.volantd.boot.kernel import host_architecture
 from volant.volantd.network.types import NetworkMode, PortRequest
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.domain import Domain
-from volant.volantd.vms.networking import find_default_mode
+from volant.volantd.vms.networking import ON_BRIDGE, find_default_mode
 from volant.volantd.vms.record import AttachedSecret, VmDefinition, VmResources
 
 
@@ -37,6 +37,7 @@ class NewVm:
     ssh_keys: Sequence[str] = ()
     secrets: Sequence[AttachedSecret] = ()
     disk_size: str | None = None
+    isolated: bool = False
     restart: str = "on-failure"
     start: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -72,12 +73,18 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise InvalidInput(f"cannot set variable {name!r}: a name has letters, digits and '_'")
     usual = manifest.network.mode if manifest.network else find_default_mode(domain.settings)
+    network = request.network or usual
+    if request.isolated and network not in ON_BRIDGE:
+        raise InvalidInput(
+            f"cannot isolate VM {request.name}: no other VM reaches it in {network} mode anyway",
+            resolution="leave --isolated out, or give --network bridged",
+        )
     return VmDefinition(
         resources=VmResources(
             vcpu=request.vcpu or manifest.resources.vcpu,
             memory_mb=request.memory_mb or manifest.resources.memory_mb,
         ),
-        network=request.network or usual,
+        network=network,
         env=dict(request.env),
         entrypoint=list(request.entrypoint),
         command=list(request.command),
@@ -86,6 +93,7 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         ssh_keys=list(request.ssh_keys),
         secrets=list(request.secrets),
         disk_size_bytes=_choose_disk_size(domain, request, manifest),
+        isolated=request.isolated,
         restart=request.restart,
         labels={**manifest.labels, **request.labels},
     )

@@ -12,6 +12,7 @@ from volant.errors import Conflict, InvalidInput
 from volant.volantd.hypervisors.base import Nic, StreamNic, TapNic, UserNic
 from volant.volantd.network.bridge import (
     choose_lease,
+    guard_tap,
     is_bridge_installed,
     make_tap,
     name_tap,
@@ -27,6 +28,7 @@ from volant.volantd.vms.record import VmRecord
 
 NETWORK_SOCKET = "net.sock"
 SSH_PORT = 22
+ON_BRIDGE: tuple[NetworkMode, ...] = ("bridged", "dhcp")
 
 
 def find_default_mode(settings: Settings) -> NetworkMode:
@@ -94,7 +96,7 @@ def make_nics(record: VmRecord, reach: Reach, sockets: Path) -> tuple[Nic, ...]:
             return (StreamNic(record.mac, sockets / NETWORK_SOCKET),)
         case "user":
             return (UserNic(record.mac, record.ports, is_restricted=reach == "nowhere"),)
-        case "bridged":
+        case "bridged" | "dhcp":
             return (TapNic(record.mac, name_tap(record.id)),)
         case _:
             return ()
@@ -102,8 +104,12 @@ def make_nics(record: VmRecord, reach: Reach, sockets: Path) -> tuple[Nic, ...]:
 
 async def attach(record: VmRecord, reach: Reach, folder: Path, sockets: Path) -> UserNetwork | None:
     """Make what the VM's process needs to be there before it starts; returns what has yet to become ready."""
-    if record.definition.network == "bridged":
-        await asyncio.to_thread(make_tap, name_tap(record.id))
+    if record.definition.network in ON_BRIDGE:
+        assert record.address is not None
+        isolated = record.definition.isolated
+        await asyncio.to_thread(
+            make_tap, name_tap(record.id), record.mac, record.address, is_isolated=isolated
+        )
     elif record.definition.network == "user" and reach == "outward":
         network = UserNetwork(folder / "network.log")
         network.start(sockets / NETWORK_SOCKET, record.mac, record.ports)
@@ -111,15 +117,24 @@ async def attach(record: VmRecord, reach: Reach, folder: Path, sockets: Path) ->
     return None
 
 
+async def guard(record: VmRecord) -> None:
+    """Filter again what an adopted VM sends: somebody may have flushed all rules of the host meanwhile."""
+    if record.definition.network in ON_BRIDGE and record.address is not None:
+        isolated = record.definition.isolated
+        await asyncio.to_thread(
+            guard_tap, name_tap(record.id), record.mac, record.address, is_isolated=isolated
+        )
+
+
 async def detach(record: VmRecord) -> None:
     """Take it away again; harmless where it is gone."""
-    if record.definition.network == "bridged":
+    if record.definition.network in ON_BRIDGE:
         await asyncio.to_thread(remove_tap, name_tap(record.id))
 
 
 async def start_forwarding(record: VmRecord) -> PortForwarder | None:
     """Listen on the published ports of a bridged VM; in user mode the hypervisor does."""
-    if record.definition.network != "bridged" or not record.ports or record.address is None:
+    if record.definition.network not in ON_BRIDGE or not record.ports or record.address is None:
         return None
     forwarder = PortForwarder(record.address, record.ports)
     await forwarder.start()

@@ -54,6 +54,7 @@ class VmDefinition(StoredModel):
     ssh_keys: list[str] = Field(default_factory=list)
     secrets: list[AttachedSecret] = Field(default_factory=list)
     disk_size_bytes: int | None = None
+    isolated: bool = False
     restart: str = "on-failure"
     labels: dict[str, str] = Field(default_factory=dict)
     entrypoint: list[str] = Field(default_factory=list)

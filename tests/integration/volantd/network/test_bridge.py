@@ -41,6 +41,7 @@ def inside() -> Iterator[Run]:
 def python(run: Run, code: str) -> Any:
     """The JSON that a piece of Python printed inside the namespace."""
     prelude = "import json\nfrom volant.volantd.network.bridge import *\nfrom volant.errors import *\n"
+    prelude += "VM = ('52:54:00:00:00:01', '192.168.127.100')\n"
     done = run(sys.executable, "-c", prelude + textwrap.dedent(code), check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout or "null")
@@ -67,7 +68,7 @@ def test_making_and_removing_twice_is_no_error(inside: Run) -> None:
 
 
 def test_a_tap_joins_the_bridge_and_goes(inside: Run) -> None:
-    python(inside, "install_bridge(); make_tap(name_tap('vm-1')); make_tap(name_tap('vm-1'))")
+    python(inside, "install_bridge(); make_tap(name_tap('vm-1'), *VM); make_tap(name_tap('vm-1'), *VM)")
     tap = python(inside, "print(json.dumps(list_taps()))")
     assert len(tap) == 1
     assert len(tap[0]) <= 15
@@ -85,7 +86,7 @@ def test_setup_makes_the_bridge_and_takes_it_away(inside: Run, tmp_path: Path) -
         return inside("env", f"VOLANT_HOME={tmp_path}", volantd, "setup", "network", *options, check=check)
 
     setup()
-    python(inside, "make_tap('vtap0')")
+    python(inside, "make_tap('vtap0', *VM)")
     refused = setup("--remove", check=False)
     assert refused.returncode != 0
     assert "vtap0" in refused.stderr
@@ -112,7 +113,7 @@ def test_no_bridge_and_a_taken_subnet_are_said(inside: Run) -> None:
         inside,
         """
         try:
-            make_tap("vtap0")
+            make_tap("vtap0", *VM)
         except Conflict as error:
             print(json.dumps([error.what, error.resolution]))
         """,

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from volant.errors import Conflict
-from volant.volantd.network.bridge import NAT_RULES, choose_lease, name_tap
+from volant.volantd.network.bridge import choose_lease, name_tap
 
 
 def test_leases_are_the_lowest_free_ones() -> None:
@@ -23,7 +23,3 @@ def test_a_tap_name_is_stable_short_and_a_vms_own() -> None:
     assert name_tap("a" * 40) == name_tap("a" * 40)
     assert name_tap("a") != name_tap("b")
     assert len(name_tap("x")) <= 15
-
-
-def test_traffic_between_vms_is_not_translated() -> None:
-    assert "ip saddr 192.168.127.0/24 ip daddr != 192.168.127.0/24 masquerade" in NAT_RULES
