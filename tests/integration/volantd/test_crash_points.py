@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from plugin_files import make_plugin
 
-from crash_points import Crash, CrashPoints
-from memory_hypervisor import MemoryHost, MemoryHypervisor
+from support.crash_points import Crash, CrashPoints
+from support.memory_hypervisor import MemoryHost, MemoryHypervisor
+from support.plugin_files import make_plugin
 from volant.volantd import database
 from volant.volantd.daemon import make_domain, sweep_plugins
 from volant.volantd.settings import Settings

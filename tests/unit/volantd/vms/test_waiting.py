@@ -4,8 +4,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from vm_records import make_record
 
+from support.vm_records import make_record
 from volant.contract.agent import AgentState
 from volant.volantd.vms.states import VmState
 from volant.volantd.vms.waiting import Condition, is_settled
