@@ -62,6 +62,7 @@ WITHOUT_TEST_OF_THEIR_NAME = frozenset(
         "volantd/network/types",
         "volantd/notify",
         "volantd/service",
+        "volantd/usage",
         "volantd/vms/adoption",
         "volantd/vms/background",
         "volantd/vms/comeback",

@@ -149,12 +149,13 @@ async def open_names(settings: Settings, fleet: Fleet) -> NameServer | None:
 def make_domain(settings: Settings, hypervisor: Hypervisor, stack: contextlib.ExitStack) -> Domain:
     database = Database(settings.database, Reserve(settings.reserve))
     stack.callback(database.close)
+    registry = VmRegistry(database)
     return Domain(
         settings=settings,
         database=database,
-        registry=VmRegistry(database),
-        plugins=PluginStore(database, settings.state_dir / "plugins"),
-        secrets=SecretStore(database, settings.state_dir / "secrets.key"),
+        registry=registry,
+        plugins=PluginStore(database, settings.state_dir / "plugins", registry.find_plugin_users),
+        secrets=SecretStore(database, settings.state_dir / "secrets.key", registry.find_secret_users),
         events=EventLog(database),
         hypervisor=hypervisor,
     )

@@ -22,6 +22,7 @@ from volant.contract.guest_config import SECRETS_PORT
 from volant.errors import Conflict, InvalidInput, NotFound, VolantError
 from volant.volantd.clock import now
 from volant.volantd.database import Database
+from volant.volantd.usage import FindSecretUsers
 from volant.whole_file import write_whole_file
 
 MAXIMUM_BYTES = 1024 * 1024
@@ -40,8 +41,9 @@ class Attachment(Protocol):
 
 
 class SecretStore:
-    def __init__(self, database: Database, key_file: Path) -> None:
+    def __init__(self, database: Database, key_file: Path, find_users: FindSecretUsers) -> None:
         self._database = database
+        self._find_users = find_users
         self._cipher = AESGCM(_load_key(key_file))
 
     def set(self, name: str, value: bytes) -> Secret:
@@ -58,9 +60,9 @@ class SecretStore:
             " sealed = excluded.sealed, size_bytes = excluded.size_bytes, updated_at = excluded.updated_at",
             (name, sealed, len(value), now()),
         )
-        return self.get(name, [])
+        return self.get(name)
 
-    def get(self, name: str, vms: Sequence[str]) -> Secret:
+    def get(self, name: str) -> Secret:
         row = self._database.fetch_one(
             "SELECT name, size_bytes, updated_at FROM secrets WHERE name = ?", (name,)
         )
@@ -69,14 +71,18 @@ class SecretStore:
                 f"cannot find secret {name}", resolution=f"store it first: volar secrets set {name} < FILE"
             )
         return Secret(
-            name=row["name"], size_bytes=row["size_bytes"], updated_at=row["updated_at"], vms=list(vms)
+            name=row["name"],
+            size_bytes=row["size_bytes"],
+            updated_at=row["updated_at"],
+            vms=self._find_users(name),
         )
 
-    def list_names(self) -> list[str]:
-        return [row["name"] for row in self._database.fetch_all("SELECT name FROM secrets ORDER BY name")]
+    def list_all(self) -> list[Secret]:
+        rows = self._database.fetch_all("SELECT name FROM secrets ORDER BY name")
+        return [self.get(row["name"]) for row in rows]
 
-    def remove(self, name: str, vms: Sequence[str]) -> None:
-        self.get(name, vms)
+    def remove(self, name: str) -> None:
+        vms = self.get(name).vms
         if vms:
             raise Conflict(
                 f"cannot remove secret {name}: {len(vms)} VM(s) use it",

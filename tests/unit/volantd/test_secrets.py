@@ -14,7 +14,9 @@ from volant.volantd.vms.record import AttachedSecret
 
 @pytest.fixture
 def store(tmp_path: Path) -> SecretStore:
-    return SecretStore(Database(tmp_path / "db"), tmp_path / "key")
+    return SecretStore(
+        Database(tmp_path / "db"), tmp_path / "key", lambda name: ["web"] if name == "used" else []
+    )
 
 
 def attach(*specs: tuple[str, int | None]) -> list[AttachedSecret]:
@@ -66,7 +68,7 @@ def test_what_is_refused(store: SecretStore) -> None:
     with pytest.raises(InvalidInput):
         store.set("big", bytes(1024 * 1024 + 1))
     with pytest.raises(NotFound):
-        store.remove("none", [])
+        store.remove("none")
     store.set("used", b"")
     with pytest.raises(Conflict, match="1 VM"):
-        store.remove("used", ["web"])
+        store.remove("used")

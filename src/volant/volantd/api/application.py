@@ -62,7 +62,7 @@ def make_application(domain: Domain, fleet: Fleet) -> FastAPI:
         plugins.make_router(domain.plugins),
         vms.make_router(fleet, domain.events),
         guests.make_router(fleet, domain.plugins),
-        secrets.make_router(domain.secrets, domain.registry),
+        secrets.make_router(domain.secrets),
         system.make_router(fleet, domain),
     ):
         application.include_router(router, prefix=PREFIX)

@@ -10,33 +10,31 @@ from fastapi import APIRouter
 from volant.contract.api import Secret
 from volant.contract.request_values import Base64Text, RequestModel
 from volant.volantd.secrets import SecretStore
-from volant.volantd.vms.registry import VmRegistry
 
 
 class SecretValue(RequestModel):
     value_base64: Base64Text
 
 
-def make_router(secrets: SecretStore, registry: VmRegistry) -> APIRouter:
+def make_router(secrets: SecretStore) -> APIRouter:
     router = APIRouter(prefix="/secrets", tags=["secrets"])
 
     @router.get("")
     async def list_secrets() -> list[Secret]:
-        return [secrets.get(name, registry.find_secret_users(name)) for name in secrets.list_names()]
+        return secrets.list_all()
 
     @router.get("/{name}")
     async def get(name: str) -> Secret:
         """Name, size and users; never the value."""
-        return secrets.get(name, registry.find_secret_users(name))
+        return secrets.get(name)
 
     @router.put("/{name}")
     async def put(name: str, request: SecretValue) -> Secret:
         """Set or replace the value. VMs get the new one the next time they ask."""
-        secrets.set(name, base64.b64decode(request.value_base64))
-        return secrets.get(name, registry.find_secret_users(name))
+        return secrets.set(name, base64.b64decode(request.value_base64))
 
     @router.delete("/{name}", status_code=204)
     async def remove(name: str) -> None:
-        secrets.remove(name, registry.find_secret_users(name))
+        secrets.remove(name)
 
     return router

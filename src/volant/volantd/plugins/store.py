@@ -33,6 +33,7 @@ from volant.contract.plugin_archive import PluginContent, read_plugin_archive
 from volant.errors import Conflict, InvalidInput, NotFound, StorageFull
 from volant.volantd.clock import now
 from volant.volantd.database import Database
+from volant.volantd.usage import FindPluginUsers
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,9 @@ class StoredPlugin:
 
 
 class PluginStore:
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(self, database: Database, folder: Path, find_users: FindPluginUsers) -> None:
         self._database = database
+        self._find_users = find_users
         self._payloads = folder / "sha256"
         self._incoming = folder / "incoming"
         for path in (self._payloads, self._incoming):
@@ -258,13 +260,6 @@ class PluginStore:
         return self._database.fetch_one(
             "SELECT * FROM plugins WHERE name = ? AND version = ?", (name, version)
         )
-
-    def _find_users(self, name: str, version: str) -> list[str]:
-        rows = self._database.fetch_all(
-            "SELECT name FROM vms WHERE plugin_name = ? AND plugin_version = ? ORDER BY name",
-            (name, version),
-        )
-        return [vm["name"] for vm in rows]
 
     def _describe(self, row: sqlite3.Row) -> Plugin:
         manifest = Manifest.model_validate(json.loads(row["manifest"])["manifest"])

@@ -68,7 +68,7 @@ def choose_plugin(domain: Domain, request: NewVm) -> StoredPlugin:
 def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDefinition:
     """The request, with what the manifest and this host say where it is silent. Raises InvalidInput, NotFound."""
     for attached in request.secrets:
-        domain.secrets.get(attached.name, [])
+        domain.secrets.get(attached.name)
     for name in request.env:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise InvalidInput(f"cannot set variable {name!r}: a name has letters, digits and '_'")

@@ -217,6 +217,12 @@ class VmRegistry:
                     self._database.execute("DELETE FROM vms WHERE id = ?", (row["id"],))
         return found
 
+    def find_plugin_users(self, name: str, version: str) -> list[str]:
+        rows = self._database.fetch_all(
+            "SELECT name FROM vms WHERE plugin_name = ? AND plugin_version = ? ORDER BY name", (name, version)
+        )
+        return [row["name"] for row in rows]
+
     def find_secret_users(self, secret: str) -> list[str]:
         rows = self._database.fetch_all(
             "SELECT name FROM vms WHERE EXISTS (SELECT 1 FROM json_each(definition, '$.secrets')"

@@ -21,10 +21,22 @@ from volant.progress import SilentMonitor
 from volant.volantd.database import Database
 from volant.volantd.plugins.store import PluginStore, version_key
 
+Users = dict[tuple[str, str], list[str]]
+
 
 @pytest.fixture
-def store(tmp_path: Path) -> PluginStore:
-    return PluginStore(Database(tmp_path / "db"), tmp_path / "plugins")
+def users() -> Users:
+    """VMs by the plugin that they use."""
+    return {}
+
+
+@pytest.fixture
+def store(tmp_path: Path, users: Users) -> PluginStore:
+    return PluginStore(
+        Database(tmp_path / "db"),
+        tmp_path / "plugins",
+        lambda name, version: users.get((name, version), []),
+    )
 
 
 async def install(store: PluginStore, content: bytes) -> bool:
@@ -115,13 +127,9 @@ async def test_a_manifest_alone_names_no_payload(store: PluginStore) -> None:
     assert store.load("web").payload.read_bytes() == make_initramfs()
 
 
-async def test_a_plugin_in_use_stays(store: PluginStore, tmp_path: Path) -> None:
+async def test_a_plugin_in_use_stays(store: PluginStore, users: Users) -> None:
     await install(store, make_plugin())
-    Database(tmp_path / "db").execute(
-        "INSERT INTO vms (id, name, state, plugin_name, plugin_version, definition, mac, control_key, host_key,"
-        " created_at)"
-        " VALUES ('1', 'user', 'stopped', 'web', '1.0.0', '{}', '', '', '', '')"
-    )
+    users[("web", "1.0.0")] = ["user"]
     with pytest.raises(Conflict, match="1 VM") as caught:
         await store.remove("web")
     assert "volar vms delete user" in caught.value.resolution
