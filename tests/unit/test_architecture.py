@@ -138,6 +138,10 @@ def test_functions_are_short() -> None:
     assert long - LONG_FUNCTIONS == set()
 
 
+def test_what_tests_share_lies_in_one_place() -> None:
+    assert [path.name for path in TESTS.glob("*.py")] == ["conftest.py"], "helpers go to tests/support"
+
+
 @pytest.mark.parametrize("path", sorted(TESTS.rglob("test_*.py")), ids=lambda path: path.stem)
 def test_no_test_imports_another(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
