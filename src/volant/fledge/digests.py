@@ -12,7 +12,9 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -69,16 +71,15 @@ class DigestChecks:
         workers = workers or max(1, min(4, (os.cpu_count() or 1) - 1))
         self._pool = ThreadPoolExecutor(workers, "digest", initializer=_yield_to_others)
         self._stopping = threading.Event()
-        self._checks: list[tuple[str, Future[None]]] = []
+        self._checks: list[tuple[str, Future[None], Callable[[], None]]] = []
         # Where set, what is known to be right is not read again.
         self.known: KnownDigests | None = None
 
     def add(self, what: str, digest: str, descriptor: int, offset: int, length: int) -> None:
         """Begin to hash `length` bytes at `offset` of a descriptor. `what` names them in the error."""
         algorithm, value = parse_digest(digest)
-        self._checks.append(
-            (what, self._pool.submit(self._check, what, algorithm, value, descriptor, offset, length))
-        )
+        check = partial(self._check, what, algorithm, value, descriptor, offset, length)
+        self._checks.append((what, self._pool.submit(check), check))
 
     def _check(
         self, what: str, algorithm: str, value: str, descriptor: int, offset: int, length: int
@@ -103,16 +104,29 @@ class DigestChecks:
             raise damaged(what, expected, f"{algorithm}:{found.hexdigest()}")
 
     def verify(self) -> None:
-        """Wait for every check begun so far. Raises InvalidInput for the first in order that failed."""
-        for _, check in self._checks:
-            check.result()
+        """Wait for every check so far, and do those that nobody has begun: whoever waits has a core to spare.
+
+        Raises InvalidInput for the first in order that failed.
+        """
+        failed: dict[int, InvalidInput] = {}
+        for number, (_, future, check) in reversed(list(enumerate(self._checks))):
+            if future.cancel():
+                try:
+                    check()
+                except InvalidInput as error:
+                    failed[number] = error
+        for number, (_, future, _) in enumerate(self._checks):
+            if number in failed:
+                raise failed[number]
+            if not future.cancelled():
+                future.result()
         self._checks.clear()
 
     def verify_only(self, what: str) -> None:
         """Wait for the checks of one thing, to blame damaged bytes before blaming what they seem to say."""
-        for name, check in self._checks:
+        for name, future, _ in self._checks:
             if name == what:
-                check.result()
+                future.result()
 
     def __enter__(self) -> Self:
         return self

@@ -133,7 +133,7 @@ class _Oddities:
 def verify_stored(image: OciImage, known: KnownDigests | None, monitor: Monitor) -> bool:
     """Check the layers of an image as they are stored. Raises InvalidInput; False where only inflating would tell."""
     monitor.step("check layers")
-    with DigestChecks(os.cpu_count() or 1) as checks:
+    with DigestChecks() as checks:
         checks.known = known
         for number, layer in enumerate(image.layers, start=1):
             what = describe_layer(image, number)

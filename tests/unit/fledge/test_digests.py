@@ -5,6 +5,7 @@ import hashlib
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,3 +62,33 @@ def test_leaving_stops_what_still_runs() -> None:
             for number in range(50):
                 checks.add(str(number), "sha256:" + "0" * 64, endless.fileno(), 0, 1 << 60)
         assert threading.active_count() == before
+
+
+def test_whoever_waits_does_what_nobody_has_begun(tmp_path: Path) -> None:
+    """One thread is kept busy; the checks behind it are done by the one that asks, and the first failure is told."""
+    path = tmp_path / "layers"
+    path.write_bytes(b"content")
+    good = "sha256:" + hashlib.sha256(b"content").hexdigest()
+    done: list[tuple[str, str]] = []
+    begun, release = threading.Event(), threading.Event()
+
+    class Watched(DigestChecks):
+        def _check(self, what: str, *given: Any) -> None:
+            if what == "busy":
+                begun.set()
+                release.wait(30)
+            done.append((what, threading.current_thread().name))
+            if len(done) == 3:
+                release.set()
+            super()._check(what, *given)
+
+    with path.open("rb") as file, Watched(1) as checks:
+        checks.add("busy", good, file.fileno(), 0, 7)
+        checks.add("wrong", "sha256:" + "0" * 64, file.fileno(), 0, 7)
+        checks.add("wrong too", "sha256:" + "1" * 64, file.fileno(), 0, 7)
+        checks.add("good", good, file.fileno(), 0, 7)
+        begun.wait(30)
+        with pytest.raises(InvalidInput, match="cannot use wrong:"):
+            checks.verify()
+    assert [what for what, _ in done] == ["good", "wrong too", "wrong", "busy"]
+    assert {thread for _, thread in done[:3]} == {threading.main_thread().name}
