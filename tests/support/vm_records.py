@@ -35,4 +35,5 @@ def make_record(**definition: object) -> VmRecord:
         started_at=None,
         deleting=False,
         restarts=0,
+        pending=(),
     )

@@ -30,6 +30,9 @@ VmHealth = Literal["starting", "healthy", "unhealthy", "unknown"]
 NetworkMode = Literal["bridged", "user", "vsock", "dhcp"]
 
 
+RESTART_PATTERN = r"^(no|always|unless-stopped|on-failure(:[1-9][0-9]{0,5})?)$"
+
+
 class ApiModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -106,6 +109,9 @@ class Vm(ApiModel):
     labels: dict[str, str] = Field(default_factory=dict)
     restart: str = "on-failure"
     restarts: int = Field(0, description="in a row, by the restart policy")
+    pending: list[str] = Field(
+        default_factory=list, description="what was changed and counts from the next start"
+    )
     exit_code: int | None = Field(None, description="of a batch workload")
     last_console_lines: list[str] = Field(default_factory=list, description="only where the VM failed")
     created_at: str
@@ -150,7 +156,7 @@ class VmCreate(RequestModel):
     disk_size: str | None = Field(None, description="grow the root disk to this, e.g. 20G")
     restart: str = Field(
         "on-failure",
-        pattern=r"^(no|always|unless-stopped|on-failure(:[1-9][0-9]{0,5})?)$",
+        pattern=RESTART_PATTERN,
         description="no, on-failure, on-failure:N (N times in a row), always or unless-stopped",
     )
     start: bool = True
@@ -171,6 +177,18 @@ class VmCreate(RequestModel):
             if len({attached.uid for attached in sharing}) > 1:
                 raise ValueError(f"secrets: {names} share port {port} but are for different users")
         return self
+
+
+class VmUpdate(RequestModel):
+    """What is left out stays as it is; null for a variable or a label removes it."""
+
+    vcpu: int | None = Field(None, ge=1, le=256)
+    memory_mb: int | None = Field(None, ge=32, le=4 * 1024 * 1024)
+    disk_size: str | None = Field(None, description="grow the root disk to this, e.g. 20G")
+    env: dict[str, str | None] = Field(default_factory=dict)
+    publish: list[PublishRequest] | None = Field(None, description="in place of those asked for before")
+    labels: dict[str, str | None] = Field(default_factory=dict)
+    restart: str | None = Field(None, pattern=RESTART_PATTERN)
 
 
 class StopRequest(RequestModel):

@@ -274,6 +274,7 @@ class Vm(TypedDict):
     last_console_lines: list[str]
     name: str
     network: Literal["bridged", "user", "vsock", "dhcp"]
+    pending: list[str]
     plugin: PluginReference
     ports: list[PublishedPort]
     processes: list[ProcessState]
@@ -315,6 +316,16 @@ class VmStats(TypedDict):
     guest: AgentStats | None
     host_cpu_seconds: float
     host_memory_bytes: int
+
+
+class VmUpdate(TypedDict):
+    disk_size: NotRequired[str | None]
+    env: NotRequired[dict[str, str | None]]
+    labels: NotRequired[dict[str, str | None]]
+    memory_mb: NotRequired[int | None]
+    publish: NotRequired[list[PublishRequest] | None]
+    restart: NotRequired[str | None]
+    vcpu: NotRequired[int | None]
 
 
 class Workload(TypedDict):

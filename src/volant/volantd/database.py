@@ -67,6 +67,7 @@ MIGRATIONS = (
     WHERE CASE WHEN json_valid(definition) THEN json_extract(definition, '$.restart') = 'always' ELSE FALSE END;
     """,
     "CREATE INDEX events_by_vm ON events (vm, id);",
+    "ALTER TABLE vms ADD COLUMN pending TEXT NOT NULL DEFAULT '[]';",
 )
 
 

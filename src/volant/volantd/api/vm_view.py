@@ -7,9 +7,18 @@ import base64
 from dataclasses import asdict
 
 from volant.contract.agent import CloudInitState
-from volant.contract.api import AgentInfo, HypervisorInfo, PluginReference, PublishedPort, Vm, VmCreate
+from volant.contract.api import (
+    AgentInfo,
+    HypervisorInfo,
+    PluginReference,
+    PublishedPort,
+    Vm,
+    VmCreate,
+    VmUpdate,
+)
 from volant.contract.manifest import Resources
 from volant.volantd.network.types import PortRequest
+from volant.volantd.vms import update
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.networking import find_warnings, make_url
@@ -38,6 +47,19 @@ def read_request(request: VmCreate) -> NewVm:
         restart=request.restart,
         start=request.start,
         labels=request.labels,
+    )
+
+
+def read_update(request: VmUpdate) -> update.VmUpdate:
+    publish = request.publish
+    return update.VmUpdate(
+        vcpu=request.vcpu,
+        memory_mb=request.memory_mb,
+        disk_size=request.disk_size,
+        env=request.env,
+        publish=None if publish is None else [PortRequest(**port.model_dump()) for port in publish],
+        labels=request.labels,
+        restart=request.restart,
     )
 
 
@@ -80,6 +102,7 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         labels=record.definition.labels,
         restart=record.definition.restart,
         restarts=record.restarts,
+        pending=list(record.pending),
         exit_code=record.exit_code,
         last_console_lines=list(record.last_lines),
         created_at=record.created_at,

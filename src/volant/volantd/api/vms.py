@@ -13,10 +13,10 @@ from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Response
 
-from volant.contract.api import StopRequest, Vm, VmCreate, VmStats
+from volant.contract.api import StopRequest, Vm, VmCreate, VmStats, VmUpdate
 from volant.errors import VolantError
 from volant.volantd.api.replies import JsonLines, TextStream
-from volant.volantd.api.vm_view import describe_vm, read_request
+from volant.volantd.api.vm_view import describe_vm, read_request, read_update
 from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.vms.events import EventLog
 from volant.volantd.vms.fleet import Fleet
@@ -74,6 +74,11 @@ def make_router(fleet: Fleet, events: EventLog) -> APIRouter:
         if wait is not None:
             record = await wait_for(fleet.domain.registry, events, record.id, wait, seconds)
         return describe(record)
+
+    @router.patch("/{name}")
+    async def update(name: str, request: VmUpdate) -> Vm:
+        """Change a VM. `pending` of the reply names what counts from its next start."""
+        return describe(await fleet.update(name, read_update(request)))
 
     @router.delete("/{name}", status_code=204)
     async def delete(name: str, force: bool = False) -> None:

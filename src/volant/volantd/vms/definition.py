@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from volant.contract.manifest import Manifest
@@ -65,13 +65,17 @@ def choose_plugin(domain: Domain, request: NewVm) -> StoredPlugin:
     return plugin
 
 
+def check_variables(names: Iterable[str]) -> None:
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise InvalidInput(f"cannot set variable {name!r}: a name has letters, digits and '_'")
+
+
 def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDefinition:
     """The request, with what the manifest and this host say where it is silent. Raises InvalidInput, NotFound."""
     for attached in request.secrets:
         domain.secrets.get(attached.name)
-    for name in request.env:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise InvalidInput(f"cannot set variable {name!r}: a name has letters, digits and '_'")
+    check_variables(request.env)
     usual = manifest.network.mode if manifest.network else find_default_mode(domain.settings)
     network = request.network or usual
     if request.isolated and network not in ON_BRIDGE:

@@ -14,25 +14,20 @@ from volant.process import require_tool, run_tool
 
 
 def make_overlay(overlay: Path, backing: Path, backing_format: str, size_bytes: int | None) -> Path:
-    """Make the overlay unless it is there; blocking. It appears under its name only when it is whole."""
+    """Make the overlay, or grow the one that is there; blocking. It appears under its name only when it is whole."""
     if overlay.exists():
+        if size_bytes and read_virtual_size(overlay) < size_bytes:
+            run_qemu_img(overlay, "resize", "-q", "-f", "qcow2", str(overlay), str(size_bytes))
         return overlay
     draft = overlay.with_name(f".{overlay.name}.new")
-    command = [
-        require_tool("qemu-img", package="qemu-utils"),
-        *("create", "-q", "-f", "qcow2", "-F", backing_format, "-b", str(backing)),
-        str(draft),
-        *([str(size_bytes)] if size_bytes else []),
-    ]
     try:
-        run_tool(command, what=f"make the disk {overlay}")
+        run_qemu_img(
+            overlay,
+            *("create", "-q", "-f", "qcow2", "-F", backing_format, "-b", str(backing)),
+            str(draft),
+            *([str(size_bytes)] if size_bytes else []),
+        )
         os.replace(draft, overlay)
-    except ToolFailed as error:
-        if any("No space left" in line for line in error.details):
-            raise StorageFull(
-                f"cannot make the disk {overlay}: the host's disk is full", resolution="free some space"
-            ) from error
-        raise
     finally:
         draft.unlink(missing_ok=True)
     return overlay
@@ -57,3 +52,21 @@ def list_chain(image: Path) -> Iterator[Path]:
     while current is not None and current.exists():
         yield current
         current = read_backing(current)
+
+
+def read_virtual_size(disk: Path) -> int:
+    """Of a QCOW2 of ours, by its header (QEMU's docs/interop/qcow2.txt: big endian, at byte 24)."""
+    with disk.open("rb") as stream:
+        stream.seek(24)
+        return int.from_bytes(stream.read(8), "big")
+
+
+def run_qemu_img(disk: Path, *arguments: str) -> None:
+    try:
+        run_tool([require_tool("qemu-img", package="qemu-utils"), *arguments], what=f"make the disk {disk}")
+    except ToolFailed as error:
+        if any("No space left" in line for line in error.details):
+            raise StorageFull(
+                f"cannot make the disk {disk}: the host's disk is full", resolution="free some space"
+            ) from error
+        raise

@@ -24,6 +24,7 @@ from volant.volantd.vms.registry import name_taken
 from volant.volantd.vms.running_vm import RunningVm
 from volant.volantd.vms.states import WITH_PROCESS
 from volant.volantd.vms.stopping import AGENT_WAIT_SECONDS
+from volant.volantd.vms.update import VmUpdate
 
 DELETE_STOP_SECONDS = 10.0
 
@@ -102,6 +103,10 @@ class Fleet:
         if record.state in WITH_PROCESS:
             await self.stop(record.id, timeout_seconds=timeout_seconds)
         return await self.start(record.id)
+
+    async def update(self, name: str, update: VmUpdate) -> VmRecord:
+        async with self._locked(name) as vm:
+            return vm.update(update)
 
     async def delete(self, name: str, *, force: bool = False) -> None:
         """Remove a VM with its disk; one that runs is stopped first, at once with `force`."""

@@ -69,7 +69,7 @@ class VmRecord:
     `deleting` belongs to a VM whose files are going: that is finished at the next start of the daemon. `control_key`
     and `host_key` are private keys (OpenSSH): ours for the agent, and the agent's own. `spec` is that of the last
     start, by the driver of `hypervisor`; `process` is None unless it was seen to run. `restarts` counts those in a row
-    that the restart policy made.
+    that the restart policy made. `pending` names what was changed since the start and counts from the next one.
     """
 
     id: str
@@ -96,6 +96,7 @@ class VmRecord:
     started_at: str | None
     deleting: bool
     restarts: int
+    pending: tuple[str, ...]
 
     @property
     def plugin_reference(self) -> str:

@@ -49,6 +49,9 @@ class VmChanges(TypedDict, total=False):
     started_at: str
     deleting: bool
     restarts: int
+    definition: VmDefinition
+    ports: Sequence[PublishedPort]
+    pending: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class VmRegistry:
             plugin_name=plugin[0], plugin_version=plugin[1], definition=definition, address=address, mac=mac,
             ports=tuple(ports), control_key=control_key, host_key=host_key, hypervisor=hypervisor, process=None,
             spec=None, agent=AgentFacts(), guest=None, last_lines=(), exit_code=None, created_at=now(),
-            started_at=None, deleting=False, restarts=0,
+            started_at=None, deleting=False, restarts=0, pending=(),
         )  # fmt: skip
         try:
             self.restore(record)
@@ -252,6 +255,7 @@ _ENCODERS: dict[str, Callable[[Any], object]] = {
     "process": _dump(_IDENTITY),
     "spec": _dump(_SPEC),
     "last_lines": lambda lines: json.dumps(list(lines)),
+    "pending": lambda names: json.dumps(list(names)),
     "definition": BaseModel.model_dump_json,
     "agent": BaseModel.model_dump_json,
     "guest": BaseModel.model_dump_json,
@@ -290,4 +294,5 @@ def read_row(row: sqlite3.Row) -> VmRecord:
         started_at=row["started_at"],
         deleting=bool(row["deleting"]),
         restarts=row["restarts"],
+        pending=tuple(json.loads(row["pending"])),
     )

@@ -31,6 +31,7 @@ from volant.volantd.vms.record import AgentFacts, VmRecord
 from volant.volantd.vms.restart_policy import STABLE_SECONDS, find_delay_seconds, read_policy
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.stopping import AGENT_WAIT_SECONDS, ask_agent_to_stop, press_power_button
+from volant.volantd.vms.update import VmUpdate, apply_update
 from volant.volantd.vms.vm_file import write_vm_file
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,8 @@ class RunningVm:
         """Returns while it boots. Failed to start: an error, and state failed. `restarts` in a row led to this."""
         record = self._registry.move(
             self.record, "start", VmState.STARTING, wanted=True, hypervisor=self._domain.hypervisor.kind,
-            restarts=restarts, process=None, spec=None, guest=None, last_lines=[], exit_code=None, started_at=now(),
+            restarts=restarts, pending=(), process=None, spec=None, guest=None, last_lines=[],
+            exit_code=None, started_at=now(),
         )  # fmt: skip
         self.tell("state", record)
         machine: Machine | None = None
@@ -132,6 +134,22 @@ class RunningVm:
                 resolution="free some space in the state folder",
             ) from None
         return self.record
+
+    def update(self, update: VmUpdate) -> VmRecord:
+        """Change what it is; what its process was given already is pending until the next start."""
+        record = self.record
+        plugin = self._domain.plugins.get(record.plugin_reference)
+        disk_bytes = record.definition.disk_size_bytes or plugin.virtual_size_bytes
+        changed = apply_update(record, update, disk_bytes)
+        if changed.changed:
+            pending = changed.at_start if record.state in WITH_PROCESS else ()
+            record = self._registry.update(
+                record, definition=changed.definition, ports=changed.ports,
+                pending=[*record.pending, *(name for name in pending if name not in record.pending)],
+            )  # fmt: skip
+            self.write_file(record)
+            self.tell("updated", record, changed=list(changed.changed))
+        return record
 
     async def connect(self, timeout_seconds: float = AGENT_WAIT_SECONDS) -> Guest:
         """The agent's connection; WrongState or Unreachable where there is none."""

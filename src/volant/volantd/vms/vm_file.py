@@ -80,6 +80,7 @@ class VmFile(BaseModel):
             started_at=None,
             deleting=False,
             restarts=0,
+            pending=(),
         )
 
 

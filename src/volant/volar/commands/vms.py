@@ -17,6 +17,7 @@ COMMANDS = {
     "list": Lazy("vms_show", "list_vms", "List the VMs."),
     "get": Lazy("vms_show", "get", "Show one VM: state, health, address, and what went wrong."),
     "inspect": Lazy("vms_show", "inspect", "Print everything about VMs as JSON."),
+    "update": Lazy("vms_update", "update", "Change a VM: CPUs, memory, disk, environment, ports, labels."),
     "start": Lazy("vms", "start", "Start stopped or failed VMs."),
     "stop": Lazy("vms", "stop", "Stop VMs in order."),
     "restart": Lazy("vms", "restart", "Stop and start VMs; their disks stay."),

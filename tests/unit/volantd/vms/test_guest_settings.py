@@ -30,7 +30,7 @@ def make_record(**definition: Any) -> VmRecord:
         control_key=make_private_key(), host_key=make_private_key(), hypervisor="qemu", process=None,
         spec=None, agent=AgentFacts(), guest=None, last_lines=(), exit_code=None,
         created_at="", started_at=None, deleting=False,
-        restarts=0,
+        restarts=0, pending=(),
     )  # fmt: skip
 
 

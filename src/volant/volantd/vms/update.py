@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changing what a VM is: a pure function of its record and of what is asked for, but for the look at free ports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from volant.errors import InvalidInput
+from volant.sizes import read_size
+from volant.volantd.network.types import PortRequest, PublishedPort
+from volant.volantd.vms.addresses import publish
+from volant.volantd.vms.definition import check_variables
+from volant.volantd.vms.record import VmDefinition, VmRecord, VmResources
+
+SECTOR_BYTES = 512
+# What a process that runs has been given already; the rest counts at once.
+AT_START = frozenset({"vcpu", "memory_mb", "disk_size", "env", "publish"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmUpdate:
+    """None leaves it as it is; in a mapping it removes the key. `publish` replaces what was asked for before."""
+
+    vcpu: int | None = None
+    memory_mb: int | None = None
+    disk_size: str | None = None
+    env: Mapping[str, str | None] = field(default_factory=dict)
+    publish: Sequence[PortRequest] | None = None
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    restart: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatedVm:
+    """`changed` names fields of VmUpdate."""
+
+    definition: VmDefinition
+    ports: tuple[PublishedPort, ...]
+    changed: tuple[str, ...]
+
+    @property
+    def at_start(self) -> tuple[str, ...]:
+        return tuple(name for name in self.changed if name in AT_START)
+
+
+def apply_update(record: VmRecord, update: VmUpdate, disk_bytes: int) -> UpdatedVm:
+    """`disk_bytes`: what the root disk has now. Raises InvalidInput, Conflict for a port in use."""
+    before = record.definition
+    check_variables(update.env)
+    definition = before.model_copy(
+        update={
+            "resources": VmResources(
+                vcpu=update.vcpu or before.resources.vcpu,
+                memory_mb=update.memory_mb or before.resources.memory_mb,
+            ),
+            "disk_size_bytes": _grow(record, update.disk_size, disk_bytes),
+            "env": _merge(before.env, update.env),
+            "labels": _merge(before.labels, update.labels),
+            "restart": update.restart or before.restart,
+        }
+    )
+    ports = record.ports if update.publish is None else _publish(record, update.publish)
+    differences = {
+        "vcpu": definition.resources.vcpu != before.resources.vcpu,
+        "memory_mb": definition.resources.memory_mb != before.resources.memory_mb,
+        "disk_size": definition.disk_size_bytes != before.disk_size_bytes,
+        "env": definition.env != before.env,
+        "publish": ports != record.ports,
+        "labels": definition.labels != before.labels,
+        "restart": definition.restart != before.restart,
+    }
+    return UpdatedVm(definition, ports, tuple(name for name, differs in differences.items() if differs))
+
+
+def _merge(before: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+    merged = {**before, **changes}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def _grow(record: VmRecord, text: str | None, disk_bytes: int) -> int | None:
+    if text is None:
+        return record.definition.disk_size_bytes
+    wanted = -(-read_size(text) // SECTOR_BYTES) * SECTOR_BYTES
+    if wanted < disk_bytes:
+        raise InvalidInput(
+            f"cannot make the disk of VM {record.name} smaller: it has {disk_bytes >> 20} MiB",
+            resolution="give a larger size; a file system in it cannot be cut",
+        )
+    return wanted
+
+
+def _publish(record: VmRecord, requests: Sequence[PortRequest]) -> tuple[PublishedPort, ...]:
+    """The address of its own keeps its ports; one that the VM itself has is not in use."""
+    if requests and record.address is None:
+        raise InvalidInput(f"cannot publish ports of VM {record.name}: it has no network")
+    usual = [port for port in record.ports if port.host_ip == record.address]
+    own = {(port.host_ip, port.host_port, port.protocol) for port in record.ports}
+    kept, new = [], []
+    for request in requests:
+        host_ip = request.host_ip or "127.0.0.1"
+        if request.host_port and (host_ip, request.host_port, request.protocol) in own:
+            kept.append(PublishedPort(host_ip, request.host_port, request.guest_port, request.protocol))
+        else:
+            new.append(request)
+    asked = [*kept, *publish(new)]
+    if len({(port.host_ip, port.host_port, port.protocol) for port in asked}) < len(asked):
+        raise InvalidInput(f"cannot publish a port of VM {record.name} twice")
+    return (*usual, *(port for port in asked if port not in usual))

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import dataclasses
+import socket
+
+import pytest
+
+from support.vm_records import make_record
+from volant.errors import Conflict, InvalidInput
+from volant.volantd.network.types import PortRequest, PublishedPort
+from volant.volantd.vms.record import VmRecord
+from volant.volantd.vms.update import VmUpdate, apply_update
+
+OWN = PublishedPort("127.127.1.2", 8080, 80)
+ASKED = PublishedPort("127.0.0.1", 18080, 80)
+GIB = 1 << 30
+
+
+@pytest.fixture
+def record() -> VmRecord:
+    made = make_record(env={"A": "1", "B": "2"}, labels={"tier": "web"})
+    return dataclasses.replace(made, address="127.127.1.2", ports=(OWN, ASKED))
+
+
+def test_what_is_not_named_stays(record: VmRecord) -> None:
+    updated = apply_update(record, VmUpdate(), GIB)
+    assert (updated.definition, updated.ports, updated.changed) == (record.definition, record.ports, ())
+
+
+def test_each_change_and_when_it_counts(record: VmRecord) -> None:
+    update = VmUpdate(
+        vcpu=2, memory_mb=512, disk_size="2G", env={"B": None, "C": "3"}, labels={"tier": "db"}, restart="no"
+    )
+    updated = apply_update(record, update, GIB)
+    definition = updated.definition
+    assert (definition.resources.vcpu, definition.resources.memory_mb) == (2, 512)
+    assert definition.disk_size_bytes == 2 * GIB
+    assert definition.env == {"A": "1", "C": "3"}
+    assert (definition.labels, definition.restart) == ({"tier": "db"}, "no")
+    assert updated.changed == ("vcpu", "memory_mb", "disk_size", "env", "labels", "restart")
+    assert updated.at_start == ("vcpu", "memory_mb", "disk_size", "env")
+
+
+def test_the_same_again_is_no_change(record: VmRecord) -> None:
+    update = VmUpdate(
+        vcpu=record.definition.resources.vcpu, env={"A": "1", "Z": None}, labels={"tier": "web"}
+    )
+    assert apply_update(record, update, GIB).changed == ()
+
+
+def test_ports_are_replaced_but_for_those_of_its_own_address(record: VmRecord) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        # Its own published port is bound by itself, which is no conflict.
+        again = VmUpdate(publish=[PortRequest(guest_port=81, host_port=ASKED.host_port)])
+        assert apply_update(record, again, GIB).ports == (OWN, dataclasses.replace(ASKED, guest_port=81))
+        assert apply_update(record, VmUpdate(publish=[]), GIB).ports == (OWN,)
+        with pytest.raises(Conflict, match="in use"):
+            port = PortRequest(guest_port=80, host_port=taken.getsockname()[1])
+            apply_update(record, VmUpdate(publish=[port]), GIB)
+    with pytest.raises(InvalidInput, match="twice"):
+        apply_update(record, VmUpdate(publish=[PortRequest(80, ASKED.host_port)] * 2), GIB)
+
+
+def test_a_disk_is_never_made_smaller_and_a_variable_has_a_name(record: VmRecord) -> None:
+    with pytest.raises(InvalidInput, match="smaller"):
+        apply_update(record, VmUpdate(disk_size="512M"), GIB)
+    with pytest.raises(InvalidInput, match="variable"):
+        apply_update(record, VmUpdate(env={"a b": "c"}), GIB)
