@@ -19,12 +19,14 @@ from support.memory_hypervisor import MemoryHost, MemoryHypervisor
 from support.plugin_files import make_plugin
 from volant.volantd import database
 from volant.volantd.daemon import make_domain, sweep_plugins
+from volant.volantd.hypervisors.base import EndKind
 from volant.volantd.settings import Settings
 from volant.volantd.vms import stopping
 from volant.volantd.vms.adoption import adopt_all
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.fleet import Fleet
-from volant.volantd.vms.states import WITH_PROCESS
+from volant.volantd.vms.running_vm import RunningVm
+from volant.volantd.vms.states import WITH_PROCESS, VmState
 
 
 @pytest.fixture
@@ -133,3 +135,27 @@ async def test_a_kill_at_every_write_loses_leaks_and_doubles_nothing(
             break
     print(f"killed at {fatal} writes")
     assert fatal > 100, "the writes were not walked"
+
+
+async def test_a_guest_that_reboots_comes_back_though_the_daemon_is_killed_in_between(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopping, "AGENT_WAIT_SECONDS", 0.0)
+    (memory / "vmlinux").write_bytes(b"\x7fELF")
+    points, home, host = CrashPoints(monkeypatch), memory / "home", MemoryHost()
+    home.mkdir()
+    async with start_daemon(home, host, points) as fleet:
+        await fleet.domain.plugins.install(io.BytesIO(make_plugin()), source="test")
+        record = await fleet.create(NewVm(name="one", plugin="web", restart="no"))
+        fleet.domain.registry.move(record, "start", VmState.RUNNING)
+        (process,) = host.living
+        monkeypatch.setattr(RunningVm, "start_again", lambda *_: asyncio.sleep(0))  # as killed before it
+        process.finish(EndKind.REBOOTED)
+        while fleet.get("one").state is not VmState.STOPPED:  # noqa: ASYNC110  # a row
+            await asyncio.sleep(0.01)
+    monkeypatch.undo()
+    monkeypatch.setattr(stopping, "AGENT_WAIT_SECONDS", 0.0)
+    async with start_daemon(home, host, points) as fleet:
+        await fleet.background.wait_idle()
+        assert [process.spec.name for process in host.living] == ["one"]
+        await fleet.delete("one", force=True)

@@ -222,7 +222,8 @@ class RunningVm:
             record.state, end, kill_reason=self.monitor.kill_reason, is_host_stopping=stopping
         )
         restarts = self._find_restarts(record, outcome)
-        wanted = outcome.wanted if restarts is None else True
+        # Before it is started again: a daemon that is killed in between leaves that to the next one.
+        wanted = True if outcome.starts_again or restarts is not None else outcome.wanted
         if outcome.state is VmState.FAILED:
             self.fail(outcome.reason, wanted=restarts is not None)
         else:
