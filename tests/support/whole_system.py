@@ -33,8 +33,8 @@ CUSTOMIZE = (
 
 
 def make_whole_system_disk(cache: Path) -> Path:
-    """disk.raw of a whole system, kept in `cache` under a name that says how it was made."""
-    disk = cache / "whole-system-1.raw"
+    """A QCOW2 of a whole system, kept in `cache` under a name to be changed with what is here."""
+    disk = cache / "whole-system-1.qcow2"
     if disk.exists():
         return disk
     cache.mkdir(parents=True, exist_ok=True)
@@ -48,8 +48,9 @@ def make_whole_system_disk(cache: Path) -> Path:
             "mmdebstrap", f"--mode={mode}", "--variant=minbase", "--quiet", f"--include={PACKAGES}", *hooks,
             retries, "bookworm", str(tree),
         )  # fmt: skip
-        draft = folder / "disk.raw"
-        _assemble(tree, folder, draft)
+        raw, draft = folder / "disk.raw", folder / "disk.qcow2"
+        _assemble(tree, folder, raw)
+        _run("qemu-img", "convert", "-c", "-O", "qcow2", str(raw), str(draft))
         draft.rename(disk)
     return disk
 

@@ -221,6 +221,20 @@ class SshSessionRequest(RequestModel):
 class SshSession(ApiModel):
     host_key: str = Field(description="public key of the guest's SSH server, for known_hosts")
     user: str = "root"
+    identity: str = Field(
+        "",
+        description="where the guest boots its own system: the public key that logs in; ssh/signature signs with it",
+    )
+
+
+class SignatureRequest(RequestModel):
+    data_base64: Base64Text = Field(
+        max_length=1 << 17, description="what the guest's SSH server wants signed"
+    )
+
+
+class Signature(ApiModel):
+    signature_base64: str = Field(description="in SSH's own form (RFC 4253, 6.6)")
 
 
 class LogLine(ApiModel):

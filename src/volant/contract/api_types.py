@@ -229,8 +229,17 @@ class SecretValue(TypedDict):
     value_base64: str
 
 
+class Signature(TypedDict):
+    signature_base64: str
+
+
+class SignatureRequest(TypedDict):
+    data_base64: str
+
+
 class SshSession(TypedDict):
     host_key: str
+    identity: str
     user: str
 
 

@@ -31,6 +31,7 @@ _MOST_L1_BYTES = 32 << 20
 _MOST_REFCOUNT_TABLE_BYTES = 8 << 20
 _MOST_REFCOUNT_ORDER = 6
 _LEAST_EXTENDED_CLUSTER_BITS = 14
+_BIOS_CODE_BYTES = 440
 # Header extensions (docs/interop/qcow2.txt) that QEMU acts on.
 _END_OF_EXTENSIONS = 0
 _KNOWN_EXTENSIONS = {
@@ -56,6 +57,13 @@ def probe_disk(descriptor: int, length: int) -> DiskImage:
         image = _Qcow2(descriptor, length)
         return DiskImage("qcow2", image.virtual_size, _find_boot(image.read(0, 4096)))
     return DiskImage("raw", length, _find_boot(os.pread(descriptor, 4096, 0)))
+
+
+def has_bios_code(descriptor: int, length: int) -> bool:
+    """Whether the BIOS finds a program in the first sector, before the signature and the partitions."""
+    if os.pread(descriptor, 4, 0) == QCOW2_MAGIC:
+        return any(_Qcow2(descriptor, length).read(0, _BIOS_CODE_BYTES))
+    return any(os.pread(descriptor, _BIOS_CODE_BYTES, 0))
 
 
 def _find_boot(start: bytes) -> Boot:

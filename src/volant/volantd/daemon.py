@@ -32,6 +32,7 @@ from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import Hypervisor
 from volant.volantd.lost_and_found import LostAndFound
 from volant.volantd.network.bridge import GATEWAY, install_bridge
+from volant.volantd.network.dhcp import DhcpServer
 from volant.volantd.network.names import NameServer
 from volant.volantd.notify import notify_ready
 from volant.volantd.plugins.store import PluginStore
@@ -262,18 +263,23 @@ def read_token(path: Path) -> str:
 
 
 async def watch_surroundings(settings: Settings, fleet: Fleet, ended: asyncio.Event) -> None:
-    """Answer for names once there is a bridge, and end when the socket is gone.
+    """Answer for names and addresses once there is a bridge, and end when the socket is gone.
 
     At log-out a user's runtime folder is removed: the next volar shall start a fresh daemon, which adopts the VMs,
     rather than never find this one.
     """
     names: NameServer | None = None
+    dhcp = await asyncio.to_thread(DhcpServer, settings.state_dir)
     try:
         while settings.socket.exists():
             names = names or await open_names(settings, fleet)
+            if names is not None:
+                leases = fleet.domain.registry.list_leases()
+                await asyncio.to_thread(dhcp.refresh, leases)
             await asyncio.sleep(SURROUNDINGS_SECONDS)
     finally:
         if names is not None:
             await names.close()
+        await asyncio.to_thread(dhcp.close)
     logger.warning("%s is gone: ending; VMs run on", settings.socket)
     ended.set()

@@ -82,7 +82,7 @@ def vm_options(*, publish: Sequence[str] = ("--publish",)) -> Callable[[Command]
         click.option("--cpus", type=click.IntRange(1), help="vCPUs; the plugin's own number otherwise."),
         click.option("-m", "--memory", type=Mebibytes(), metavar="MIB", help="Memory in MiB, or 512m, 2g."),
         click.option("--disk-size", metavar="SIZE", help="Grow the root disk, e.g. 20G."),
-        click.option("--network", "--net", metavar="MODE", help="Network mode: bridged, user or vsock."),
+        click.option("--network", "--net", metavar="MODE", help="Network mode: bridged, dhcp, user or vsock."),
         click.option("--isolated", is_flag=True, help="Keep it and the bridge's other VMs apart."),
         click.option(
             *publish, multiple=True, metavar="[[IP:]PORT:]GUEST_PORT", help="Publish a port of the guest."

@@ -31,7 +31,7 @@ def main() -> int:
         if flags:
             from volant.volar.ssh import authorize
 
-            host_key = authorize(client, vm)
+            host_key = authorize(client, vm)["host_key"]
             if flags == ["--host-key"]:
                 print(f"{vm} {host_key}")
                 return 0

@@ -28,7 +28,7 @@ def test_this_users_key_is_made_once_and_is_its_own() -> None:
 def test_a_session_pins_the_guests_key(volar: Volar, daemon: InProcessDaemon) -> None:
     daemon.install("guest")
     assert volar("create", "guest", "-p", "guest").exit_code == 0
-    assert authorize(daemon.client, "guest") == "ssh-ed25519 AAAA"
+    assert authorize(daemon.client, "guest")["host_key"] == "ssh-ed25519 AAAA"
     with open_session(daemon.client, "guest") as options:
         named = dict(option.split("=", 1) for option in options if "=" in option)
         assert Path(named["UserKnownHostsFile"]).read_text() == "guest ssh-ed25519 AAAA\n"

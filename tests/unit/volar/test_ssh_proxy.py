@@ -22,9 +22,9 @@ def test_the_host_key_is_told_as_known_hosts_has_it(
 ) -> None:
     asked: list[tuple[str, str]] = []
 
-    def authorize(client: Client, vm: str) -> str:
+    def authorize(client: Client, vm: str) -> dict[str, str]:
         asked.append((client.address, vm))
-        return "ssh-ed25519 AAAA"
+        return {"host_key": "ssh-ed25519 AAAA"}
 
     monkeypatch.setattr(ssh, "authorize", authorize)
     monkeypatch.setattr(ssh_proxy.sys, "argv", ["ssh_proxy", "--host-key", "/run/v.sock", "web"])

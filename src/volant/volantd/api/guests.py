@@ -11,17 +11,26 @@ import base64
 import contextlib
 import re
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 
 import h11
 from fastapi import APIRouter, Request, WebSocket
 from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocketDisconnect
 
-from volant.contract.api import ExecRequest, ExecResult, SshSession, SshSessionRequest
+from volant.contract.api import (
+    ExecRequest,
+    ExecResult,
+    Signature,
+    SignatureRequest,
+    SshSession,
+    SshSessionRequest,
+)
 from volant.contract.manifest import Port
 from volant.errors import Conflict, InvalidInput, Unreachable
 from volant.volantd.guest.connection import ByteReader, ByteWriter
 from volant.volantd.plugins.store import PluginStore
+from volant.volantd.vms import own_sshd
 from volant.volantd.vms.fleet import Fleet
 
 CHUNK_BYTES = 1 << 16
@@ -67,13 +76,24 @@ def make_router(fleet: Fleet, plugins: PluginStore) -> APIRouter:
     @router.post("/ssh")
     async def authorize_ssh(name: str, request: SshSessionRequest) -> SshSession:
         """Let a key log in for a while; the stream is at ssh/stream."""
+        if (record := fleet.get(name)).has_own_system:
+            return SshSession(**asdict(await own_sshd.authorize(record)))
         guest = await fleet.connect(name)
         return SshSession(host_key=await guest.control.authorize_ssh(request.public_key, request.ttl_seconds))
 
+    @router.post("/ssh/signature")
+    async def sign_for_ssh(name: str, request: SignatureRequest) -> Signature:
+        """Log in to a guest that boots its own system: sign what its SSH server asks for with the key it was given."""
+        signed = own_sshd.sign(fleet.get(name), base64.b64decode(request.data_base64))
+        return Signature(signature_base64=base64.b64encode(signed).decode())
+
     @router.websocket("/ssh/stream")
     async def stream_ssh(websocket: WebSocket, name: str) -> None:
-        guest = await fleet.connect(name)
-        async with guest.connection.open_session_stream() as (reader, writer):
+        if (record := fleet.get(name)).has_own_system:
+            opening = own_sshd.open_stream(record)
+        else:
+            opening = (await fleet.connect(name)).connection.open_session_stream()
+        async with opening as (reader, writer):
             await pump(websocket, reader, writer)
 
     @router.websocket("/ports/{port}/stream")

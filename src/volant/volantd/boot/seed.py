@@ -17,12 +17,16 @@ from volant.whole_file import WholeFile
 LABEL = "cidata"
 
 
-def write_seed(target: Path, *, user_data: bytes, meta_data: str, network_config: str = "") -> None:
+def write_seed(
+    target: Path, *, user_data: bytes, meta_data: str, vendor_data: str = "", network_config: str = ""
+) -> None:
     """Write the image to `target`, mode 0600 (user-data may hold keys), whole or not at all."""
     # Imported where it is used: only whole-system disks need it.
     from pycdlib import PyCdlib
 
     documents = {"user-data": user_data, "meta-data": meta_data.encode()}
+    if vendor_data:
+        documents["vendor-data"] = vendor_data.encode()
     if network_config:
         documents["network-config"] = network_config.encode()
     image = PyCdlib()

@@ -100,6 +100,7 @@ class VmSpec:
     is the caller's; nothing secret belongs there. In `socket_folder` the driver makes sockets as it needs them,
     with names of at most 12 bytes. `console_log` is appended to across starts, `hypervisor_log` takes the
     process's own standard error. `tsc_khz` is the host clock's rate, which x86 guests under TCG must be told.
+    `uefi` is the firmware's program and this VM's variables, where the machine's own BIOS does not do.
     `wakes_from` None boots; otherwise all else is as it was when that image was made, but for names and paths.
     """
 
@@ -120,6 +121,7 @@ class VmSpec:
     extra_cmdline: tuple[str, ...] = ()
     tsc_khz: int | None = None
     wakes_from: MemoryImage | None = None
+    uefi: tuple[Path, Path] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,12 +138,14 @@ def _list_written_files(spec: VmSpec) -> list[Path]:
     """QEMU maps the pages that it wakes from privately, and opens their file for writing all the same (before 8.2)."""
     image = spec.wakes_from
     pages = [image.memory] if image is not None and image.has_pages else []
-    return [*(disk.path for disk in spec.disks if not disk.read_only), spec.console_log, *pages]
+    variables = [spec.uefi[1]] if spec.uefi is not None else []
+    return [*(disk.path for disk in spec.disks if not disk.read_only), spec.console_log, *pages, *variables]
 
 
 def _list_read_files(spec: VmSpec) -> list[Path]:
     disks = [path for disk in spec.disks for path in ((disk.path,) if disk.read_only else disk.backing)]
-    return [path for path in (*disks, spec.kernel, spec.initrd) if path is not None]
+    code = spec.uefi[0] if spec.uefi is not None else None
+    return [path for path in (*disks, spec.kernel, spec.initrd, code) if path is not None]
 
 
 def give_files(spec: VmSpec, user: int, state_dir: Path) -> None:

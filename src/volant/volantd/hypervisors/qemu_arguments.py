@@ -101,7 +101,9 @@ def _machine(spec: VmSpec) -> Iterator[str]:
         "virt": "virt,gic-version=max,usb=off",
     }[spec.machine]
     yield from ("-object", _memory(spec))
-    yield from ("-machine", f"{options},dump-guest-core=off,mem-merge=off,memory-backend=ram")
+    yield from _uefi(spec)
+    flash = ",pflash0=uefi-code,pflash1=uefi-variables" if spec.uefi is not None else ""
+    yield from ("-machine", f"{options},dump-guest-core=off,mem-merge=off,memory-backend=ram{flash}")
     if spec.accelerator == "kvm":
         yield from ("-accel", "kvm", "-cpu", "host")
     else:
@@ -110,6 +112,19 @@ def _machine(spec: VmSpec) -> Iterator[str]:
     yield from ("-smp", str(spec.vcpu), "-m", f"{spec.memory_mb}M")
     if spec.machine != "q35":
         yield from ("-global", "virtio-mmio.force-legacy=false")
+
+
+def _uefi(spec: VmSpec) -> Iterator[str]:
+    if spec.uefi is None:
+        return
+    for name, path, is_read_only in (("code", spec.uefi[0], True), ("variables", spec.uefi[1], False)):
+        blockdev = {
+            "driver": "raw",
+            "node-name": f"uefi-{name}",
+            "read-only": is_read_only,
+            "file": {"driver": "file", "filename": str(path)},
+        }
+        yield from ("-blockdev", json.dumps(blockdev, separators=(",", ":")))
 
 
 def _memory(spec: VmSpec) -> str:

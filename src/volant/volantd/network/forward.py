@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from volant.errors import Conflict, InvalidInput, NotPermitted
+from volant.volantd.network.forward_udp import UdpListener
 from volant.volantd.network.types import PublishedPort
 
 CHUNK_BYTES = 1 << 16
@@ -20,12 +21,12 @@ CONNECT_SECONDS = 10.0
 
 
 class PortForwarder:
-    """The published TCP ports of one VM. Use as an asynchronous context manager, or `start` and `close`."""
+    """The published ports of one VM. Use as an asynchronous context manager, or `start` and `close`."""
 
     def __init__(self, guest_address: str, published: Sequence[PublishedPort]) -> None:
         self._guest_address = guest_address
         self._published = published
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | UdpListener] = []
         self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -33,17 +34,12 @@ class PortForwarder:
         root."""
         try:
             for port in self._published:
-                if port.protocol != "tcp":
-                    raise InvalidInput(
-                        f"cannot publish UDP port {port.guest_port} of a bridged VM",
-                        resolution=f"use its own address, {self._guest_address}, or create it with --network user",
-                    )
                 self._servers.append(await self._listen(port))
         except BaseException:
             await self.close()
             raise
 
-    async def _listen(self, port: PublishedPort) -> asyncio.Server:
+    async def _listen(self, port: PublishedPort) -> asyncio.Server | UdpListener:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()
             assert task is not None
@@ -55,12 +51,19 @@ class PortForwarder:
 
         where = f"{port.host_ip}:{port.host_port}"
         try:
+            if port.protocol == "udp":
+                listener = UdpListener(self._guest_address, port.guest_port)
+                loop = asyncio.get_running_loop()
+                await loop.create_datagram_endpoint(
+                    lambda: listener, local_addr=(port.host_ip, port.host_port)
+                )
+                return listener
             return await asyncio.start_server(serve, port.host_ip, port.host_port)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise Conflict(
                     f"cannot publish port {port.guest_port} on {where}: the port is in use",
-                    resolution=f"choose another one, or see who has it: ss -ltnp 'sport = :{port.host_port}'",
+                    resolution=f"choose another one, or see who has it: ss -ltunp 'sport = :{port.host_port}'",
                 ) from error
             if error.errno == errno.EACCES:
                 raise NotPermitted(

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volant.contract.agents import find_agent
+from volant.contract.disk_probe import has_bios_code
 from volant.contract.guest_config import MODULES_SERIAL
 from volant.volantd.boot.initrd import list_module_names, make_base_archive, write_initrd
 from volant.volantd.boot.kernel import Kernel, host_architecture, require_kernel
 from volant.volantd.boot.modules import order_modules, want_modules
 from volant.volantd.boot.seed import LABEL as SEED_LABEL
 from volant.volantd.boot.seed import write_seed
+from volant.volantd.boot.uefi import make_variables, require_uefi
 from volant.volantd.hypervisors.base import (
     SOCKET_PATH_LIMIT,
     DiskDrive,
@@ -55,6 +57,10 @@ class VmFiles:
         return self.folder / "seed.iso"
 
     @property
+    def uefi_variables(self) -> Path:
+        return self.folder / "uefi-variables"
+
+    @property
     def console_log(self) -> Path:
         return self.folder / "console.log"
 
@@ -91,13 +97,15 @@ async def boot_vm(
     if plugin.kind == "rootfs":
         size_bytes = record.definition.disk_size_bytes
         await asyncio.to_thread(make_overlay, files.disk, plugin.payload, plugin.format, size_bytes)
+    uefi: tuple[Path, Path] | None = None
     if kernel is not None:
         await asyncio.to_thread(write_boot_archive, record, plugin, kernel, support, files, settings)
     else:
         await asyncio.to_thread(write_seed_disk, record, plugin, files)
+        uefi = await asyncio.to_thread(prepare_uefi, plugin, files)
     reach = choose_reach(settings, support.version)
     network = await attach(record, reach, files.folder, files.sockets)
-    spec = make_spec(record, plugin, kernel, support, files, reach)
+    spec = make_spec(record, plugin, kernel, support, files, reach, uefi)
     remember(spec)
     try:
         machine = await hypervisor.start(spec)
@@ -152,8 +160,23 @@ def write_seed_disk(record: VmRecord, plugin: StoredPlugin, files: VmFiles) -> N
         files.seed,
         user_data=documents.user_data,
         meta_data=documents.meta_data,
+        vendor_data=documents.vendor_data,
         network_config=documents.network_config,
     )
+
+
+def prepare_uefi(plugin: StoredPlugin, files: VmFiles) -> tuple[Path, Path] | None:
+    """UEFI's program and this VM's variables, where its disk has nothing for a BIOS; ToolMissing without any."""
+    architecture = host_architecture()
+    descriptor = os.open(plugin.payload, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if architecture == "amd64" and has_bios_code(descriptor, os.fstat(descriptor).st_size):
+            return None
+    finally:
+        os.close(descriptor)
+    uefi = require_uefi(architecture)
+    make_variables(uefi, files.uefi_variables)
+    return uefi.code, files.uefi_variables
 
 
 def make_spec(
@@ -163,6 +186,7 @@ def make_spec(
     support: HostSupport,
     files: VmFiles,
     reach: Reach,
+    uefi: tuple[Path, Path] | None = None,
 ) -> VmSpec:
     disks = (
         (DiskDrive(files.disk, "qcow2", ROOT_SERIAL, backing=tuple(list_chain(files.disk))[1:]),)
@@ -189,4 +213,5 @@ def make_spec(
         kernel=kernel.image if kernel else None,
         initrd=files.initrd if kernel else None,
         tsc_khz=support.tsc_khz,
+        uefi=uefi,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from volant.contract.manifest import Manifest
 from volant.errors import Conflict, InvalidInput
+from volant.process import require_tool
 from volant.volantd.hypervisors.base import Nic, StreamNic, TapNic, UserNic
 from volant.volantd.network.bridge import (
     choose_lease,
@@ -58,18 +59,15 @@ def choose_place(
     if mode == "user":
         address, ports = choose_address(taken, guest_ports)
         return address, [*ports, *publish(publish_requests)]
-    if mode == "bridged":
+    if mode in ON_BRIDGE:
+        if mode == "dhcp":
+            require_tool("dnsmasq", package="dnsmasq-base")
         if find_default_mode(settings) != "bridged":
             raise Conflict(
-                f"cannot create VM {name} in bridged mode: this daemon has no bridge",
+                f"cannot create VM {name} in {mode} mode: this daemon has no bridge",
                 resolution="make it once: volar setup network   (or create the VM with --network user)",
             )
         return choose_lease(taken), publish(publish_requests)
-    if mode == "dhcp":
-        raise InvalidInput(
-            f"cannot create VM {name}: nothing answers DHCP on this host's bridge",
-            resolution="use --network bridged or user",
-        )
     if publish_requests:
         raise InvalidInput(f"cannot publish ports of VM {name}: it has no network")
     return None, []

@@ -21,6 +21,7 @@ from volant.errors import Conflict, NotFound
 from volant.volantd.clock import now
 from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import ProcessIdentity, VmSpec
+from volant.volantd.network.dhcp import Lease
 from volant.volantd.network.types import PublishedPort
 from volant.volantd.vms.record import AgentFacts, VmDefinition, VmRecord
 from volant.volantd.vms.states import WITH_PROCESS, VmState, check_move
@@ -78,7 +79,7 @@ class VmRegistry:
         host_key: str,
         hypervisor: str,
     ) -> VmRecord:
-        """A new VM in state created. Conflict where the name is taken, NotFound where the plugin has gone."""
+        """A new VM in state created. Conflict where name or address is taken, NotFound where the plugin has gone."""
         record = VmRecord(
             id=secrets.token_hex(6), name=name, state=VmState.CREATED, reason="", wanted=False,
             plugin_name=plugin[0], plugin_version=plugin[1], definition=definition, address=address, mac=mac,
@@ -91,6 +92,11 @@ class VmRegistry:
         except sqlite3.IntegrityError as error:
             if "vms.name" in str(error):
                 raise name_taken(name) from error
+            if "vms.address" in str(error):
+                raise Conflict(
+                    f"cannot create VM {name}: its address {address} was given to another one meanwhile",
+                    resolution="ask again",
+                ) from error
             if "FOREIGN KEY" in str(error):
                 raise NotFound(
                     f"cannot create VM {name}: plugin {':'.join(plugin)} has been removed"
@@ -165,10 +171,18 @@ class VmRegistry:
     def list_bridged(self) -> dict[str, str]:
         """Addresses of VMs on the bridge by name."""
         rows = self._database.fetch_all(
-            "SELECT name, address FROM vms WHERE json_extract(definition, '$.network') = 'bridged'"
+            "SELECT name, address FROM vms WHERE json_extract(definition, '$.network') IN ('bridged', 'dhcp')"
             " AND address IS NOT NULL"
         )
         return {row["name"]: row["address"] for row in rows}
+
+    def list_leases(self) -> list[Lease]:
+        """What VMs on the bridge that ask by DHCP are told."""
+        rows = self._database.fetch_all(
+            "SELECT mac, address, name FROM vms WHERE json_extract(definition, '$.network') IN ('bridged', 'dhcp')"
+            " AND address IS NOT NULL ORDER BY address"
+        )
+        return [Lease(row["mac"], row["address"], row["name"].replace("_", "-")) for row in rows]
 
     def list_ids(self) -> set[str]:
         return {row["id"] for row in self._database.fetch_all("SELECT id FROM vms")}

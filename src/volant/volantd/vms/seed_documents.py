@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.guest_settings import make_cloud_init, make_guest_network
+from volant.volantd.vms.keys import read_public_key
 from volant.volantd.vms.meta_data import make_meta_data
 from volant.volantd.vms.record import VmRecord
 
@@ -20,6 +21,7 @@ from volant.volantd.vms.record import VmRecord
 class SeedDocuments:
     user_data: bytes
     meta_data: str
+    vendor_data: str
     network_config: str
 
 
@@ -29,13 +31,36 @@ def make_seed_documents(record: VmRecord, plugin: StoredPlugin) -> SeedDocuments
     user_data = base64.b64decode(given.user_data_base64) if given else b""
     # Keys also travel as meta-data, from where cloud-init takes them whatever the user-data says.
     meta_data = json.loads(given.meta_data) if given else make_meta_data(record, "")
-    if record.definition.ssh_keys or "public-keys" not in meta_data:
-        meta_data["public-keys"] = record.definition.ssh_keys
+    # The first lets in whom the daemon lets in (`own_sshd`).
+    meta_data["public-keys"] = [
+        f"{read_public_key(record.control_key)} volantd",
+        *record.definition.ssh_keys,
+        *list_keys(meta_data.get("public-keys")),
+    ]
     return SeedDocuments(
         user_data=user_data or b"#cloud-config\n{}\n",
         meta_data=json.dumps(meta_data) + "\n",
+        vendor_data=make_vendor_data(record),
         network_config=(given.network_config if given else "") or make_network_config(record),
     )
+
+
+def list_keys(given: object) -> list[str]:
+    """Keys in any of the forms that cloud-init takes: lines, a list, or either of them by name."""
+    if isinstance(given, str):
+        return given.splitlines()
+    if isinstance(given, dict):
+        return [key for value in given.values() for key in list_keys(value)]
+    return [key for key in given if isinstance(key, str)] if isinstance(given, list) else []
+
+
+def make_vendor_data(record: VmRecord) -> str:
+    """What we want where user-data says nothing else: the host key that we know, and root's log-in by keys."""
+    config = {
+        "disable_root": False,
+        "ssh_keys": {"ed25519_private": record.host_key, "ed25519_public": read_public_key(record.host_key)},
+    }
+    return f"#cloud-config\n{json.dumps(config)}\n"
 
 
 def make_network_config(record: VmRecord) -> str:

@@ -15,7 +15,6 @@ from volant.volar.commands.vms_show import describe_ports, has_own_system
 from volant.volar.names import vm_argument
 from volant.volar.target import make_client
 
-SSH_PORT = 22
 RAW = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 REFUSED_IN_EXEC = {
     "-d": "start it in the background: volar vms exec NAME -- sh -c 'COMMAND >/dev/null 2>&1 &'",
@@ -85,28 +84,31 @@ def _run_ssh(
     from volant.volar.ssh import open_session, run_client
 
     client = make_client(context)
-    require_agent(client, name, "log in to")
+    own_system = find_own_system(client, name, "log in to")
     program = require_tool("ssh", package="openssh-client")
     flags = {None: [], True: ["-tt"], False: ["-T"]}[terminal]
-    with open_session(client, name) as options:
+    with open_session(client, name, own_system=own_system) as options:
         status = run_client([program, *options, *flags, f"{user}@{name}", *command], client.token)
     context.exit(status)
 
 
-def require_agent(client: Client, name: str, verb: str) -> None:
-    """Unreachable, with the ports that lead there, for a VM that boots its own system; WrongState unless it runs."""
+def find_own_system(client: Client, name: str, verb: str) -> bool:
+    """Whether this VM boots its own system, with an SSH server of its own; WrongState unless it runs."""
     vm = client.get_vm(name)
     status = vm["status"]
-    if status in ("starting", "running") and has_own_system(client, vm):
-        ssh_ports = [port for port in vm["ports"] if port["guest_port"] == SSH_PORT]
-        ways = [f"ssh -p {port['host_port']} USER@{port['host_ip']}" for port in ssh_ports]
-        ways += [f"its published port {port}" for port in describe_ports(vm)]
-        raise Unreachable(
-            f"cannot {verb} VM {name}: it boots its own system, in which no agent answers",
-            resolution="; ".join([*ways, f"volar vms console {name}"]),
-        )
     if status not in ("starting", "running", "stopping"):
         raise WrongState(f"cannot {verb} VM {name}: it is {status}", resolution=f"volar vms start {name}")
+    return status != "stopping" and has_own_system(client, vm)
+
+
+def require_agent(client: Client, name: str, verb: str) -> None:
+    """Unreachable, with the ports that lead there, for a VM that boots its own system; WrongState unless it runs."""
+    if find_own_system(client, name, verb):
+        ways = [f"its published port {port}" for port in describe_ports(client.get_vm(name))]
+        raise Unreachable(
+            f"cannot {verb} VM {name}: it boots its own system, in which no agent answers",
+            resolution="; ".join([*ways, f"volar vms ssh {name}", f"volar vms console {name}"]),
+        )
 
 
 @click.command()
@@ -137,10 +139,10 @@ def cp(
     (name,) = names
     client = make_client(context)
     program = require_tool("scp", package="openssh-client")
-    require_agent(client, name, "copy to or from")
+    own_system = find_own_system(client, name, "copy to or from")
     flags = ["-rp"] if archive else ["-r"] if recursive else []
     places = [f"{user}@{place}" if place.startswith(f"{name}:") else place for place in places]
-    with open_session(client, name) as options:
+    with open_session(client, name, own_system=own_system) as options:
         status = run_client([program, *options, *flags, "--", *places], client.token)
     context.exit(status)
 

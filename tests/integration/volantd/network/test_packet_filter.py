@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -113,7 +114,7 @@ class Net:
         """A program that says `ready` first."""
         process = subprocess.Popen(
             ["ip", "netns", "exec", self.full(name), sys.executable, "-c", textwrap.dedent(code), *arguments],
-            stdout=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -302,3 +303,54 @@ def test_the_filter_goes_with_its_device_and_comes_back_when_it_was_flushed(net:
     assert tap not in net.run("host", "nft", "list", "ruleset").stdout
     net.python("host", f"{PRELUDE}remove_bridge()")
     assert net.run("host", "nft", "list", "tables").stdout == ""
+
+
+# Sends what a DHCP client says first, and prints address and router of the offer.
+DISCOVER = """
+import select, socket, sys
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(0x800))
+raw.bind(("eth0", 0))
+for _ in range(10):
+    raw.send(bytes.fromhex(sys.argv[1]))
+    while select.select([raw], [], [], 0.5)[0]:
+        frame = raw.recv(4096)
+        if frame[36:38] == b"\\0\\x44" and frame[42] == 2:
+            router = frame[282:].partition(b"\\x03\\x04")[2][:4]
+            sys.exit(print(socket.inet_ntoa(frame[58:62]), socket.inet_ntoa(router)))
+"""
+
+
+def make_discover(mac: str) -> bytes:
+    body = b"\x01\x01\x06\0" + b"mark" + bytes(2) + b"\x80\0" + bytes(16) + mac_bytes(mac) + bytes(10 + 192)
+    body += bytes.fromhex("63825363") + b"\x35\x01\x01" + b"\x37\x02\x03\x06" + b"\xff"
+    return make_udp(mac, "0.0.0.0", "255.255.255.255", (68, 67), body.ljust(300, b"\0"))
+
+
+def test_a_guest_that_asks_by_dhcp_is_told_the_address_that_it_may_use(net: Net, tmp_path: Path) -> None:
+    if shutil.which("dnsmasq", path="/usr/sbin:/usr/bin") is None:
+        pytest.skip("needs dnsmasq")
+    net.add_guest("b", SECOND)
+    leases = f"[Lease({net.macs['a']!r}, {FIRST!r}, 'a')]"
+    serve = f"""
+    from pathlib import Path
+    from volant.volantd.network.dhcp import DhcpServer, Lease
+    folder = Path({str(tmp_path)!r})
+    DhcpServer(folder).refresh({leases})
+    # As after a killed daemon: the next one ends what it left and serves itself.
+    server = DhcpServer(folder)
+    server.refresh({leases})
+    print("ready", flush=True)
+    input()
+    server.close()
+    """
+    daemon = net.start("host", serve)
+    try:
+        assert net.python("a", DISCOVER, make_discover(net.macs["a"]).hex()).split() == [
+            FIRST,
+            "192.168.127.1",
+        ]
+        assert net.python("b", DISCOVER, make_discover(net.macs["b"]).hex()) == ""
+    finally:
+        daemon.communicate("\n", timeout=30)
+    assert net.python("a", DISCOVER, make_discover(net.macs["a"]).hex()) == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["dhcp.log"]

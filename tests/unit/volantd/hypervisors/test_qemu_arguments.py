@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,19 @@ def test_firmware_boots_the_disks_in_their_order() -> None:
     assert [argument for argument in arguments if "bootindex" in argument] == [
         "virtio-blk-pci,id=drive0,drive=disk0,serial=root,bootindex=0,werror=enospc",
         "virtio-blk-pci,id=drive1,drive=disk1,serial=cidata,bootindex=1,werror=enospc",
+    ]
+
+
+def test_uefi_is_flash_with_variables_of_the_vms_own() -> None:
+    uefi = (Path("/usr/share/OVMF/code, 4M.fd"), Path("/vm/uefi-variables"))
+    spec = dataclasses.replace(SPEC, machine="q35", kernel=None, initrd=None, nics=(), uefi=uefi)
+    arguments = make_qemu_arguments(spec, "qemu-system-x86_64")
+    machine = arguments[arguments.index("-machine") + 1]
+    assert machine.endswith(",pflash0=uefi-code,pflash1=uefi-variables")
+    drives = [json.loads(word) for word in arguments if word.startswith("{") and "uefi" in word]
+    assert [(d["node-name"], d["read-only"], d["file"]["filename"]) for d in drives] == [
+        ("uefi-code", True, "/usr/share/OVMF/code, 4M.fd"),
+        ("uefi-variables", False, "/vm/uefi-variables"),
     ]
 
 

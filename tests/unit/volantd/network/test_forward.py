@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from volant.errors import Conflict, InvalidInput
+from volant.errors import Conflict
 from volant.volantd.network.forward import PortForwarder
 from volant.volantd.network.types import PublishedPort
 
@@ -61,9 +61,3 @@ async def test_a_port_in_use_is_said_and_no_other_stays_open() -> None:
             await PortForwarder("127.0.0.1", ports).start()
     with pytest.raises(OSError):
         await asyncio.open_connection("127.0.0.1", free)
-
-
-async def test_udp_is_refused() -> None:
-    port = PublishedPort(host_ip="127.0.0.1", host_port=1, guest_port=53, protocol="udp")
-    with pytest.raises(InvalidInput, match="UDP port 53"):
-        await PortForwarder("192.168.127.100", [port]).start()

@@ -6,11 +6,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from support.vm_records import make_record
+from support import vm_records
 from volant.contract.manifest import Manifest
 from volant.volantd.plugins.store import StoredPlugin
-from volant.volantd.vms.seed_documents import make_seed_documents
+from volant.volantd.vms.keys import make_private_key, read_public_key
+from volant.volantd.vms.record import VmRecord
+from volant.volantd.vms.seed_documents import list_keys, make_seed_documents
 
+CONTROL_KEY, HOST_KEY = make_private_key(), make_private_key()
+CONTROL_PUBLIC_KEY = f"{read_public_key(CONTROL_KEY)} volantd"
 PLUGIN = StoredPlugin(
     manifest=Manifest.model_validate({"name": "system", "version": "1.0.0"}),
     kind="rootfs",
@@ -22,12 +26,31 @@ PLUGIN = StoredPlugin(
 )
 
 
+def make_record(**definition: object) -> VmRecord:
+    return replace(vm_records.make_record(**definition), control_key=CONTROL_KEY, host_key=HOST_KEY)
+
+
+def test_the_host_key_is_the_one_that_is_pinned_and_user_data_has_the_last_word() -> None:
+    kind, _, document = make_seed_documents(make_record(), PLUGIN).vendor_data.partition("\n")
+    assert kind == "#cloud-config"
+    assert json.loads(document)["ssh_keys"] == {
+        "ed25519_private": HOST_KEY,
+        "ed25519_public": read_public_key(HOST_KEY),
+    }
+
+
+def test_keys_in_any_form_that_cloud_init_takes() -> None:
+    assert list_keys("a b\nc d") == ["a b", "c d"]
+    assert list_keys({"one": "a b", "two": ["c d", 7]}) == ["a b", "c d"]
+    assert list_keys(None) == list_keys(7) == []
+
+
 def test_name_and_keys_travel_as_meta_data() -> None:
     documents = make_seed_documents(make_record(ssh_keys=["ssh-ed25519 AAAA me"]), PLUGIN)
     assert json.loads(documents.meta_data) == {
         "instance-id": "1f2e",
         "local-hostname": "my-vm",
-        "public-keys": ["ssh-ed25519 AAAA me"],
+        "public-keys": [CONTROL_PUBLIC_KEY, "ssh-ed25519 AAAA me"],
     }
     assert documents.user_data.startswith(b"#cloud-config\n")
     # User mode answers DHCP, which is what cloud-init tries by itself.
@@ -67,5 +90,5 @@ def test_a_plugins_meta_data_is_passed_on_as_this_vms() -> None:
         "instance-id": "1f2e",
         "local-hostname": "web",
         "region": "here",
-        "public-keys": ["key"],
+        "public-keys": [CONTROL_PUBLIC_KEY, "key"],
     }

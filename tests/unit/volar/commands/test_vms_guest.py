@@ -43,7 +43,8 @@ def test_a_whole_system_is_refused_with_the_way_that_leads_there() -> None:
     with pytest.raises(Unreachable, match="no agent answers") as raised:
         require_agent(OneVm("running", "firmware", [make_port(22)]), "whole", "forward port 80 of")
     assert raised.value.what.startswith("cannot forward port 80 of VM whole")
-    assert "ssh -p 8022 USER@127.127.1.2" in raised.value.resolution
+    assert "127.127.1.2:8022" in raised.value.resolution
+    assert "volar vms ssh whole" in raised.value.resolution
     with pytest.raises(Unreachable):
         require_agent(OneVm("starting", "firmware", []), "whole", "log in to")
 
