@@ -55,7 +55,17 @@ def test_a_bridged_vm_has_an_address_a_name_and_leaves_nothing(host: Host, bridg
     # DNS for VM names is answered at the gateway.
     resolved = bridged.volar("vms", "ssh", "web", "getent hosts web; cat /etc/resolv.conf").stdout
     assert "192.168.127.1" in resolved
-    bridged.volar("vms", "delete", "web")
+    # It sends as itself or not at all, from its first frame to its last.
+    guarded = bridged.run("nft", "list", "table", "netdev", "volant").stdout
+    assert f"ip saddr {vm['ip']} accept" in guarded
+    # A guest that asks by DHCP gets the address that it was created with, whatever is on the bridge.
+    bridged.volar("vms", "create", "asks", "--plugin", "nginx", "--network", "dhcp")
+    asks = bridged.vm("asks")
+    page = bridged.run("curl", "--silent", "--fail", "--max-time", "10", f"http://{asks['ip']}").stdout
+    assert "Hello from Volant!" in page
+    for name in ("asks", "web"):
+        bridged.volar("vms", "delete", name)
+    assert "chain" not in bridged.run("nft", "list", "table", "netdev", "volant").stdout
     assert sorted(bridged.links()) == sorted(links_before)
     assert (
         bridged.run("curl", "--silent", "--max-time", "3", f"http://{vm['ip']}", check=False).returncode != 0

@@ -50,7 +50,7 @@ def make_whole_system_disk(cache: Path) -> Path:
         )  # fmt: skip
         raw, draft = folder / "disk.raw", folder / "disk.qcow2"
         _assemble(tree, folder, raw)
-        _run("qemu-img", "convert", "-c", "-O", "qcow2", str(raw), str(draft))
+        _run("qemu-img", "convert", "-O", "qcow2", str(raw), str(draft))
         draft.rename(disk)
     return disk
 
