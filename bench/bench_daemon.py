@@ -73,7 +73,7 @@ class Daemon:
         }
         with (self.home / "daemon.log").open("ab") as log:
             self.process = subprocess.Popen(
-                ["taskset", "--cpu-list", str(core), sys.executable, "-m", "fake_hypervisor"],
+                ["taskset", "--cpu-list", str(core), sys.executable, "-m", "support.fake_hypervisor"],
                 env=environment, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         while True:
@@ -142,7 +142,7 @@ def list_all(daemon: Daemon, **query: Any) -> list[dict[str, Any]]:
 
 def install_plugin(daemon: Daemon) -> None:
     sys.path.insert(0, str(TESTS))
-    files = importlib.import_module("plugin_files")
+    files = importlib.import_module("support.plugin_files")
 
     archive = daemon.home / "tiny.tar.gz"
     archive.write_bytes(files.make_plugin("tiny", payload=files.make_initramfs(), labels={}))

@@ -26,19 +26,21 @@ const (
 )
 
 // freezePatience bounds the wait for processes that are deep in the kernel.
-const freezePatience = 2 * time.Second
+const freezePatience = 5 * time.Second
 
 // Freezer stops everything but the agent itself. The zero paths are the guest's own.
 type Freezer struct {
 	Cgroups string // the cgroup2 hierarchy: /sys/fs/cgroup
 	Mounts  string // the mount table: /proc/self/mounts
 
+	Processes string // what is known of each process: /proc
+
 	ioctl func(path string, request uint) error
 }
 
 // NewFreezer is the freezer of this guest.
 func NewFreezer() *Freezer {
-	return &Freezer{Cgroups: "/sys/fs/cgroup", Mounts: "/proc/self/mounts", ioctl: ioctlPath}
+	return &Freezer{Cgroups: "/sys/fs/cgroup", Mounts: "/proc/self/mounts", Processes: "/proc", ioctl: ioctlPath}
 }
 
 // Freeze stops all processes, writes what is dirty and freezes the file systems on disks. Where one of it fails, all
@@ -109,7 +111,8 @@ func (f *Freezer) freezeProcesses() error {
 	}
 }
 
-// moveStrays puts every process but this one into a group; kernel threads refuse, and stay.
+// moveStrays puts every process but this one into a group. The kernel's own threads stay: each try to move one would
+// wait for all processors, for nothing.
 func (f *Freezer) moveStrays(target string) (moved bool) {
 	data, err := os.ReadFile(filepath.Join(f.Cgroups, "cgroup.procs"))
 	if err != nil {
@@ -117,11 +120,18 @@ func (f *Freezer) moveStrays(target string) (moved bool) {
 	}
 	own := strconv.Itoa(os.Getpid())
 	for _, pid := range strings.Fields(string(data)) {
-		if pid != own && os.WriteFile(target, []byte(pid), 0) == nil {
+		if pid != own && !f.isKernelThread(pid) && os.WriteFile(target, []byte(pid), 0) == nil {
 			moved = true
 		}
 	}
 	return moved
+}
+
+// isKernelThread says whether a process has no program (proc_pid_cmdline(5)): a zombie has none either, and need not
+// move.
+func (f *Freezer) isKernelThread(pid string) bool {
+	command, err := os.ReadFile(filepath.Join(f.Processes, pid, "cmdline"))
+	return err != nil || len(command) == 0
 }
 
 func (f *Freezer) isFrozen() bool {

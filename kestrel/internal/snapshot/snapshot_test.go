@@ -42,7 +42,7 @@ func play(t *testing.T, ioctl func(path string, request uint) error) (freezer *F
 			t.Fatal(err)
 		}
 	}
-	return &Freezer{Cgroups: root, Mounts: table, ioctl: ioctl}, group
+	return &Freezer{Cgroups: root, Mounts: table, Processes: root, ioctl: ioctl}, group
 }
 
 func read(t *testing.T, path string) string {

@@ -133,9 +133,31 @@ class SecretAttachment(ApiModel):
     uid: UserId | None = None
 
 
+class SnapshotCreate(RequestModel):
+    name: str | None = Field(
+        None, pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$", description="null: the VM's name and a number"
+    )
+
+
+class Snapshot(ApiModel):
+    id: str
+    name: str
+    vm: str = Field(description="the VM's name at that time")
+    plugin: PluginReference
+    has_memory: bool = Field(description="of a VM that ran; false: of its disk alone")
+    pause_ms: float = Field(description="how long the VM stood still for it")
+    size_bytes: int = Field(description="on the host's disk, without what other snapshots and VMs share")
+    created_at: str
+
+
+class ForkRequest(RequestModel):
+    names: list[str] = Field(min_length=1, max_length=100, description="of the new VMs")
+
+
 class VmCreate(RequestModel):
     name: str
-    plugin: str = Field(description="name, or name:version (default: the newest enabled version)")
+    plugin: str = Field("", description="name, or name:version (default: the newest enabled version)")
+    snapshot: str | None = Field(None, description="name or id, in place of a plugin")
     resources: Resources | None = None
     network: NetworkMode | None = None
     publish: list[PublishRequest] = Field(default_factory=list)
@@ -161,6 +183,12 @@ class VmCreate(RequestModel):
     )
     start: bool = True
     labels: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _made_of_one_thing(self) -> Self:
+        if bool(self.plugin) == (self.snapshot is not None):
+            raise ValueError("plugin: a VM is made of a plugin or of a snapshot: give one of them")
+        return self
 
     @model_validator(mode="after")
     def _one_reader_a_port(self) -> Self:

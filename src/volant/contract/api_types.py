@@ -111,6 +111,10 @@ class ExecResult(TypedDict):
     stdout: str
 
 
+class ForkRequest(TypedDict):
+    names: list[str]
+
+
 class HealthCheck(TypedDict):
     endpoint: str
     interval_ms: int
@@ -237,6 +241,21 @@ class SignatureRequest(TypedDict):
     data_base64: str
 
 
+class Snapshot(TypedDict):
+    created_at: str
+    has_memory: bool
+    id: str
+    name: str
+    pause_ms: float
+    plugin: PluginReference
+    size_bytes: int
+    vm: str
+
+
+class SnapshotCreate(TypedDict):
+    name: NotRequired[str | None]
+
+
 class SshSession(TypedDict):
     host_key: str
     identity: str
@@ -307,12 +326,13 @@ class VmCreate(TypedDict):
     labels: NotRequired[dict[str, str]]
     name: str
     network: NotRequired[Literal["bridged", "user", "vsock", "dhcp"] | None]
-    plugin: str
+    plugin: NotRequired[str]
     publish: NotRequired[list[PublishRequest]]
     resources: NotRequired[Resources | None]
     restart: NotRequired[str]
     run_once: NotRequired[bool]
     secrets: NotRequired[list[SecretAttachment]]
+    snapshot: NotRequired[str | None]
     ssh_keys: NotRequired[list[str]]
     start: NotRequired[bool]
     user_data_base64: NotRequired[str | None]

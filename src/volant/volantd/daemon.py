@@ -39,6 +39,7 @@ from volant.volantd.plugins.store import PluginStore
 from volant.volantd.reserve import Reserve
 from volant.volantd.secrets import SecretStore
 from volant.volantd.settings import Settings
+from volant.volantd.snapshots.store import SnapshotStore
 from volant.volantd.vms.adoption import adopt_all
 from volant.volantd.vms.comeback import Comeback, bring_back
 from volant.volantd.vms.domain import Domain
@@ -81,6 +82,7 @@ async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
         sweep_plugins(domain)
         await restore_bridge(settings)
         await adopt_all(fleet)
+        await asyncio.to_thread(SnapshotStore(settings.state_dir, settings.vms_dir).sweep)
         application = make_application(domain, fleet)
         descriptors = raise_descriptor_limit()
         limit_repeats()

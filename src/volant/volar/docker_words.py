@@ -41,6 +41,8 @@ TOP_ALIASES = {
     "plugin": "plugins",
     "image": "plugins",
     "secret": "secrets",
+    "snapshot": "snapshots",
+    "fork": "vms fork",
     "event": "events",
     "launch": "run",
     "up": "run",

@@ -72,6 +72,21 @@ class VmOptions:
     def with_network(self, network: str | None) -> VmOptions:
         return replace(self, network=network)
 
+    def of_snapshot(self) -> VmOptions:
+        """UsageError for what a VM of a snapshot has as the snapshot's VM had it."""
+        fixed = {
+            "--cpus": self.cpus,
+            "--memory": self.memory,
+            "--network": self.network,
+            "--disk-size": self.disk_size,
+        }
+        for name, value in fixed.items():
+            if value is not None:
+                raise UsageError(
+                    f"cannot give {name} to a VM of a snapshot: it has what the snapshot's VM had"
+                )
+        return self
+
     def _complete_resources(self, usual: Resources) -> Resources:
         return {"vcpu": self.cpus or usual["vcpu"], "memory_mb": self.memory or usual["memory_mb"]}
 

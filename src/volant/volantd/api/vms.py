@@ -18,6 +18,8 @@ from volant.errors import VolantError
 from volant.volantd.api.replies import JsonLines, TextStream
 from volant.volantd.api.vm_view import describe_vm, read_request, read_update
 from volant.volantd.hypervisors.console import read_last_lines
+from volant.volantd.snapshots.acts import create_vm
+from volant.volantd.snapshots.store import SnapshotStore
 from volant.volantd.vms.events import EventLog
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.process_log import LogLine, read_since
@@ -31,7 +33,7 @@ MOST_LINES = 1_000_000
 _Item = TypeVar("_Item")
 
 
-def make_router(fleet: Fleet, events: EventLog) -> APIRouter:
+def make_router(fleet: Fleet, events: EventLog, snapshots: SnapshotStore) -> APIRouter:
     router = APIRouter(prefix="/vms", tags=["vms"])
 
     def describe(record: VmRecord) -> Vm:
@@ -40,7 +42,10 @@ def make_router(fleet: Fleet, events: EventLog) -> APIRouter:
     @router.post("", status_code=201)
     async def create(request: VmCreate) -> Vm:
         """Create a VM, and start it unless `start` is false. Returns while it boots."""
-        return describe(await fleet.create(read_request(request)))
+        wanted = read_request(request)
+        if request.snapshot is not None:
+            return describe(await create_vm(fleet, snapshots.get(request.snapshot), wanted))
+        return describe(await fleet.create(wanted))
 
     @router.get("")
     async def list_vms(

@@ -34,7 +34,8 @@ async def layer_disk(client: QMPClient, below: str, overlay: Path, name: str) ->
         added = cast("dict[str, int]", await client.execute("add-fd"))
     finally:
         os.close(descriptor)
-    file = {"driver": "file", "filename": f"/dev/fdset/{added['fdset-id']}", "locking": "auto"}
+    # No lock: QEMU keeps the descriptor that was passed, and with it the writer's lock below the next layer.
+    file = {"driver": "file", "filename": f"/dev/fdset/{added['fdset-id']}", "locking": "off"}
     options = {"driver": "qcow2", "node-name": name, "discard": "unmap", "backing": None, "file": file}
     await client.execute("blockdev-add", options)
     await client.execute("blockdev-snapshot", {"node": below, "overlay": name})

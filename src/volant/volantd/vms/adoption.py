@@ -13,7 +13,9 @@ from pathlib import Path
 from volant.errors import VolantError
 from volant.volantd.hypervisors.base import Machine
 from volant.volantd.hypervisors.host_process import read_boot_id
+from volant.volantd.vms.disk_layers import name_overlay, settle_overlay
 from volant.volantd.vms.fleet import Fleet
+from volant.volantd.vms.holding import is_held
 from volant.volantd.vms.networking import guard
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.recovery import remove_debris, set_aside_unknown
@@ -94,7 +96,14 @@ async def _adopt(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
     if machine is None:
         await _write_loss(fleet, vm, record)
         return
+    if record.state is VmState.STARTING and record.spec is not None and record.spec.wakes_from is not None:
+        # Made of another's memory, and nobody knows how far it had become itself: it boots from its disk.
+        await machine.kill()
+        await _write_loss(fleet, vm, fleet.domain.registry.update(record, process=None))
+        return
     record = fleet.domain.registry.update(record, process=machine.identity)
+    if name_overlay(vm.files.disk).exists():
+        settle_overlay(vm.files.disk, await machine.find_layer(0))
     try:
         await vm.forward(record)
         await guard(record)
@@ -102,6 +111,8 @@ async def _adopt(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
         logger.warning("VM %s: %s", record.name, error)
     vm.follow(record, machine)
     vm.tell("adopted", record)
+    if is_held(vm.files.folder):
+        fleet.background.run(vm.let_go(), f"letting {record.name} go on")
     if record.state is VmState.STOPPING:
         fleet.background.run(_stop_again(fleet, record), f"stop of {record.name}")
 

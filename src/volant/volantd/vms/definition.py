@@ -7,6 +7,7 @@ import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from volant.contract.manifest import Manifest
 from volant.errors import Conflict, InvalidInput
@@ -16,7 +17,16 @@ from volant.volantd.network.types import NetworkMode, PortRequest
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.networking import ON_BRIDGE, find_default_mode
-from volant.volantd.vms.record import AttachedSecret, VmDefinition, VmResources
+from volant.volantd.vms.record import AttachedSecret, VmDefinition, VmResources, WakeSource
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a VM is made of in place of its plugin's disk: another's, of one instant."""
+
+    definition: VmDefinition
+    layer: Path | None
+    wake: WakeSource | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +51,7 @@ class NewVm:
     restart: str = "on-failure"
     start: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin | None = None
 
 
 def choose_plugin(domain: Domain, request: NewVm) -> StoredPlugin:
@@ -76,6 +87,16 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
     for attached in request.secrets:
         domain.secrets.get(attached.name)
     check_variables(request.env)
+    if request.origin is not None:
+        definition = request.origin.definition
+        return definition.model_copy(
+            update={
+                "env": {**definition.env, **request.env},
+                "labels": {**definition.labels, **request.labels},
+                "restart": request.restart,
+                "wakes_from": request.origin.wake,
+            }
+        )
     usual = manifest.network.mode if manifest.network else find_default_mode(domain.settings)
     network = request.network or usual
     if request.isolated and network not in ON_BRIDGE:

@@ -14,6 +14,7 @@ from volant.contract.manifest import NAME_PATTERN
 from volant.errors import InvalidInput, StorageFull
 from volant.volantd.vms.background import Background
 from volant.volantd.vms.definition import NewVm, choose_plugin, make_definition
+from volant.volantd.vms.disks import make_overlay
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.keys import make_private_key
 from volant.volantd.vms.lifecycle import find_guest_kernel
@@ -82,6 +83,9 @@ class Fleet:
         vm.tell("created", record)
         try:
             vm.write_file(record)
+            if request.origin is not None and request.origin.layer is not None:
+                layer = request.origin.layer
+                await asyncio.to_thread(make_overlay, vm.files.disk, layer, "qcow2", None)
             return await self.start(record.id) if request.start else record
         except BaseException:
             # Nobody asked for a VM that cannot be started: creating is all or nothing.
@@ -90,12 +94,12 @@ class Fleet:
 
     async def start(self, name: str) -> VmRecord:
         """Start a VM that does not run; returns while it boots. Failed to start: an error, and state failed."""
-        async with self._locked(name) as vm:
+        async with self.locked(name) as vm:
             return await vm.start()
 
     async def stop(self, name: str, *, timeout_seconds: float = 30.0, force: bool = False) -> VmRecord:
         """Stop a VM: in order, by force when that takes too long or is asked for."""
-        async with self._locked(name) as vm:
+        async with self.locked(name) as vm:
             return await vm.stop(timeout_seconds, force=force)
 
     async def restart(self, name: str, *, timeout_seconds: float = 30.0) -> VmRecord:
@@ -105,12 +109,12 @@ class Fleet:
         return await self.start(record.id)
 
     async def update(self, name: str, update: VmUpdate) -> VmRecord:
-        async with self._locked(name) as vm:
+        async with self.locked(name) as vm:
             return vm.update(update)
 
     async def delete(self, name: str, *, force: bool = False) -> None:
         """Remove a VM with its disk; one that runs is stopped first, at once with `force`."""
-        async with self._locked(name) as vm:
+        async with self.locked(name) as vm:
             record = vm.record
             if record.state in WITH_PROCESS:
                 with contextlib.suppress(StorageFull):
@@ -146,7 +150,7 @@ class Fleet:
         return await self.find(self._registry.get(name).id).connect(timeout_seconds)
 
     @asynccontextmanager
-    async def _locked(self, name: str) -> AsyncIterator[RunningVm]:
+    async def locked(self, name: str) -> AsyncIterator[RunningVm]:
         """The VM once everything else that people asked of it has been done."""
         vm = self.find(self._registry.get(name).id)
         async with vm.lock:

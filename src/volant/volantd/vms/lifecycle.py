@@ -110,7 +110,7 @@ async def boot_vm(
     try:
         machine = await hypervisor.start(spec)
         if network is not None:
-            await _wait_for_network(network, machine)
+            await wait_for_network(network, machine)
     except BaseException:
         if network is not None:
             network.close()
@@ -118,7 +118,7 @@ async def boot_vm(
     return machine
 
 
-async def _wait_for_network(network: UserNetwork, machine: Machine) -> None:
+async def wait_for_network(network: UserNetwork, machine: Machine) -> None:
     """It came up beside the hypervisor; where it does not, the machine is of no use."""
     try:
         await network.wait_ready()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field
 
 from volant.contract.agent import AgentState
-from volant.volantd.hypervisors.base import ProcessIdentity, VmSpec
+from volant.volantd.hypervisors.base import MemoryImage, ProcessIdentity, VmSpec
 from volant.volantd.network.types import NetworkMode, PublishedPort
 from volant.volantd.vms.states import VmState
 
@@ -44,6 +44,16 @@ class AgentFacts(StoredModel):
     missing: tuple[str, ...] = ()
 
 
+class WakeSource(StoredModel):
+    """Memory that a VM is made of: the machine it was of, and the keys that its agent knows until it is that VM."""
+
+    image: MemoryImage
+    spec: VmSpec
+    control_key: str
+    host_key: str
+    hypervisor_version: str = ""
+
+
 class VmDefinition(StoredModel):
     """What a VM is, resolved at its creation from the request and the plugin's manifest."""
 
@@ -60,6 +70,8 @@ class VmDefinition(StoredModel):
     entrypoint: list[str] = Field(default_factory=list)
     command: list[str] = Field(default_factory=list)
     run_once: bool = False
+    wakes_from: WakeSource | None = None
+    """At its first start; whatever keeps it from that, it boots."""
 
 
 @dataclass(frozen=True, slots=True)

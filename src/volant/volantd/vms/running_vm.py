@@ -11,18 +11,22 @@ import asyncio
 import logging
 import shutil
 import socket
+from collections.abc import Callable
 from functools import cached_property
 
 from volant.contract.agent import AgentState
 from volant.errors import NotFound, StorageFull, Unreachable, VolantError, WrongState
 from volant.volantd.clock import now
 from volant.volantd.host_state import is_host_stopping
-from volant.volantd.hypervisors.base import EndKind, Machine, MachineEnd, VmSpec
+from volant.volantd.hypervisors.base import EndKind, Machine, MachineEnd, MachineState, VmSpec
 from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.network.forward import PortForwarder
+from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.background import Background
+from volant.volantd.vms.disk_layers import settle_overlay
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.endings import Outcome, find_outcome
+from volant.volantd.vms.holding import is_held, unmark_held
 from volant.volantd.vms.lifecycle import VmFiles, boot_vm, find_files
 from volant.volantd.vms.monitor import Guest, VmMonitor
 from volant.volantd.vms.networking import detach, start_forwarding
@@ -33,12 +37,14 @@ from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.stopping import AGENT_WAIT_SECONDS, ask_agent_to_stop, press_power_button
 from volant.volantd.vms.update import VmUpdate, apply_update
 from volant.volantd.vms.vm_file import write_vm_file
+from volant.volantd.vms.waking import wake_vm
 
 logger = logging.getLogger(__name__)
 
 CONSOLE_TAIL_LINES = 20
 # How long a full disk may keep the end of a process from being written before whoever asked is told.
 WRITE_SECONDS = 10.0
+LET_GO_SECONDS = 1.0
 
 
 class RunningVm:
@@ -75,6 +81,7 @@ class RunningVm:
 
     async def start(self, *, restarts: int = 0) -> VmRecord:
         """Returns while it boots. Failed to start: an error, and state failed. `restarts` in a row led to this."""
+        is_first = self.record.started_at is None
         record = self._registry.move(
             self.record, "start", VmState.STARTING, wanted=True, hypervisor=self._domain.hypervisor.kind,
             restarts=restarts, pending=(), process=None, spec=None, guest=None, last_lines=[],
@@ -89,7 +96,12 @@ class RunningVm:
         try:
             plugin = self._domain.plugins.load(record.plugin_reference)
             await self.forward(record)
-            machine = await boot_vm(record, plugin, self._domain.hypervisor, self._domain.settings, remember)
+            settle_overlay(self.files.disk, None)
+            machine = await self._wake(record, plugin, remember) if is_first else None
+            if machine is None:
+                machine = await boot_vm(
+                    record, plugin, self._domain.hypervisor, self._domain.settings, remember
+                )
             record = self._registry.update(record, process=machine.identity)
         except BaseException as error:
             if machine is not None:
@@ -99,6 +111,39 @@ class RunningVm:
             raise
         self.follow(record, machine)
         return record
+
+    async def _wake(
+        self, record: VmRecord, plugin: StoredPlugin, remember: Callable[[VmSpec], None]
+    ) -> Machine | None:
+        """From the memory that the VM was made of, or None where there is none or it does not do: booting is left."""
+        source = record.definition.wakes_from
+        if source is None:
+            return None
+        try:
+            return await wake_vm(
+                record, plugin, source, self._domain.hypervisor, self._domain.settings, remember
+            )
+        except VolantError as error:
+            logger.warning("VM %s boots: %s", record.name, error.what)
+            self.tell("cold_boot", record, cause=error.what)
+            await detach(record)
+            return None
+
+    async def let_go(self) -> None:
+        """Have a guest go on that was held for a snapshot, over as many connections as it takes."""
+        while (monitor := self.monitor) is not None and is_held(self.files.folder):
+            if monitor.machine.state is MachineState.PAUSED and not monitor.machine.problem:
+                await monitor.machine.resume()
+            guest = await monitor.wait_connected(AGENT_WAIT_SECONDS)
+            if guest is None:
+                continue
+            try:
+                await guest.control.thaw()
+            except VolantError as error:
+                logger.warning("VM %s: cannot let its guest go on yet: %s", self.id, error.what)
+                await asyncio.sleep(LET_GO_SECONDS)
+            else:
+                unmark_held(self.files.folder)
 
     async def stop(self, timeout_seconds: float, *, force: bool) -> VmRecord:
         """In order by its agent or power button; by force when that takes too long or is asked for."""

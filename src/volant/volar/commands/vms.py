@@ -14,6 +14,7 @@ from volant.volar.target import make_client
 
 COMMANDS = {
     "create": Lazy("vms_create", "create", "Create a VM of a plugin and start it."),
+    "fork": Lazy("vms_fork", "fork", "Make running VMs of one that runs."),
     "list": Lazy("vms_show", "list_vms", "List the VMs."),
     "get": Lazy("vms_show", "get", "Show one VM: state, health, address, and what went wrong."),
     "inspect": Lazy("vms_show", "inspect", "Print everything about VMs as JSON."),

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from volant.errors import NotFound
+from volant.errors import NotFound, UsageError
 from volant.volar.client import Client, quoted
 from volant.volar.commands.vms import no_wait_option, timeout_option
 from volant.volar.commands.vms_show import describe_ports, has_own_system, show_vms
-from volant.volar.names import PLUGIN
+from volant.volar.names import PLUGIN, SNAPSHOT
 from volant.volar.options import VmOptions, vm_options
 from volant.volar.output import Format, output_option
 from volant.volar.target import make_client
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name")
-@click.option("-p", "--plugin", required=True, type=PLUGIN, help="NAME or NAME:VERSION.")
+@click.option("-p", "--plugin", default="", type=PLUGIN, help="NAME or NAME:VERSION.")
+@click.option("--from-snapshot", "snapshot", type=SNAPSHOT, help="In place of a plugin: what another VM was.")
 @vm_options()
 @click.option("--no-start", is_flag=True, help="Only create it.")
 @no_wait_option
@@ -34,18 +35,28 @@ if TYPE_CHECKING:
 @output_option
 @click.pass_context
 def create(
-    context: click.Context, name: str, plugin: str, options: VmOptions, no_start: bool, no_wait: bool,
-    timeout: float, output_format: Format,
+    context: click.Context, name: str, plugin: str, snapshot: str | None, options: VmOptions, no_start: bool,
+    no_wait: bool, timeout: float, output_format: Format,
 ) -> None:  # fmt: skip
-    """Create a VM of a plugin and start it; returns when its workload is healthy.
+    """Create a VM of a plugin, or of a snapshot, and start it; returns when its workload is healthy.
 
     \b
     volar vms create my-nginx --plugin nginx
     volar vms create db --plugin postgres --memory 1024 --secret db-password
+    volar vms create db-2 --from-snapshot before-upgrade
     volar vms create app --plugin my-app --cloud-init user-data.yaml --publish 8080:80
     """
+    if bool(plugin) == (snapshot is not None):
+        raise UsageError(
+            f"cannot create {name}: it is made of a plugin or of a snapshot",
+            resolution=f"volar vms create {name} --plugin NAME   (or --from-snapshot NAME)",
+        )
     client = make_client(context)
+    if snapshot is not None:
+        options = options.of_snapshot()
     request = options.make_request(client, name, plugin, start=not no_start)
+    if snapshot is not None:
+        request["snapshot"] = snapshot
     with delete_when_interrupted(client, name):
         vm = client.create_vm(request)
         if not no_start and not no_wait:

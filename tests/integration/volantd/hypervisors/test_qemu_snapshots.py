@@ -18,7 +18,7 @@ from volant.errors import Conflict, ToolFailed
 from volant.volantd.boot.kernel import Kernel
 from volant.volantd.hypervisors.base import DiskDrive, MachineState, MemoryImage, VmSpec
 from volant.volantd.hypervisors.qemu import Qemu, QemuMachine
-from volant.volantd.snapshots.layers import prepare_layer
+from volant.volantd.vms.disk_layers import prepare_layer
 from volant.volantd.vms.disks import read_backing
 
 SECONDS = 120

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from volant.volantd.snapshots.layers import name_overlay, prepare_layer, settle_overlay, sweep_layers
+from volant.volantd.vms.disk_layers import name_overlay, prepare_layer, settle_overlay, sweep_layers
 from volant.volantd.vms.disks import list_chain, read_backing
 
 pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="needs qemu-img")

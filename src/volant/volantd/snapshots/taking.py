@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A snapshot of a VM, in `take_snapshot`: everything held still, memory and disk of one instant, and on it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from volant.errors import Conflict, VolantError, WrongState
+from volant.volantd.clock import now
+from volant.volantd.hypervisors.base import Hypervisor, Machine, MemoryImage, VmSpec
+from volant.volantd.snapshots.record import Snapshot
+from volant.volantd.snapshots.store import SnapshotStore
+from volant.volantd.vms.disk_layers import PreparedLayer, prepare_layer
+from volant.volantd.vms.holding import mark_held
+from volant.volantd.vms.monitor import Guest
+from volant.volantd.vms.record import VmRecord, WakeSource
+from volant.volantd.vms.running_vm import RunningVm
+from volant.volantd.vms.states import WITH_PROCESS, VmState
+
+logger = logging.getLogger(__name__)
+
+
+async def take_snapshot(vm: RunningVm, store: SnapshotStore, hypervisor: Hypervisor, name: str) -> Snapshot:
+    """Of a VM that runs with its memory, of one that does not of its disk alone. Called with the VM's lock held."""
+    record = vm.record
+    store.check_free(name)
+    if record.state is not VmState.RUNNING and record.state in WITH_PROCESS:
+        raise WrongState(f"cannot take a snapshot of VM {record.name}: it is {record.state.value}")
+    with store.draft() as (identity, hidden):
+        wake, layer, pause_ms = None, None, 0.0
+        if record.state is VmState.RUNNING:
+            wake, layer, pause_ms = await _hold_and_save(vm, record, hidden, store)
+            support = await hypervisor.find_support(wake.spec.architecture, kernel=wake.spec.kernel)
+            image = replace(wake.image, folder=store.find_place(identity))
+            wake = wake.model_copy(update={"image": image, "hypervisor_version": support.version})
+        elif vm.files.disk.exists():
+            prepared = await asyncio.to_thread(prepare_layer, vm.files.disk, store.layers)
+            prepared.put_in_place()
+            layer = prepared.layer
+        snapshot = Snapshot(
+            id=identity, name=name, vm_id=record.id, vm_name=record.name, plugin_name=record.plugin_name,
+            plugin_version=record.plugin_version, definition=record.definition, layer=layer, wake=wake,
+            pause_ms=pause_ms, created_at=now(),
+        )  # fmt: skip
+        store.publish(snapshot, hidden)
+    vm.tell("snapshot", record, snapshot=name, pause_ms=round(pause_ms))
+    return snapshot
+
+
+async def _hold_and_save(
+    vm: RunningVm, record: VmRecord, folder: Path, store: SnapshotStore
+) -> tuple[WakeSource, Path | None, float]:
+    guest = await vm.connect()
+    hello = guest.control.hello
+    if "snapshot" not in hello.features:
+        raise Conflict(
+            f"cannot take a snapshot of VM {record.name}: its agent {hello.agent_version} cannot be held still",
+            resolution=f"restart it: it boots with this host's agent then (volar vms restart {record.name})",
+        )
+    assert vm.monitor is not None and record.spec is not None
+    machine = vm.monitor.machine
+    prepared: PreparedLayer | None = None
+    if vm.files.disk.exists():
+        prepared = await asyncio.to_thread(prepare_layer, vm.files.disk, store.layers)
+    try:
+        async with _held(vm, guest):
+            began = time.monotonic()
+            await machine.pause()
+            try:
+                image = await _save(machine, folder, prepared)
+            finally:
+                await asyncio.shield(machine.resume())
+            pause_ms = 1000 * (time.monotonic() - began)
+    except BaseException:
+        if prepared is not None:
+            await asyncio.shield(_undo(machine, prepared))
+        raise
+    return make_wake_source(record, record.spec, image), prepared.layer if prepared else None, pause_ms
+
+
+async def _save(machine: Machine, folder: Path, prepared: PreparedLayer | None) -> MemoryImage:
+    """Of a paused machine. The disk comes last: whatever fails before it has changed nothing."""
+    image = await machine.save_memory(folder)
+    if prepared is not None:
+        await machine.layer_disk(0, prepared.overlay, prepared.name)
+        prepared.put_in_place()
+    return image
+
+
+async def _undo(machine: Machine, prepared: PreparedLayer) -> None:
+    """After a failure: keep the overlay where the machine writes to it already."""
+    try:
+        if await machine.find_layer(0) == prepared.name:
+            if prepared.overlay.exists():
+                prepared.put_in_place()
+            return
+    except VolantError as error:
+        logger.warning("cannot ask a machine for its disk: %s", error.what)
+        return  # settled when the VM is started or adopted
+    prepared.give_up()
+
+
+@asynccontextmanager
+async def _held(vm: RunningVm, guest: Guest) -> AsyncIterator[None]:
+    """The guest's processes stand still and its file systems are whole on their disks."""
+    mark_held(vm.files.folder)
+    try:
+        await guest.control.freeze()
+        yield
+    finally:
+        await asyncio.shield(vm.let_go())
+
+
+def make_wake_source(record: VmRecord, spec: VmSpec, image: MemoryImage) -> WakeSource:
+    return WakeSource(
+        image=image,
+        spec=replace(spec, wakes_from=None),
+        control_key=record.control_key,
+        host_key=record.host_key,
+    )

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory to running VM, in `wake_vm`: what `boot_vm` is for a plugin, for a VM that is made of another's memory.
+
+The copy wakes with its processes frozen and with everything that made the original who it was. It becomes the VM of
+this record before they go on: random numbers, time, name, address, hardware address, keys. Until then it answers to the
+original's keys, which the source brings along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+from volant.errors import Conflict
+from volant.volantd.guest.connection import open_connection
+from volant.volantd.guest.control import open_control
+from volant.volantd.hypervisors.base import DiskDrive, HostSupport, Hypervisor, Machine, Nic, VmSpec
+from volant.volantd.plugins.store import StoredPlugin
+from volant.volantd.settings import Settings
+from volant.volantd.vms.disks import list_chain
+from volant.volantd.vms.guest_settings import ROOT_SERIAL, make_guest_config
+from volant.volantd.vms.keys import read_public_key
+from volant.volantd.vms.lifecycle import VmFiles, find_files, make_folders, wait_for_network
+from volant.volantd.vms.networking import attach, choose_reach, make_nics
+from volant.volantd.vms.record import VmRecord, WakeSource
+
+ENTROPY_BYTES = 64
+HANDSHAKE_SECONDS = 60.0
+
+
+async def wake_vm(
+    record: VmRecord,
+    plugin: StoredPlugin,
+    source: WakeSource,
+    hypervisor: Hypervisor,
+    settings: Settings,
+    remember: Callable[[VmSpec], None],
+) -> Machine:
+    """Start a VM's process from memory. Any error of ours leaves no process, and booting is what remains."""
+    files = find_files(settings, record.id)
+    make_folders(files)
+    support = await hypervisor.find_support(source.spec.architecture, kernel=source.spec.kernel)
+    reach = choose_reach(settings, support.version)
+    spec = make_wake_spec(record, source, files, make_nics(record, reach, files.sockets))
+    check_fit(spec, source, support, hypervisor)
+    files.initrd.write_bytes(b"")  # the original's has been taken, and held its keys
+    network = await attach(record, reach, files.folder, files.sockets)
+    remember(spec)
+    try:
+        machine = await hypervisor.start(spec)
+        try:
+            if network is not None:
+                await wait_for_network(network, machine)
+            await become(machine, record, plugin, source, support)
+        except BaseException:
+            await asyncio.shield(machine.kill())
+            raise
+    except BaseException:
+        if network is not None:
+            network.close()
+        raise
+    return machine
+
+
+def make_wake_spec(record: VmRecord, source: WakeSource, files: VmFiles, nics: tuple[Nic, ...]) -> VmSpec:
+    """The machine that the memory was of, with this VM's names, files and network."""
+    disks = source.spec.disks
+    if disks and not disks[0].read_only:
+        root = DiskDrive(files.disk, "qcow2", ROOT_SERIAL, backing=tuple(list_chain(files.disk))[1:])
+        disks = (root, *disks[1:])
+    return replace(
+        source.spec, id=record.id, name=record.name, disks=disks, nics=nics, socket_folder=files.sockets,
+        console_log=files.console_log, hypervisor_log=files.hypervisor_log, initrd=files.initrd,
+        wakes_from=source.image,
+    )  # fmt: skip
+
+
+def check_fit(spec: VmSpec, source: WakeSource, support: HostSupport, hypervisor: Hypervisor) -> None:
+    """Conflict where this host cannot give the memory the machine that it was of."""
+
+    def refuse(reason: str) -> Conflict:
+        return Conflict(f"cannot wake VM {spec.name}: {reason}")
+
+    if not hypervisor.capabilities.restore:
+        raise refuse(f"{hypervisor.kind} wakes no machines")
+    if source.hypervisor_version and source.hypervisor_version != support.version:
+        raise refuse(f"its memory is of {source.hypervisor_version}, and this host has {support.version}")
+    if source.spec.accelerator != support.accelerator:
+        raise refuse(
+            f"its memory is of {source.spec.accelerator}, and this host runs on {support.accelerator}"
+        )
+    if [type(nic) for nic in spec.nics] != [type(nic) for nic in source.spec.nics]:
+        raise refuse("its memory is of a machine with another kind of network")
+    for path in (spec.kernel, source.image.state, *(disk.path for disk in spec.disks)):
+        if path is not None and not path.exists():
+            raise refuse(f"{path} is gone")
+
+
+async def become(
+    machine: Machine, record: VmRecord, plugin: StoredPlugin, source: WakeSource, support: HostSupport
+) -> None:
+    """Make the copy this VM, and let its processes go on."""
+    config = make_guest_config(record, plugin, [], support.control)
+    stream = await machine.open_control()
+    public_key = read_public_key(source.host_key)
+    async with (
+        open_connection(
+            stream, source.control_key, public_key, timeout_seconds=HANDSHAKE_SECONDS
+        ) as connection,
+        open_control(connection) as control,
+    ):
+        await control.become(config, os.urandom(ENTROPY_BYTES))

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Snapshots and forks of real VMs: a copy has the original's disk and memory, and is a machine of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.host import Host, fetch, wait_until
+
+SOURCE = "original"
+# Started before the snapshot. Its name is read first: a line with the copy's name was read by the copy alone.
+WITNESS = """\
+n=0
+while :; do
+    n=$((n + 1))
+    name=$(hostname)
+    set -- $(cat /proc/sys/kernel/random/uuid /proc/sys/kernel/random/boot_id /sys/class/net/eth0/address)
+    echo "$n $name $1 $2 $3 $(od -An -N16 -tx1 /dev/urandom | tr -d ' ')" >> /tmp/witness
+    sleep 0.2
+done
+"""
+
+
+@pytest.fixture(scope="module")
+def source(host: Host, nginx_plugin: Path) -> Iterator[str]:
+    host.volar("vms", "create", SOURCE, "--plugin", "nginx")
+    host.volar(
+        "vms",
+        "ssh",
+        SOURCE,
+        "cat > /root/witness.sh; nohup sh /root/witness.sh >/dev/null 2>&1 &",
+        stdin=WITNESS,
+    )
+    wait_until("the witness", lambda: read_witness(host, SOURCE))
+    yield SOURCE
+    host.volar("vms", "delete", SOURCE, "--force", check=False)
+
+
+def read_witness(host: Host, vm: str) -> list[list[str]]:
+    text = host.volar("vms", "ssh", vm, "cat /tmp/witness 2>/dev/null", check=False).stdout
+    return [line.split() for line in text.splitlines() if len(line.split()) == 6]
+
+
+def test_a_fork_goes_on_as_a_machine_of_its_own(host: Host, source: str) -> None:
+    host.volar("vms", "ssh", source, "echo of the original > /root/disk; echo in memory > /dev/shm/memory")
+    before = len(read_witness(host, source))
+    host.volar("vms", "fork", source, "copy", "--count", "2", timeout=300)
+    vms = {name: host.vm(name) for name in (source, "copy-1", "copy-2")}
+    assert len({vm["ip"] for vm in vms.values()}) == 3
+    for name in ("copy-1", "copy-2"):
+        assert host.volar("vms", "ssh", name, "cat /root/disk /dev/shm/memory; hostname").stdout.split("\n")[:3] == [
+            "of the original", "in memory", name,
+        ]  # fmt: skip
+        wait_until(f"{name} to be healthy", lambda name=name: host.vm(name)["health"] == "healthy")
+        assert "Hello from Volant!" in fetch(host.vm(name)["url"])
+    # What the process that ran before the snapshot saw in its first instants: none of it is another machine's.
+    seen = {name: wait_until(name, lambda name=name: read_witness(host, name)) for name in vms}
+    first = {name: next(line for line in seen[name] if line[1] == name) for name in ("copy-1", "copy-2")}
+    assert all(int(line[0]) > before for line in first.values())
+    original = next(
+        line for line in seen[source] if int(line[0]) >= min(int(line[0]) for line in first.values())
+    )
+    for what in (2, 3, 4, 5):  # UUID, boot id, hardware address, random bytes
+        values = [line[what] for line in (original, *first.values())]
+        assert len(set(values)) == 3, values
+    machine_ids = {host.volar("vms", "ssh", name, "cat /etc/machine-id").stdout for name in vms}
+    assert len(machine_ids) == 3
+    # Their disks go different ways from here on.
+    host.volar("vms", "ssh", "copy-1", "echo of the copy > /root/disk && sync")
+    assert host.volar("vms", "ssh", "copy-2", "cat /root/disk").stdout == "of the original\n"
+    # A copy is stopped, boots from its own disk and has what it had written.
+    host.volar("vms", "restart", "copy-1")
+    assert host.volar("vms", "ssh", "copy-1", "cat /root/disk; ls /dev/shm").stdout == "of the copy\n"
+    host.volar("vms", "delete", "copy-1", "--force")
+    assert host.volar("vms", "ssh", "copy-2", "cat /root/disk").stdout == "of the original\n"
+    host.volar("vms", "delete", "copy-2", "--force")
+    assert host.vm(source)["health"] == "healthy"
+
+
+def test_a_vm_of_a_snapshot_is_what_the_other_was(host: Host, source: str) -> None:
+    host.volar("vms", "ssh", source, "echo then > /root/disk")
+    host.volar("snapshots", "create", source, "then")
+    host.volar("vms", "ssh", source, "echo now > /root/disk")
+    listed = json.loads(host.volar("snapshots", "list", "-o", "json").stdout)
+    assert [(row["name"], row["vm"], row["has_memory"]) for row in listed] == [("then", source, True)]
+    assert listed[0]["pause_ms"] > 0
+    host.volar("vms", "create", "again", "--from-snapshot", "then", timeout=300)
+    assert host.volar("vms", "ssh", "again", "cat /root/disk").stdout == "then\n"
+    assert host.volar("vms", "ssh", source, "cat /root/disk").stdout == "now\n"
+    host.volar("snapshots", "delete", "then")
+    assert host.volar("vms", "ssh", "again", "cat /root/disk").stdout == "then\n"
+    host.volar("vms", "delete", "again", "--force")
+
+
+def test_the_daemon_is_killed_and_the_layered_vm_goes_on(host: Host, source: str) -> None:
+    import os
+    import signal
+
+    os.kill(host.daemon_pid(), signal.SIGKILL)
+    assert host.vm(source)["status"] == "running"
+    assert host.volar("vms", "ssh", source, "cat /root/disk").stdout == "now\n"
+    host.volar("vms", "restart", source)
+    assert host.volar("vms", "ssh", source, "cat /root/disk").stdout == "now\n"

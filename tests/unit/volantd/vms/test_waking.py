@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a copy's machine is, and what keeps memory from waking; that it wakes is shown with real VMs."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from volant.errors import Conflict
+from volant.volantd.hypervisors.base import DiskDrive, HostSupport, MemoryImage, StreamNic, TapNic, VmSpec
+from volant.volantd.hypervisors.qemu import Qemu
+from volant.volantd.vms.record import WakeSource
+from volant.volantd.vms.waking import check_fit
+
+SUPPORT = HostSupport("qemu", "7.2.0", "microvm", "mmio", "tcg", "")
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> VmSpec:
+    for name in ("kernel", "root.qcow2", "state"):
+        (tmp_path / name).touch()
+    return VmSpec(
+        id="1", name="copy", architecture="amd64", machine="microvm", accelerator="tcg", vcpu=1, memory_mb=128,
+        disks=(DiskDrive(tmp_path / "root.qcow2", "qcow2", "root"),),
+        nics=(StreamNic("52:54:00:00:00:01", tmp_path / "net.sock"),), socket_folder=tmp_path,
+        console_log=tmp_path / "console.log", hypervisor_log=tmp_path / "qemu.log", kernel=tmp_path / "kernel",
+    )  # fmt: skip
+
+
+def make_source(spec: VmSpec, version: str = "7.2.0") -> WakeSource:
+    image = MemoryImage(spec.socket_folder)
+    return WakeSource(image=image, spec=spec, control_key="", host_key="", hypervisor_version=version)
+
+
+def test_memory_wakes_on_the_host_that_it_was_of(spec: VmSpec, tmp_path: Path) -> None:
+    check_fit(spec, make_source(spec), SUPPORT, Qemu(tmp_path))
+
+
+def test_another_hypervisor_accelerator_or_network_is_refused(spec: VmSpec, tmp_path: Path) -> None:
+    qemu = Qemu(tmp_path)
+    with pytest.raises(Conflict, match=r"its memory is of 6\.0\.0, and this host has 7\.2\.0"):
+        check_fit(spec, make_source(spec, "6.0.0"), SUPPORT, qemu)
+    with pytest.raises(Conflict, match="its memory is of tcg, and this host runs on kvm"):
+        check_fit(spec, make_source(spec), dataclasses.replace(SUPPORT, accelerator="kvm"), qemu)
+    bridged = dataclasses.replace(spec, nics=(TapNic("52:54:00:00:00:01", "vtap0"),))
+    with pytest.raises(Conflict, match="another kind of network"):
+        check_fit(bridged, make_source(spec), SUPPORT, qemu)
+
+
+def test_files_that_are_gone_are_named(spec: VmSpec, tmp_path: Path) -> None:
+    (tmp_path / "kernel").unlink()
+    with pytest.raises(Conflict, match="kernel is gone"):
+        check_fit(spec, make_source(spec), SUPPORT, Qemu(tmp_path))
