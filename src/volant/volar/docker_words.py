@@ -80,7 +80,6 @@ TOP_ANSWERS = {
     "volume": _NO_VOLUMES,
     "volumes": _NO_VOLUMES,
     "storage": _NO_VOLUMES,
-    "snapshot": "there are no snapshots yet",
     "network": "volar setup network makes the bridge; volar vms create --network MODE chooses",
     "config": "VMs take --env, --secret and --cloud-init; addresses of daemons: volar context",
     "compose": _IN_COMPOSE,
@@ -92,7 +91,7 @@ TOP_ANSWERS = {
     "trust": "plugins are checked against their own checksums; signatures are not known yet",
     "plugins-install": "volar plugins install FILE",
     "prune": "volar vms delete and volar plugins remove take several names; fledge cache prune empties the build cache",
-    "checkpoint": "there are no snapshots yet",
+    "checkpoint": "volar snapshots create VM keeps its disk and memory of this instant",
     "help": "volar --help, volar COMMAND --help",
 }
 
@@ -130,8 +129,8 @@ VM_ANSWERS = {
     "port": TOP_ANSWERS["port"],
     "prune": "volar vms list --status stopped -q | xargs volar vms delete",
     "events": "volar events vms --vm NAME",
-    "snapshot": TOP_ANSWERS["snapshot"],
-    "snapshots": TOP_ANSWERS["snapshot"],
+    "snapshot": "volar snapshots create VM",
+    "snapshots": "volar snapshots list",
     "call": "curl $(volar vms get NAME -o json | jq -r .url), or the API's /vms/NAME/proxy/",
 }
 PLUGIN_ALIASES = {
