@@ -157,7 +157,8 @@ def test_a_read_only_disk_still_gets_its_names(harness: GuestHarness, tmp_path: 
         "read-only": "! touch /x",
         "resolv.conf": "grep -q 10.0.2.3 /etc/resolv.conf",
         "hosts": "grep -q 10.0.2.15 /etc/hosts",
-        "agent": "which kestrel && kestrel version",
+        # Put over the disk once the workload has been started.
+        "agent": "for n in $(seq 40); do which kestrel && break; sleep 0.5; done; kestrel version",
     }
     write_file(root, "verify", make_script(checks).replace("/tmp/why", "/dev/shm/why"), 0o755)
     write_image(root, ["/verify"])
@@ -169,7 +170,10 @@ def test_a_read_only_disk_still_gets_its_names(harness: GuestHarness, tmp_path: 
 
 def test_a_plugin_in_ram_needs_no_disk(harness: GuestHarness, tmp_path: Path) -> None:
     root = make_busybox_root(tmp_path / "root")
-    checks = {"root is RAM": "! grep -q /dev/vda /proc/mounts", "run": 'grep -q " /run tmpfs " /proc/mounts'}
+    checks = {
+        "root is RAM": '! grep -q "^/dev/vda / " /proc/mounts',
+        "run": 'grep -q " /run tmpfs " /proc/mounts',
+    }
     write_file(root, "verify", make_script(checks), 0o755)
     write_image(root, ["/verify"])
     archive = tmp_path / "plugin.cpio"

@@ -122,7 +122,7 @@ class Guest:
     async def open_monitor(self) -> AsyncIterator[QMPClient]:
         """QEMU's own monitor, which has one client at a time."""
         client = QMPClient()
-        await client.connect(str(self.folder / "qmp"))
+        await client.connect(str(name_sockets(self.folder).qmp))
         try:
             yield client
         finally:
