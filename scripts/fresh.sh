@@ -75,10 +75,12 @@ inside_test() {
 
 # The names in the list: those of this Debian by installing them above; those of the next one by its own package index.
 check_package_names() {
-    local state package missing=()
+    local state package mirror missing=()
     state=$(mktemp -d)
     mkdir -p "$state"/{lists/partial,cache}
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main" >"$state/sources"
+    # From where this machine has its own.
+    mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' | awk '$2 == "bookworm" {print $1; exit}')
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" >"$state/sources"
     local apt=(-o Dir::State::Lists="$state/lists" -o Dir::Etc::SourceList="$state/sources" -o Dir::Etc::SourceParts=-
         -o Dir::Cache="$state/cache" -o Acquire::Retries=5 -o APT::Sandbox::User=root)
     take_your_time "reading the package lists of Debian 13" apt-get "${apt[@]}" update
