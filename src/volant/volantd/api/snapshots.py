@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter
 
 from volant.contract.api import ForkRequest, PluginReference, Snapshot, SnapshotCreate, Vm
@@ -40,7 +42,7 @@ def make_router(fleet: Fleet, store: SnapshotStore) -> APIRouter:
     @router.delete("/snapshots/{name}", status_code=204)
     async def delete(name: str) -> None:
         """VMs that were made of it go on."""
-        store.remove(store.get(name))
+        await asyncio.to_thread(store.remove, store.get(name))
 
     @router.post("/vms/{name}/snapshots", status_code=201)
     async def create(name: str, request: SnapshotCreate) -> Snapshot:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
-from volant.errors import InvalidInput, VolantError, WrongState
+from volant.errors import InvalidInput, WrongState
 from volant.volantd.snapshots.record import Snapshot
 from volant.volantd.snapshots.store import SnapshotStore
 from volant.volantd.snapshots.taking import take_snapshot
@@ -56,8 +57,5 @@ async def fork(fleet: Fleet, store: SnapshotStore, source: str, names: Sequence[
         raise
     finally:
         # Their memory is mapped and their disks keep the layer.
-        try:
-            store.remove(snapshot)
-        except VolantError:
-            pass
+        await asyncio.shield(asyncio.to_thread(store.remove, snapshot))
     return made

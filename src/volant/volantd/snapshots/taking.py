@@ -25,6 +25,8 @@ from volant.volantd.vms.states import WITH_PROCESS, VmState
 
 logger = logging.getLogger(__name__)
 
+LET_GO_SECONDS = 10.0
+
 
 async def take_snapshot(vm: RunningVm, store: SnapshotStore, hypervisor: Hypervisor, name: str) -> Snapshot:
     """Of a VM that runs with its memory, of one that does not of its disk alone. Called with the VM's lock held."""
@@ -114,7 +116,7 @@ async def _held(vm: RunningVm, guest: Guest) -> AsyncIterator[None]:
         await guest.control.freeze()
         yield
     finally:
-        await asyncio.shield(vm.let_go())
+        await asyncio.shield(vm.let_go(LET_GO_SECONDS))
 
 
 def make_wake_source(record: VmRecord, spec: VmSpec, image: MemoryImage) -> WakeSource:

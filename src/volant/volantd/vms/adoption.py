@@ -112,7 +112,7 @@ async def _adopt(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
     vm.follow(record, machine)
     vm.tell("adopted", record)
     if is_held(vm.files.folder):
-        fleet.background.run(vm.let_go(), f"letting {record.name} go on")
+        await vm.let_go(timeout_seconds=0)
     if record.state is VmState.STOPPING:
         fleet.background.run(_stop_again(fleet, record), f"stop of {record.name}")
 

@@ -96,6 +96,7 @@ class RunningVm:
         try:
             plugin = self._domain.plugins.load(record.plugin_reference)
             await self.forward(record)
+            unmark_held(self.files.folder)
             settle_overlay(self.files.disk, None)
             machine = await self._wake(record, plugin, remember) if is_first else None
             if machine is None:
@@ -129,8 +130,14 @@ class RunningVm:
             await detach(record)
             return None
 
-    async def let_go(self) -> None:
-        """Have a guest go on that was held for a snapshot, over as many connections as it takes."""
+    async def let_go(self, timeout_seconds: float) -> None:
+        """Have a guest go on that was held for a snapshot. What takes longer goes on beside: nobody waits for a guest
+        that does not answer."""
+        task = self._background.run(self._let_go(), f"letting {self.id} go on")
+        await asyncio.wait({task}, timeout=timeout_seconds)
+
+    async def _let_go(self) -> None:
+        """Over as many connections as it takes, for as long as the machine runs."""
         while (monitor := self.monitor) is not None and is_held(self.files.folder):
             if monitor.machine.state is MachineState.PAUSED and not monitor.machine.problem:
                 await monitor.machine.resume()
