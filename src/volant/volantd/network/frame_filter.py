@@ -76,6 +76,24 @@ def write_all(descriptor: int, data: bytes | bytearray) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def read_exactly(descriptor: int, count: int) -> bytes:
+    """So many bytes, or less where the stream ends before."""
+    data = b""
+    while len(data) < count and (chunk := os.read(descriptor, count - len(data))):
+        data += chunk
+    return data
+
+
+def read_frame(descriptor: int) -> bytes:
+    """One whole frame and not a byte more, however it comes in; empty where the stream ends before.
+
+    passt writes a frame's length and the frame one after the other. What was left of it here would go to the guest's
+    side, where nothing could be told apart from then on.
+    """
+    length = int.from_bytes(read_exactly(descriptor, LENGTH_BYTES), "big")
+    return read_exactly(descriptor, length)
+
+
 def carry_out(guest: int, passt: int) -> None:
     buffer = bytearray()
     while chunk := os.read(guest, CHUNK_BYTES):
@@ -99,8 +117,7 @@ def main(listener: str, passt_end: str, status: str, mac: str, address: str, gat
     passt = int(passt_end)
     try:
         write_all(passt, make_greeting(mac, address, gateway))
-        answer = os.read(passt, CHUNK_BYTES)
-        if not answer:
+        if not read_frame(passt):
             return
         os.write(int(status), b"+")
         os.close(int(status))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from volant.volantd.network.frame_filter import (
     LARGEST_FRAME_BYTES,
     make_greeting,
     may_pass,
+    read_frame,
     select_frames,
 )
 
@@ -74,3 +76,22 @@ def test_frames_are_told_apart_wherever_the_stream_is_cut(frames: list[tuple[boo
 def test_a_length_that_no_frame_has_ends_it() -> None:
     with pytest.raises(ValueError, match="frame of"):
         select_frames(bytearray((LARGEST_FRAME_BYTES + 1).to_bytes(4, "big")))
+
+
+def test_one_frame_is_read_and_not_a_byte_of_the_next_however_they_come() -> None:
+    ours, theirs = socket.socketpair()
+    first, second = b"a" * 42, b"b" * 60
+    stream = b"".join(len(frame).to_bytes(4, "big") + frame for frame in (first, second))
+
+    def send() -> None:
+        for byte in stream:  # passt sends lengths and frames apart
+            theirs.send(bytes([byte]))
+        theirs.close()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert read_frame(ours.fileno()) == first
+    assert read_frame(ours.fileno()) == second
+    assert read_frame(ours.fileno()) == b""
+    sender.join()
+    ours.close()
