@@ -37,7 +37,8 @@ def source(host: Host, nginx_plugin: Path) -> Iterator[str]:
     )
     wait_until("the witness", lambda: read_witness(host, SOURCE))
     yield SOURCE
-    host.volar("vms", "delete", SOURCE, "--force", check=False)
+    for name in (SOURCE, "copy-1", "copy-2", "again"):
+        host.volar("vms", "delete", name, "--force", check=False)
 
 
 def read_witness(host: Host, vm: str) -> list[list[str]]:
