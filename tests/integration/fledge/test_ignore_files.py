@@ -79,6 +79,7 @@ def test_the_agents_own_context_is_nobodys_to_ignore(store: Store, tmp_path: Pat
     assert {"agent", "mapped"} <= {name.lstrip("./") for name in listing.split()}
 
 
+@pytest.mark.skipif(shutil.which("dockerd") is None, reason="needs dockerd")
 def test_docker_does_too(tmp_path: Path) -> None:
     folder = Path(tempfile.mkdtemp(prefix="docker-", dir="/tmp"))
     with start_docker(folder) as daemon:
