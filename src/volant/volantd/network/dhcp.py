@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -67,9 +68,9 @@ class DhcpServer:
             return
         self._configuration.write_text(make_configuration(leases))
         self._log.unlink(missing_ok=True)
-        files = [f"--conf-file={self._configuration}", f"--pid-file={self._pid_file}", "--log-facility=-"]
+        # No pid file of its own: it would empty ours for a moment once it serves.
+        files = [f"--conf-file={self._configuration}", "--pid-file=", "--log-facility=-"]
         self._pid = start_detached([program, "--keep-in-foreground", *files], self._log)
-        # It writes the same there, but only once it serves.
         self._pid_file.write_text(f"{self._pid}\n")
         logger.debug("dnsmasq %d answers DHCP for %d VMs", self._pid, len(leases))
 
@@ -89,5 +90,14 @@ class DhcpServer:
         """Only what really is a dnsmasq with our configuration: the number may be somebody else's by now."""
         with suppress(OSError, ValueError):
             pid = int(self._pid_file.read_text())
-            if os.fsencode(self._configuration) in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if os.fsencode(self._configuration) in _read_command(pid):
                 os.kill(pid, signal.SIGKILL)
+
+
+def _read_command(pid: int) -> bytes:
+    """A process has none for an instant after its start, and a zombie for good. OSError where there is no such."""
+    for _ in range(20):
+        if command := Path(f"/proc/{pid}/cmdline").read_bytes():
+            return command
+        time.sleep(0.005)
+    return b""
