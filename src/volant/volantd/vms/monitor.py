@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 1.0
 WRITE_RETRY_SECONDS = 1.0
+CANCEL_SECONDS = 0.5
 # A guest whose state changes without end is written down this often and no oftener.
 STATE_PAUSE_SECONDS = 0.1
 # A loaded host may take this long to boot a guest; the handshake waits on the socket meanwhile.
@@ -102,10 +103,13 @@ class VmMonitor:
 
     async def _end_tasks(self) -> None:
         current = asyncio.current_task()
-        others = [task for task in self._tasks if task is not current]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        others = {task for task in self._tasks if task is not current}
+        # Again where it was of no effect: a handshake that fails in the very moment it is cancelled in swallows that
+        # (asyncio.wait_for of Python 3.11 does), and its task would try for ever.
+        while others:
+            for task in others:
+                task.cancel()
+            _, others = await asyncio.wait(others, timeout=CANCEL_SECONDS)
 
     async def _watch_process(self) -> None:
         end = await self.machine.wait()
