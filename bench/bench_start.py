@@ -14,44 +14,25 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-CACHE = ROOT / ".cache" / "tests"
+from bench import bench_line
+
 ROUNDS, COPIES = int(os.environ.get("BENCH_START_ROUNDS", "7")), 20
 
 
-class Bench:
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        programs = Path(sys.executable).parent
-        self.environment = {
-            **os.environ, "VOLANT_HOME": str(home), "PATH": f"{programs}:{os.environ['PATH']}",
-        }  # fmt: skip
-
-    def volar(self, *arguments: str) -> str:
-        done = subprocess.run(["volar", *arguments], env=self.environment, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"volar {' '.join(arguments)}: {done.stdout}{done.stderr}")
-        return done.stdout
+class Bench(bench_line.Bench):
+    """The line's bench, with an original to make copies of."""
 
     def vm(self, name: str) -> dict[str, object]:
         found: dict[str, object] = json.loads(self.volar("vms", "get", name, "--output", "json"))
         return found
 
     def prepare(self) -> None:
-        self.volar("setup", "kernel")
-        subprocess.run([str(ROOT / "scripts" / "make-base-image.sh"), "buildah", str(CACHE)], check=True)
-        plugin = self.home / "nginx.tar.gz"
-        subprocess.run(
-            ["fledge", "build", "--builder", "buildah", "--output", str(plugin)],
-            cwd=ROOT / "examples" / "nginx", env=self.environment, check=True, capture_output=True,
-        )  # fmt: skip
-        self.volar("plugins", "install", str(plugin))
+        super().prepare()
         self.volar("vms", "create", "original", "--plugin", "nginx")
         busy = (
             "nohup sh -c 'while :; do head -c 8000000 /dev/urandom > /dev/shm/busy; done' >/dev/null 2>&1 &"
