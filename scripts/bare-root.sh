@@ -7,11 +7,12 @@ source scripts/take-your-time.sh
 make_bare_root() {
     local tar=$cache/debian-bookworm.tar
     # Older than a week: the mirror may no longer hold the versions that its package lists name.
-    if [ -s "$tar" ] && [ -z "$(find "$tar" -mtime +7)" ]; then return; fi
+    if [ -f "$tar" ] && [ -z "$(find "$tar" -mtime +7)" ]; then return; fi
     command -v mmdebstrap >/dev/null || scripts/install-debian-packages.sh demo
     mkdir -p "$cache"
+    rm -rf --one-file-system "$tar" "$tar.part"
     take_your_time "making a bare Debian (once a week, about two minutes)" mmdebstrap --variant=minbase --quiet \
-        --include=sudo,ca-certificates,systemd --aptopt='Acquire::Retries "5"' bookworm "$tar.part"
+        --format=tar --include=sudo,ca-certificates,systemd --aptopt='Acquire::Retries "5"' bookworm "$tar.part"
     mv "$tar.part" "$tar"
 }
 
