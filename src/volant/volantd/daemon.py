@@ -30,18 +30,16 @@ from volant.volantd.api.connections import (
 )
 from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import Hypervisor
-from volant.volantd.lost_and_found import LostAndFound
 from volant.volantd.network.bridge import GATEWAY, install_bridge
 from volant.volantd.network.dhcp import DhcpServer
 from volant.volantd.network.names import NameServer
 from volant.volantd.notify import notify_ready
 from volant.volantd.plugins.store import PluginStore
 from volant.volantd.reserve import Reserve
-from volant.volantd.secrets import SecretStore
+from volant.volantd.resources import RESOURCES
+from volant.volantd.secrets.store import SecretStore
 from volant.volantd.settings import Settings
-from volant.volantd.snapshots.store import SnapshotStore
-from volant.volantd.vms.adoption import adopt_all
-from volant.volantd.vms.comeback import Comeback, bring_back
+from volant.volantd.usage import Usage
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.events import EventLog
 from volant.volantd.vms.fleet import Fleet
@@ -79,10 +77,8 @@ async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
-        sweep_plugins(domain)
         await restore_bridge(settings)
-        await adopt_all(fleet)
-        await asyncio.to_thread(SnapshotStore(settings.state_dir, settings.vms_dir).sweep)
+        await sweep_all(fleet)
         application = make_application(domain, fleet)
         descriptors = raise_descriptor_limit()
         limit_repeats()
@@ -98,8 +94,12 @@ async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
         ]
         beside = [
             asyncio.create_task(watch_surroundings(settings, fleet, ended)),
-            asyncio.create_task(bring_back(fleet, Comeback(settings.state_dir))),
             asyncio.create_task(keep_spare(domain.database)),
+            *(
+                asyncio.create_task(resource.tend(fleet))
+                for resource in RESOURCES
+                if resource.tend is not None
+            ),
         ]
         logger.info("volantd answers at %s", settings.socket)
         notify_ready()
@@ -118,13 +118,11 @@ async def keep_spare(database: Database) -> None:
         await asyncio.sleep(SPARE_SECONDS)
 
 
-def sweep_plugins(domain: Domain) -> None:
-    lost = LostAndFound(domain.settings.state_dir)
-
-    def set_aside(path: Path) -> None:
-        domain.events.add("lost_and_found", "", path=str(lost.keep(path, "plugin")))
-
-    domain.plugins.sweep(set_aside)
+async def sweep_all(fleet: Fleet) -> None:
+    """What was cut off is finished or undone, and what belongs to nothing set aside."""
+    for resource in RESOURCES:
+        if resource.sweep is not None:
+            await resource.sweep(fleet)
 
 
 async def restore_bridge(settings: Settings) -> None:
@@ -152,16 +150,21 @@ async def open_names(settings: Settings, fleet: Fleet) -> NameServer | None:
 def make_domain(settings: Settings, hypervisor: Hypervisor, stack: contextlib.ExitStack) -> Domain:
     database = Database(settings.database, Reserve(settings.reserve))
     stack.callback(database.close)
-    registry = VmRegistry(database)
-    return Domain(
+    database.bring_up_to_date({resource.name: resource.migrations for resource in RESOURCES})
+    usage = Usage()
+    domain = Domain(
         settings=settings,
         database=database,
-        registry=registry,
-        plugins=PluginStore(database, settings.state_dir / "plugins", registry.find_plugin_users),
-        secrets=SecretStore(database, settings.state_dir / "secrets.key", registry.find_secret_users),
+        registry=VmRegistry(database),
+        plugins=PluginStore(database, settings.state_dir / "plugins", usage),
+        secrets=SecretStore(database, settings.state_dir / "secrets.key", usage),
         events=EventLog(database),
         hypervisor=hypervisor,
     )
+    for resource in RESOURCES:
+        if resource.find_users is not None:
+            usage.ask(resource.noun, resource.name, resource.find_users(domain))
+    return domain
 
 
 def make_server(gate: Gate, settings: Settings, most_connections: int) -> Server:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -68,10 +68,13 @@ MIGRATIONS = (
     """,
     "CREATE INDEX events_by_vm ON events (vm, id);",
     "ALTER TABLE vms ADD COLUMN pending TEXT NOT NULL DEFAULT '[]';",
+    # From here on each package of resources counts the versions of its own tables.
+    "CREATE TABLE package_schemas (package TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT;",
 )
 
 
 SPARE_BYTES = 2 << 20
+NEWER_RESOLUTION = "start the newer volantd, or set VOLANT_HOME to another folder"
 
 
 class Database:
@@ -139,13 +142,31 @@ class Database:
         if version > len(MIGRATIONS):
             raise Conflict(
                 f"cannot open {path}: a newer volant wrote it (schema {version}, known are {len(MIGRATIONS)})",
-                resolution="start the newer volantd, or set VOLANT_HOME to another folder",
+                resolution=NEWER_RESOLUTION,
             )
         for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
-            # executescript commits on its own, so the transaction is part of the script.
-            self._connection.executescript(
-                f"BEGIN IMMEDIATE; {statements}; PRAGMA user_version={number}; COMMIT;"
-            )
+            self._run_migration(statements, f"PRAGMA user_version={number}")
+
+    def _run_migration(self, statements: str, count: str) -> None:
+        # executescript commits on its own, so the transaction is part of the script.
+        self._connection.executescript(f"BEGIN IMMEDIATE; {statements}; {count}; COMMIT;")
+
+    def bring_up_to_date(self, packages: Mapping[str, Sequence[str]]) -> None:
+        """Run what each package's tables lack, by its name (a plain word). Conflict where a newer volant was here."""
+        versions = {row["package"]: row["version"] for row in self.fetch_all("SELECT * FROM package_schemas")}
+        for package, version in versions.items():
+            known = len(packages.get(package, ()))
+            if version > known:
+                raise Conflict(
+                    f"cannot open the database: a newer volant wrote its {package} (schema {version},"
+                    f" known are {known})",
+                    resolution=NEWER_RESOLUTION,
+                )
+        for package, migrations in packages.items():
+            version = versions.get(package, 0)
+            for number, statements in enumerate(migrations[version:], start=version + 1):
+                row = f"('{package}', {number})"
+                self._run_migration(statements, f"INSERT OR REPLACE INTO package_schemas VALUES {row}")  # noqa: S608  # ours
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -18,11 +18,10 @@ from support.crash_points import Crash, CrashPoints
 from support.memory_hypervisor import MemoryHost, MemoryHypervisor
 from support.plugin_files import make_plugin
 from volant.volantd import database
-from volant.volantd.daemon import make_domain, sweep_plugins
+from volant.volantd.daemon import make_domain, sweep_all
 from volant.volantd.hypervisors.base import EndKind
 from volant.volantd.settings import Settings
 from volant.volantd.vms import stopping
-from volant.volantd.vms.adoption import adopt_all
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.running_vm import RunningVm
@@ -42,9 +41,11 @@ async def start_daemon(home: Path, host: MemoryHost, points: CrashPoints) -> Asy
     settings = Settings(state_dir=home, runtime_dir=home / "run", kernel=home.parent / "vmlinux")
     with contextlib.ExitStack() as stack:
         fleet = Fleet(make_domain(settings, MemoryHypervisor(host, points.act), stack))
-        sweep_plugins(fleet.domain)
         try:
-            await adopt_all(fleet, head_start_seconds=60)
+            await sweep_all(fleet)
+            vms = [fleet.find(record.id) for record in fleet.list_all()]
+            if adoptions := [vm.adoption for vm in vms if vm.adoption is not None]:
+                await asyncio.wait(adoptions, timeout=60)
             yield fleet
         finally:
             # A dead daemon's tasks end, and what they would write is refused.

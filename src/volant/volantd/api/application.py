@@ -10,10 +10,10 @@ from fastapi.routing import APIRoute
 
 from volant import __version__
 from volant.contract.api import ErrorReply
-from volant.volantd.api import guests, plugins, secrets, snapshots, system, vms
+from volant.volantd.api import system
 from volant.volantd.api.body_limit import BodyLimit
 from volant.volantd.api.errors import install_translator
-from volant.volantd.snapshots.store import SnapshotStore
+from volant.volantd.resources import RESOURCES
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.fleet import Fleet
 
@@ -58,16 +58,9 @@ def make_application(domain: Domain, fleet: Fleet) -> FastAPI:
         generate_unique_id_function=name_operation,
     )
     install_translator(application)
-    store = SnapshotStore(domain.settings.state_dir, domain.settings.vms_dir)
     application.add_middleware(BodyLimit)
-    for router in (
-        plugins.make_router(domain.plugins),
-        vms.make_router(fleet, domain.events, store),
-        snapshots.make_router(fleet, store),
-        guests.make_router(fleet, domain.plugins),
-        secrets.make_router(domain.secrets),
-        system.make_router(fleet, domain),
-    ):
+    for router in (router for resource in RESOURCES for router in resource.make_routers(fleet)):
         application.include_router(router, prefix=PREFIX)
+    application.include_router(system.make_router(fleet, domain), prefix=PREFIX)
     application.include_router(system.make_root_router(fleet, domain))
     return application

@@ -29,7 +29,6 @@ from volant.contract.api import (
 from volant.contract.manifest import Port
 from volant.errors import Conflict, InvalidInput, Unreachable
 from volant.volantd.guest.connection import ByteReader, ByteWriter
-from volant.volantd.plugins.store import PluginStore
 from volant.volantd.vms import own_sshd
 from volant.volantd.vms.fleet import Fleet
 
@@ -52,7 +51,7 @@ HOP_HEADERS = frozenset(
 )
 
 
-def make_router(fleet: Fleet, plugins: PluginStore) -> APIRouter:
+def make_router(fleet: Fleet) -> APIRouter:
     router = APIRouter(prefix="/vms/{name}", tags=["guests"])
 
     @router.post("/exec")
@@ -116,7 +115,7 @@ def make_router(fleet: Fleet, plugins: PluginStore) -> APIRouter:
     async def proxy(name: str, path: str, request: Request) -> Response:
         """One HTTP request, of any method, to the workload's port through the guest's control stream."""
         record = fleet.get(name)
-        workload = plugins.load(record.plugin_reference).manifest.workload
+        workload = fleet.domain.plugins.load(record.plugin_reference).manifest.workload
         if workload.port is None:
             raise Conflict(f"cannot proxy to VM {name}: its plugin names no workload.port")
         guest = await fleet.connect(name)

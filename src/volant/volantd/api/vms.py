@@ -33,8 +33,10 @@ MOST_LINES = 1_000_000
 _Item = TypeVar("_Item")
 
 
-def make_router(fleet: Fleet, events: EventLog, snapshots: SnapshotStore) -> APIRouter:
+def make_router(fleet: Fleet) -> APIRouter:
     router = APIRouter(prefix="/vms", tags=["vms"])
+    events = fleet.domain.events
+    snapshots = SnapshotStore(fleet.domain.settings.state_dir, fleet.domain.settings.vms_dir)
 
     def describe(record: VmRecord) -> Vm:
         return describe_vm(fleet.domain, record, fleet.find(record.id).problem)

@@ -26,14 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from volant.contract.api import Plugin
 from volant.contract.manifest import Manifest
 from volant.contract.payload_files import find_image_config
 from volant.contract.plugin_archive import PluginContent, read_plugin_archive
 from volant.errors import Conflict, InvalidInput, NotFound, StorageFull
 from volant.volantd.clock import now
 from volant.volantd.database import Database
-from volant.volantd.usage import FindPluginUsers
+from volant.volantd.usage import Usage, describe_users
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +49,28 @@ class StoredPlugin:
     architecture: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class InstalledPlugin:
+    """An installed plugin as people see it; `vms` is how many use it."""
+
+    name: str
+    version: str
+    description: str
+    enabled: bool
+    kind: Literal["rootfs", "initramfs"]
+    boot: Literal["kernel", "firmware"]
+    size_bytes: int
+    virtual_size_bytes: int
+    checksum: str
+    installed_at: str
+    vms: int
+    manifest: Manifest
+
+
 class PluginStore:
-    def __init__(self, database: Database, folder: Path, find_users: FindPluginUsers) -> None:
+    def __init__(self, database: Database, folder: Path, usage: Usage) -> None:
         self._database = database
-        self._find_users = find_users
+        self._usage = usage
         self._payloads = folder / "sha256"
         self._incoming = folder / "incoming"
         for path in (self._payloads, self._incoming):
@@ -104,7 +121,7 @@ class PluginStore:
             tuple(row[name] for name in names),
         )
 
-    async def install(self, stream: BinaryIO, *, source: str) -> tuple[Plugin, bool]:
+    async def install(self, stream: BinaryIO, *, source: str) -> tuple[InstalledPlugin, bool]:
         """Install an archive that is read from `stream`; returns the plugin and whether it is new.
 
         `source` names the archive in errors. The same plugin once more is no error; the same name and version with
@@ -134,7 +151,7 @@ class PluginStore:
             os.close(descriptor)
             path.unlink(missing_ok=True)
 
-    def _keep(self, content: PluginContent, architecture: str, path: Path) -> tuple[Plugin, bool]:
+    def _keep(self, content: PluginContent, architecture: str, path: Path) -> tuple[InstalledPlugin, bool]:
         """The short synchronous end of an install: nothing else runs between the check and the row."""
         manifest = content.manifest
         present = self._find_row(manifest.name, manifest.version)
@@ -169,13 +186,13 @@ class PluginStore:
     def find_payload(self, checksum: str) -> Path:
         return self._payloads / checksum.removeprefix("sha256:")
 
-    def list_all(self) -> list[Plugin]:
+    def list_all(self) -> list[InstalledPlugin]:
         return [
             self._describe(row)
             for row in self._database.fetch_all("SELECT * FROM plugins ORDER BY name, version")
         ]
 
-    def get(self, reference: str) -> Plugin:
+    def get(self, reference: str) -> InstalledPlugin:
         """A plugin by `name` (its newest version, enabled ones first) or `name:version`; NotFound otherwise."""
         return self._describe(self._resolve(reference))
 
@@ -189,7 +206,7 @@ class PluginStore:
             files=stored["files"], architecture=row["architecture"],
         )  # fmt: skip
 
-    def enable(self, reference: str, enabled: bool) -> Plugin:
+    def enable(self, reference: str, enabled: bool) -> InstalledPlugin:
         row = self._resolve(reference)
         self._database.execute(
             "UPDATE plugins SET enabled = ? WHERE name = ? AND version = ?",
@@ -197,7 +214,7 @@ class PluginStore:
         )
         return self.get(f"{row['name']}:{row['version']}")
 
-    async def remove(self, reference: str) -> list[Plugin]:
+    async def remove(self, reference: str) -> list[InstalledPlugin]:
         """Remove one version (NAME:VERSION) or all of them (NAME). Conflict while a VM uses one."""
         async with self._lock:
             name, separator, _ = reference.partition(":")
@@ -215,20 +232,20 @@ class PluginStore:
                         self.find_payload(checksum).unlink(missing_ok=True)
             return plugins
 
-    def _remove_row(self, plugin: Plugin) -> None:
-        users = self._find_users(plugin.name, plugin.version)
-        if users:
+    def _remove_row(self, plugin: InstalledPlugin) -> None:
+        if users := self._usage.find_users("plugin", f"{plugin.name}:{plugin.version}"):
+            count, names, commands = describe_users(users)
             raise Conflict(
-                f"cannot remove plugin {plugin.name} {plugin.version}: {len(users)} VM(s) use it",
-                details=[f"VM {user}" for user in users],
-                resolution=f"delete them first: volar vms delete {' '.join(users)}",
+                f"cannot remove plugin {plugin.name} {plugin.version}: {count} use it",
+                details=names,
+                resolution=f"delete them first: {commands}",
             )
         self._database.execute(
             "DELETE FROM plugins WHERE name = ? AND version = ?", (plugin.name, plugin.version)
         )
 
     @contextmanager
-    def _keep_links(self, plugins: Sequence[Plugin]) -> Iterator[None]:
+    def _keep_links(self, plugins: Sequence[InstalledPlugin]) -> Iterator[None]:
         """A second link to each payload that is going, until it has gone."""
         with contextlib.ExitStack() as stack:
             for checksum in {plugin.checksum for plugin in plugins}:
@@ -261,13 +278,14 @@ class PluginStore:
             "SELECT * FROM plugins WHERE name = ? AND version = ?", (name, version)
         )
 
-    def _describe(self, row: sqlite3.Row) -> Plugin:
+    def _describe(self, row: sqlite3.Row) -> InstalledPlugin:
         manifest = Manifest.model_validate(json.loads(row["manifest"])["manifest"])
-        return Plugin(
+        vms = self._usage.find_vms("plugin", f"{row['name']}:{row['version']}")
+        return InstalledPlugin(
             name=row["name"], version=row["version"], description=manifest.description,
             enabled=bool(row["enabled"]), kind=row["kind"], boot=row["boot"], size_bytes=row["size_bytes"],
             virtual_size_bytes=row["virtual_size_bytes"], checksum=row["checksum"],
-            installed_at=row["installed_at"], vms=len(self._find_users(row["name"], row["version"])), manifest=manifest,
+            installed_at=row["installed_at"], vms=len(vms), manifest=manifest,
         )  # fmt: skip
 
 

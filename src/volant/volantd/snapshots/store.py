@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from volant.errors import Conflict, NotFound
 from volant.volantd.snapshots.record import Snapshot
+from volant.volantd.usage import Used
 from volant.volantd.vms.disk_layers import sweep_layers
 from volant.whole_file import write_whole_file
 
@@ -74,6 +75,14 @@ class SnapshotStore:
             details=[f"existing: {names}"] if names else [],
             resolution="see them all with: volar snapshots list",
         )
+
+    def find_users(self, used: Used, name: str) -> list[str]:
+        return [
+            snapshot.name
+            for snapshot in self.list_all()
+            if (used == "plugin" and snapshot.plugin_reference == name)
+            or (used == "secret" and name in {attached.name for attached in snapshot.definition.secrets})
+        ]
 
     def check_free(self, name: str) -> None:
         if any(snapshot.name == name for snapshot in self.list_all()):

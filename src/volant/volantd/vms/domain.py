@@ -9,7 +9,7 @@ from volant.errors import Conflict
 from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import Hypervisor
 from volant.volantd.plugins.store import PluginStore
-from volant.volantd.secrets import SecretStore
+from volant.volantd.secrets.store import SecretStore
 from volant.volantd.settings import Settings
 from volant.volantd.vms.events import EventLog
 from volant.volantd.vms.registry import VmRegistry

@@ -23,6 +23,7 @@ from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import ProcessIdentity, VmSpec
 from volant.volantd.network.dhcp import Lease
 from volant.volantd.network.types import PublishedPort
+from volant.volantd.usage import Used
 from volant.volantd.vms.record import AgentFacts, VmDefinition, VmRecord
 from volant.volantd.vms.states import WITH_PROCESS, VmState, check_move
 
@@ -234,17 +235,16 @@ class VmRegistry:
                     self._database.execute("DELETE FROM vms WHERE id = ?", (row["id"],))
         return found
 
-    def find_plugin_users(self, name: str, version: str) -> list[str]:
+    def find_users(self, used: Used, name: str) -> list[str]:
+        """Names of the VMs that use the plugin NAME:VERSION or the secret of this name."""
+        condition = {
+            "plugin": "plugin_name || ':' || plugin_version = ?",
+            "secret": "EXISTS (SELECT 1 FROM json_each(definition, '$.secrets')"
+            " WHERE json_extract(value, '$.name') = ?)",
+        }[used]
         rows = self._database.fetch_all(
-            "SELECT name FROM vms WHERE plugin_name = ? AND plugin_version = ? ORDER BY name", (name, version)
-        )
-        return [row["name"] for row in rows]
-
-    def find_secret_users(self, secret: str) -> list[str]:
-        rows = self._database.fetch_all(
-            "SELECT name FROM vms WHERE EXISTS (SELECT 1 FROM json_each(definition, '$.secrets')"
-            " WHERE json_extract(value, '$.name') = ?) ORDER BY name",
-            (secret,),
+            f"SELECT name FROM vms WHERE {condition} ORDER BY name",  # noqa: S608  # ours
+            (name,),
         )
         return [row["name"] for row in rows]
 

@@ -20,8 +20,9 @@ from volant.fledge.plugin_archive import DiskOptions
 from volant.progress import SilentMonitor
 from volant.volantd.database import Database
 from volant.volantd.plugins.store import PluginStore, version_key
+from volant.volantd.usage import Usage
 
-Users = dict[tuple[str, str], list[str]]
+Users = dict[str, list[str]]
 
 
 @pytest.fixture
@@ -32,11 +33,9 @@ def users() -> Users:
 
 @pytest.fixture
 def store(tmp_path: Path, users: Users) -> PluginStore:
-    return PluginStore(
-        Database(tmp_path / "db"),
-        tmp_path / "plugins",
-        lambda name, version: users.get((name, version), []),
-    )
+    usage = Usage()
+    usage.ask("VM", "vms", lambda _, name: users.get(name, []))
+    return PluginStore(Database(tmp_path / "db"), tmp_path / "plugins", usage)
 
 
 async def install(store: PluginStore, content: bytes) -> bool:
@@ -129,7 +128,7 @@ async def test_a_manifest_alone_names_no_payload(store: PluginStore) -> None:
 
 async def test_a_plugin_in_use_stays(store: PluginStore, users: Users) -> None:
     await install(store, make_plugin())
-    users[("web", "1.0.0")] = ["user"]
+    users["web:1.0.0"] = ["user"]
     with pytest.raises(Conflict, match="1 VM") as caught:
         await store.remove("web")
     assert "volar vms delete user" in caught.value.resolution

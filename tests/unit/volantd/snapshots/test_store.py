@@ -69,3 +69,10 @@ def test_removing_frees_its_files(store: SnapshotStore) -> None:
     snapshot = add(store, "gone")
     store.remove(snapshot)
     assert list(store.folder.iterdir()) == []
+
+
+def test_a_plugin_or_secret_that_it_needs_is_in_use(store: SnapshotStore) -> None:
+    add(store, "before")
+    (snapshot,) = store.list_all()
+    assert store.find_users("plugin", snapshot.plugin_reference) == ["before"]
+    assert store.find_users("plugin", "other:1.0.0") == store.find_users("secret", "key") == []

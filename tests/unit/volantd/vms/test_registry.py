@@ -44,7 +44,7 @@ def test_there_are_golden_rows_of_every_schema_before_this_one() -> None:
     assert {path.name for path in GOLDEN.glob("schema-*.json")} >= names
 
 
-@pytest.mark.parametrize("schema", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("schema", [1, 2, 3, 4, 5, 6])
 def test_rows_of_older_schemas_are_read(tmp_path: Path, schema: int) -> None:
     written = write_golden(tmp_path / "db", schema)
     registry = VmRegistry(Database(tmp_path / "db"))
@@ -122,6 +122,7 @@ def test_pages_and_filters_are_the_databases_work(tmp_path: Path) -> None:
     assert names(health="unknown") == ["created", "failed", "going", "streaming", "system"]
     assert names(labels=[("tier", "web")]) == ["running"]
     assert names(labels=[("tier", "web"), ('"', "'")]) == []
-    assert registry.find_secret_users("key") == ["running"]
+    assert registry.find_users("secret", "key") == ["running"]
+    assert registry.find_users("plugin", "system:2.1.0") == ["system"]
     assert registry.list_bridged() == {"system": "192.168.127.100"}
     assert registry.count_states()[VmState.RUNNING] == 1

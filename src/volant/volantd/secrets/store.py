@@ -11,18 +11,18 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from volant.contract.api import Secret
 from volant.contract.guest_config import SECRETS_PORT
 from volant.errors import Conflict, InvalidInput, NotFound, VolantError
 from volant.volantd.clock import now
 from volant.volantd.database import Database
-from volant.volantd.usage import FindSecretUsers
+from volant.volantd.usage import Usage, describe_users
 from volant.whole_file import write_whole_file
 
 MAXIMUM_BYTES = 1024 * 1024
@@ -40,13 +40,23 @@ class Attachment(Protocol):
     def port(self) -> int | None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class StoredSecret:
+    """A secret without its value, and the VMs that have it."""
+
+    name: str
+    size_bytes: int
+    updated_at: str
+    vms: list[str]
+
+
 class SecretStore:
-    def __init__(self, database: Database, key_file: Path, find_users: FindSecretUsers) -> None:
+    def __init__(self, database: Database, key_file: Path, usage: Usage) -> None:
         self._database = database
-        self._find_users = find_users
+        self._usage = usage
         self._cipher = AESGCM(_load_key(key_file))
 
-    def set(self, name: str, value: bytes) -> Secret:
+    def set(self, name: str, value: bytes) -> StoredSecret:
         if not NAME_PATTERN.fullmatch(name):
             raise InvalidInput(
                 f"cannot keep secret {name!r}: a name has letters, digits, '.', '_' and '-', and begins with a letter"
@@ -62,7 +72,7 @@ class SecretStore:
         )
         return self.get(name)
 
-    def get(self, name: str) -> Secret:
+    def get(self, name: str) -> StoredSecret:
         row = self._database.fetch_one(
             "SELECT name, size_bytes, updated_at FROM secrets WHERE name = ?", (name,)
         )
@@ -70,24 +80,25 @@ class SecretStore:
             raise NotFound(
                 f"cannot find secret {name}", resolution=f"store it first: volar secrets set {name} < FILE"
             )
-        return Secret(
+        return StoredSecret(
             name=row["name"],
             size_bytes=row["size_bytes"],
             updated_at=row["updated_at"],
-            vms=self._find_users(name),
+            vms=self._usage.find_vms("secret", name),
         )
 
-    def list_all(self) -> list[Secret]:
+    def list_all(self) -> list[StoredSecret]:
         rows = self._database.fetch_all("SELECT name FROM secrets ORDER BY name")
         return [self.get(row["name"]) for row in rows]
 
     def remove(self, name: str) -> None:
-        vms = self.get(name).vms
-        if vms:
+        self.get(name)
+        if users := self._usage.find_users("secret", name):
+            count, names, commands = describe_users(users)
             raise Conflict(
-                f"cannot remove secret {name}: {len(vms)} VM(s) use it",
-                details=[f"VM {vm}" for vm in vms],
-                resolution="delete these VMs first",
+                f"cannot remove secret {name}: {count} use it",
+                details=names,
+                resolution=f"delete them first: {commands}",
             )
         self._database.execute("DELETE FROM secrets WHERE name = ?", (name,))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import fields
 from typing import BinaryIO
 
 from fastapi import APIRouter, Request, Response
@@ -14,7 +15,7 @@ from volant.contract.request_values import RequestModel
 from volant.errors import UsageError
 from volant.volantd.api.uploads import open_body
 from volant.volantd.plugins.sources import open_path, open_url
-from volant.volantd.plugins.store import PluginStore
+from volant.volantd.plugins.store import InstalledPlugin, PluginStore
 
 
 class PluginSource(RequestModel):
@@ -45,29 +46,33 @@ def make_router(plugins: PluginStore) -> APIRouter:
         with contextlib.closing(stream):
             plugin, is_new = await plugins.install(stream, source=name)
         response.status_code = 201 if is_new else 200
-        return plugin
+        return describe(plugin)
 
     @router.get("")
     async def list_plugins() -> list[Plugin]:
-        return plugins.list_all()
+        return [describe(plugin) for plugin in plugins.list_all()]
 
     @router.get("/{name}")
     async def get(name: str, version: str = "") -> Plugin:
-        return plugins.get(make_reference(name, version))
+        return describe(plugins.get(make_reference(name, version)))
 
     @router.post("/{name}/enable")
     async def enable(name: str, version: str = "") -> Plugin:
-        return plugins.enable(make_reference(name, version), True)
+        return describe(plugins.enable(make_reference(name, version), True))
 
     @router.post("/{name}/disable")
     async def disable(name: str, version: str = "") -> Plugin:
-        return plugins.enable(make_reference(name, version), False)
+        return describe(plugins.enable(make_reference(name, version), False))
 
     @router.delete("/{name}", status_code=204)
     async def remove(name: str, version: str = "") -> None:
         await plugins.remove(make_reference(name, version))
 
     return router
+
+
+def describe(plugin: InstalledPlugin) -> Plugin:
+    return Plugin(**{field.name: getattr(plugin, field.name) for field in fields(plugin)})
 
 
 def make_reference(name: str, version: str) -> str:

@@ -8,15 +8,16 @@ import pytest
 
 from volant.errors import Conflict, InvalidInput, NotFound, VolantError
 from volant.volantd.database import Database
-from volant.volantd.secrets import SecretStore
+from volant.volantd.secrets.store import SecretStore
+from volant.volantd.usage import Usage
 from volant.volantd.vms.record import AttachedSecret
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> SecretStore:
-    return SecretStore(
-        Database(tmp_path / "db"), tmp_path / "key", lambda name: ["web"] if name == "used" else []
-    )
+    usage = Usage()
+    usage.ask("VM", "vms", lambda _, name: ["web"] if name == "used" else [])
+    return SecretStore(Database(tmp_path / "db"), tmp_path / "key", usage)
 
 
 def attach(*specs: tuple[str, int | None]) -> list[AttachedSecret]:

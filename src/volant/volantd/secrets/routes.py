@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import asdict
 
 from fastapi import APIRouter
 
 from volant.contract.api import Secret
 from volant.contract.request_values import Base64Text, RequestModel
-from volant.volantd.secrets import SecretStore
+from volant.volantd.secrets.store import SecretStore
 
 
 class SecretValue(RequestModel):
@@ -21,17 +22,17 @@ def make_router(secrets: SecretStore) -> APIRouter:
 
     @router.get("")
     async def list_secrets() -> list[Secret]:
-        return secrets.list_all()
+        return [Secret(**asdict(secret)) for secret in secrets.list_all()]
 
     @router.get("/{name}")
     async def get(name: str) -> Secret:
         """Name, size and users; never the value."""
-        return secrets.get(name)
+        return Secret(**asdict(secrets.get(name)))
 
     @router.put("/{name}")
     async def put(name: str, request: SecretValue) -> Secret:
         """Set or replace the value. VMs get the new one the next time they ask."""
-        return secrets.set(name, base64.b64decode(request.value_base64))
+        return Secret(**asdict(secrets.set(name, base64.b64decode(request.value_base64))))
 
     @router.delete("/{name}", status_code=204)
     async def remove(name: str) -> None:

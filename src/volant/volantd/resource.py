@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a kind of resource is to the daemon: a package, whose `resource.py` says the following, and a line in
+`resources.py`. Nothing else of the daemon knows which kinds there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter
+
+from volant.volantd.usage import FindUsers
+
+if TYPE_CHECKING:
+    from volant.volantd.vms.domain import Domain
+    from volant.volantd.vms.fleet import Fleet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """`name` is that of the package, of the routes and of volar's commands ("vms"); `noun` what people call one ("VM").
+
+    `migrations` are SQL scripts for tables of its own, one a version, never edited once released. `sweep` finishes or
+    undoes at the daemon's start what was cut off; `tend` runs beside the API until it is cancelled.
+    """
+
+    name: str
+    noun: str
+    migrations: tuple[str, ...] = ()
+    make_routers: Callable[[Fleet], Sequence[APIRouter]] = lambda _fleet: ()
+    sweep: Callable[[Fleet], Coroutine[Any, Any, None]] | None = None
+    tend: Callable[[Fleet], Coroutine[Any, Any, None]] | None = None
+    find_users: Callable[[Domain], FindUsers] | None = None

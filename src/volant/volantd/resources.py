@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The list of all kinds of resources, in the order in which their leftovers are swept at start."""
+
+from __future__ import annotations
+
+from volant.volantd.plugins.resource import PLUGINS
+from volant.volantd.resource import Resource
+from volant.volantd.secrets.resource import SECRETS
+from volant.volantd.snapshots.resource import SNAPSHOTS
+from volant.volantd.vms.resource import VMS
+
+RESOURCES: tuple[Resource, ...] = (PLUGINS, SECRETS, VMS, SNAPSHOTS)

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Snapshots as a kind of resource. They need the plugin that they were made of, and the secrets of their guest."""
+
+from __future__ import annotations
+
+import asyncio
+
+from volant.volantd.resource import Resource
+from volant.volantd.snapshots.routes import make_router
+from volant.volantd.snapshots.store import SnapshotStore
+from volant.volantd.usage import FindUsers
+from volant.volantd.vms.domain import Domain
+from volant.volantd.vms.fleet import Fleet
+
+
+def open_store(domain: Domain) -> SnapshotStore:
+    return SnapshotStore(domain.settings.state_dir, domain.settings.vms_dir)
+
+
+async def sweep(fleet: Fleet) -> None:
+    await asyncio.to_thread(open_store(fleet.domain).sweep)
+
+
+def find_users(domain: Domain) -> FindUsers:
+    return open_store(domain).find_users
+
+
+SNAPSHOTS = Resource(
+    name="snapshots",
+    noun="snapshot",
+    make_routers=lambda fleet: [make_router(fleet, open_store(fleet.domain))],
+    sweep=sweep,
+    find_users=find_users,
+)

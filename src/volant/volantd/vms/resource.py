@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VMs as a kind of resource."""
+
+from __future__ import annotations
+
+from volant.volantd.api import guests, vms
+from volant.volantd.resource import Resource
+from volant.volantd.usage import FindUsers
+from volant.volantd.vms.adoption import adopt_all
+from volant.volantd.vms.comeback import Comeback, bring_back
+from volant.volantd.vms.domain import Domain
+from volant.volantd.vms.fleet import Fleet
+
+
+def find_users(domain: Domain) -> FindUsers:
+    return domain.registry.find_users
+
+
+async def tend(fleet: Fleet) -> None:
+    await bring_back(fleet, Comeback(fleet.domain.settings.state_dir))
+
+
+VMS = Resource(
+    name="vms",
+    noun="VM",
+    make_routers=lambda fleet: [vms.make_router(fleet), guests.make_router(fleet)],
+    sweep=adopt_all,
+    tend=tend,
+    find_users=find_users,
+)
