@@ -11,15 +11,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import statistics
 import subprocess
-import tempfile
 import time
 import urllib.request
 from pathlib import Path
 
 from bench import bench_line
+from bench.own_folder import make_own_folder
 
 ROUNDS, COPIES = int(os.environ.get("BENCH_START_ROUNDS", "7")), 20
 
@@ -76,9 +75,8 @@ def measure_copies(bench: Bench) -> float:
 
 
 def main() -> None:
-    home = Path(tempfile.mkdtemp(prefix="volant-bench-", dir="/tmp"))
-    bench = Bench(home)
-    try:
+    with make_own_folder() as home:
+        bench = Bench(home)
         bench.prepare()
         cold, forked, pauses = [], [], []
         for number in range(ROUNDS):
@@ -100,10 +98,3 @@ def main() -> None:
         print(f"RATIO start-fork-vs-cold {statistics.median(forked) / statistics.median(cold):.2f}")
         print(f"RATIO snapshot-pause-ms {statistics.median(pauses):.0f}")
         print(f"RATIO fork20-mib-each {measure_copies(bench):.0f}", flush=True)
-    finally:
-        names = bench.volar("vms", "list", "--output", "name").split()
-        if names:
-            bench.volar("vms", "delete", *names, "--force")
-        with contextlib.suppress(SystemExit):
-            bench.volar("daemon", "stop")
-        shutil.rmtree(home, ignore_errors=True)

@@ -29,7 +29,11 @@ def name_operation(route: APIRoute) -> str:
 
 
 def describe_errors(description: dict[str, Any]) -> dict[str, Any]:
-    """Errors are JSON from every operation, also from one whose success is text; an event stream has no one schema."""
+    """Errors are JSON from every operation, also from one whose success is text; an event stream has no one schema.
+
+    Said here and not to FastAPI, which would make a validator of its own for each status of each operation.
+    """
+    description["components"]["schemas"]["ErrorReply"] = ErrorReply.model_json_schema(mode="serialization")
     for operations in description["paths"].values():
         for operation in operations.values():
             for status, response in operation["responses"].items():
@@ -54,7 +58,7 @@ def make_application(domain: Domain, fleet: Fleet) -> FastAPI:
         version=__version__,
         docs_url=None,
         redoc_url=None,
-        responses={status: {"model": ErrorReply} for status in ERROR_STATUSES},
+        responses={status: {} for status in ERROR_STATUSES},
         generate_unique_id_function=name_operation,
     )
     install_translator(application)

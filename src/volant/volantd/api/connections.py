@@ -13,12 +13,12 @@ import logging
 import resource
 import time
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 logger = logging.getLogger(__name__)
 
 HEADER_SECONDS = 10.0
+MOST_HEADER_BYTES = 64 * 1024
 # Descriptors that are not for connections: the database, VMs' sockets, logs.
 RESERVED_DESCRIPTORS = 256
 MOST_TCP_CONNECTIONS = 256
@@ -41,12 +41,13 @@ def choose_limit(descriptors: int, *, is_tcp: bool) -> int:
     return min(MOST_TCP_CONNECTIONS, free // 4) if is_tcp else min(MOST_UNIX_CONNECTIONS, free // 2)
 
 
-def make_protocol(limit: int, header_seconds: float = HEADER_SECONDS) -> type[H11Protocol]:
+def make_protocol(limit: int, header_seconds: float = HEADER_SECONDS) -> type[HttpToolsProtocol]:
     """uvicorn's HTTP protocol with a listener's limits."""
 
-    class LimitedProtocol(H11Protocol):
+    class LimitedProtocol(HttpToolsProtocol):
         _header_timer: asyncio.TimerHandle | None = None
-        _has_asked = False
+        _header_bytes = 0
+        _is_past_headers = False
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
             super().connection_made(transport)
@@ -54,21 +55,39 @@ def make_protocol(limit: int, header_seconds: float = HEADER_SECONDS) -> type[H1
                 logger.warning("refused a connection: %d are open, which is the most", limit)
                 transport.abort()
                 return
-            self._header_timer = self.loop.call_later(header_seconds, self._expire)
+            self._start_timer()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timer()
             super().connection_lost(exc)
 
-        def handle_events(self) -> None:
-            super().handle_events()
-            self._has_asked = self._has_asked or self.conn.their_state is not h11.IDLE
-            # Between two requests, before the first byte of the next, uvicorn's own limit counts.
-            is_between = self._has_asked and not self.conn.trailing_data[0]
-            is_upgraded = self not in self.connections
-            if self.conn.their_state is not h11.IDLE or is_between or is_upgraded:
-                self._stop_timer()
-            elif self._header_timer is None:
+        def data_received(self, data: bytes) -> None:
+            # Empty lines begin no request, and end uvicorn's own limit of the time between two.
+            self._start_timer()
+            super().data_received(data)
+            if self._is_past_headers:
+                return
+            self._header_bytes += len(data)
+            if self._header_bytes > MOST_HEADER_BYTES and not self.transport.is_closing():
+                self.send_400_response(f"The request's header is larger than {MOST_HEADER_BYTES >> 10} KiB.")
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._is_past_headers = False
+            self._start_timer()
+
+        def on_headers_complete(self) -> None:
+            self._is_past_headers = True
+            self._header_bytes = 0
+            self._stop_timer()
+            super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            super().on_message_complete()
+            self._is_past_headers = False
+
+        def _start_timer(self) -> None:
+            if self._header_timer is None and not self._is_past_headers:
                 self._header_timer = self.loop.call_later(header_seconds, self._expire)
 
         def _stop_timer(self) -> None:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Response
+from fastapi.responses import StreamingResponse
 
 from volant.contract.api import StopRequest, Vm, VmCreate, VmStats, VmUpdate
 from volant.errors import VolantError
 from volant.volantd.api.replies import JsonLines, TextStream
-from volant.volantd.api.vm_view import describe_vm, read_request, read_update
+from volant.volantd.api.vm_view import read_request, read_update
+from volant.volantd.api.vm_views import VmViews
 from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.snapshots.acts import create_vm
 from volant.volantd.snapshots.store import SnapshotStore
@@ -38,52 +40,53 @@ def make_router(fleet: Fleet) -> APIRouter:
     events = fleet.domain.events
     snapshots = SnapshotStore(fleet.domain.settings.state_dir, fleet.domain.settings.vms_dir)
 
-    def describe(record: VmRecord) -> Vm:
-        return describe_vm(fleet.domain, record, fleet.find(record.id).problem)
+    views = VmViews(fleet)
 
-    @router.post("", status_code=201)
-    async def create(request: VmCreate) -> Vm:
+    def describe(record: VmRecord, status: int = 200) -> Response:
+        return Response(views.render_record(record), status, media_type="application/json")
+
+    @router.post("", status_code=201, response_model=Vm)
+    async def create(request: VmCreate) -> Response:
         """Create a VM, and start it unless `start` is false. Returns while it boots."""
         wanted = read_request(request)
         if request.snapshot is not None:
-            return describe(await create_vm(fleet, snapshots.get(request.snapshot), wanted))
-        return describe(await fleet.create(wanted))
+            return describe(await create_vm(fleet, snapshots.get(request.snapshot), wanted), 201)
+        return describe(await fleet.create(wanted), 201)
 
-    @router.get("")
+    @router.get("", response_model=list[Vm])
     async def list_vms(
-        response: Response,
         status: VmState | None = None,
         plugin: str = "",
         health: str = "",
         label: Annotated[list[str] | None, Query(description="NAME=VALUE")] = None,
         limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
         after: Annotated[str, Query(description="the last name of the page before")] = "",
-    ) -> list[Vm]:
+    ) -> StreamingResponse:
         """VMs by name. Where more follow, the header Next-After names the last of this page."""
         labels = [label.partition("=")[::2] for label in label or []]
-        records = fleet.domain.registry.list_page(
+        page = fleet.domain.registry.list_page(
             after=after, limit=limit + 1, state=status, plugin=plugin, health=health, labels=labels
         )
-        if len(records) > limit:
-            response.headers["Next-After"] = records[limit - 1].name
-        return [describe(record) for record in records[:limit]]
+        headers = {"Next-After": page[limit - 1][1]} if len(page) > limit else {}
+        pieces = views.render_list([vm_id for vm_id, _ in page[:limit]])
+        return StreamingResponse(pieces, headers=headers, media_type="application/json")
 
-    @router.get("/{name}")
+    @router.get("/{name}", response_model=Vm)
     async def get(
         name: str,
         wait: Annotated[
             Condition | None, Query(description="reply when it is so, or cannot become so")
         ] = None,
         seconds: Annotated[float, Query(alias="timeout", ge=0, le=3600, allow_inf_nan=False)] = 60,
-    ) -> Vm:
+    ) -> Response:
         """One VM; with `wait` once it is running, healthy or stopped, or the time is over: the reply says which."""
-        record = fleet.get(name)
         if wait is not None:
-            record = await wait_for(fleet.domain.registry, events, record.id, wait, seconds)
-        return describe(record)
+            vm_id = fleet.get(name).id
+            return describe(await wait_for(fleet.domain.registry, events, vm_id, wait, seconds))
+        return Response(views.render(name), media_type="application/json")
 
-    @router.patch("/{name}")
-    async def update(name: str, request: VmUpdate) -> Vm:
+    @router.patch("/{name}", response_model=Vm)
+    async def update(name: str, request: VmUpdate) -> Response:
         """Change a VM. `pending` of the reply names what counts from its next start."""
         return describe(await fleet.update(name, read_update(request)))
 
@@ -92,17 +95,17 @@ def make_router(fleet: Fleet) -> APIRouter:
         """Remove a VM and its disk. One that runs is stopped first, with `force` at once."""
         await fleet.delete(name, force=force)
 
-    @router.post("/{name}/start")
-    async def start(name: str) -> Vm:
+    @router.post("/{name}/start", response_model=Vm)
+    async def start(name: str) -> Response:
         return describe(await fleet.start(name))
 
-    @router.post("/{name}/stop")
-    async def stop(name: str, request: StopRequest | None = None) -> Vm:
+    @router.post("/{name}/stop", response_model=Vm)
+    async def stop(name: str, request: StopRequest | None = None) -> Response:
         request = request or StopRequest()
         return describe(await fleet.stop(name, timeout_seconds=request.timeout_seconds, force=request.force))
 
-    @router.post("/{name}/restart")
-    async def restart(name: str, request: StopRequest | None = None) -> Vm:
+    @router.post("/{name}/restart", response_model=Vm)
+    async def restart(name: str, request: StopRequest | None = None) -> Response:
         return describe(await fleet.restart(name, timeout_seconds=(request or StopRequest()).timeout_seconds))
 
     @router.get("/{name}/logs", response_class=JsonLines)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import json
 import os
 import secrets
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, Literal
 
 from volant.contract.manifest import Manifest
@@ -33,6 +35,8 @@ from volant.errors import Conflict, InvalidInput, NotFound, StorageFull
 from volant.volantd.clock import now
 from volant.volantd.database import Database
 from volant.volantd.usage import Usage, describe_users
+
+KEPT_MANIFESTS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class StoredPlugin:
     format: Literal["qcow2", "raw"]
     payload: Path
     enabled: bool
-    files: dict[str, str]
+    files: Mapping[str, str]
     architecture: str = ""
 
 
@@ -199,11 +203,11 @@ class PluginStore:
     def load(self, reference: str) -> StoredPlugin:
         """As `get`, with everything that a VM needs to start from it."""
         row = self._resolve(reference)
-        stored = json.loads(row["manifest"])
+        manifest, files = _read_stored(row["manifest"])
         return StoredPlugin(
-            manifest=Manifest.model_validate(stored["manifest"]), kind=row["kind"], boot=row["boot"],
+            manifest=manifest, kind=row["kind"], boot=row["boot"],
             format=row["format"], payload=self.find_payload(row["checksum"]), enabled=bool(row["enabled"]),
-            files=stored["files"], architecture=row["architecture"],
+            files=files, architecture=row["architecture"],
         )  # fmt: skip
 
     def enable(self, reference: str, enabled: bool) -> InstalledPlugin:
@@ -279,7 +283,7 @@ class PluginStore:
         )
 
     def _describe(self, row: sqlite3.Row) -> InstalledPlugin:
-        manifest = Manifest.model_validate(json.loads(row["manifest"])["manifest"])
+        manifest, _ = _read_stored(row["manifest"])
         vms = self._usage.find_vms("plugin", f"{row['name']}:{row['version']}")
         return InstalledPlugin(
             name=row["name"], version=row["version"], description=manifest.description,
@@ -331,6 +335,13 @@ def _stored_manifest(content: PluginContent) -> str:
         },
         sort_keys=True,
     )
+
+
+@functools.lru_cache(maxsize=KEPT_MANIFESTS)
+def _read_stored(text: str) -> tuple[Manifest, Mapping[str, str]]:
+    """What `_stored_manifest` wrote. Kept, since most VMs are of few plugins and each look at one asks for it."""
+    stored = json.loads(text)
+    return Manifest.model_validate(stored["manifest"]), MappingProxyType(stored["files"])
 
 
 def version_key(version: str) -> tuple[object, ...]:

@@ -43,6 +43,11 @@ class Fleet:
             self._vms[vm_id] = RunningVm(self.domain, vm_id, self.background)
         return self._vms[vm_id]
 
+    def find_problem(self, vm_id: str) -> str:
+        """What a VM's machine complains about while it runs, or empty."""
+        vm = self._vms.get(vm_id)
+        return "" if vm is None else vm.problem
+
     # What people ask for
 
     async def create(self, request: NewVm) -> VmRecord:

@@ -66,6 +66,8 @@ class UnreadableRow:
 class VmRegistry:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.on_change: Callable[[str], object] = lambda vm_id: None
+        """Told the id of each row that is written or goes, before anybody can read it anew."""
 
     def add(
         self,
@@ -112,6 +114,14 @@ class VmRegistry:
             f"INSERT INTO vms ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",  # noqa: S608  # ours
             tuple(columns.values()),
         )
+        self.on_change(record.id)
+
+    def find_id(self, name_or_id: str) -> str | None:
+        row = self._database.fetch_one(
+            "SELECT id FROM vms WHERE (name = ? OR id = ?) ORDER BY name = ? DESC LIMIT 1",
+            (name_or_id, name_or_id, name_or_id),
+        )
+        return None if row is None else str(row["id"])
 
     def get(self, name_or_id: str) -> VmRecord:
         """By name or id; NotFound, naming what there is, otherwise."""
@@ -142,8 +152,8 @@ class VmRegistry:
         plugin: str = "",
         health: str = "",
         labels: Sequence[tuple[str, str]] = (),
-    ) -> list[VmRecord]:
-        """Up to `limit` VMs by name that come after `after`; `plugin` is a name or NAME:VERSION."""
+    ) -> list[tuple[str, str]]:
+        """Id and name of up to `limit` VMs by name that come after `after`; `plugin` is a name or NAME:VERSION."""
         conditions, values = ["name > ?"], [after]
         if state is not None:
             conditions.append("state = ?")
@@ -160,9 +170,15 @@ class VmRegistry:
             )
             values += [name, value]
         rows = self._database.fetch_all(
-            f"SELECT * FROM vms WHERE {' AND '.join(conditions)} ORDER BY name LIMIT ?",  # noqa: S608  # ours
+            f"SELECT id, name FROM vms WHERE {' AND '.join(conditions)} ORDER BY name LIMIT ?",  # noqa: S608  # ours
             (*values, limit),
         )
+        return [(row["id"], row["name"]) for row in rows]
+
+    def read_many(self, ids: Sequence[str]) -> list[VmRecord]:
+        """Those that are still there, in no order."""
+        marks = ", ".join("?" * len(ids))
+        rows = self._database.fetch_all(f"SELECT * FROM vms WHERE id IN ({marks})", tuple(ids))  # noqa: S608  # ours
         return [read_row(row) for row in rows]
 
     def count_states(self) -> dict[VmState, int]:
@@ -215,9 +231,11 @@ class VmRegistry:
             f"UPDATE vms SET {assignments} WHERE id = ?",  # noqa: S608  # the names of VmChanges
             (*(_encode(name, value) for name, value in changes.items()), vm_id),
         )
+        self.on_change(vm_id)
 
     def remove(self, record: VmRecord) -> None:
         self._database.execute("DELETE FROM vms WHERE id = ?", (record.id,))
+        self.on_change(record.id)
 
     def set_aside_unreadable(self) -> list[UnreadableRow]:
         """Move rows that cannot be read to a table of their own, as they are."""

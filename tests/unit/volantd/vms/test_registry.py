@@ -111,7 +111,7 @@ def test_pages_and_filters_are_the_databases_work(tmp_path: Path) -> None:
     registry = VmRegistry(Database(tmp_path / "db"))
 
     def names(**filters: Any) -> list[str]:
-        return [record.name for record in registry.list_page(**{"after": "", "limit": 10, **filters})]
+        return [name for _, name in registry.list_page(**{"after": "", "limit": 10, **filters})]
 
     assert names() == ["created", "failed", "going", "running", "streaming", "system"]
     assert names(limit=2) == ["created", "failed"]

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VMs as the bytes of the API's JSON, rendered once for each change of a row rather than for each request.
+
+What a VM shows comes from its row, from its plugin's manifest (which cannot change while a VM uses it) and from what
+its machine complains about. The registry tells of the first, the last is compared. Kept are as many as there are VMs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from volant.volantd.api.vm_view import describe_vm
+from volant.volantd.vms.fleet import Fleet
+from volant.volantd.vms.record import VmRecord
+
+# Rendered between two looks at what others want of the event loop: some milliseconds.
+AT_ONCE = 50
+# Of what is rendered already, handed to the connection in one piece.
+PIECE = 1_000
+
+
+class VmViews:
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._rendered: dict[str, tuple[str, bytes]] = {}
+        fleet.domain.registry.on_change = self._forget
+
+    def _forget(self, vm_id: str) -> None:
+        self._rendered.pop(vm_id, None)
+
+    def render(self, name_or_id: str) -> bytes:
+        """One VM; NotFound otherwise."""
+        registry = self._fleet.domain.registry
+        vm_id = registry.find_id(name_or_id)
+        found = None if vm_id is None else self._find(vm_id)
+        return self.render_record(registry.get(name_or_id)) if found is None else found
+
+    def render_record(self, record: VmRecord) -> bytes:
+        problem = self._fleet.find_problem(record.id)
+        view = describe_vm(self._fleet.domain, record, problem).model_dump_json().encode()
+        self._rendered[record.id] = (problem, view)
+        return view
+
+    async def render_list(self, ids: Sequence[str]) -> AsyncIterator[bytes]:
+        """A JSON list in pieces. A VM that is deleted meanwhile is left out."""
+        separator = b"["
+        for start in range(0, len(ids), PIECE):
+            wanted = ids[start : start + PIECE]
+            await self._render_missing([vm_id for vm_id in wanted if self._find(vm_id) is None])
+            views = [view for vm_id in wanted if (view := self._find(vm_id)) is not None]
+            if views:
+                yield separator + b",".join(views)
+                separator = b","
+        yield b"[]" if separator == b"[" else b"]"
+
+    async def _render_missing(self, ids: Sequence[str]) -> None:
+        for start in range(0, len(ids), AT_ONCE):
+            for record in self._fleet.domain.registry.read_many(ids[start : start + AT_ONCE]):
+                self.render_record(record)
+            await asyncio.sleep(0)
+
+    def _find(self, vm_id: str) -> bytes | None:
+        kept = self._rendered.get(vm_id)
+        if kept is None or kept[0] != self._fleet.find_problem(vm_id):
+            return None
+        return kept[1]
