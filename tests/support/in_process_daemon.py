@@ -18,18 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from support.fake_hypervisor import FakeHypervisor
 from support.plugin_files import make_plugin
 from volant.volantd.api.access import Gate
 from volant.volantd.api.application import make_application
+from volant.volantd.api.connections import make_protocol
 from volant.volantd.daemon import make_domain
 from volant.volantd.settings import Settings
 from volant.volantd.vms.adoption import adopt_all
 from volant.volantd.vms.fleet import Fleet
 from volant.volar.client import Client
+
+PROTOCOL = make_protocol(1000)
 
 
 class InProcessDaemon:
@@ -93,11 +95,11 @@ class InProcessDaemon:
 
     async def _accept(self, far: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(lambda: H11Protocol(self._config, self._state, {}), sock=far)
+        await loop.connect_accepted_socket(lambda: PROTOCOL(self._config, self._state, {}), sock=far)
 
     async def _listen(self) -> int:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: H11Protocol(self._config, self._state, {}), "127.0.0.1", 0)
+        server = await loop.create_server(lambda: PROTOCOL(self._config, self._state, {}), "127.0.0.1", 0)
         self._stack.callback(server.close)
         port: int = server.sockets[0].getsockname()[1]
         return port

@@ -16,6 +16,7 @@ from volant.volantd.hypervisors.host_process import read_boot_id
 from volant.volantd.vms.disk_layers import name_overlay, settle_overlay
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.holding import is_held
+from volant.volantd.vms.lifecycle import find_files
 from volant.volantd.vms.networking import guard
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.recovery import remove_debris, set_aside_unknown
@@ -45,14 +46,15 @@ async def adopt_all(
     set_aside_unknown(fleet.domain)
     tasks = []
     is_new_boot = note_boot(fleet.domain.settings.state_dir / "boot_id")
-    for record in fleet.domain.registry.list_all():
-        vm = fleet.find(record.id)
-        remove_debris(vm.files, is_running=record.state in WITH_PROCESS)
-        if not record.deleting and not (vm.files.folder / VM_FILE).exists():
-            vm.write_file(record)
+    for record in fleet.domain.registry.walk():
+        files = find_files(fleet.domain.settings, record.id)
+        remove_debris(files, is_running=record.state in WITH_PROCESS)
+        if not record.deleting and not (files.folder / VM_FILE).exists():
+            fleet.find(record.id).write_file(record)
         if is_new_boot and record.definition.restart == "always" and record.started_at and not record.wanted:
             record = fleet.domain.registry.update(record, wanted=True)
         if record.deleting or record.wanted or record.state in WITH_PROCESS:
+            vm = fleet.find(record.id)
             # Free as yet, so this does not wait: what people ask for comes after the adoption.
             await vm.lock.acquire()
             vm.adoption = fleet.background.run(

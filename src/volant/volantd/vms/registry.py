@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict, Unpack
 
@@ -31,6 +31,7 @@ _PORTS = TypeAdapter(tuple[PublishedPort, ...])
 _IDENTITY = TypeAdapter(ProcessIdentity)
 _SPEC = TypeAdapter(VmSpec)
 
+WALKED_AT_ONCE = 100
 
 # Only a VM that runs has any.
 _RUNS = ", ".join(f"'{state.value}'" for state in sorted(WITH_PROCESS))
@@ -143,6 +144,12 @@ class VmRegistry:
     def list_all(self) -> list[VmRecord]:
         return [read_row(row) for row in self._database.fetch_all("SELECT * FROM vms ORDER BY name")]
 
+    def walk(self) -> Iterator[VmRecord]:
+        """All of them, not at once in memory; those that go meanwhile may be left out."""
+        ids = sorted(self.list_ids())
+        for start in range(0, len(ids), WALKED_AT_ONCE):
+            yield from self.read_many(ids[start : start + WALKED_AT_ONCE])
+
     def list_page(
         self,
         *,
@@ -240,7 +247,8 @@ class VmRegistry:
     def set_aside_unreadable(self) -> list[UnreadableRow]:
         """Move rows that cannot be read to a table of their own, as they are."""
         found = []
-        for row in self._database.fetch_all("SELECT * FROM vms"):
+        for vm_id in sorted(self.list_ids()):
+            (row,) = self._database.fetch_all("SELECT * FROM vms WHERE id = ?", (vm_id,))
             try:
                 read_row(row)
             except (ValueError, TypeError, KeyError) as error:

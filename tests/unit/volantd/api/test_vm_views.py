@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is kept of a VM is what its row says now."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.memory_hypervisor import MemoryHost, MemoryHypervisor
+from support.plugin_files import make_plugin
+from volant.errors import NotFound
+from volant.volantd.api import vm_views
+from volant.volantd.api.vm_views import VmViews
+from volant.volantd.daemon import make_domain
+from volant.volantd.settings import Settings
+from volant.volantd.vms.definition import NewVm
+from volant.volantd.vms.fleet import Fleet
+from volant.volantd.vms.update import VmUpdate
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
+    (tmp_path / "vmlinux").write_bytes(b"\x7fELF")
+    settings = Settings(state_dir=tmp_path, runtime_dir=tmp_path, kernel=tmp_path / "vmlinux")
+    with contextlib.ExitStack() as stack:
+        fleet = Fleet(make_domain(settings, MemoryHypervisor(MemoryHost()), stack))
+        await fleet.domain.plugins.install(io.BytesIO(make_plugin("web")), source="web")
+        for name in ("a", "b", "c"):
+            await fleet.create(NewVm(name=name, plugin="web", network="user", start=False))
+        yield fleet
+        await fleet.release_all()
+
+
+async def read_list(views: VmViews, fleet: Fleet) -> list[Any]:
+    ids = [vm_id for vm_id, _ in fleet.domain.registry.list_page(after="", limit=10)]
+    return list(json.loads(b"".join([piece async for piece in views.render_list(ids)])))
+
+
+async def test_a_change_of_the_row_is_seen_and_nothing_else_renders(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = VmViews(fleet)
+    before = await read_list(views, fleet)
+    rendered: list[str] = []
+    describe = vm_views.describe_vm
+
+    def count(*arguments: Any) -> Any:
+        rendered.append(arguments[1].name)
+        return describe(*arguments)
+
+    monkeypatch.setattr(vm_views, "describe_vm", count)
+    assert await read_list(views, fleet) == before
+    assert json.loads(views.render("a")) == before[0]
+    assert rendered == []
+    await fleet.update("b", VmUpdate(labels={"tier": "front"}))
+    after = await read_list(views, fleet)
+    assert rendered == ["b"]
+    assert after[1].pop("labels") == {"tier": "front"}
+    assert before[1].pop("labels") == {}
+    assert after == before
+
+
+async def test_what_a_machine_complains_about_is_seen_although_no_row_says_it(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = VmViews(fleet)
+    await fleet.start("a")
+    assert json.loads(views.render("a"))["status_reason"] == ""
+    monkeypatch.setattr(fleet, "find_problem", lambda vm_id: "no space left")
+    assert json.loads(views.render("a"))["status_reason"] == "no space left"
+    monkeypatch.undo()
+    assert json.loads(views.render("a"))["status_reason"] == ""
+    await fleet.delete("a", force=True)
+
+
+async def test_one_that_is_deleted_is_in_no_list_and_found_no_more(fleet: Fleet) -> None:
+    views = VmViews(fleet)
+    ids = [vm_id for vm_id, _ in fleet.domain.registry.list_page(after="", limit=10)]
+    await fleet.delete("b")
+    with pytest.raises(NotFound):
+        views.render("b")
+    pieces = [piece async for piece in views.render_list(ids)]
+    assert [vm["name"] for vm in json.loads(b"".join(pieces))] == ["a", "c"]
+    await fleet.delete("a")
+    await fleet.delete("c")
+    assert b"".join([piece async for piece in views.render_list(ids)]) == b"[]"
+    assert await read_list(views, fleet) == []
+    assert views._rendered == {}
