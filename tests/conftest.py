@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of all tests."""
 
+import gc
 import signal
+from collections.abc import Generator
 
+import pytest
 from hypothesis import settings
 
 # A busy machine is slow, not wrong: no test of ours fails for the time that an example took.
@@ -14,3 +17,16 @@ settings.load_profile("volant")
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, lambda *_: None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, object, object]:
+    """A failure is told from the test's syntax tree. Before Python 3.11.5 a finalizer that makes a tree of its own
+    meanwhile ended pytest in place of the test (CPython 106905)."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -42,7 +42,7 @@ def convert(folder: Path, *source: str | Path, disk_format: str = "qcow2") -> Pa
         "--no-cache",
         "-q",
     ]
-    subprocess.run(command, cwd=folder, check=True, timeout=250)
+    subprocess.run(command, cwd=folder, check=True, timeout=800)
     with (folder / "p.tar.gz").open("rb") as plugin, (folder / "rootfs").open("w+b") as disk:
         content = read_plugin_archive(plugin, disk.fileno())
     assert content.manifest.rootfs is not None and content.manifest.rootfs.format == disk_format

@@ -258,7 +258,6 @@ runcmd:
 """
 
 
-@pytest.mark.timeout(900)
 async def test_the_images_own_cloud_init_runs(
     harness: GuestHarness, cloud_init_tar: Path, tmp_path: Path
 ) -> None:

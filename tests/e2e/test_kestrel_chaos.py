@@ -113,7 +113,6 @@ async def list_processes(connection: GuestConnection) -> list[str]:
     return sorted(line for line in lines if line and "/proc/" not in line and not line.startswith("/init"))
 
 
-@pytest.mark.timeout(900)
 async def test_chaos_leaves_nothing_behind(harness: GuestHarness, tmp_path: Path) -> None:
     root = make_busybox_root(tmp_path / "root")
     write_file(root, "etc/kestrel/config.yaml", CONFIG)

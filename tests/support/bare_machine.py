@@ -100,7 +100,7 @@ class BareMachine:
             cwd=cwd or self.folder,
             text=True,
             capture_output=True,
-            timeout=250,
+            timeout=800,
             check=False,
         )
 

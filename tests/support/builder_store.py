@@ -56,7 +56,7 @@ class Store:
 
     def run(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            arguments, env=self.environment, text=True, capture_output=True, timeout=250, **options,  # type: ignore[call-overload]
+            arguments, env=self.environment, text=True, capture_output=True, timeout=800, **options,  # type: ignore[call-overload]
         )  # fmt: skip
 
     def fledge(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:

@@ -34,7 +34,7 @@ class DockerDaemon:
         """A command in the daemon's network namespace, whose loopback its builds share."""
         return subprocess.run(
             ["nsenter", f"--net=/proc/{self.pid}/ns/net", "--", *map(str, arguments)], cwd=cwd, text=True,
-            env=self.environment, capture_output=True, timeout=250, check=False,
+            env=self.environment, capture_output=True, timeout=800, check=False,
         )  # fmt: skip
 
     def fledge(self, *arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

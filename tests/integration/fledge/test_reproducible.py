@@ -50,7 +50,7 @@ SURROUNDINGS = (
 def run(surroundings: Surroundings, folder: Path, environment: dict[str, str], *command: str) -> str:
     done = subprocess.run(
         ["sh", "-c", f'umask {surroundings.umask}; exec "$@"', "sh", *command], cwd=folder, env=environment,
-        text=True, capture_output=True, timeout=280, check=False,
+        text=True, capture_output=True, timeout=800, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

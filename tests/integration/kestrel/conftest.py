@@ -42,7 +42,7 @@ def server_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("needs the Go toolchain")
     program = tmp_path_factory.mktemp("build") / "testserver"
     subprocess.run(
-        [go, "build", "-o", str(program), "./internal/sshd/testserver"], cwd=KESTREL, check=True, timeout=280
+        [go, "build", "-o", str(program), "./internal/sshd/testserver"], cwd=KESTREL, check=True, timeout=800
     )
     return program
 

@@ -39,7 +39,7 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cloud-init")
     subprocess.run(
         ["apt-get", "-o", "APT::Sandbox::User=root", "download", "cloud-init"],
-        cwd=folder, check=True, capture_output=True, timeout=280,
+        cwd=folder, check=True, capture_output=True, timeout=800,
     )  # fmt: skip
     (package,) = folder.glob("*.deb")
     subprocess.run(["dpkg-deb", "-x", str(package), str(folder / "root")], check=True)
@@ -72,7 +72,7 @@ def run_go_test(name: str, **environment: str) -> None:
         pytest.skip("needs the Go toolchain")
     ended = subprocess.run(
         [go, "test", "-count=1", "-v", "-run", f"^{name}$", "./internal/cloudinit"],
-        cwd=KESTREL, env={**os.environ, **environment}, capture_output=True, text=True, timeout=280,
+        cwd=KESTREL, env={**os.environ, **environment}, capture_output=True, text=True, timeout=800,
     )  # fmt: skip
     assert ended.returncode == 0 and "SKIP" not in ended.stdout, ended.stdout[-8000:] + ended.stderr[-2000:]
 
