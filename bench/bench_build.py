@@ -14,6 +14,8 @@ build-rebuild-vs-full            large, a folder of plain layers, after a change
 build-rebuild-archive-vs-full    the same from an archive that is new as a whole: every digest is made again
 cost-build-large-vs-compression  ours over pure compression of the same clusters, same library and cores
 cost-build-{large,base}-vs-floor     ours over compression and digests of the same bytes on the same cores
+cpu-build-{large,base}-vs-floor      the same in seconds of processors: what a busy machine leaves of the figure above
+limit-build-{large,base}-vs-floor    the floor after an interpreter has loaded the libraries, over the floor
 limit-build-{large,base}-vs-tuned    their time over that of pure compression and the digests: what a converter without
                                  any cost of its own would reach on these cores
 size-large-vs-tuned              our artifact over theirs, the agent in both
@@ -59,6 +61,12 @@ LAYERS = 8
 HCSSHIM = "v0.13.0"
 DISK_SIZE = "10G"
 MANIFEST = '{"name": "bench", "version": "1.0.0"}\n'
+# What fledge uses of others, and a model of pydantic's, which loads the rest of it.
+LIBRARIES = """
+import click, pydantic, zstandard
+from isal import isal_zlib
+pydantic.create_model("Any", name=(str, ""))
+"""
 Run = Callable[[Path], None]
 
 
@@ -368,9 +376,10 @@ def compare_compression(
     run("tar", "-xzf", "plugin.tar.gz", "rootfs.qcow2", cwd=folder)
     disk = folder / "disk.img"
     run("qemu-img", "convert", "-O", "raw", "rootfs.qcow2", disk, cwd=folder)
-    ours, compression, with_digests = [], [], []
+    ours, compression, with_digests, loading, cpu = [], [], [], [], []
     for number in range(ROUNDS + 1):
         seconds = watch.time("fledge", fledge("--docker-archive", archive))
+        loaded = watch.time("load", lambda _: run(sys.executable, "-c", LIBRARIES))
         told = subprocess.run(
             [sys.executable, "-m", "bench.compress_only", disk, folder / "rootfs.qcow2", *layers],
             cwd=ROOT,
@@ -381,12 +390,16 @@ def compare_compression(
         if number:
             ours.append(seconds)
             compression.append(float(told[0]))
-            with_digests.append(float(told[1]))
+            with_digests.append(float(told[2]))
+            loading.append(loaded)
+            cpu.append(watch.cpu_seconds["fledge"][-1] / float(told[3]))
     disk.unlink()
     limit = statistics.median(with_digests)
     print(f"  fledge: {statistics.median(ours):.2f} s, compression alone: {statistics.median(compression):.2f} s, "
           f"with digests: {limit:.2f} s")  # fmt: skip
     ratio(f"cost-build-{name}-vs-floor", statistics.median(ours) / limit)
+    ratio(f"cpu-build-{name}-vs-floor", statistics.median(cpu))
+    ratio(f"limit-build-{name}-vs-floor", 1 + statistics.median(loading) / limit)
     if name == "large":
         ratio("cost-build-large-vs-compression", statistics.median(ours) / statistics.median(compression))
     ratio(f"limit-build-{name}-vs-tuned", tuned_seconds / limit)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench.compress_only DISK.img [FILE…]`: seconds to compress the disk's used clusters, and nothing else.
+"""`python -m bench.compress_only DISK.img [FILE…]`: seconds, and seconds of processors, to compress the disk's used
+clusters and nothing else.
 
 The limit that a converter cannot beat: same library, level, cluster size and cores, input in the page cache. With files
-named, a second figure: compression and their SHA-256, which verify what is read and name what is written.
+named, a second pair: compression and their SHA-256, which verify what is read and name what is written.
 """
 
 from __future__ import annotations
@@ -57,13 +58,13 @@ def main(path: str, *files: str) -> None:
 
     batches = [offsets[first : first + BATCH] for first in range(0, len(offsets), BATCH)]
     for hashed in ((), files) if files else ((),):
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             digests = [pool.submit(digest, file) for file in hashed]
             sum(pool.map(compress, batches))
             for future in digests:
                 future.result()
-        print(time.perf_counter() - began)
+        print(time.perf_counter() - began, time.process_time() - used)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ place.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import threading
 from collections.abc import Callable
@@ -21,8 +22,10 @@ from typing import Self
 from volant.errors import InvalidInput
 from volant.fledge.known_digests import KnownDigests
 
-# Hashing it takes three times as long as the wait for the interpreter lock before it, up to 5 ms.
+# Hashing it takes twice as long as the wait for the interpreter lock before it, up to 5 ms.
 CHUNK_BYTES = 16 << 20
+# Of whoever waits for the rest, when nobody else wants the lock any more.
+_LAST_CHUNK_BYTES = 1 << 20
 # The lowest there is. Whatever is hashed while the disk is compressed is missing later, when the finished disk is
 # hashed on one core and the other has nothing else to do.
 _NICE = 19
@@ -37,11 +40,6 @@ def parse_digest(digest: object) -> tuple[str, str]:
         if len(value) == ALGORITHMS.get(algorithm) and set(value) <= set("0123456789abcdef"):
             return algorithm, value
     raise InvalidInput(f"cannot read the image: {str(digest)[:100]!r} is no digest that fledge knows")
-
-
-def _yield_to_others() -> None:
-    """Linux schedules threads by a priority of their own (sched(7), "The nice value")."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def check_bytes(what: str, content: bytes, digest: str) -> None:
@@ -69,7 +67,9 @@ class DigestChecks:
     def __init__(self, workers: int = 0) -> None:
         # One core stays free for the thread that merges and plans: it alone decides when compression can begin.
         workers = workers or max(1, min(4, (os.cpu_count() or 1) - 1))
-        self._pool = ThreadPoolExecutor(workers, "digest", initializer=_yield_to_others)
+        self._pool = ThreadPoolExecutor(workers, "digest", initializer=self._prepare_thread)
+        # Of each thread one for all its checks: memory that is new costs a third of the digest.
+        self._local = threading.local()
         self._stopping = threading.Event()
         self._checks: list[tuple[str, Future[None], Callable[[], None]]] = []
         # Where set, what is known to be right is not read again.
@@ -89,7 +89,7 @@ class DigestChecks:
         if known is not None and known.knows(state, offset, length, expected):
             return
         found = hashlib.new(algorithm)
-        buffer = memoryview(bytearray(min(CHUNK_BYTES, length)))
+        buffer = getattr(self._local, "buffer", None) or self._make_buffer(_LAST_CHUNK_BYTES)
         end = offset + length
         while offset < end and not self._stopping.is_set():
             count = os.preadv(descriptor, [buffer[: end - offset]], offset)
@@ -102,6 +102,16 @@ class DigestChecks:
                 known.note(descriptor, state, start, length, expected)
         elif not self._stopping.is_set():
             raise damaged(what, expected, f"{algorithm}:{found.hexdigest()}")
+
+    def _prepare_thread(self) -> None:
+        # Linux schedules threads by a priority of their own (sched(7), "The nice value").
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        self._make_buffer(CHUNK_BYTES)
+
+    def _make_buffer(self, size_bytes: int) -> memoryview:
+        self._local.buffer = memoryview(mmap.mmap(-1, size_bytes))
+        buffer: memoryview = self._local.buffer
+        return buffer
 
     def verify(self) -> None:
         """Wait for every check so far, and do those that nobody has begun: whoever waits has a core to spare.

@@ -61,14 +61,14 @@ def install_guest(
 
 
 def _install_agent(tree: FileTree, files: LocalFiles, agent: Path, monitor: Monitor) -> None:
-    data = agent.read_bytes()
     present = find_file(tree, AGENT_PATH)
     if present is not None:
-        if tree.size[present] == len(data) and tree.read(present, len(data)) == data:
+        size = agent.stat().st_size
+        if tree.size[present] == size and tree.read(present, size) == agent.read_bytes():
             tree.mode[present] |= 0o555
             return
         monitor.say(f"the image's {AGENT_PATH} is another build of the agent: replaced by this fledge's")
-    files.add_bytes(AGENT_PATH, data, 0o755)
+    files.add_open_file(AGENT_PATH, agent, 0o755)
 
 
 def digest_agents() -> str:

@@ -30,6 +30,7 @@ class LocalFiles:
 
     def __init__(self, tree: FileTree, stack: ExitStack, stamp: int) -> None:
         self._tree = tree
+        self._stack = stack
         self._stamp = stamp
         self._spool = open_spool(stack)
         self._source = tree.add_source(self._spool)
@@ -42,6 +43,16 @@ class LocalFiles:
         """A file made here; whatever has its name is replaced, folders on the way are made."""
         folder, name = self._place(path)
         self._add_range(folder, name, permissions, self._append(data, self._end))
+
+    def add_open_file(self, path: str, local: Path, permissions: int) -> None:
+        """One file of this installation, without a copy: it stays open, and whoever upgrades replaces it by another."""
+        descriptor = os.open(local, os.O_RDONLY | os.O_CLOEXEC)
+        self._stack.callback(os.close, descriptor)
+        folder, name = self._place(path)
+        self._drop(folder, name)
+        size = os.fstat(descriptor).st_size
+        metadata = self.metadata(stat.S_IFREG | permissions)
+        self._tree.add_file(folder, name, metadata, size, self._tree.add_source(descriptor), 0)
 
     def add_local(self, local: Path, path: str) -> None:
         """A mapping: a file to a file (or into a folder named with a final slash), a folder over a folder."""
