@@ -37,7 +37,7 @@ ENVIRONMENT = {
         ("VOLANT_KERNEL", "A kernel for guests, in place of the one that setup fetched."),
         ("VOLANT_ACCELERATOR", "auto, kvm or tcg."),
         ("VOLANT_SOCKET_GROUP", "The group that may use the socket beside this user."),
-        ("VOLANT_LISTEN, VOLANT_TOKEN, VOLANT_LOG_LEVEL", "As the options of serve."),
+        ("VOLANT_LISTEN, VOLANT_TOKEN, VOLANT_LOG_LEVEL, VOLANT_LOG_FORMAT", "As the options of serve."),
     ],
 }
 FILES = {

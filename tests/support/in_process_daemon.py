@@ -22,9 +22,8 @@ from uvicorn.server import ServerState
 
 from support.fake_hypervisor import FakeHypervisor
 from support.plugin_files import make_plugin
-from volant.volantd.api.access import Gate
-from volant.volantd.api.application import make_application
 from volant.volantd.api.connections import make_protocol
+from volant.volantd.api.front import make_front
 from volant.volantd.daemon import make_domain
 from volant.volantd.settings import Settings
 from volant.volantd.vms.adoption import adopt_all
@@ -89,7 +88,7 @@ class InProcessDaemon:
         self._domain = domain = make_domain(self._settings, FakeHypervisor(), self._stack)
         self._fleet = Fleet(domain)
         await adopt_all(self._fleet)
-        application = Gate(make_application(domain, self._fleet), None)
+        application = make_front(domain, self._fleet).make_listener(None)
         self._config = uvicorn.Config(application, lifespan="off", log_config=None, ws="websockets-sansio")
         self._config.load()
 

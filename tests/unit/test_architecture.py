@@ -71,6 +71,8 @@ WITHOUT_TEST_OF_THEIR_NAME = frozenset(
         "volantd/snapshots/record",
         "volantd/snapshots/resource",
         "volantd/snapshots/routes",
+        "volantd/tokens/resource",
+        "volantd/tokens/routes",
         "volantd/snapshots/taking",
         "volantd/vms/adoption",
         "volantd/vms/background",

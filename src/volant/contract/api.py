@@ -33,6 +33,9 @@ NetworkMode = Literal["bridged", "user", "vsock", "dhcp"]
 RESTART_PATTERN = r"^(no|always|unless-stopped|on-failure(:[1-9][0-9]{0,5})?)$"
 
 
+MOST_LIFETIME_SECONDS = 10 * 365 * 86_400
+
+
 class ApiModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -42,6 +45,7 @@ class ErrorReply(ApiModel):
     code: str
     details: list[str] = Field(default_factory=list)
     resolution: str = ""
+    request_id: str = Field("", description="of the header X-Request-Id; the daemon's log lines have it too")
 
 
 class PluginReference(ApiModel):
@@ -277,6 +281,41 @@ class Secret(ApiModel):
     size_bytes: int
     updated_at: str
     vms: list[str] = Field(default_factory=list)
+
+
+class TokenCreate(RequestModel):
+    name: str = Field(max_length=63)
+    scope: str = Field(max_length=66, description="read, vm:NAME or admin")
+    lifetime_seconds: int | None = Field(
+        30 * 86_400, ge=1, le=MOST_LIFETIME_SECONDS, description="null: for ever"
+    )
+
+
+class TokenRotate(RequestModel):
+    overlap_seconds: int = Field(3600, ge=0, le=MOST_LIFETIME_SECONDS)
+
+
+class Token(ApiModel):
+    name: str
+    scope: str
+    created_at: str
+    expires_at: str | None
+    previous_until: str | None = Field(description="how long the one before the last rotation is taken")
+
+
+class NewToken(Token):
+    token: str
+
+
+class AuditEntry(ApiModel):
+    time: str
+    request_id: str
+    who: str = Field(description='"uid 1000" or "token NAME"')
+    action: str = Field(description="the operation, as operationId here names it")
+    target: str
+    status: int = Field(description="of the reply; 0: not known, the daemon ended before")
+    error: str = Field(description="its code, or empty")
+    milliseconds: int
 
 
 class VmStats(ApiModel):

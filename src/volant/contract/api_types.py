@@ -35,6 +35,17 @@ class AgentStats(TypedDict):
     uptime_seconds: float
 
 
+class AuditEntry(TypedDict):
+    action: str
+    error: str
+    milliseconds: int
+    request_id: str
+    status: int
+    target: str
+    time: str
+    who: str
+
+
 class Check(TypedDict):
     changed_at: str
     failures: int
@@ -85,6 +96,7 @@ class ErrorReply(TypedDict):
     code: str
     details: list[str]
     error: str
+    request_id: str
     resolution: str
 
 
@@ -164,6 +176,15 @@ class Manifest(TypedDict):
 
 class Network(TypedDict):
     mode: Literal["bridged", "user", "vsock", "dhcp"]
+
+
+class NewToken(TypedDict):
+    created_at: str
+    expires_at: str | None
+    name: str
+    previous_until: str | None
+    scope: str
+    token: str
 
 
 class Plugin(TypedDict):
@@ -284,6 +305,24 @@ class SystemInfo(TypedDict):
     state_dir: str
     version: str
     vms: int
+
+
+class Token(TypedDict):
+    created_at: str
+    expires_at: str | None
+    name: str
+    previous_until: str | None
+    scope: str
+
+
+class TokenCreate(TypedDict):
+    lifetime_seconds: NotRequired[int | None]
+    name: str
+    scope: str
+
+
+class TokenRotate(TypedDict):
+    overlap_seconds: NotRequired[int]
 
 
 class Vm(TypedDict):

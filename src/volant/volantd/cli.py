@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import gc
 import os
 import resource
 import sys
@@ -14,6 +14,7 @@ import click
 
 from volant import __version__
 from volant.errors import Interrupted, VolantError
+from volant.volantd.log_format import setup_logging
 from volant.volantd.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -36,11 +37,12 @@ def main_group() -> None:
     "--listen", metavar="HOST:PORT", help="Also answer on loopback TCP, e.g. 127.0.0.1:7777, with a token."
 )
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
-def serve(listen: str | None, log_level: str | None) -> None:
+@click.option("--log-format", type=click.Choice(["auto", "text", "journal", "json"]))
+def serve(listen: str | None, log_level: str | None, log_format: str | None) -> None:
     """Serve the API in the foreground until SIGTERM; VMs run on without the daemon."""
-    settings = read_settings(listen=listen, log_level=log_level)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("asyncssh").setLevel(logging.WARNING)
+    settings = read_settings(listen=listen, log_level=log_level, log_format=log_format)
+    setup_logging(settings.log_level, settings.log_format)
+    gc.disable()  # until all is there that stays
     from volant.volantd.daemon import run_daemon
 
     asyncio.run(run_daemon(settings, make_hypervisor(settings)))

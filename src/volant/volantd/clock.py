@@ -7,4 +7,9 @@ from datetime import UTC, datetime
 
 
 def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return as_text(datetime.now(UTC))
+
+
+def as_text(moment: datetime) -> str:
+    """Texts of two moments compare as the moments do."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

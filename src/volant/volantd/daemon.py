@@ -18,17 +18,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from volant.contract.paths import make_private_folder, make_state_folder
 from volant.errors import Conflict, InvalidInput, VolantError
-from volant.volantd.api.access import Gate
-from volant.volantd.api.application import make_application
 from volant.volantd.api.connections import (
     choose_limit,
     limit_repeats,
     make_protocol,
     raise_descriptor_limit,
 )
+from volant.volantd.api.front import make_front
+from volant.volantd.audit import AuditLog
 from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import Hypervisor
 from volant.volantd.network.bridge import GATEWAY, install_bridge
@@ -40,6 +41,7 @@ from volant.volantd.reserve import Reserve
 from volant.volantd.resources import RESOURCES
 from volant.volantd.secrets.store import SecretStore
 from volant.volantd.settings import Settings
+from volant.volantd.tokens.store import TokenStore
 from volant.volantd.usage import Usage
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.events import EventLog
@@ -80,12 +82,12 @@ async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
             loop.add_signal_handler(number, ended.set)
         await restore_bridge(settings)
         await sweep_all(fleet)
-        application = make_application(domain, fleet)
+        front = make_front(domain, fleet)
         descriptors = raise_descriptor_limit()
         limit_repeats()
         servers = [
             make_server(
-                Gate(application, token), settings, choose_limit(descriptors, is_tcp=token is not None)
+                front.make_listener(token), settings, choose_limit(descriptors, is_tcp=token is not None)
             )
             for _, token in listeners
         ]
@@ -105,6 +107,7 @@ async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
         # What is there now stays: the collector has only what comes to look through, and never stops us for long.
         gc.collect()
         gc.freeze()
+        gc.enable()
         logger.info("volantd answers at %s", settings.socket)
         notify_ready()
         await asyncio.wait([asyncio.create_task(ended.wait()), *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -162,6 +165,8 @@ def make_domain(settings: Settings, hypervisor: Hypervisor, stack: contextlib.Ex
         registry=VmRegistry(database),
         plugins=PluginStore(database, settings.state_dir / "plugins", usage),
         secrets=SecretStore(database, settings.state_dir / "secrets.key", usage),
+        tokens=TokenStore(database),
+        audit=make_audit(settings, stack),
         events=EventLog(database),
         hypervisor=hypervisor,
     )
@@ -171,10 +176,16 @@ def make_domain(settings: Settings, hypervisor: Hypervisor, stack: contextlib.Ex
     return domain
 
 
-def make_server(gate: Gate, settings: Settings, most_connections: int) -> Server:
+def make_audit(settings: Settings, stack: contextlib.ExitStack) -> AuditLog:
+    audit = AuditLog(settings.audit)
+    stack.callback(audit.close)
+    return audit
+
+
+def make_server(application: ASGIApp, settings: Settings, most_connections: int) -> Server:
     return Server(
         uvicorn.Config(
-            gate,
+            application,
             http=make_protocol(most_connections),
             lifespan="off",
             log_config=None,

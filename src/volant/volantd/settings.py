@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from volant.contract.paths import SOCKET_NAME, find_runtime_dir, find_state_dir
 from volant.errors import InvalidInput
+from volant.volantd.log_format import LogFormat
 
 # Names under VOLANT_ that belong to volar, fledge or the build.
 FOREIGN_NAMES = frozenset({"API_BASE", "CONTEXT", "GO", "HOME", "NO_AUTOSTART"})
@@ -36,6 +37,10 @@ class Settings(BaseModel):
         "on the bridge all that listen on its addresses",
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: LogFormat = Field(
+        "auto",
+        description="of the daemon's own lines; auto: the journal's form where systemd reads them, else text",
+    )
     log_limit_bytes: int = Field(8 * 1024 * 1024, ge=4096, description="of one VM's process logs, per half")
 
     @field_validator("listen")
@@ -57,6 +62,10 @@ class Settings(BaseModel):
     @property
     def database(self) -> Path:
         return self.state_dir / "volant.db"
+
+    @property
+    def audit(self) -> Path:
+        return self.state_dir / "audit.log"
 
     @property
     def reserve(self) -> Path:

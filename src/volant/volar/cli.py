@@ -28,6 +28,7 @@ COMMANDS = {
     "top": Lazy("vms_stats", "top", "Show what VMs use, again and again."),
     "plugins": Lazy("plugins", "plugins", "Install, list and remove plugins."),
     "secrets": Lazy("secrets", "secrets", "Keep values that VMs may fetch."),
+    "tokens": Lazy("tokens", "tokens", "Let programs in over TCP, each as far as it needs to."),
     "snapshots": Lazy("snapshots", "snapshots", "Keep what VMs were at one instant."),
     "events": Lazy("events", "events", "Show what happens to VMs."),
     "setup": Lazy("host", "setup", "Prepare this host: kernel, bridge, service."),

@@ -18,7 +18,7 @@ from volant import errors
 from volant.volar.connection import Connector, make_connector
 
 if TYPE_CHECKING:
-    from volant.contract.api_types import Plugin, Secret, Snapshot, SystemInfo, Vm, VmCreate, VmStats
+    from volant.contract.api_types import Plugin, Secret, Snapshot, SystemInfo, Token, Vm, VmCreate, VmStats
 
 ERRORS = {
     kind.code: kind
@@ -138,6 +138,9 @@ class Client:
 
     def list_snapshots(self) -> list[Snapshot]:
         return self.get_all("/snapshots")
+
+    def list_tokens(self) -> list[Token]:
+        return self.get_all("/tokens")
 
     def list_secrets(self) -> list[Secret]:
         return self.get_all("/secrets")

@@ -7,12 +7,14 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from prometheus_client import CollectorRegistry
 
 from volant import __version__
 from volant.contract.api import ErrorReply
 from volant.volantd.api import system
 from volant.volantd.api.body_limit import BodyLimit
 from volant.volantd.api.errors import install_translator
+from volant.volantd.api.metrics import make_registry
 from volant.volantd.resources import RESOURCES
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.fleet import Fleet
@@ -51,7 +53,8 @@ class Application(FastAPI):
         return self.openapi_schema
 
 
-def make_application(domain: Domain, fleet: Fleet) -> FastAPI:
+def make_application(domain: Domain, fleet: Fleet, registry: CollectorRegistry | None = None) -> FastAPI:
+    """`registry` is what /metrics shows."""
     # Interactive pages would load scripts from elsewhere, and no web page gets in here anyway.
     application = Application(
         title="volantd",
@@ -66,5 +69,5 @@ def make_application(domain: Domain, fleet: Fleet) -> FastAPI:
     for router in (router for resource in RESOURCES for router in resource.make_routers(fleet)):
         application.include_router(router, prefix=PREFIX)
     application.include_router(system.make_router(fleet, domain), prefix=PREFIX)
-    application.include_router(system.make_root_router(fleet, domain))
+    application.include_router(system.make_root_router(registry or make_registry(domain)))
     return application

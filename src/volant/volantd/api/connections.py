@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import socket
+import struct
 import time
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -55,6 +57,8 @@ def make_protocol(limit: int, header_seconds: float = HEADER_SECONDS) -> type[Ht
                 logger.warning("refused a connection: %d are open, which is the most", limit)
                 transport.abort()
                 return
+            if (uid := find_peer(transport)) is not None:
+                self.app_state = {**self.app_state, "uid": uid}
             self._start_timer()
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -100,6 +104,17 @@ def make_protocol(limit: int, header_seconds: float = HEADER_SECONDS) -> type[Ht
             self.transport.abort()
 
     return LimitedProtocol
+
+
+def find_peer(transport: asyncio.Transport) -> int | None:
+    """The user at the other end of a UNIX socket, by the kernel's word (unix(7), SO_PEERCRED)."""
+    found: socket.socket | None = transport.get_extra_info("socket")
+    if found is None or found.family != socket.AF_UNIX:
+        return None
+    _, uid, _ = struct.unpack(
+        "3i", found.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    )
+    return int(uid)
 
 
 class RepeatFilter(logging.Filter):

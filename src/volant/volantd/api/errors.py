@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket, WebSocketState
 
 from volant.contract.api import ErrorReply
 from volant.errors import Conflict, InvalidInput, NotFound, TooLarge, UsageError, VolantError
+from volant.volantd.request_context import find_request, find_request_id
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,10 @@ def make_reply(error: VolantError, status: int | None = None) -> JSONResponse:
         code=error.code,
         details=[as_text(line) for line in error.details],
         resolution=as_text(error.resolution),
+        request_id=find_request_id(),
     )
+    if (request := find_request()) is not None:
+        request.error = error.code
     return JSONResponse(reply.model_dump(), status_code=status or error.http_status)
 
 

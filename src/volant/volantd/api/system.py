@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Query
+from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import Field
 
 from volant import __version__
 from volant.contract.agents import find_agent
-from volant.contract.api import SystemInfo
+from volant.contract.api import AuditEntry, SystemInfo
 from volant.errors import VolantError
 from volant.volantd.api.replies import EventStream, Metrics, Program
 from volant.volantd.boot.kernel import host_architecture
@@ -24,7 +25,6 @@ from volant.volantd.vms.events import Event
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.lifecycle import find_guest_kernel
 from volant.volantd.vms.networking import find_default_mode
-from volant.volantd.vms.states import VmState
 
 # What SQLite counts to.
 EventNumber = Annotated[int, Field(ge=0, lt=1 << 63)]
@@ -53,10 +53,19 @@ def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
             default_network=find_default_mode(domain.settings),
             state_dir=str(domain.settings.state_dir),
             vms=sum(domain.registry.count_states().values()),
-            plugins=len(domain.plugins.list_all()),
+            plugins=domain.plugins.count(),
             lost_and_found=[str(path) for path in LostAndFound(domain.settings.state_dir).list_all()],
             **facts,
         )
+
+    @router.get("/system/audit", tags=["system"])
+    async def audit(
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
+        target: Annotated[str, Query(description="only changes of what has this name")] = "",
+    ) -> list[AuditEntry]:
+        """The newest changes that were asked for, oldest first."""
+        entries = await asyncio.to_thread(domain.audit.read, limit, target)
+        return [AuditEntry(**asdict(entry)) for entry in entries]
 
     @router.get("/events/vms", tags=["events"], response_class=EventStream)
     async def events(
@@ -90,7 +99,7 @@ def format_event(event: Event) -> bytes:
     return f"id: {event.id}\nevent: {event.kind}\ndata: {data}\n\n".encode("utf-8", "replace")
 
 
-def make_root_router(fleet: Fleet, domain: Domain) -> APIRouter:
+def make_root_router(registry: CollectorRegistry) -> APIRouter:
     """What lies outside /api/v1."""
     router = APIRouter(tags=["system"])
 
@@ -100,13 +109,8 @@ def make_root_router(fleet: Fleet, domain: Domain) -> APIRouter:
 
     @router.get("/metrics", response_class=Metrics)
     async def metrics() -> Metrics:
-        """Prometheus' text format."""
-        states = domain.registry.count_states()
-        lines = ["# HELP volant_vms VMs by state.", "# TYPE volant_vms gauge"]
-        lines += [f'volant_vms{{state="{state.value}"}} {states.get(state, 0)}' for state in VmState]
-        lines += ["# HELP volant_plugins Installed plugins.", "# TYPE volant_plugins gauge"]
-        lines += [f"volant_plugins {len(domain.plugins.list_all())}", ""]
-        return Metrics("\n".join(lines))
+        """Prometheus' text format; docs/reference/metrics.md lists what there is."""
+        return Metrics(generate_latest(registry))
 
     @router.get("/kestrel/latest/linux-{architecture}", response_class=Program)
     async def agent(architecture: Literal["amd64", "arm64"]) -> Program:

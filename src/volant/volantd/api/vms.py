@@ -20,6 +20,7 @@ from volant.volantd.api.replies import JsonLines, TextStream
 from volant.volantd.api.vm_view import read_request, read_update
 from volant.volantd.api.vm_views import VmViews
 from volant.volantd.hypervisors.console import read_last_lines
+from volant.volantd.request_context import note_target
 from volant.volantd.snapshots.acts import create_vm
 from volant.volantd.snapshots.store import SnapshotStore
 from volant.volantd.vms.events import EventLog
@@ -48,6 +49,7 @@ def make_router(fleet: Fleet) -> APIRouter:
     @router.post("", status_code=201, response_model=Vm)
     async def create(request: VmCreate) -> Response:
         """Create a VM, and start it unless `start` is false. Returns while it boots."""
+        note_target(request.name)
         wanted = read_request(request)
         if request.snapshot is not None:
             return describe(await create_vm(fleet, snapshots.get(request.snapshot), wanted), 201)

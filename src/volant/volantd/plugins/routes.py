@@ -16,6 +16,7 @@ from volant.errors import UsageError
 from volant.volantd.api.uploads import open_body
 from volant.volantd.plugins.sources import open_path, open_url
 from volant.volantd.plugins.store import InstalledPlugin, PluginStore
+from volant.volantd.request_context import note_target
 
 
 class PluginSource(RequestModel):
@@ -45,6 +46,7 @@ def make_router(plugins: PluginStore) -> APIRouter:
             stream = open_body(request.stream())
         with contextlib.closing(stream):
             plugin, is_new = await plugins.install(stream, source=name)
+        note_target(f"{plugin.name}:{plugin.version}")
         response.status_code = 201 if is_new else 200
         return describe(plugin)
 

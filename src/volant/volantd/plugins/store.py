@@ -196,6 +196,10 @@ class PluginStore:
             for row in self._database.fetch_all("SELECT * FROM plugins ORDER BY name, version")
         ]
 
+    def count(self) -> int:
+        (row,) = self._database.fetch_all("SELECT count(*) AS count FROM plugins")
+        return int(row["count"])
+
     def get(self, reference: str) -> InstalledPlugin:
         """A plugin by `name` (its newest version, enabled ones first) or `name:version`; NotFound otherwise."""
         return self._describe(self._resolve(reference))

@@ -7,13 +7,15 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from volant.volantd.request_context import outside_of_requests
+
 
 class Background:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=name)
+        task = outside_of_requests(asyncio.create_task, work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

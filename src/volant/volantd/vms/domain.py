@@ -6,11 +6,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from volant.errors import Conflict
+from volant.volantd.audit import AuditLog
 from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import Hypervisor
 from volant.volantd.plugins.store import PluginStore
 from volant.volantd.secrets.store import SecretStore
 from volant.volantd.settings import Settings
+from volant.volantd.tokens.store import TokenStore
 from volant.volantd.vms.events import EventLog
 from volant.volantd.vms.registry import VmRegistry
 
@@ -24,6 +26,8 @@ class Domain:
     registry: VmRegistry
     plugins: PluginStore
     secrets: SecretStore
+    tokens: TokenStore
+    audit: AuditLog
     events: EventLog
     hypervisor: Hypervisor
 

@@ -60,6 +60,12 @@ class EventLog:
             queue.put_nowait(event)
         return event
 
+    @property
+    def last_id(self) -> int:
+        """The newest event's number; 0 before the first."""
+        row = self._database.fetch_one("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
+        return 0 if row is None else int(row["seq"])
+
     def read_after(self, identity: int) -> list[Event]:
         rows = self._database.fetch_all("SELECT * FROM events WHERE id > ? ORDER BY id", (identity,))
         return [

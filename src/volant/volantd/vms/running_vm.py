@@ -22,6 +22,7 @@ from volant.volantd.hypervisors.base import EndKind, Machine, MachineEnd, Machin
 from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.network.forward import PortForwarder
 from volant.volantd.plugins.store import StoredPlugin
+from volant.volantd.request_context import outside_of_requests
 from volant.volantd.vms.background import Background
 from volant.volantd.vms.disk_layers import settle_overlay
 from volant.volantd.vms.domain import Domain
@@ -241,8 +242,8 @@ class RunningVm:
             return self._domain.secrets.answer(record.definition.secrets, port)
 
         self._followed_at = asyncio.get_running_loop().time()
-        self.monitor = VmMonitor(
-            record, machine, self.log, answer_secret,
+        self.monitor = outside_of_requests(
+            VmMonitor, record, machine, self.log, answer_secret,
             on_agent=self._note_agent, on_state=self._note_state, on_end=self._note_end,
         )  # fmt: skip
         if record.has_own_system and record.state is VmState.STARTING:

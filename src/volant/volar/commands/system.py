@@ -8,7 +8,7 @@ import click
 from volant import __version__
 from volant.errors import VolantError
 from volant.volar.groups import Commands
-from volant.volar.output import Format, output_option, show_object
+from volant.volar.output import Format, output_option, show_object, show_rows
 from volant.volar.target import make_client
 
 SYSTEM_ANSWERS = {
@@ -34,6 +34,32 @@ def info(context: click.Context, output_format: Format) -> None:
         output_format,
         lambda: [(name.replace("_", " "), _plain(value)) for name, value in facts.items()],
     )
+
+
+@system.command()
+@click.option(
+    "-n", "--tail", type=click.IntRange(1, 10_000), default=100, show_default=True, help="How many."
+)
+@click.option(
+    "--of", "target", metavar="NAME", help="Only changes of the VM, plugin, secret, … of this name."
+)
+@output_option
+@click.pass_context
+def audit(context: click.Context, tail: int, target: str | None, output_format: Format) -> None:
+    """Show who changed what, oldest first: what was asked of the daemon, and how it ended."""
+    found = make_client(context).get("/system/audit", limit=tail, target=target)
+    entries = (
+        [{**entry, "name": entry["request_id"]} for entry in found] if output_format == "name" else found
+    )
+    columns = {
+        "TIME": lambda entry: entry["time"],
+        "WHO": lambda entry: entry["who"],
+        "ACTION": lambda entry: entry["action"],
+        "TARGET": lambda entry: entry["target"],
+        "RESULT": lambda entry: entry["error"] or entry["status"] or "not known",
+    }
+    wide = {"REQUEST": lambda entry: entry["request_id"], "MS": lambda entry: entry["milliseconds"]}
+    show_rows(entries, output_format, kind="change", columns=columns, wide=wide)
 
 
 def _plain(value: object) -> object:

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The API as each listener has it: what every request goes through before it is answered, from the outside in."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from volant.volantd.api.access import Gate
+from volant.volantd.api.application import make_application
+from volant.volantd.api.journal import Auditor, Journal
+from volant.volantd.api.metrics import RequestMetrics, make_registry
+from volant.volantd.api.permissions import Permissions
+from volant.volantd.vms.domain import Domain
+from volant.volantd.vms.fleet import Fleet
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """One application, and its measures, for all listeners."""
+
+    domain: Domain
+    application: FastAPI
+    metrics: RequestMetrics
+
+    def make_listener(self, token: str | None) -> ASGIApp:
+        """`token` None: the UNIX socket, for this user and root; for whom its mode lets in where it has a group."""
+        uids = None if self.domain.settings.socket_group else frozenset({0, os.geteuid()})
+        inside = Auditor(Permissions(self.application), self.domain.audit)
+        return Journal(Gate(inside, token, self.domain.tokens, uids), self.metrics)
+
+
+def make_front(domain: Domain, fleet: Fleet) -> Front:
+    registry = make_registry(domain)
+    return Front(domain, make_application(domain, fleet, registry), RequestMetrics(registry))
