@@ -26,6 +26,7 @@ from volant.volantd.hypervisors.base import (
 from volant.volantd.hypervisors.host_process import HostProcess, find_process, identify
 from volant.volantd.hypervisors.qemu import Qemu
 from volant.volantd.hypervisors.qemu_arguments import name_sockets
+from volant.volantd.hypervisors.qemu_traits import find_traits
 from volant.volantd.hypervisors.streams import connect_unix
 
 SUPPORT = Path(__file__).parent
@@ -91,6 +92,9 @@ class FakeHypervisor:
         self, architecture: Architecture, *, kernel: Path | None, firmware: bool = False
     ) -> HostSupport:
         return HostSupport("fake", "1", "microvm", "mmio", "tcg", "a fake")
+
+    def find_traits(self, spec: VmSpec) -> dict[str, str]:
+        return find_traits(spec)
 
     async def start(self, spec: VmSpec) -> FakeMachine:
         assert spec.initrd is not None

@@ -23,6 +23,7 @@ from volant.volantd.hypervisors.base import (
 )
 from volant.volantd.hypervisors.host_process import read_boot_id
 from volant.volantd.hypervisors.qemu import Qemu
+from volant.volantd.hypervisors.qemu_traits import find_traits
 
 
 @dataclass(eq=False)
@@ -112,6 +113,9 @@ class MemoryHypervisor:
         self, architecture: Architecture, *, kernel: Path | None, firmware: bool = False
     ) -> HostSupport:
         return HostSupport("memory", "1", "microvm", "mmio", "tcg", "in memory")
+
+    def find_traits(self, spec: VmSpec) -> dict[str, str]:
+        return find_traits(spec)
 
     async def start(self, spec: VmSpec) -> MemoryMachine:
         self._act()

@@ -168,6 +168,12 @@ type AuthorizeResult struct {
 	HostKey string `json:"host_key"`
 }
 
+// SnapshotWake are the params of snapshot.wake: the time, and at least 32 bytes of the host's randomness (base64).
+type SnapshotWake struct {
+	UnixTimeNanoseconds int64  `json:"unix_time_nanoseconds"`
+	Entropy             []byte `json:"entropy_base64"`
+}
+
 // CloneBecome are the params of clone.become: a guest.json, and at least 32 bytes of the host's randomness (base64).
 type CloneBecome struct {
 	GuestConfig json.RawMessage `json:"guest_config"`

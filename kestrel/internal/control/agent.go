@@ -35,6 +35,8 @@ type Agent interface {
 	// Freeze holds processes and file systems still for a snapshot, Thaw lets them go on.
 	Freeze() error
 	Thaw() error
+	// Wake lets a frozen guest go on that slept in its host's files: with the time of now and fresh random numbers.
+	Wake(now time.Time, entropy []byte) error
 	// Become makes a frozen copy of a guest the VM of these settings, with random numbers of its own, and lets it go on.
 	Become(ctx context.Context, settings *contract.GuestConfig, entropy []byte) error
 	// Stop begins the end of the guest and returns.

@@ -51,6 +51,7 @@ func init() {
 		"power.stop":       {serve: servePower},
 		"snapshot.freeze":  {serve: func(c *conversation, _ context.Context, _ request) (any, error) { return empty{}, c.agent.Freeze() }, slow: true},
 		"snapshot.thaw":    {serve: func(c *conversation, _ context.Context, _ request) (any, error) { return empty{}, c.agent.Thaw() }, slow: true},
+		"snapshot.wake":    {serve: serveWake, slow: true},
 		"clone.become":     {serve: serveBecome, slow: true},
 	}
 }
@@ -206,6 +207,21 @@ func serveProcess(act func(Agent, string) error) func(*conversation, context.Con
 		}
 		return empty{}, act(c.agent, params.Name)
 	}
+}
+
+// serveWake passes on what a guest needs that has slept.
+func serveWake(c *conversation, _ context.Context, call request) (any, error) {
+	params, err := readParams[contract.SnapshotWake](call)
+	if err != nil {
+		return nil, err
+	}
+	if len(params.Entropy) < minEntropyBytes {
+		return nil, invalid(call, fmt.Sprintf("entropy has at least %d bytes", minEntropyBytes))
+	}
+	if params.UnixTimeNanoseconds <= 0 {
+		return nil, invalid(call, "unix_time_nanoseconds is a time after 1970")
+	}
+	return empty{}, c.agent.Wake(time.Unix(0, params.UnixTimeNanoseconds), params.Entropy)
 }
 
 // serveBecome passes on the settings of the VM that this copy is to be, in the form of guest.json.

@@ -28,7 +28,7 @@ func (g *Guest) Hello() contract.Hello {
 	bootID, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return contract.Hello{
 		AgentVersion: g.version,
-		Features:     []string{"sftp", "streamlocal", "vsock-forward", "workload-forward", "settings-apply", "snapshot"},
+		Features:     []string{"sftp", "streamlocal", "vsock-forward", "workload-forward", "settings-apply", "snapshot", "wake"},
 		BootID:       strings.TrimSpace(string(bootID)),
 	}
 }

@@ -23,6 +23,17 @@ func (g *Guest) Freeze() error { return g.freezer.Freeze() }
 // Thaw lets the guest go on after one.
 func (g *Guest) Thaw() error { return g.freezer.Thaw() }
 
+// Wake lets the guest go on that slept in its host's files. It is who it was; the time has gone on, and random numbers
+// that were drawn after its memory had been taken must not be drawn again.
+func (g *Guest) Wake(now time.Time, entropy []byte) error {
+	if err := snapshot.Reseed(entropy); err != nil {
+		return err
+	}
+	g.journal.WarnError(clock.Set(now))
+	network.Announce(g.current.Load().Network)
+	return g.freezer.Thaw()
+}
+
 // Become makes this copy of a guest the VM of the given settings; the copy is frozen until it has become it. Random
 // numbers come first, since whatever follows may need some. What cannot be done is a warning, save for the random numbers and
 // the keys: without these two a copy must not go on.

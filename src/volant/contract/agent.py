@@ -19,6 +19,7 @@ Transport: the SSH subsystem "control" on the control stream; JSON-RPC 2.0, one 
 | process.restart / process.stop / process.start | {name} | {} |
 | clock.set | {unix_time_nanoseconds} | {} |
 | snapshot.freeze / snapshot.thaw | {} | {} — processes stand still and file systems are whole on their disks |
+| snapshot.wake | {unix_time_nanoseconds, entropy_base64} | {} — a frozen guest that slept in its host's files goes on |
 | clone.become | {guest_config: GuestConfig, entropy_base64} | {} — a frozen copy is that VM now, and goes on |
 | power.stop | {action: poweroff | reboot, deadline_seconds} | {} — the answer means "begun" |
 

@@ -25,7 +25,7 @@ from volant.contract.request_values import (
     UserId,
 )
 
-VmStatus = Literal["created", "starting", "running", "stopping", "stopped", "failed"]
+VmStatus = Literal["created", "starting", "running", "paused", "suspended", "stopping", "stopped", "failed"]
 VmHealth = Literal["starting", "healthy", "unhealthy", "unknown"]
 NetworkMode = Literal["bridged", "user", "vsock", "dhcp"]
 

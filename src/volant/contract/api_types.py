@@ -350,7 +350,7 @@ class Vm(TypedDict):
     restarts: int
     secrets: list[str]
     started_at: str | None
-    status: Literal["created", "starting", "running", "stopping", "stopped", "failed"]
+    status: Literal["created", "starting", "running", "paused", "suspended", "stopping", "stopped", "failed"]
     status_reason: str
     url: str | None
     warnings: list[str]
@@ -377,7 +377,7 @@ class VmCreate(TypedDict):
     user_data_base64: NotRequired[str | None]
 
 
-VmState = Literal["created", "starting", "running", "stopping", "stopped", "failed"]
+VmState = Literal["created", "starting", "running", "paused", "suspended", "stopping", "stopped", "failed"]
 
 
 class VmStats(TypedDict):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # How long a daemon may be away before following it is given up.
 PATIENCE_SECONDS = 60.0
 RETRY_SECONDS = 0.3
-WITH_PROCESS = ("starting", "running", "stopping")
+WITH_PROCESS = ("starting", "running", "paused", "stopping")
 
 
 def read_lines(

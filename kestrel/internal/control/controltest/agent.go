@@ -222,6 +222,12 @@ func (a *Agent) Thaw() error {
 	return nil
 }
 
+// Wake is noted.
+func (a *Agent) Wake(now time.Time, entropy []byte) error {
+	a.change("wake at "+strconv.FormatInt(now.UnixNano(), 10)+" with "+strconv.Itoa(len(entropy))+" bytes", func() {})
+	return nil
+}
+
 // Become is noted.
 func (a *Agent) Become(_ context.Context, settings *contract.GuestConfig, entropy []byte) error {
 	a.change("become "+settings.VMName+" with "+strconv.Itoa(len(entropy))+" bytes", func() {})

@@ -12,6 +12,7 @@ import base64
 import contextlib
 import itertools
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeVar
@@ -148,6 +149,14 @@ class ControlClient:
 
     async def thaw(self) -> None:
         await self.call("snapshot.thaw")
+
+    async def wake(self, entropy: bytes) -> None:
+        """Let a frozen guest go on whose memory was loaded again, with the time of now and fresh random numbers."""
+        params = {
+            "unix_time_nanoseconds": time.time_ns(),
+            "entropy_base64": base64.b64encode(entropy).decode(),
+        }
+        await self.call("snapshot.wake", params)
 
     async def become(self, config: GuestConfig, entropy: bytes) -> None:
         """Make a frozen copy of a guest the VM of these settings; at least 32 random bytes make it differ from others.

@@ -274,9 +274,12 @@ class Hypervisor(Protocol):
         installed.
         """
 
+    def find_traits(self, spec: VmSpec) -> dict[str, str]:
+        """What of this machine its memory depends on, by name, beside the hypervisor's version and the accelerator."""
+
     async def start(self, spec: VmSpec) -> Machine:
-        """Start a VM, or wake it where its spec says so. Raises ToolMissing, Conflict (port in use), ToolFailed
-        with the hypervisor's own words."""
+        """Start a VM. Where its spec says that it wakes, it is paused with that memory: `resume` lets it go on. Raises
+        ToolMissing, Conflict (port in use), ToolFailed with the hypervisor's own words."""
 
     def find_process(self, spec: VmSpec) -> ProcessIdentity | None:
         """The process of a VM whose start was cut off before its identity was stored. Reads /proc: blocking."""

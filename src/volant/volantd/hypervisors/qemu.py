@@ -42,6 +42,7 @@ from volant.volantd.hypervisors.host_process import ExitStatus, HostProcess, fin
 from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments, name_sockets
 from volant.volantd.hypervisors.qemu_disks import find_node, layer_disk
 from volant.volantd.hypervisors.qemu_memory import load_memory, save_memory
+from volant.volantd.hypervisors.qemu_traits import find_traits
 from volant.volantd.hypervisors.streams import connect_unix
 
 logger = logging.getLogger(__name__)
@@ -132,11 +133,10 @@ class QemuMachine:
             return await find_node(client, index)
 
     async def wake(self, image: MemoryImage) -> None:
-        """Take the state of an image, and go on from there."""
+        """Take the state of an image; the machine is paused then."""
         with self._reachable("wake") as client:
             await load_memory(client, image)
-            await client.execute("cont")
-        self._paused = False
+        self._paused = True
 
     @contextmanager
     def _reachable(self, verb: str) -> Iterator[QMPClient]:
@@ -352,6 +352,9 @@ class Qemu:
         return await asyncio.to_thread(
             self._probe.find_support, program, architecture, kernel=kernel, firmware=firmware
         )
+
+    def find_traits(self, spec: VmSpec) -> dict[str, str]:
+        return find_traits(spec)
 
     async def start(self, spec: VmSpec) -> QemuMachine:
         name, package = PROGRAMS[spec.architecture]

@@ -8,18 +8,17 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from volant.errors import Conflict, VolantError, WrongState
 from volant.volantd.clock import now
-from volant.volantd.hypervisors.base import Hypervisor, Machine, MemoryImage, VmSpec
+from volant.volantd.hypervisors.base import Hypervisor, Machine, MemoryImage
 from volant.volantd.snapshots.record import Snapshot
 from volant.volantd.snapshots.store import SnapshotStore
 from volant.volantd.vms.disk_layers import PreparedLayer, prepare_layer
 from volant.volantd.vms.holding import mark_held
 from volant.volantd.vms.monitor import Guest
-from volant.volantd.vms.record import VmRecord, WakeSource
+from volant.volantd.vms.record import VmRecord, make_wake_source
 from volant.volantd.vms.running_vm import RunningVm
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 
@@ -37,10 +36,12 @@ async def take_snapshot(vm: RunningVm, store: SnapshotStore, hypervisor: Hypervi
     with store.draft() as (identity, hidden):
         wake, layer, pause_ms = None, None, 0.0
         if record.state is VmState.RUNNING:
-            wake, layer, pause_ms = await _hold_and_save(vm, record, hidden, store)
-            support = await hypervisor.find_support(wake.spec.architecture, kernel=wake.spec.kernel)
-            image = replace(wake.image, folder=store.find_place(identity))
-            wake = wake.model_copy(update={"image": image, "hypervisor_version": support.version})
+            image, layer, pause_ms = await _hold_and_save(vm, record, hidden, store)
+            assert record.spec is not None
+            support = await hypervisor.find_support(record.spec.architecture, kernel=record.spec.kernel)
+            traits = hypervisor.find_traits(record.spec)
+            place = store.find_place(identity)
+            wake = make_wake_source(record, record.spec, image, place, support.version, traits)
         elif vm.files.disk.exists():
             prepared = await asyncio.to_thread(prepare_layer, vm.files.disk, store.layers)
             prepared.put_in_place()
@@ -57,7 +58,7 @@ async def take_snapshot(vm: RunningVm, store: SnapshotStore, hypervisor: Hypervi
 
 async def _hold_and_save(
     vm: RunningVm, record: VmRecord, folder: Path, store: SnapshotStore
-) -> tuple[WakeSource, Path | None, float]:
+) -> tuple[MemoryImage, Path | None, float]:
     guest = await vm.connect()
     hello = guest.control.hello
     if "snapshot" not in hello.features:
@@ -65,7 +66,7 @@ async def _hold_and_save(
             f"cannot take a snapshot of VM {record.name}: its agent {hello.agent_version} cannot be held still",
             resolution=f"restart it: it boots with this host's agent then (volar vms restart {record.name})",
         )
-    assert vm.monitor is not None and record.spec is not None
+    assert vm.monitor is not None
     machine = vm.monitor.machine
     prepared: PreparedLayer | None = None
     if vm.files.disk.exists():
@@ -83,7 +84,7 @@ async def _hold_and_save(
         if prepared is not None:
             await asyncio.shield(_undo(machine, prepared))
         raise
-    return make_wake_source(record, record.spec, image), prepared.layer if prepared else None, pause_ms
+    return image, prepared.layer if prepared else None, pause_ms
 
 
 async def _save(machine: Machine, folder: Path, prepared: PreparedLayer | None) -> MemoryImage:
@@ -117,12 +118,3 @@ async def _held(vm: RunningVm, guest: Guest) -> AsyncIterator[None]:
         yield
     finally:
         await asyncio.shield(vm.let_go(LET_GO_SECONDS))
-
-
-def make_wake_source(record: VmRecord, spec: VmSpec, image: MemoryImage) -> WakeSource:
-    return WakeSource(
-        image=image,
-        spec=replace(spec, wakes_from=None),
-        control_key=record.control_key,
-        host_key=record.host_key,
-    )

@@ -11,11 +11,12 @@ import logging
 from pathlib import Path
 
 from volant.errors import VolantError
-from volant.volantd.hypervisors.base import Machine
+from volant.volantd.hypervisors.base import Machine, MachineState
 from volant.volantd.hypervisors.host_process import read_boot_id
 from volant.volantd.vms.disk_layers import name_overlay, settle_overlay
 from volant.volantd.vms.fleet import Fleet
-from volant.volantd.vms.holding import is_held
+from volant.volantd.vms.holding import is_held, unmark_held
+from volant.volantd.vms.kept_memory import has_memory
 from volant.volantd.vms.lifecycle import find_files
 from volant.volantd.vms.networking import guard
 from volant.volantd.vms.record import VmRecord
@@ -51,9 +52,11 @@ async def adopt_all(
         remove_debris(files, is_running=record.state in WITH_PROCESS)
         if not record.deleting and not (files.folder / VM_FILE).exists():
             fleet.find(record.id).write_file(record)
-        if is_new_boot and record.definition.restart == "always" and record.started_at and not record.wanted:
+        is_stopped = not record.wanted and record.state is not VmState.SUSPENDED
+        if is_new_boot and record.definition.restart == "always" and record.started_at and is_stopped:
             record = fleet.domain.registry.update(record, wanted=True)
-        if record.deleting or record.wanted or record.state in WITH_PROCESS:
+        has_work = record.state in WITH_PROCESS or record.state is VmState.SUSPENDED
+        if record.deleting or record.wanted or has_work:
             vm = fleet.find(record.id)
             # Free as yet, so this does not wait: what people ask for comes after the adoption.
             await vm.lock.acquire()
@@ -78,10 +81,11 @@ async def _settle(fleet: Fleet, vm: RunningVm, record: VmRecord, restores: bool)
     """One VM, whose lock is held: as it should be after the daemon's start."""
     try:
         if record.deleting:
-            await vm.take_down(record)
             await fleet.finish_delete(vm, record)
             return
-        if record.state in WITH_PROCESS:
+        if has_memory(vm.files.folder) or record.state is VmState.SUSPENDED:
+            await _settle_suspended(fleet, vm, record)
+        elif record.state in WITH_PROCESS:
             await _adopt(fleet, vm, record)
     except Exception:
         logger.exception("VM %s: cannot take it over", record.name)
@@ -93,12 +97,27 @@ async def _settle(fleet: Fleet, vm: RunningVm, record: VmRecord, restores: bool)
         fleet.background.run(vm.start_again(record.restarts), f"restart of {record.name}")
 
 
+async def _settle_suspended(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
+    """Its memory is there and nothing has happened to its disk since, whatever its row says: what was cut off, on the
+    way in or out, ends here. Where it is not there any more, the VM is stopped."""
+    machine = await _find_machine(fleet, record)
+    if machine is not None:
+        await machine.kill()
+    await vm.take_down(record)
+    unmark_held(vm.files.folder)
+    record = fleet.domain.registry.update(record, process=None)
+    if not has_memory(vm.files.folder):
+        fleet.domain.registry.move(record, "resume", VmState.STOPPED, "its memory is gone", wanted=False)
+    elif record.state in (VmState.STARTING, VmState.RUNNING):
+        vm.move("suspend", VmState.SUSPENDED, "volantd ended meanwhile", wanted=False)
+
+
 async def _adopt(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
     machine = await _find_machine(fleet, record)
     if machine is None:
         await _write_loss(fleet, vm, record)
         return
-    if record.state is VmState.STARTING and record.spec is not None and record.spec.wakes_from is not None:
+    if record.state is VmState.STARTING and _is_anothers(record, vm):
         # Made of another's memory, and nobody knows how far it had become itself: it boots from its disk.
         await machine.kill()
         await _write_loss(fleet, vm, fleet.domain.registry.update(record, process=None))
@@ -111,12 +130,20 @@ async def _adopt(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
         await guard(record)
     except VolantError as error:
         logger.warning("VM %s: %s", record.name, error)
+    if record.state is VmState.PAUSED and machine.state is MachineState.RUNNING:
+        await machine.pause()
     vm.follow(record, machine)
     vm.tell("adopted", record)
     if is_held(vm.files.folder):
         await vm.let_go(timeout_seconds=0)
     if record.state is VmState.STOPPING:
         fleet.background.run(_stop_again(fleet, record), f"stop of {record.name}")
+
+
+def _is_anothers(record: VmRecord, vm: RunningVm) -> bool:
+    """Whether it wakes from what was not its own memory."""
+    image = record.spec.wakes_from if record.spec is not None else None
+    return image is not None and vm.files.folder not in image.folder.parents
 
 
 async def _find_machine(fleet: Fleet, record: VmRecord) -> Machine | None:
@@ -139,7 +166,8 @@ async def _write_loss(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
         fleet.domain.registry.move(record, "stop", VmState.STOPPED, reason, process=None, wanted=again)
     else:
         policy = read_policy(record.definition.restart)
-        again = record.state is VmState.RUNNING and policy.wants(is_failure=True, restarts=record.restarts)
+        ran = record.state in (VmState.RUNNING, VmState.PAUSED)
+        again = ran and policy.wants(is_failure=True, restarts=record.restarts)
         if again:
             fleet.domain.registry.update(record, restarts=record.restarts + 1)
         vm.fail("its hypervisor process ended while volantd was away", wanted=again)

@@ -39,4 +39,4 @@ def find_outcome(state: VmState, end: MachineEnd, *, kill_reason: str, is_host_s
     reason = end.reason or "the guest switched itself off before its workload ran"
     if end.host_disk_full:
         reason = f"the host's disk is full: {reason}"
-    return Outcome(VmState.FAILED, reason, by_itself=state is VmState.RUNNING)
+    return Outcome(VmState.FAILED, reason, by_itself=state in (VmState.RUNNING, VmState.PAUSED))

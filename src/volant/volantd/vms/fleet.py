@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from volant.contract.manifest import NAME_PATTERN
-from volant.errors import InvalidInput, StorageFull
+from volant.errors import InvalidInput, StorageFull, WrongState
 from volant.volantd.vms.background import Background
 from volant.volantd.vms.definition import NewVm, choose_plugin, make_definition
 from volant.volantd.vms.disks import make_overlay
@@ -20,11 +20,13 @@ from volant.volantd.vms.keys import make_private_key
 from volant.volantd.vms.lifecycle import find_guest_kernel
 from volant.volantd.vms.monitor import Guest
 from volant.volantd.vms.networking import choose_place, list_guest_ports
+from volant.volantd.vms.pausing import pause_vm, unpause_vm
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.registry import name_taken
 from volant.volantd.vms.running_vm import RunningVm
-from volant.volantd.vms.states import WITH_PROCESS
+from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.stopping import AGENT_WAIT_SECONDS
+from volant.volantd.vms.suspending import suspend_vm
 from volant.volantd.vms.update import VmUpdate
 
 DELETE_STOP_SECONDS = 10.0
@@ -109,9 +111,31 @@ class Fleet:
 
     async def restart(self, name: str, *, timeout_seconds: float = 30.0) -> VmRecord:
         record = self._registry.get(name)
+        if record.state is VmState.SUSPENDED:
+            record = await self.start(record.id)
         if record.state in WITH_PROCESS:
             await self.stop(record.id, timeout_seconds=timeout_seconds)
         return await self.start(record.id)
+
+    async def pause(self, name: str) -> VmRecord:
+        async with self.locked(name) as vm:
+            return await pause_vm(vm, self.domain.hypervisor.capabilities)
+
+    async def unpause(self, name: str) -> VmRecord:
+        async with self.locked(name) as vm:
+            return await unpause_vm(vm)
+
+    async def suspend(self, name: str) -> VmRecord:
+        """Its memory goes to the disk, its process ends."""
+        async with self.locked(name) as vm:
+            return await suspend_vm(vm, self.domain.hypervisor)
+
+    async def resume(self, name: str) -> VmRecord:
+        """A suspended VM goes on where it was, or boots where its memory is of no use any more."""
+        async with self.locked(name) as vm:
+            if vm.record.state is not VmState.SUSPENDED:
+                raise WrongState(f"cannot resume VM {vm.record.name}: it is {vm.record.state.value}")
+            return await vm.start()
 
     async def update(self, name: str, update: VmUpdate) -> VmRecord:
         async with self.locked(name) as vm:
@@ -133,6 +157,7 @@ class Fleet:
             await self.finish_delete(vm, record)
 
     async def finish_delete(self, vm: RunningVm, record: VmRecord) -> None:
+        await vm.take_down(record)
         await vm.remove_files()
         self._registry.remove(record)
         self._vms.pop(record.id, None)

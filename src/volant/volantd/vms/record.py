@@ -8,7 +8,9 @@ which are for requests. Any other change is a migration, held to the golden rows
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -52,6 +54,8 @@ class WakeSource(StoredModel):
     control_key: str
     host_key: str
     hypervisor_version: str = ""
+    traits: dict[str, str] = Field(default_factory=dict)
+    """Of the machine, as its driver told them (`Hypervisor.find_traits`)."""
 
 
 class VmDefinition(StoredModel):
@@ -118,3 +122,17 @@ class VmRecord:
     def has_own_system(self) -> bool:
         """Whether it was started from a disk with a boot loader and system of its own, in which no agent answers."""
         return self.spec is not None and self.spec.kernel is None
+
+
+def make_wake_source(
+    record: VmRecord, spec: VmSpec, image: MemoryImage, place: Path, version: str, traits: Mapping[str, str]
+) -> WakeSource:
+    """`place`: where the image is going to be."""
+    return WakeSource(
+        image=replace(image, folder=place),
+        spec=replace(spec, wakes_from=None),
+        control_key=record.control_key,
+        host_key=record.host_key,
+        hypervisor_version=version,
+        traits=dict(traits),
+    )

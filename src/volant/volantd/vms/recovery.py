@@ -67,7 +67,10 @@ def set_aside_unknown(domain: Domain) -> None:
 def remove_debris(files: VmFiles, *, is_running: bool) -> None:
     """What a daemon that was killed was writing into a VM's folder, and the sockets of a process that is gone."""
     for path in files.folder.glob(".*"):
-        path.unlink()
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     for path in () if is_running else files.sockets.glob("*.sock"):
         path.unlink()
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 import socket
 from collections.abc import Callable
 from functools import cached_property
+from typing import Unpack
 
 from volant.contract.agent import AgentState
 from volant.errors import NotFound, StorageFull, Unreachable, VolantError, WrongState
@@ -27,18 +29,20 @@ from volant.volantd.vms.background import Background
 from volant.volantd.vms.disk_layers import settle_overlay
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.endings import Outcome, find_outcome
-from volant.volantd.vms.holding import is_held, unmark_held
+from volant.volantd.vms.holding import is_held, mark_held, unmark_held
+from volant.volantd.vms.kept_memory import discard_memory, has_memory, read_memory, use_memory
 from volant.volantd.vms.lifecycle import VmFiles, boot_vm, find_files
 from volant.volantd.vms.monitor import Guest, VmMonitor
 from volant.volantd.vms.networking import detach, start_forwarding
 from volant.volantd.vms.process_log import ProcessLog
-from volant.volantd.vms.record import AgentFacts, VmRecord
+from volant.volantd.vms.record import AgentFacts, VmRecord, WakeSource
+from volant.volantd.vms.registry import VmChanges
 from volant.volantd.vms.restart_policy import STABLE_SECONDS, find_delay_seconds, read_policy
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.stopping import AGENT_WAIT_SECONDS, ask_agent_to_stop, press_power_button
 from volant.volantd.vms.update import VmUpdate, apply_update
 from volant.volantd.vms.vm_file import write_vm_file
-from volant.volantd.vms.waking import wake_vm
+from volant.volantd.vms.waking import ENTROPY_BYTES, CannotWake, wake_vm
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +50,7 @@ CONSOLE_TAIL_LINES = 20
 # How long a full disk may keep the end of a process from being written before whoever asked is told.
 WRITE_SECONDS = 10.0
 LET_GO_SECONDS = 1.0
+WAYS_BACK = {VmState.PAUSED: "unpause", VmState.SUSPENDED: "resume"}
 
 
 class RunningVm:
@@ -81,12 +86,16 @@ class RunningVm:
     # What people ask for
 
     async def start(self, *, restarts: int = 0) -> VmRecord:
-        """Returns while it boots. Failed to start: an error, and state failed. `restarts` in a row led to this."""
-        is_first = self.record.started_at is None
+        """Returns while it boots, or once it goes on where it was suspended. Failed to start: an error, and state
+        failed, or suspended as before. `restarts` in a row led to this."""
+        before = self.record
+        source = self._find_memory(before)
+        goes_on = source is not None and source.spec.id == self.id
         record = self._registry.move(
-            self.record, "start", VmState.STARTING, wanted=True, hypervisor=self._domain.hypervisor.kind,
-            restarts=restarts, pending=(), process=None, spec=None, guest=None, last_lines=[],
-            exit_code=None, started_at=now(),
+            before, "resume" if goes_on else "start", VmState.STARTING, wanted=True,
+            hypervisor=self._domain.hypervisor.kind, restarts=restarts,
+            pending=before.pending if goes_on else (), process=None, spec=None,
+            guest=before.guest if goes_on else None, last_lines=[], exit_code=None, started_at=now(),
         )  # fmt: skip
         self.tell("state", record)
         machine: Machine | None = None
@@ -99,33 +108,61 @@ class RunningVm:
             await self.forward(record)
             unmark_held(self.files.folder)
             settle_overlay(self.files.disk, None)
-            machine = await self._wake(record, plugin, remember) if is_first else None
+            if source is not None:
+                machine = await self._wake(record, plugin, source, remember)
             if machine is None:
+                goes_on = False
+                unmark_held(self.files.folder)
+                await asyncio.to_thread(discard_memory, self.files.folder)
                 machine = await boot_vm(
                     record, plugin, self._domain.hypervisor, self._domain.settings, remember
                 )
             record = self._registry.update(record, process=machine.identity)
+            if goes_on:
+                unmark_held(self.files.folder)
+                await asyncio.to_thread(discard_memory, self.files.folder)
+                record = self._registry.move(record, "resume", VmState.RUNNING)
         except BaseException as error:
             if machine is not None:
                 await asyncio.shield(machine.kill())
             await asyncio.shield(self.take_down(record))
-            self.fail(error.what if isinstance(error, VolantError) else "the start was interrupted")
+            self._give_up(error.what if isinstance(error, VolantError) else "the start was interrupted")
             raise
+        if goes_on:
+            self.tell("state", record)
         self.follow(record, machine)
         return record
 
+    def _find_memory(self, record: VmRecord) -> WakeSource | None:
+        """Its own, where it is suspended; what it is made of, at its first start."""
+        if has_memory(self.files.folder):
+            return read_memory(self.files.folder)
+        return record.definition.wakes_from if record.started_at is None else None
+
+    def _give_up(self, reason: str) -> None:
+        """After a failed start: with its memory still there a VM is suspended as before."""
+        if has_memory(self.files.folder):
+            self.move("suspend", VmState.SUSPENDED, reason, process=None, wanted=False)
+        else:
+            self.fail(reason)
+
     async def _wake(
-        self, record: VmRecord, plugin: StoredPlugin, remember: Callable[[VmSpec], None]
+        self, record: VmRecord, plugin: StoredPlugin, source: WakeSource, remember: Callable[[VmSpec], None]
     ) -> Machine | None:
-        """From the memory that the VM was made of, or None where there is none or it does not do: booting is left."""
-        source = record.definition.wakes_from
-        if source is None:
-            return None
+        """From memory, or None where it does not do: booting is left. What another try may mend is an error."""
+
+        def going_on() -> None:
+            if source.spec.id == record.id:
+                mark_held(self.files.folder)
+            use_memory(self.files.folder)
+
         try:
             return await wake_vm(
-                record, plugin, source, self._domain.hypervisor, self._domain.settings, remember
+                record, plugin, source, self._domain.hypervisor, self._domain.settings, remember, going_on
             )
         except VolantError as error:
+            if has_memory(self.files.folder) and not isinstance(error, CannotWake):
+                raise
             logger.warning("VM %s boots: %s", record.name, error.what)
             self.tell("cold_boot", record, cause=error.what)
             await detach(record)
@@ -146,7 +183,7 @@ class RunningVm:
             if guest is None:
                 continue
             try:
-                await guest.control.thaw()
+                await _let_guest_go_on(guest)
             except VolantError as error:
                 logger.warning("VM %s: cannot let its guest go on yet: %s", self.id, error.what)
                 await asyncio.sleep(LET_GO_SECONDS)
@@ -156,6 +193,8 @@ class RunningVm:
     async def stop(self, timeout_seconds: float, *, force: bool) -> VmRecord:
         """In order by its agent or power button; by force when that takes too long or is asked for."""
         record = self.record
+        if record.state is VmState.SUSPENDED:
+            return await self._stop_suspended(record, force=force)
         if record.state not in WITH_PROCESS:
             if not record.wanted:
                 raise WrongState(f"cannot stop VM {record.name}: it is {record.state.value}")
@@ -175,6 +214,8 @@ class RunningVm:
             await self.take_down(record)
             return self._registry.move(record, "stop", VmState.STOPPED, process=None)
         if not force:
+            if monitor.machine.state is MachineState.PAUSED and not monitor.machine.problem:
+                await monitor.machine.resume()
             ask = press_power_button if record.has_own_system else ask_agent_to_stop
             monitor.kill_reason = await ask(monitor, timeout_seconds)
         await monitor.machine.kill()
@@ -188,6 +229,23 @@ class RunningVm:
             ) from None
         return self.record
 
+    async def _stop_suspended(self, record: VmRecord, *, force: bool) -> VmRecord:
+        """Nobody in it can be asked: what it had in memory is thrown away."""
+        if not force:
+            raise WrongState(
+                f"cannot stop VM {record.name} in order: it is suspended",
+                resolution=f"volar vms resume {record.name} first, or throw its memory away: --force",
+            )
+        await asyncio.to_thread(discard_memory, self.files.folder)
+        await self.take_down(record)
+        return self.move("stop", VmState.STOPPED, process=None, wanted=False)
+
+    def move(self, verb: str, target: VmState, reason: str = "", **changes: Unpack[VmChanges]) -> VmRecord:
+        """Its state along a legal move, and told."""
+        record = self._registry.move(self.record, verb, target, reason, **changes)
+        self.tell("state", record)
+        return record
+
     def update(self, update: VmUpdate) -> VmRecord:
         """Change what it is; what its process was given already is pending until the next start."""
         record = self.record
@@ -195,7 +253,8 @@ class RunningVm:
         disk_bytes = record.definition.disk_size_bytes or plugin.virtual_size_bytes
         changed = apply_update(record, update, disk_bytes)
         if changed.changed:
-            pending = changed.at_start if record.state in WITH_PROCESS else ()
+            lives = record.state in WITH_PROCESS or record.state is VmState.SUSPENDED
+            pending = changed.at_start if lives else ()
             record = self._registry.update(
                 record, definition=changed.definition, ports=changed.ports,
                 pending=[*record.pending, *(name for name in pending if name not in record.pending)],
@@ -209,10 +268,11 @@ class RunningVm:
         if self.adoption is not None:
             await asyncio.wait({self.adoption}, timeout=timeout_seconds)
         record = self.record
-        if self.monitor is None or record.state not in WITH_PROCESS:
+        if self.monitor is None or record.state not in WITH_PROCESS or record.state is VmState.PAUSED:
+            verb = WAYS_BACK.get(record.state, "start")
             raise WrongState(
                 f"cannot reach into VM {record.name}: it is {record.state.value}",
-                resolution=f"start it first: volar vms start {record.name}",
+                resolution=f"{verb} it first: volar vms {verb} {record.name}",
             )
         if record.has_own_system:
             raise Unreachable(
@@ -269,6 +329,12 @@ class RunningVm:
         """The process is gone: why, and what that means for the VM. Called again where it could not be written."""
         assert self.monitor is not None
         record = self.record
+        if record.state is VmState.SUSPENDED:
+            await self.take_down(record)
+            agent = record.agent.model_copy(update={"connected": False})
+            self._registry.update(record, process=None, agent=agent)
+            self.monitor = None
+            return
         await self.take_down(record)
         stopping = end.kind is EndKind.CRASHED and await asyncio.to_thread(is_host_stopping)
         outcome = find_outcome(
@@ -368,3 +434,11 @@ class RunningVm:
             await self.monitor.release()
         if self._forwarder is not None:
             await self._forwarder.close()
+
+
+async def _let_guest_go_on(guest: Guest) -> None:
+    """Nobody knows for how long it was held, or whether its memory was ever somebody else's: where it can, it wakes."""
+    if "wake" in guest.control.hello.features:
+        await guest.control.wake(os.urandom(ENTROPY_BYTES))
+    else:
+        await guest.control.thaw()

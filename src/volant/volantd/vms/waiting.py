@@ -19,6 +19,8 @@ def is_settled(record: VmRecord, condition: Condition) -> bool:
     """Whether it is so, or cannot become so without somebody's doing."""
     if record.state not in WITH_PROCESS:
         return condition == "stopped" or not record.wanted
+    if record.state is VmState.PAUSED:
+        return True
     if record.state is not VmState.RUNNING:
         return False
     if condition == "healthy":

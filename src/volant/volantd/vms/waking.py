@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-from volant.errors import Conflict
+from volant.errors import Conflict, ToolFailed
 from volant.volantd.guest.connection import open_connection
 from volant.volantd.guest.control import open_control
 from volant.volantd.hypervisors.base import DiskDrive, HostSupport, Hypervisor, Machine, Nic, VmSpec
@@ -30,6 +30,10 @@ ENTROPY_BYTES = 64
 HANDSHAKE_SECONDS = 60.0
 
 
+class CannotWake(Conflict):
+    """The memory is of no use on this host, as it is now: booting is what remains."""
+
+
 async def wake_vm(
     record: VmRecord,
     plugin: StoredPlugin,
@@ -37,8 +41,10 @@ async def wake_vm(
     hypervisor: Hypervisor,
     settings: Settings,
     remember: Callable[[VmSpec], None],
+    going_on: Callable[[], None] = lambda: None,
 ) -> Machine:
-    """Start a VM's process from memory. Any error of ours leaves no process, and booting is what remains."""
+    """Start a VM's process from memory. Any error of ours leaves no process. `going_on` comes right before the
+    machine's processors go on: before it nothing has happened to the disk that the memory fits."""
     files = find_files(settings, record.id)
     make_folders(files)
     support = await hypervisor.find_support(source.spec.architecture, kernel=source.spec.kernel)
@@ -49,11 +55,16 @@ async def wake_vm(
     network = await attach(record, reach, files.folder, files.sockets)
     remember(spec)
     try:
-        machine = await hypervisor.start(spec)
+        machine = await _start(hypervisor, spec)
         try:
             if network is not None:
                 await wait_for_network(network, machine)
-            await become(machine, record, plugin, source, support)
+            going_on()
+            await machine.resume()
+            if source.spec.id == record.id:
+                await go_on(machine, source)
+            else:
+                await become(machine, record, plugin, source, support)
         except BaseException:
             await asyncio.shield(machine.kill())
             raise
@@ -62,6 +73,13 @@ async def wake_vm(
             network.close()
         raise
     return machine
+
+
+async def _start(hypervisor: Hypervisor, spec: VmSpec) -> Machine:
+    try:
+        return await hypervisor.start(spec)
+    except ToolFailed as error:
+        raise CannotWake(f"cannot wake VM {spec.name}: {error.what}", details=error.details) from error
 
 
 def make_wake_spec(record: VmRecord, source: WakeSource, files: VmFiles, nics: tuple[Nic, ...]) -> VmSpec:
@@ -80,8 +98,8 @@ def make_wake_spec(record: VmRecord, source: WakeSource, files: VmFiles, nics: t
 def check_fit(spec: VmSpec, source: WakeSource, support: HostSupport, hypervisor: Hypervisor) -> None:
     """Conflict where this host cannot give the memory the machine that it was of."""
 
-    def refuse(reason: str) -> Conflict:
-        return Conflict(f"cannot wake VM {spec.name}: {reason}")
+    def refuse(reason: str) -> CannotWake:
+        return CannotWake(f"cannot wake VM {spec.name}: {reason}")
 
     if not hypervisor.capabilities.restore:
         raise refuse(f"{hypervisor.kind} wakes no machines")
@@ -93,6 +111,11 @@ def check_fit(spec: VmSpec, source: WakeSource, support: HostSupport, hypervisor
         )
     if [type(nic) for nic in spec.nics] != [type(nic) for nic in source.spec.nics]:
         raise refuse("its memory is of a machine with another kind of network")
+    here = hypervisor.find_traits(replace(spec, wakes_from=None))
+    for name, value in source.traits.items():
+        if here.get(name) != value:
+            found = f": {value} there, {here.get(name)} here" if name == "processor" else ""
+            raise refuse(f"its memory is of a machine with another {name.rstrip('s')}{found}")
     for path in (spec.kernel, source.image.state, *(disk.path for disk in spec.disks)):
         if path is not None and not path.exists():
             raise refuse(f"{path} is gone")
@@ -112,3 +135,16 @@ async def become(
         open_control(connection) as control,
     ):
         await control.become(config, os.urandom(ENTROPY_BYTES))
+
+
+async def go_on(machine: Machine, source: WakeSource) -> None:
+    """Let the VM that this memory is of go on where it was, with the time of now and random numbers of its own."""
+    stream = await machine.open_control()
+    public_key = read_public_key(source.host_key)
+    async with (
+        open_connection(
+            stream, source.control_key, public_key, timeout_seconds=HANDSHAKE_SECONDS
+        ) as connection,
+        open_control(connection) as control,
+    ):
+        await control.wake(os.urandom(ENTROPY_BYTES))

@@ -97,7 +97,8 @@ def find_own_system(client: Client, name: str, verb: str) -> bool:
     vm = client.get_vm(name)
     status = vm["status"]
     if status not in ("starting", "running", "stopping"):
-        raise WrongState(f"cannot {verb} VM {name}: it is {status}", resolution=f"volar vms start {name}")
+        way = {"paused": "unpause", "suspended": "resume"}.get(status, "start")
+        raise WrongState(f"cannot {verb} VM {name}: it is {status}", resolution=f"volar vms {way} {name}")
     return status != "stopping" and has_own_system(client, vm)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 COLUMNS = {
     "NAME": lambda vm: vm["name"],
     "STATUS": lambda vm: vm["status"],
-    "HEALTH": lambda vm: vm["health"] if vm["status"] == "running" else "",
+    "HEALTH": lambda vm: vm["health"] if vm["status"] in ("running", "paused") else "",
     "PLUGIN": lambda vm: f"{vm['plugin']['name']}:{vm['plugin']['version']}",
     "IP": lambda vm: vm["ip"],
     "URL": lambda vm: vm["url"],

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""volar vms pause, unpause, suspend and resume."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from volant.volar.client import quoted
+from volant.volar.names import vms_argument
+from volant.volar.target import make_client
+
+if TYPE_CHECKING:
+    from volant.contract.api_types import Vm
+
+# A large memory on a slow disk takes its time.
+SUSPEND_SECONDS = 600.0
+
+
+def _act(context: click.Context, names: tuple[str, ...], verb: str, done: str) -> None:
+    client = make_client(context)
+    for name in names:
+        vm: Vm = client.post(f"/vms/{quoted(name)}/{verb}", timeout_seconds=SUSPEND_SECONDS)
+        click.echo(
+            f"{done} {name}" if vm["status"] != "starting" else f"{name} boots: its memory was of no use"
+        )
+
+
+@click.command()
+@vms_argument
+@click.pass_context
+def pause(context: click.Context, names: tuple[str, ...]) -> None:
+    """Stop VMs' processors for a while. Their memory stays where it is, and whoever connects waits."""
+    _act(context, names, "pause", "paused")
+
+
+@click.command()
+@vms_argument
+@click.pass_context
+def unpause(context: click.Context, names: tuple[str, ...]) -> None:
+    """Let paused VMs go on."""
+    _act(context, names, "unpause", "unpaused")
+
+
+@click.command()
+@vms_argument
+@click.pass_context
+def suspend(context: click.Context, names: tuple[str, ...]) -> None:
+    """Put VMs' memory on the disk and end their processes: they use no memory and no processor until they are resumed.
+
+    It survives a restart of the host. Connections that were open are not there any more afterwards.
+
+    \b
+    volar vms suspend web
+    volar vms resume web
+    """
+    _act(context, names, "suspend", "suspended")
+
+
+@click.command()
+@vms_argument
+@click.pass_context
+def resume(context: click.Context, names: tuple[str, ...]) -> None:
+    """Let suspended VMs go on where they were. One whose memory is of no use on this host any more boots instead."""
+    _act(context, names, "resume", "resumed")
