@@ -79,7 +79,7 @@ async def serve(process: asyncssh.SSHServerProcess[bytes]) -> None:
                 result = {
                     "version": 1,
                     "agent_version": "9.9",
-                    "features": ["logs"],
+                    "features": ["logs", "snapshot", "wake"],
                     "boot_id": str(os.getpid()),
                 }
             case "state.get":

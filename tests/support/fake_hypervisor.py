@@ -7,6 +7,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
+import signal
 import socket
 import sys
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from volant.volantd.hypervisors.base import (
     HypervisorKind,
     MachineEnd,
     MachineState,
+    MemoryImage,
     ProcessIdentity,
     VmSpec,
 )
@@ -47,7 +50,10 @@ class FakeMachine:
 
     @property
     def state(self) -> MachineState:
-        return MachineState.ENDED if self.process.is_ended else MachineState.RUNNING
+        if self.process.is_ended:
+            return MachineState.ENDED
+        status = Path(f"/proc/{self.identity.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return MachineState.PAUSED if status == "T" else MachineState.RUNNING
 
     async def wait(self) -> MachineEnd:
         status = await self.process.wait()
@@ -72,13 +78,20 @@ class FakeMachine:
         raise NotImplementedError
 
     async def pause(self) -> None:
-        raise NotImplementedError
+        os.kill(self.identity.pid, signal.SIGSTOP)
+        while self.state is MachineState.RUNNING:  # noqa: ASYNC110  # the kernel's doing
+            await asyncio.sleep(0.001)
 
     async def resume(self) -> None:
-        raise NotImplementedError
+        os.kill(self.identity.pid, signal.SIGCONT)
+
+    async def save_memory(self, folder: Path) -> MemoryImage:
+        image = MemoryImage(folder)
+        shutil.copyfile(self.spec.socket_folder / "guest.json", image.state)
+        return image
 
     async def wait_resumed(self) -> None:
-        await self.process.wait()  # it is never paused
+        await self.process.wait()
 
     async def release(self) -> None:
         self.process.close()
@@ -98,10 +111,11 @@ class FakeHypervisor:
 
     async def start(self, spec: VmSpec) -> FakeMachine:
         assert spec.initrd is not None
-        with spec.initrd.open("rb") as stream:
-            stream.seek(-min(GUEST_BYTES, spec.initrd.stat().st_size), os.SEEK_END)
-            archive = stream.read().decode("latin-1")
-        config, _ = json.JSONDecoder().raw_decode(archive[archive.rindex('{"schema_version"') :])
+        source = spec.initrd if spec.wakes_from is None else spec.wakes_from.state
+        with source.open("rb") as stream:
+            stream.seek(-min(GUEST_BYTES, source.stat().st_size), os.SEEK_END)
+            text = stream.read().decode("latin-1")
+        config, _ = json.JSONDecoder().raw_decode(text[text.rindex('{"schema_version"') :])
         sockets = name_sockets(spec.socket_folder)
         guest = spec.socket_folder / "guest.json"
         guest.write_text(json.dumps(config))
@@ -115,7 +129,12 @@ class FakeHypervisor:
             os._exit(9)
         identity = identify(pid)
         assert identity is not None
-        return FakeMachine(spec, HostProcess(identity, os.pidfd_open(pid)))
+        machine = FakeMachine(spec, HostProcess(identity, os.pidfd_open(pid)))
+        if spec.wakes_from is not None:
+            while not sockets.control.exists():  # noqa: ASYNC110  # a program's doing
+                await asyncio.sleep(0.01)
+            await machine.pause()
+        return machine
 
     def find_process(self, spec: VmSpec) -> ProcessIdentity | None:
         return find_process(os.fsencode(name_sockets(spec.socket_folder).qmp))

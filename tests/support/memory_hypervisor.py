@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import secrets
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ from volant.volantd.hypervisors.base import (
     HypervisorKind,
     MachineEnd,
     MachineState,
+    MemoryImage,
     ProcessIdentity,
     VmSpec,
 )
@@ -30,6 +33,9 @@ from volant.volantd.hypervisors.qemu_traits import find_traits
 class MemoryProcess:
     spec: VmSpec
     identity: ProcessIdentity
+    content: str
+    """What it has written, to its memory and to its disk: a new text for each time that it goes on."""
+    is_paused: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     end: MachineEnd = field(default_factory=lambda: MachineEnd(EndKind.CRASHED))
 
@@ -38,6 +44,15 @@ class MemoryProcess:
             self.end = MachineEnd(kind)
             self.ended.set()
 
+    @property
+    def disk(self) -> Path:
+        return self.spec.socket_folder / "written"
+
+    def go_on(self) -> None:
+        self.is_paused = False
+        self.content = secrets.token_hex(8)
+        self.disk.write_text(self.content)
+
 
 class MemoryHost:
     """What runs, whichever daemon is there."""
@@ -45,13 +60,22 @@ class MemoryHost:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._processes: list[MemoryProcess] = []
+        self.misfits: list[str] = []
+        """Machines that woke from a memory that was not of their disk."""
 
     @property
     def living(self) -> list[MemoryProcess]:
         return [process for process in self._processes if not process.ended.is_set()]
 
     def launch(self, spec: VmSpec) -> MemoryProcess:
-        process = MemoryProcess(spec, ProcessIdentity(next(self._numbers), 1, read_boot_id()))
+        process = MemoryProcess(spec, ProcessIdentity(next(self._numbers), 1, read_boot_id()), "")
+        if spec.wakes_from is None:
+            process.go_on()
+        else:
+            process.is_paused = True
+            process.content = spec.wakes_from.state.read_text()
+            if process.content != process.disk.read_text():
+                self.misfits.append(spec.name)
         self._processes.append(process)
         return process
 
@@ -68,7 +92,9 @@ class MemoryMachine:
 
     @property
     def state(self) -> MachineState:
-        return MachineState.ENDED if self.process.ended.is_set() else MachineState.RUNNING
+        if self.process.ended.is_set():
+            return MachineState.ENDED
+        return MachineState.PAUSED if self.process.is_paused else MachineState.RUNNING
 
     async def wait(self) -> MachineEnd:
         await self.process.ended.wait()
@@ -90,10 +116,21 @@ class MemoryMachine:
         self.process.finish(EndKind.POWERED_OFF)
 
     async def pause(self) -> None:
-        raise NotImplementedError
+        self.act()
+        self.process.is_paused = True
+        self.act()
 
     async def resume(self) -> None:
-        raise NotImplementedError
+        self.act()
+        self.process.go_on()
+        self.act()
+
+    async def save_memory(self, folder: Path) -> MemoryImage:
+        assert self.process.is_paused
+        image = MemoryImage(folder)
+        os.close(os.open(image.state, os.O_WRONLY | os.O_CREAT, 0o600))
+        image.state.write_text(self.process.content)
+        return image
 
     async def release(self) -> None:
         pass
@@ -104,6 +141,7 @@ class MemoryHypervisor:
 
     kind: HypervisorKind = "qemu"
     capabilities = Qemu.capabilities
+    version = "1"
 
     def __init__(self, host: MemoryHost, act: Callable[[], None] = lambda: None) -> None:
         self._host = host
@@ -112,7 +150,7 @@ class MemoryHypervisor:
     async def find_support(
         self, architecture: Architecture, *, kernel: Path | None, firmware: bool = False
     ) -> HostSupport:
-        return HostSupport("memory", "1", "microvm", "mmio", "tcg", "in memory")
+        return HostSupport("memory", self.version, "microvm", "mmio", "tcg", "in memory")
 
     def find_traits(self, spec: VmSpec) -> dict[str, str]:
         return find_traits(spec)

@@ -8,24 +8,24 @@ import contextlib
 import io
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from support.crash_points import Crash, CrashPoints
-from support.memory_hypervisor import MemoryHost, MemoryHypervisor
+from support.memory_daemon import answer_for_agents, create_running, start_daemon
+from support.memory_hypervisor import MemoryHost
 from support.plugin_files import make_plugin
 from volant.volantd import database
-from volant.volantd.daemon import make_domain, sweep_all
 from volant.volantd.hypervisors.base import EndKind
-from volant.volantd.settings import Settings
 from volant.volantd.vms import stopping
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.running_vm import RunningVm
 from volant.volantd.vms.states import WITH_PROCESS, VmState
+
+Life = Callable[[Fleet], Awaitable[None]]
 
 
 @pytest.fixture
@@ -34,22 +34,6 @@ def memory() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="volant-", dir="/dev/shm"))
     yield path
     shutil.rmtree(path)
-
-
-@asynccontextmanager
-async def start_daemon(home: Path, host: MemoryHost, points: CrashPoints) -> AsyncIterator[Fleet]:
-    settings = Settings(state_dir=home, runtime_dir=home / "run", kernel=home.parent / "vmlinux")
-    with contextlib.ExitStack() as stack:
-        fleet = Fleet(make_domain(settings, MemoryHypervisor(host, points.act), stack))
-        try:
-            await sweep_all(fleet)
-            vms = [fleet.find(record.id) for record in fleet.list_all()]
-            if adoptions := [vm.adoption for vm in vms if vm.adoption is not None]:
-                await asyncio.wait(adoptions, timeout=60)
-            yield fleet
-        finally:
-            # A dead daemon's tasks end, and what they would write is refused.
-            await fleet.release_all()
 
 
 async def live(fleet: Fleet) -> None:
@@ -65,9 +49,23 @@ async def live(fleet: Fleet) -> None:
     await fleet.domain.plugins.remove("web")
 
 
-async def live_until_killed(fleet: Fleet, points: CrashPoints) -> None:
+async def sleep(fleet: Fleet) -> None:
+    """A VM stands still, and sleeps on the disk."""
+    await fleet.domain.plugins.install(io.BytesIO(make_plugin()), source="test")
+    await create_running(fleet, "one")
+    await fleet.pause("one")
+    await fleet.unpause("one")
+    await fleet.suspend("one")
+    await fleet.resume("one")
+    await fleet.suspend("one")
+    await fleet.stop("one", force=True)
+    await fleet.start("one")
+    await fleet.delete("one", force=True)
+
+
+async def live_until_killed(fleet: Fleet, points: CrashPoints, live: Life) -> None:
     """Whoever waits for a dead daemon's answer waits in vain."""
-    living = asyncio.create_task(live(fleet))
+    living = asyncio.ensure_future(live(fleet))
     while not living.done() and not points.is_dead:
         await asyncio.wait({living}, timeout=0.01)
     living.cancel()
@@ -81,6 +79,13 @@ def check_consistency(fleet: Fleet, host: MemoryHost, home: Path) -> None:
     running = {record.process for record in records if record.state in WITH_PROCESS}
     assert {process.identity for process in host.living} == running
     assert {path.name for path in (home / "vms").glob("*")} == {record.id for record in records}
+    assert host.misfits == []
+    states = {record.id: record.state for record in records}
+    for folder in (home / "vms").glob("*"):
+        assert (folder / "memory").exists() == (states[folder.name] is VmState.SUSPENDED)
+        assert not (folder / "held").exists()
+    paused = {record.process for record in records if record.state is VmState.PAUSED}
+    assert {process.identity for process in host.living if process.is_paused} == paused
     assert not (home / "lost+found").exists()
     assert [path for path in home.rglob("*") if path.name.startswith(".")] == []
     plugins = {plugin.checksum.removeprefix("sha256:") for plugin in fleet.domain.plugins.list_all()}
@@ -101,6 +106,18 @@ async def clear(fleet: Fleet, host: MemoryHost, home: Path) -> None:
 async def test_a_kill_at_every_write_loses_leaks_and_doubles_nothing(
     memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert await kill_at_every_write(live, memory, monkeypatch) > 100, "the writes were not walked"
+
+
+async def test_a_kill_at_every_write_of_a_sleep_never_wakes_a_memory_that_does_not_fit_the_disk(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_for_agents(monkeypatch)
+    assert await kill_at_every_write(sleep, memory, monkeypatch) > 100, "the writes were not walked"
+
+
+async def kill_at_every_write(life: Life, memory: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many writes there were."""
     monkeypatch.setattr(stopping, "AGENT_WAIT_SECONDS", 0.0)
     monkeypatch.setattr(database, "SPARE_BYTES", 1 << 16)
     (memory / "vmlinux").write_bytes(b"\x7fELF")
@@ -111,20 +128,20 @@ async def test_a_kill_at_every_write_loses_leaks_and_doubles_nothing(
         home, host = memory / "home", MemoryHost()
         home.mkdir()
         points.arm(0)
-        async with start_daemon(home, host, points):
+        async with start_daemon(home, host, points.act):
             pass  # its own first start is killed by the other tests
         points.arm(fatal)
         with contextlib.suppress(Crash):
-            async with start_daemon(home, host, points) as fleet:
-                await live_until_killed(fleet, points)
+            async with start_daemon(home, host, points.act) as fleet:
+                await live_until_killed(fleet, points, life)
         survived = not points.is_dead
         # The one that would tidy up is killed, too, each time elsewhere.
         points.arm(fatal % 11 + 1)
         with contextlib.suppress(Crash):
-            async with start_daemon(home, host, points) as fleet:
+            async with start_daemon(home, host, points.act) as fleet:
                 await fleet.background.wait_idle()
         points.arm(0)
-        async with start_daemon(home, host, points) as fleet:
+        async with start_daemon(home, host, points.act) as fleet:
             await fleet.background.wait_idle()
             try:
                 check_consistency(fleet, host, home)
@@ -133,9 +150,8 @@ async def test_a_kill_at_every_write_loses_leaks_and_doubles_nothing(
                 raise AssertionError(f"killed at write {fatal}: {error}") from error
         shutil.rmtree(home)
         if survived:
-            break
-    print(f"killed at {fatal} writes")
-    assert fatal > 100, "the writes were not walked"
+            print(f"killed at {fatal} writes")
+            return fatal
 
 
 async def test_a_guest_that_reboots_comes_back_though_the_daemon_is_killed_in_between(
@@ -145,7 +161,7 @@ async def test_a_guest_that_reboots_comes_back_though_the_daemon_is_killed_in_be
     (memory / "vmlinux").write_bytes(b"\x7fELF")
     points, home, host = CrashPoints(monkeypatch), memory / "home", MemoryHost()
     home.mkdir()
-    async with start_daemon(home, host, points) as fleet:
+    async with start_daemon(home, host, points.act) as fleet:
         await fleet.domain.plugins.install(io.BytesIO(make_plugin()), source="test")
         record = await fleet.create(NewVm(name="one", plugin="web", restart="no"))
         fleet.domain.registry.move(record, "start", VmState.RUNNING)
@@ -156,7 +172,7 @@ async def test_a_guest_that_reboots_comes_back_though_the_daemon_is_killed_in_be
             await asyncio.sleep(0.01)
     monkeypatch.undo()
     monkeypatch.setattr(stopping, "AGENT_WAIT_SECONDS", 0.0)
-    async with start_daemon(home, host, points) as fleet:
+    async with start_daemon(home, host, points.act) as fleet:
         await fleet.background.wait_idle()
         assert [process.spec.name for process in host.living] == ["one"]
         await fleet.delete("one", force=True)

@@ -110,23 +110,23 @@ def make_router(fleet: Fleet) -> APIRouter:
     async def restart(name: str, request: StopRequest | None = None) -> Response:
         return describe(await fleet.restart(name, timeout_seconds=(request or StopRequest()).timeout_seconds))
 
-    @router.post("/{name}/pause")
-    async def pause(name: str) -> Vm:
+    @router.post("/{name}/pause", response_model=Vm)
+    async def pause(name: str) -> Response:
         """Its processors stand still; memory and published ports stay."""
         return describe(await fleet.pause(name))
 
-    @router.post("/{name}/unpause")
-    async def unpause(name: str) -> Vm:
+    @router.post("/{name}/unpause", response_model=Vm)
+    async def unpause(name: str) -> Response:
         return describe(await fleet.unpause(name))
 
-    @router.post("/{name}/suspend")
-    async def suspend(name: str) -> Vm:
+    @router.post("/{name}/suspend", response_model=Vm)
+    async def suspend(name: str) -> Response:
         """Its memory goes to the disk and its process ends."""
         return describe(await fleet.suspend(name))
 
-    @router.post("/{name}/resume")
-    async def resume(name: str) -> Vm:
-        """A suspended VM goes on where it was; where its memory is of no use any more it boots, and an event says it."""
+    @router.post("/{name}/resume", response_model=Vm)
+    async def resume(name: str) -> Response:
+        """A suspended VM goes on where it was; where its memory is of no use any more it boots: an event says it."""
         return describe(await fleet.resume(name))
 
     @router.get("/{name}/logs", response_class=JsonLines)

@@ -123,6 +123,8 @@ async def test_a_machine_is_saved_goes_on_and_wakes_as_others(
         for name in ("one", "two"):
             spec = copy_spec(counting, short_path / name, prepared.layer, image)
             machines.append(await qemu.start(spec))
+            assert machines[-1].state is MachineState.PAUSED
+            await machines[-1].resume()
             copies.append(spec)
         for spec in copies:
             ticks = await wait_for_ticks(spec, 2)
@@ -137,6 +139,7 @@ async def test_a_machine_is_saved_goes_on_and_wakes_as_others(
         last = read_ticks(copies[0])[-1]
         spec = copy_spec(counting, short_path / "three", prepared.layer, again)
         machines.append(await qemu.start(spec))
+        await machines[-1].resume()
         assert (await wait_for_ticks(spec, 2))[0] in (last, last + 1)
         assert machines[1].state is MachineState.PAUSED
     finally:
