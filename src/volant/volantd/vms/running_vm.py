@@ -160,11 +160,12 @@ class RunningVm:
             return await wake_vm(
                 record, plugin, source, self._domain.hypervisor, self._domain.settings, remember, going_on
             )
-        except VolantError as error:
+        except (CannotWake, VolantError) as error:
             if has_memory(self.files.folder) and not isinstance(error, CannotWake):
                 raise
-            logger.warning("VM %s boots: %s", record.name, error.what)
-            self.tell("cold_boot", record, cause=error.what)
+            cause = error.what if isinstance(error, VolantError) else str(error)
+            logger.warning("VM %s boots: %s", record.name, cause)
+            self.tell("cold_boot", record, cause=cause)
             await detach(record)
             return None
 

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-from volant.errors import Conflict, ToolFailed
+from volant.errors import ToolFailed
 from volant.volantd.guest.connection import open_connection
 from volant.volantd.guest.control import open_control
 from volant.volantd.hypervisors.base import DiskDrive, HostSupport, Hypervisor, Machine, Nic, VmSpec
@@ -28,10 +28,11 @@ from volant.volantd.vms.record import VmRecord, WakeSource
 
 ENTROPY_BYTES = 64
 HANDSHAKE_SECONDS = 60.0
+NOUNS = {"devices": "set of devices"}
 
 
-class CannotWake(Conflict):
-    """The memory is of no use on this host, as it is now: booting is what remains."""
+class CannotWake(Exception):
+    """The memory is of no use on this host, as it is now: booting is what remains. Nobody but us sees it."""
 
 
 async def wake_vm(
@@ -79,7 +80,7 @@ async def _start(hypervisor: Hypervisor, spec: VmSpec) -> Machine:
     try:
         return await hypervisor.start(spec)
     except ToolFailed as error:
-        raise CannotWake(f"cannot wake VM {spec.name}: {error.what}", details=error.details) from error
+        raise CannotWake(f"cannot wake VM {spec.name}: {error.what}") from error
 
 
 def make_wake_spec(record: VmRecord, source: WakeSource, files: VmFiles, nics: tuple[Nic, ...]) -> VmSpec:
@@ -96,7 +97,7 @@ def make_wake_spec(record: VmRecord, source: WakeSource, files: VmFiles, nics: t
 
 
 def check_fit(spec: VmSpec, source: WakeSource, support: HostSupport, hypervisor: Hypervisor) -> None:
-    """Conflict where this host cannot give the memory the machine that it was of."""
+    """CannotWake where this host cannot give the memory the machine that it was of."""
 
     def refuse(reason: str) -> CannotWake:
         return CannotWake(f"cannot wake VM {spec.name}: {reason}")
@@ -115,7 +116,7 @@ def check_fit(spec: VmSpec, source: WakeSource, support: HostSupport, hypervisor
     for name, value in source.traits.items():
         if here.get(name) != value:
             found = f": {value} there, {here.get(name)} here" if name == "processor" else ""
-            raise refuse(f"its memory is of a machine with another {name.rstrip('s')}{found}")
+            raise refuse(f"its memory is of a machine with another {NOUNS.get(name, name)}{found}")
     for path in (spec.kernel, source.image.state, *(disk.path for disk in spec.disks)):
         if path is not None and not path.exists():
             raise refuse(f"{path} is gone")

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from volant.errors import Conflict
 from volant.volantd.hypervisors.base import DiskDrive, HostSupport, MemoryImage, StreamNic, TapNic, VmSpec
 from volant.volantd.hypervisors.qemu import Qemu
 from volant.volantd.vms.record import WakeSource
-from volant.volantd.vms.waking import check_fit
+from volant.volantd.vms.waking import CannotWake, check_fit
 
 SUPPORT = HostSupport("qemu", "7.2.0", "microvm", "mmio", "tcg", "")
 
@@ -40,16 +39,28 @@ def test_memory_wakes_on_the_host_that_it_was_of(spec: VmSpec, tmp_path: Path) -
 
 def test_another_hypervisor_accelerator_or_network_is_refused(spec: VmSpec, tmp_path: Path) -> None:
     qemu = Qemu(tmp_path)
-    with pytest.raises(Conflict, match=r"its memory is of 6\.0\.0, and this host has 7\.2\.0"):
+    with pytest.raises(CannotWake, match=r"its memory is of 6\.0\.0, and this host has 7\.2\.0"):
         check_fit(spec, make_source(spec, "6.0.0"), SUPPORT, qemu)
-    with pytest.raises(Conflict, match="its memory is of tcg, and this host runs on kvm"):
+    with pytest.raises(CannotWake, match="its memory is of tcg, and this host runs on kvm"):
         check_fit(spec, make_source(spec), dataclasses.replace(SUPPORT, accelerator="kvm"), qemu)
     bridged = dataclasses.replace(spec, nics=(TapNic("52:54:00:00:00:01", "vtap0"),))
-    with pytest.raises(Conflict, match="another kind of network"):
+    with pytest.raises(CannotWake, match="another kind of network"):
         check_fit(bridged, make_source(spec), SUPPORT, qemu)
 
 
 def test_files_that_are_gone_are_named(spec: VmSpec, tmp_path: Path) -> None:
     (tmp_path / "kernel").unlink()
-    with pytest.raises(Conflict, match="kernel is gone"):
+    with pytest.raises(CannotWake, match="kernel is gone"):
         check_fit(spec, make_source(spec), SUPPORT, Qemu(tmp_path))
+
+
+def test_other_devices_and_another_processor_are_named(spec: VmSpec, tmp_path: Path) -> None:
+    qemu = Qemu(tmp_path)
+    traits = qemu.find_traits(spec)
+    check_fit(spec, make_source(spec).model_copy(update={"traits": traits}), SUPPORT, qemu)
+    source = make_source(spec).model_copy(update={"traits": {"devices": "else"}})
+    with pytest.raises(CannotWake, match="of a machine with another set of devices"):
+        check_fit(spec, source, SUPPORT, qemu)
+    source = make_source(spec).model_copy(update={"traits": {**traits, "processor": "Other CPU"}})
+    with pytest.raises(CannotWake, match="another processor: Other CPU there"):
+        check_fit(spec, source, SUPPORT, qemu)
