@@ -38,6 +38,12 @@ def find_request_id() -> str:
     return "" if request is None else request.id
 
 
+def find_who() -> str:
+    """Who asks, or empty."""
+    request = _CURRENT.get()
+    return "" if request is None else request.who
+
+
 def enter_request(request: RequestContext) -> None:
     """From here on this task answers `request`."""
     _CURRENT.set(request)

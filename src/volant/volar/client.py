@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ from volant.volar.connection import Connector, make_connector
 if TYPE_CHECKING:
     from volant.contract.api_types import Plugin, Secret, Snapshot, SystemInfo, Token, Vm, VmCreate, VmStats
 
+RETRY_SECONDS, RETRY_PAUSE_SECONDS = 10.0, 0.3
 ERRORS = {
     kind.code: kind
     for kind in vars(errors).values()
@@ -49,11 +52,14 @@ class Client:
         upload: IO[bytes] | Iterator[bytes] | None = None,
         upload_length: int | None = None,
         timeout_seconds: float | None = 60,
+        idempotency_key: str = "",
     ) -> Iterator[http.client.HTTPResponse]:
         """One request; the reply stays open for streaming. `path` is below /api/v1 unless it starts with "//"."""
         target = path[1:] if path.startswith("//") else f"/api/v1{path}"
         target += encode_query(query or {})
         headers = self.headers()
+        if idempotency_key:
+            headers["Idempotency-Key"] = idempotency_key
         content: Any = None
         if upload is not None:
             content = upload
@@ -116,8 +122,18 @@ class Client:
         return vm
 
     def create_vm(self, request: VmCreate) -> Vm:
-        vm: Vm = self.post("/vms", request, timeout_seconds=120)
-        return vm
+        """Once, however often the daemon goes away meanwhile: it knows the tries of one request by their key."""
+        key = secrets.token_hex(16)
+        deadline = time.monotonic() + RETRY_SECONDS
+        while True:
+            try:
+                vm: Vm = self.post("/vms", request, timeout_seconds=120, idempotency_key=key)
+            except errors.Unreachable as error:
+                if not has_gone_away(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(RETRY_PAUSE_SECONDS)
+            else:
+                return vm
 
     def list_vms(self, **filters: Any) -> list[Vm]:
         """Every VM, or those that `filters` leave: status, plugin, health, label (a list of NAME=VALUE)."""
@@ -148,6 +164,11 @@ class Client:
     def get_system_info(self) -> SystemInfo:
         found: SystemInfo = self.get("/system/info")
         return found
+
+
+def has_gone_away(error: errors.Unreachable) -> bool:
+    """Whether it was the daemon that did not answer, rather than something that it could not reach."""
+    return isinstance(error.__cause__, OSError | http.client.HTTPException)
 
 
 def encode_query(query: Mapping[str, Any]) -> str:

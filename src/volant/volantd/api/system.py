@@ -21,11 +21,12 @@ from volant.volantd.api.replies import EventStream, Metrics, Program
 from volant.volantd.boot.kernel import host_architecture
 from volant.volantd.lost_and_found import LostAndFound
 from volant.volantd.vms.domain import Domain
-from volant.volantd.vms.events import Event
+from volant.volantd.vms.events import GAP, Event
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.lifecycle import find_guest_kernel
 from volant.volantd.vms.networking import find_default_mode
 
+HEARTBEAT_SECONDS = 15.0
 # What SQLite counts to.
 EventNumber = Annotated[int, Field(ge=0, lt=1 << 63)]
 
@@ -74,23 +75,44 @@ def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
         after: EventNumber | None = None,
         last_event_id: Annotated[EventNumber | None, Header()] = None,
     ) -> EventStream:
-        """Server-sent events, oldest first: those kept (after a number), and with `follow` those that come."""
+        """Server-sent events, oldest first: those kept (after a number), and with `follow` those that come.
+
+        An event `gap` says that some are missing: they are kept no longer, or the database was lost.
+        """
         start = last_event_id if last_event_id is not None else after
 
         async def stream() -> AsyncIterator[bytes]:
-            if not follow:
-                for event in domain.events.read_after(start or 0):
-                    if vm in ("", event.vm):
-                        yield format_event(event)
-                return
-            yield b": connected\n\n"
-            async for event in domain.events.follow(start):
-                if vm in ("", event.vm):
+            # From where a client goes on whose connection breaks before the first event.
+            here = domain.events.last_id if start is None else start
+            if follow:
+                yield f"retry: 1000\nid: {here}\n: connected\n\n".encode()
+            found = domain.events.follow(start) if follow else domain.events.replay(start)
+            async for event in found if not follow else with_pauses(found, HEARTBEAT_SECONDS):
+                if event is None:
+                    yield b": still here\n\n"
+                elif vm in ("", event.vm) or event.kind == GAP:
                     yield format_event(event)
 
         return EventStream(stream(), headers={"Cache-Control": "no-store"})
 
     return router
+
+
+async def with_pauses(items: AsyncIterator[Event], seconds: float) -> AsyncIterator[Event | None]:
+    """The items as they come, and None whenever none came for so long: who is gone is found out by writing."""
+    coming = asyncio.ensure_future(anext(items))
+    try:
+        while True:
+            await asyncio.wait({coming}, timeout=seconds)
+            if not coming.done():
+                yield None
+                continue
+            yield coming.result()
+            coming = asyncio.ensure_future(anext(items))
+    except StopAsyncIteration:
+        return
+    finally:
+        coming.cancel()
 
 
 def format_event(event: Event) -> bytes:

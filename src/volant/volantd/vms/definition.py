@@ -18,6 +18,7 @@ from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.networking import ON_BRIDGE, find_default_mode
 from volant.volantd.vms.record import AttachedSecret, VmDefinition, VmResources, WakeSource
+from volant.volantd.vms.request_keys import RequestKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class NewVm:
     start: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
     origin: Origin | None = None
+    key: RequestKey | None = None
 
 
 def choose_plugin(domain: Domain, request: NewVm) -> StoredPlugin:

@@ -16,6 +16,8 @@ from volant.volantd.database import Database
 KEPT_EVENTS = 10_000
 KEPT_EVENTS_A_VM = 1_000
 QUEUED_EVENTS = 1_000
+REPLAYED_AT_ONCE = 500
+GAP = "gap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,40 @@ class EventLog:
         row = self._database.fetch_one("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
         return 0 if row is None else int(row["seq"])
 
-    def read_after(self, identity: int) -> list[Event]:
-        rows = self._database.fetch_all("SELECT * FROM events WHERE id > ? ORDER BY id", (identity,))
+    def read_after(self, identity: int, limit: int = KEPT_EVENTS) -> list[Event]:
+        rows = self._database.fetch_all(
+            "SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?", (identity, limit)
+        )
         return [
             Event(
                 id=row["id"], time=row["time"], kind=row["kind"], vm=row["vm"], data=json.loads(row["data"])
             )
             for row in rows
         ]
+
+    async def replay(self, after: int | None) -> AsyncIterator[Event]:
+        """Those kept since that number; before them a "gap" where some are kept no longer. None: all that are kept.
+
+        A gap's number is that after which nothing else is missing. Numbers that nobody has given yet belong to a
+        database that is gone: what there is now is told as a gap, too, and not replayed.
+        """
+        if after is not None and (gap := self._find_gap(after)) is not None:
+            yield gap
+            after = gap.id
+        after = after or 0
+        while page := self.read_after(after, REPLAYED_AT_ONCE):
+            for event in page:
+                yield event
+            after = page[-1].id
+            await asyncio.sleep(0)
+
+    def _find_gap(self, after: int) -> Event | None:
+        last = self.last_id
+        if after > last:
+            return Event(last, now(), GAP, "", {"after": after, "missing": None})
+        row = self._database.fetch_one("SELECT count(*) AS count FROM events WHERE id > ?", (after,))
+        missing = last - after - (0 if row is None else int(row["count"]))
+        return Event(after, now(), GAP, "", {"after": after, "missing": missing}) if missing else None
 
     @contextlib.contextmanager
     def listen(self) -> Iterator[asyncio.Queue[Event]]:
@@ -85,13 +113,23 @@ class EventLog:
             self._listeners.discard(queue)
 
     async def follow(self, after: int | None = None) -> AsyncIterator[Event]:
-        """Events as they come; with `after` first those that have come since that number."""
+        """Events as they come; with `after` first those that have come since that number.
+
+        Who reads more slowly than they come gets those that were dropped from the database, or a gap.
+        """
         with self.listen() as queue:
-            last = after or 0
-            for event in self.read_after(after) if after is not None else ():
-                last = event.id
-                yield event
+            last = self.last_id
+            if after is not None:
+                last = after
+                async for event in self.replay(after):
+                    last = event.id
+                    yield event
             while True:
                 event = await queue.get()
-                if event.id > last:
+                if event.id > last + 1:
+                    async for missed in self.replay(last):
+                        last = missed.id
+                        yield missed
+                elif event.id > last:
+                    last = event.id
                     yield event

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import re
 import secrets as random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from volant.contract.manifest import NAME_PATTERN
 from volant.errors import InvalidInput, StorageFull, WrongState
@@ -23,6 +25,7 @@ from volant.volantd.vms.networking import choose_place, list_guest_ports
 from volant.volantd.vms.pausing import pause_vm, unpause_vm
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.registry import name_taken
+from volant.volantd.vms.request_keys import RequestKey, RequestKeys
 from volant.volantd.vms.running_vm import RunningVm
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.stopping import AGENT_WAIT_SECONDS
@@ -30,12 +33,14 @@ from volant.volantd.vms.suspending import suspend_vm
 from volant.volantd.vms.update import VmUpdate
 
 DELETE_STOP_SECONDS = 10.0
+Create = Callable[[NewVm], Awaitable[VmRecord]]
 
 
 class Fleet:
     def __init__(self, domain: Domain) -> None:
         self.domain = domain
         self.background = Background()
+        self.request_keys = RequestKeys(domain.database)
         self._registry = domain.registry
         self._vms: dict[str, RunningVm] = {}
 
@@ -51,6 +56,19 @@ class Fleet:
         return "" if vm is None else vm.problem
 
     # What people ask for
+
+    async def create_once(self, key: RequestKey, request: NewVm, create: Create) -> tuple[VmRecord, bool]:
+        """What `create` makes of the request, or the VM that was made for this key before; and whether it was."""
+        async with self.request_keys.hold(key):
+            vm_id = self.request_keys.find(key)
+            if vm_id is None:
+                return await create(replace(request, key=key)), False
+            record = self.get(vm_id)
+            if record.state is not VmState.CREATED or not request.start:
+                return record, True
+            # A daemon was killed before it started this one, and perhaps before it had its disk.
+            await self.delete(vm_id, force=True)
+            return await create(replace(request, key=key)), False
 
     async def create(self, request: NewVm) -> VmRecord:
         """A VM in state created, and then starting where the request says so (`start`)."""
@@ -85,6 +103,7 @@ class Fleet:
             control_key=make_private_key(),
             host_key=make_private_key(),
             hypervisor=self.domain.hypervisor.kind,
+            on_add=functools.partial(self.request_keys.add, request.key),
         )
         vm = self.find(record.id)
         vm.tell("created", record)

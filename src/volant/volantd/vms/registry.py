@@ -82,8 +82,12 @@ class VmRegistry:
         control_key: str,
         host_key: str,
         hypervisor: str,
+        on_add: Callable[[str], object] = lambda vm_id: None,
     ) -> VmRecord:
-        """A new VM in state created. Conflict where name or address is taken, NotFound where the plugin has gone."""
+        """A new VM in state created, in one transaction with `on_add`, which is told its id.
+
+        Conflict where name or address is taken, NotFound where the plugin has gone.
+        """
         record = VmRecord(
             id=secrets.token_hex(6), name=name, state=VmState.CREATED, reason="", wanted=False,
             plugin_name=plugin[0], plugin_version=plugin[1], definition=definition, address=address, mac=mac,
@@ -92,7 +96,9 @@ class VmRegistry:
             started_at=None, deleting=False, restarts=0, pending=(),
         )  # fmt: skip
         try:
-            self.restore(record)
+            with self._database.transaction():
+                self.restore(record)
+                on_add(record.id)
         except sqlite3.IntegrityError as error:
             if "vms.name" in str(error):
                 raise name_taken(name) from error

@@ -10,6 +10,7 @@ from volant.volantd.vms.adoption import adopt_all
 from volant.volantd.vms.comeback import Comeback, bring_back
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.fleet import Fleet
+from volant.volantd.vms.request_keys import MIGRATIONS
 
 
 def find_users(domain: Domain) -> FindUsers:
@@ -23,6 +24,7 @@ async def tend(fleet: Fleet) -> None:
 VMS = Resource(
     name="vms",
     noun="VM",
+    migrations=MIGRATIONS,
     make_routers=lambda fleet: [vms.make_router(fleet), guests.make_router(fleet)],
     sweep=adopt_all,
     tend=tend,

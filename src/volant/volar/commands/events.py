@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from http.client import HTTPResponse
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from volant.errors import Unreachable
+from volant.volar.client import Client, has_gone_away
 from volant.volar.groups import Commands
 from volant.volar.names import VM
 from volant.volar.output import Format, output_option
@@ -19,6 +21,8 @@ from volant.volar.target import make_client
 if TYPE_CHECKING:
     from volant.contract.api_types import Event
 
+# The daemon is heard every 15 seconds; gone for this long it is waited for no more.
+SILENCE_SECONDS, AWAY_SECONDS, AGAIN_SECONDS = 60.0, 60.0, 0.5
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -47,26 +51,65 @@ def watch_vms(context: click.Context, watch: bool, name: str | None, output_form
 
 
 def show_events(context: click.Context, watch: bool, name: str | None, output_format: Format) -> None:
-    query = {"vm": name, "follow": watch}
-    with make_client(context).open("GET", "/events/vms", query=query, timeout_seconds=None) as reply:
-        for event in read_events(reply):
-            if output_format == "json":
-                click.echo(make_printable_json(json.dumps(event)))
-            else:
-                detail = " ".join(
-                    f"{key}={value}" for key, value in event["data"].items() if value not in ("", None)
-                )
-                line = f"{event['time']}  {event['vm']:<20}  {event['kind']:<12}  {detail}".rstrip()
-                click.echo(make_printable_line(line))
+    if watch:
+        found = follow_events(make_client(context), lambda: make_client(context, autostart=False), name)
+    else:
+        found = list_events(make_client(context), name)
+    for event in found:
+        if output_format == "json":
+            click.echo(make_printable_json(json.dumps(event)))
+        else:
+            detail = " ".join(
+                f"{key}={value}" for key, value in event["data"].items() if value not in ("", None)
+            )
+            line = f"{event['time']}  {event['vm']:<20}  {event['kind']:<12}  {detail}".rstrip()
+            click.echo(make_printable_line(line))
 
 
-def read_events(reply: HTTPResponse) -> Iterator[Event]:
-    """The data of each server-sent event (HTML standard, section 9.2)."""
-    data: list[str] = []
-    for raw in reply:
-        line = raw.decode().rstrip("\r\n")
-        if line.startswith("data:"):
-            data.append(line[5:].lstrip())
-        elif not line and data:
-            yield json.loads("\n".join(data))
-            data = []
+def list_events(client: Client, vm: str | None) -> Iterator[Event]:
+    with client.open("GET", "/events/vms", query={"vm": vm}, timeout_seconds=None) as reply:
+        yield from EventReader().read(reply)
+
+
+def follow_events(client: Client, make_again: Callable[[], Client], vm: str | None) -> Iterator[Event]:
+    """Events as they come, also through a restart of the daemon, which is not started for it.
+
+    Unreachable where it stays away. What was missed comes first; an event "gap" says that not all of it is kept.
+    """
+    reader = EventReader()
+    away_since: float | None = None
+    while True:
+        try:
+            query = {"vm": vm, "follow": True, "after": reader.last_id}
+            with client.open("GET", "/events/vms", query=query, timeout_seconds=SILENCE_SECONDS) as reply:
+                away_since = None
+                yield from reader.read(reply)
+        except Unreachable as error:
+            away_since = away_since or time.monotonic()
+            is_over = time.monotonic() - away_since > AWAY_SECONDS
+            if reader.last_id is None or is_over or not has_gone_away(error):
+                raise
+        time.sleep(AGAIN_SECONDS)
+        client = make_again()
+
+
+class EventReader:
+    """Server-sent events (HTML standard, section 9.2). `last_id` is that of the newest, over all streams read."""
+
+    def __init__(self) -> None:
+        self.last_id: int | None = None
+
+    def read(self, reply: Iterable[bytes]) -> Iterator[Event]:
+        """The data of each event."""
+        data: list[str] = []
+        for raw in reply:
+            line = raw.decode().rstrip("\r\n")
+            name, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            if name == "data":
+                data.append(value)
+            elif name == "id" and value.isdecimal():
+                self.last_id = int(value)
+            elif not line and data:
+                yield json.loads("\n".join(data))
+                data = []

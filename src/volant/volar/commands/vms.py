@@ -8,6 +8,7 @@ import click
 from volant.errors import GuestFailed
 from volant.volar.client import quoted
 from volant.volar.docker_words import VM_ALIASES, VM_ANSWERS
+from volant.volar.each import do_each
 from volant.volar.groups import Commands, Lazy
 from volant.volar.names import vm_argument, vms_argument
 from volant.volar.target import make_client
@@ -77,13 +78,17 @@ def _begin(
     context: click.Context, names: tuple[str, ...], verb: str, done: str, *, wait: bool, timeout: float
 ) -> None:
     client = make_client(context)
-    for name in names:
+
+    def begin(name: str) -> str:
         client.post(f"/vms/{quoted(name)}/{verb}", timeout_seconds=180)
         if wait:
             from volant.volar.boot_watch import wait_for_workload
 
-            wait_for_workload(client, name, timeout)
-        click.echo(f"{done} {name}")
+            # One line of progress is all that a terminal has.
+            wait_for_workload(client, name, timeout, quiet=len(names) > 1)
+        return f"{done} {name}"
+
+    do_each(context, names, begin)
 
 
 @click.command()
@@ -109,10 +114,13 @@ def kill(context: click.Context, names: tuple[str, ...]) -> None:
 
 def _end(context: click.Context, names: tuple[str, ...], timeout: float, *, force: bool) -> None:
     client = make_client(context)
-    for name in names:
+
+    def end(name: str) -> str:
         body = {"timeout_seconds": timeout, "force": force}
         client.post(f"/vms/{quoted(name)}/stop", body, timeout_seconds=timeout + 60)
-        click.echo(f"stopped {name}")
+        return f"stopped {name}"
+
+    do_each(context, names, end)
 
 
 @click.command()
@@ -124,9 +132,12 @@ def _end(context: click.Context, names: tuple[str, ...], timeout: float, *, forc
 def delete(context: click.Context, names: tuple[str, ...], force: bool) -> None:
     """Delete VMs with their disks; running ones are stopped first."""
     client = make_client(context)
-    for name in names:
+
+    def remove(name: str) -> str:
         client.delete(f"/vms/{quoted(name)}", force=force)
-        click.echo(f"deleted {name}")
+        return f"deleted {name}"
+
+    do_each(context, names, remove)
 
 
 @click.command()

@@ -86,13 +86,13 @@ def get(context: click.Context, name: str, output_format: Format) -> None:
 
 
 def read_boot(client: Client, vm: Vm) -> str:
-    from volant.volar.commands.events import read_events
+    from volant.volar.commands.events import EventReader
     from volant.volar.timeline import describe_boot
 
     if vm["status"] not in ("starting", "running"):
         return ""
     with client.open("GET", "/events/vms", query={"vm": vm["name"]}) as reply:
-        return describe_boot(vm, read_events(reply))
+        return describe_boot(vm, EventReader().read(reply))
 
 
 @click.command()
