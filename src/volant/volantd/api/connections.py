@@ -68,10 +68,9 @@ def make_protocol(limit: int, header_seconds: float = HEADER_SECONDS) -> type[Ht
         def data_received(self, data: bytes) -> None:
             # Empty lines begin no request, and end uvicorn's own limit of the time between two.
             self._start_timer()
+            # Before it is parsed: where a body ends in this read, none of it was a header.
+            self._header_bytes += 0 if self._is_past_headers else len(data)
             super().data_received(data)
-            if self._is_past_headers:
-                return
-            self._header_bytes += len(data)
             if self._header_bytes > MOST_HEADER_BYTES and not self.transport.is_closing():
                 self.send_400_response(f"The request's header is larger than {MOST_HEADER_BYTES >> 10} KiB.")
 

@@ -71,6 +71,22 @@ async def test_the_second_request_of_a_connection_has_the_same_limit(tmp_path: P
         assert (await read_to_end(reader)).endswith(b"hello")
 
 
+async def test_a_body_that_ends_in_one_read_is_no_header(tmp_path: Path) -> None:
+    async def take(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await HELLO(scope, receive, send)
+
+    body = b"x" * 1_000_000  # many times what one read takes, and the last of them ends the request
+    async with serve(tmp_path / "s", 10, 60, take), connect(tmp_path / "s") as (reader, writer):
+        for size in (len(body), 100_000):
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size + body[:size])
+            assert await reader.readuntil(b"hello") != b""
+    async with serve(tmp_path / "t", 10, 60), connect(tmp_path / "t") as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nX-Long: " + body[:70_000])
+        assert (await read_to_end(reader)).startswith(b"HTTP/1.1 400")
+
+
 async def test_an_answer_that_takes_long_is_not_cut(tmp_path: Path) -> None:
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(0.3)
