@@ -31,6 +31,7 @@ from volant.volantd.vms.fleet import Fleet
 from volant.volar.client import Client
 
 PROTOCOL = make_protocol(1000)
+TOKEN = "in-process"
 
 
 class InProcessDaemon:
@@ -58,7 +59,7 @@ class InProcessDaemon:
         return connection
 
     def listen(self) -> int:
-        """Answer on loopback too; returns the port."""
+        """Answer on loopback too, to who shows TOKEN; returns the port."""
         return asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(30)
 
     def install(self, name: str = "web", version: str = "1.0.0", **manifest: Any) -> None:
@@ -88,7 +89,8 @@ class InProcessDaemon:
         self._domain = domain = make_domain(self._settings, FakeHypervisor(), self._stack)
         self._fleet = Fleet(domain)
         await adopt_all(self._fleet)
-        application = make_front(domain, self._fleet).make_listener(None)
+        self._front = make_front(domain, self._fleet)
+        application = self._front.make_listener(None)
         self._config = uvicorn.Config(application, lifespan="off", log_config=None, ws="websockets-sansio")
         self._config.load()
 
@@ -98,7 +100,11 @@ class InProcessDaemon:
 
     async def _listen(self) -> int:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: PROTOCOL(self._config, self._state, {}), "127.0.0.1", 0)
+        config = uvicorn.Config(
+            self._front.make_listener(TOKEN), lifespan="off", log_config=None, ws="websockets-sansio"
+        )
+        config.load()
+        server = await loop.create_server(lambda: PROTOCOL(config, self._state, {}), "127.0.0.1", 0)
         self._stack.callback(server.close)
         port: int = server.sockets[0].getsockname()[1]
         return port

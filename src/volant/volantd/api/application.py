@@ -14,6 +14,7 @@ from volant.contract.api import ErrorReply
 from volant.volantd.api import system
 from volant.volantd.api.body_limit import BodyLimit
 from volant.volantd.api.errors import install_translator
+from volant.volantd.api.links import add_links
 from volant.volantd.api.metrics import make_registry
 from volant.volantd.resources import RESOURCES
 from volant.volantd.vms.domain import Domain
@@ -50,6 +51,7 @@ class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             self.openapi_schema = describe_errors(super().openapi())
+            add_links(self.openapi_schema)
         return self.openapi_schema
 
 

@@ -88,6 +88,7 @@ def make_protocol(limit: int, header_seconds: float = HEADER_SECONDS) -> type[Ht
         def on_message_complete(self) -> None:
             super().on_message_complete()
             self._is_past_headers = False
+            self._header_bytes = 0
 
         def _start_timer(self) -> None:
             if self._header_timer is None and not self._is_past_headers:

@@ -15,7 +15,12 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from volant.volantd.api.connections import RepeatFilter, choose_limit, make_protocol
+from volant.volantd.api.connections import (
+    MOST_HEADER_BYTES,
+    RepeatFilter,
+    choose_limit,
+    make_protocol,
+)
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 HELLO = PlainTextResponse("hello")
@@ -94,6 +99,31 @@ async def test_an_answer_that_takes_long_is_not_cut(tmp_path: Path) -> None:
 
     async with serve(tmp_path / "s", 10, 0.05, slow):
         assert await ask(tmp_path / "s") == b"HTTP/1.1 200"
+
+
+async def test_a_header_without_end_is_refused(tmp_path: Path) -> None:
+    async with serve(tmp_path / "s", 10, 60), connect(tmp_path / "s") as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nX-Long: " + b"x" * MOST_HEADER_BYTES)
+        assert (await reader.read(12)) == b"HTTP/1.1 400"
+        assert (await read_to_end(reader)).endswith(b"larger than 64 KiB.")
+
+
+@pytest.mark.parametrize("size", [0, 1, MOST_HEADER_BYTES + 1, 10 * MOST_HEADER_BYTES])
+async def test_a_body_of_any_size_is_no_header(size: int, tmp_path: Path) -> None:
+    async def measure(scope: Scope, receive: Receive, send: Send) -> None:
+        received, more = 0, True
+        while more:
+            message = await receive()
+            received += len(message.get("body", b""))
+            more = message.get("more_body", False)
+        await PlainTextResponse(f"{received}!")(scope, receive, send)
+
+    async with serve(tmp_path / "s", 10, 0.5, measure), connect(tmp_path / "s") as (reader, writer):
+        for _ in range(3):  # on one connection: what comes after a body is a header again
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
+            assert (await reader.readuntil(b"!")).endswith(b"\r\n\r\n%d!" % size)
+        writer.write(b"\r\n\r\n")  # empty lines begin nothing, and hold no connection
+        assert await read_to_end(reader) == b""
 
 
 async def test_beyond_the_limit_connections_are_closed_and_the_others_served(tmp_path: Path) -> None:
