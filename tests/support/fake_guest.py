@@ -61,8 +61,21 @@ class Server(asyncssh.SSHServer):
 
 
 async def serve(process: asyncssh.SSHServerProcess[bytes]) -> None:
+    if process.command == "flood":
+        while True:
+            process.stdout.write(b"x" * (1 << 16))
+            await process.stdout.drain()
+    if process.command == "terminal":
+        process.stdout.write(f"{process.term_type} {process.term_size[:2]}".encode())
+        try:
+            await process.stdin.read()
+        except asyncssh.TerminalSizeChanged as change:
+            process.stdout.write(f" {change.width} {change.height}".encode())
+        process.exit(0)
+        return
     if process.subsystem != "control":
         stdin = await process.stdin.read()
+        process.stderr.write(b"warned")
         process.stdout.write(f"{process.command}|".encode() + stdin)
         process.exit(3)
         return

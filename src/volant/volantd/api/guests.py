@@ -10,11 +10,13 @@ import asyncio
 import base64
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict
+from typing import Annotated
 
 import h11
-from fastapi import APIRouter, Request, WebSocket
+from fastapi import APIRouter, Query, Request, WebSocket
 from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocketDisconnect
 
@@ -28,11 +30,13 @@ from volant.contract.api import (
 )
 from volant.contract.manifest import Port
 from volant.errors import Conflict, InvalidInput, Unreachable
+from volant.volantd.api.exec_stream import pump_process
 from volant.volantd.guest.connection import ByteReader, ByteWriter
 from volant.volantd.vms import own_sshd
 from volant.volantd.vms.fleet import Fleet
 
 CHUNK_BYTES = 1 << 16
+MOST_STREAMS = 256
 OTHER_METHODS = ["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 # RFC 9110, section 7.6.1: these concern one connection only.
 HOP_HEADERS = frozenset(
@@ -53,6 +57,7 @@ HOP_HEADERS = frozenset(
 
 def make_router(fleet: Fleet) -> APIRouter:
     router = APIRouter(prefix="/vms/{name}", tags=["guests"])
+    streams = Streams()
 
     @router.post("/exec")
     async def execute(name: str, request: ExecRequest) -> ExecResult:
@@ -71,6 +76,24 @@ def make_router(fleet: Fleet) -> APIRouter:
             stdout=outcome.stdout.decode("utf-8", "replace"),
             stderr=outcome.stderr.decode("utf-8", "replace"),
         )
+
+    @router.websocket("/exec/stream")
+    async def stream_exec(
+        websocket: WebSocket,
+        name: str,
+        command: Annotated[list[str], Query(min_length=1, max_length=1000)],
+        user: str = "",
+        working_dir: str = "",
+        terminal: bool = False,
+        columns: Annotated[int, Query(ge=1, le=10_000)] = 80,
+        rows: Annotated[int, Query(ge=1, le=10_000)] = 24,
+    ) -> None:
+        guest = await fleet.connect(name)
+        size = (columns, rows) if terminal else None
+        opening = guest.connection.open_process(command, user=user, working_dir=working_dir, terminal=size)
+        with streams.count(name):
+            async with opening as process:
+                await pump_process(websocket, process)
 
     @router.post("/ssh")
     async def authorize_ssh(name: str, request: SshSessionRequest) -> SshSession:
@@ -92,23 +115,26 @@ def make_router(fleet: Fleet) -> APIRouter:
             opening = own_sshd.open_stream(record)
         else:
             opening = (await fleet.connect(name)).connection.open_session_stream()
-        async with opening as (reader, writer):
-            await pump(websocket, reader, writer)
+        with streams.count(name):
+            async with opening as (reader, writer):
+                await pump(websocket, reader, writer)
 
     @router.websocket("/ports/{port}/stream")
     async def stream_port(websocket: WebSocket, name: str, port: Port) -> None:
         guest = await fleet.connect(name)
-        async with guest.connection.open_port_stream(port) as (reader, writer):
-            await pump(websocket, reader, writer)
+        with streams.count(name):
+            async with guest.connection.open_port_stream(port) as (reader, writer):
+                await pump(websocket, reader, writer)
 
     @router.websocket("/console")
     async def stream_console(websocket: WebSocket, name: str) -> None:
-        connected = await fleet.find(fleet.get(name).id).open_console()
-        reader, writer = await asyncio.open_connection(sock=connected)
-        try:
-            await pump(websocket, reader, writer)
-        finally:
-            writer.close()
+        with streams.count(name):
+            connected = await fleet.find(fleet.get(name).id).open_console()
+            reader, writer = await asyncio.open_connection(sock=connected)
+            try:
+                await pump(websocket, reader, writer)
+            finally:
+                writer.close()
 
     @router.api_route("/proxy/{path:path}", methods=OTHER_METHODS, include_in_schema=False)
     @router.get("/proxy/{path:path}")
@@ -138,6 +164,25 @@ def make_router(fleet: Fleet) -> APIRouter:
         return reply
 
     return router
+
+
+class Streams:
+    """How many streams each VM has: a WebSocket is no longer one of its listener's connections."""
+
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def count(self, name: str) -> Iterator[None]:
+        if self._open[name] >= MOST_STREAMS:
+            raise Conflict(f"cannot open a stream to VM {name}: it has {MOST_STREAMS}, which is the most")
+        self._open[name] += 1
+        try:
+            yield
+        finally:
+            self._open[name] -= 1
+            if not self._open[name]:
+                del self._open[name]
 
 
 async def pump(websocket: WebSocket, reader: ByteReader, writer: ByteWriter) -> None:

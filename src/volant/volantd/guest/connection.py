@@ -82,8 +82,7 @@ class GuestConnection:
         timeout_seconds: float = 60.0,
     ) -> ExecOutcome:
         """Run one command in the guest. GuestFailed when it does not end in time or says too much."""
-        choices = {USER_VARIABLE: user, WORKING_DIR_VARIABLE: working_dir}
-        variables = {**(env or {}), **{name: value for name, value in choices.items() if value}}
+        variables = _make_variables(user, working_dir, env or {})
         with _reachable():
             async with self.ssh.create_process(shlex.join(command), env=variables, encoding=None) as process:
                 process.stdin.write(stdin)
@@ -99,10 +98,29 @@ class GuestConnection:
                     raise GuestFailed(
                         f"cannot run {command[0]} in the guest: no end after {timeout_seconds:g} s"
                     ) from None
-        code = process.exit_status
-        if process.exit_signal is not None:
-            code = 128 + getattr(signal, f"SIG{process.exit_signal[0]}", 0)
-        return ExecOutcome(code if code is not None else -1, stdout, stderr)
+        return ExecOutcome(read_exit_code(process), stdout, stderr)
+
+    @asynccontextmanager
+    async def open_process(
+        self,
+        command: Sequence[str],
+        *,
+        user: str = "",
+        working_dir: str = "",
+        terminal: tuple[int, int] | None = None,
+    ) -> AsyncIterator[asyncssh.SSHClientProcess[bytes]]:
+        """One command, to be talked with; with a terminal of so many columns and rows where that is given."""
+        variables = _make_variables(user, working_dir, {})
+        with _reachable():
+            process = await self.ssh.create_process(
+                shlex.join(command), env=variables, encoding=None,
+                term_type="xterm-256color" if terminal else None, term_size=terminal or (0, 0),
+            )  # fmt: skip
+        async with process:
+            try:
+                yield process
+            finally:
+                process.close()
 
     @asynccontextmanager
     async def open_session_stream(self) -> AsyncIterator[tuple[ByteReader, ByteWriter]]:
@@ -183,6 +201,18 @@ async def open_connection(
         ssh.abort()
         with contextlib.suppress(Exception):
             await ssh.wait_closed()
+
+
+def _make_variables(user: str, working_dir: str, env: Mapping[str, str]) -> dict[str, str]:
+    choices = {USER_VARIABLE: user, WORKING_DIR_VARIABLE: working_dir}
+    return {**env, **{name: value for name, value in choices.items() if value}}
+
+
+def read_exit_code(process: asyncssh.SSHClientProcess[bytes]) -> int:
+    """As a shell has it: 128 and the number of the signal that ended it; -1 where nobody knows."""
+    if process.exit_signal is not None:
+        return 128 + int(getattr(signal, f"SIG{process.exit_signal[0]}", 0))
+    return -1 if process.exit_status is None else process.exit_status
 
 
 async def _read_bounded(reader: asyncssh.SSHReader[bytes]) -> bytes:

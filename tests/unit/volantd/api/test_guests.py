@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, cast
 
 import pytest
 from starlette.requests import Request
 
-from volant.errors import InvalidInput, Unreachable
-from volant.volantd.api.guests import find_target, forward
+from volant.errors import Conflict, InvalidInput, Unreachable
+from volant.volantd.api.guests import MOST_STREAMS, Streams, find_target, forward
 
 
 @pytest.mark.parametrize(
@@ -79,3 +80,17 @@ async def test_a_target_that_cannot_be_sent_is_the_callers_mistake() -> None:
 async def test_a_workload_that_speaks_no_http_is_unreachable(answer: bytes) -> None:
     with pytest.raises(Unreachable, match="cannot proxy"):
         await forward(make_reader(answer), cast("Any", Written()), make_request([]), b"/", "web:80")
+
+
+def test_a_vm_has_so_many_streams_and_no_more() -> None:
+    streams = Streams()
+    with contextlib.ExitStack() as stack:
+        for _ in range(MOST_STREAMS):
+            stack.enter_context(streams.count("web"))
+        with pytest.raises(Conflict, match="which is the most"), streams.count("web"):
+            pass
+        with streams.count("other"):
+            pass
+    with streams.count("web"):
+        assert streams._open == {"web": 1}
+    assert streams._open == {}
