@@ -82,7 +82,7 @@ func Show() error {
 }
 
 // openDevices are device files that every user may open, as udev has it.
-var openDevices = map[string]bool{"net/tun": true, "fuse": true}
+var openDevices = map[string]bool{"net/tun": true, "fuse": true, "kvm": true}
 
 // makeDevices makes the device files of modules that are not loaded: opening one loads its module.
 func makeDevices(folder, devices string) {

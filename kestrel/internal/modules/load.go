@@ -29,8 +29,10 @@ type loader struct {
 }
 
 func newLoader(folder string) loader {
+	config := readConfig(configFolders)
+	config.read(kvmAlias(readCPUInfo()))
 	return loader{
-		tables:   tables{folder: folder, config: readConfig(configFolders)},
+		tables:   tables{folder: folder, config: config},
 		say:      func(string, ...any) {},
 		insert:   func(file *os.File, parameters string) error { return unix.FinitModule(int(file.Fd()), parameters, 0) },
 		isLoaded: isLoaded,

@@ -24,7 +24,8 @@ func makeFolder(t *testing.T) string {
 			"kernel/virt/irqbypass.ko:\nkernel/drivers/ccp.ko:\n" +
 			"kernel/fs/btrfs/btrfs.ko:\nkernel/crypto/crc32c-a.ko:\nkernel/crypto/crc32c-b.ko:\n",
 		"modules.alias": "alias fs-btrfs btrfs\nalias crypto-crc32c crc32c_a\nalias crypto-crc32c crc32c_b\n" +
-			"alias virtio:d0000000[1-3]v* kvm\nalias net-pf-16-proto-4 ccp\n",
+			"alias virtio:d0000000[1-3]v* kvm\nalias net-pf-16-proto-4 ccp\n" +
+			"alias char-major-10-232 kvm\n",
 		"modules.softdep": "softdep btrfs pre: crypto-crc32c nowhere post: ccp\n",
 		"modules.builtin": "kernel/fs/ext4/ext4.ko\n",
 	} {
@@ -88,6 +89,8 @@ func TestWhatANameLoads(t *testing.T) {
 		{name: "ccp", config: "install ccp /bin/false", want: ""},
 		{name: "ccp", config: "options ccp a=1 \\\n b=2\n# options ccp c=3", want: "ccp a=1 b=2"},
 		{name: "my-card", config: "alias my-* ccp", want: "ccp"},
+		{name: "char-major-10-232", config: kvmAlias("flags\t: fpu svm sse"), want: "irqbypass, kvm, ccp, kvm_amd"},
+		{name: "char-major-10-232", config: kvmAlias("flags\t: fpu sse"), want: "irqbypass, kvm"},
 		{name: "ext4", want: ""},
 		{name: "../../etc/passwd", want: "this kernel has no such module"},
 		{name: "[", want: "this kernel has no such module"},

@@ -95,13 +95,20 @@ def make_command(
 ) -> list[str]:
     """The hypervisor's command behind the program that confines it. The VM's files are given to its user here."""
     options = [*list_options(spec, command[0]), *([] if confinement.landlock else ["--any-file"])]
-    if confinement.has_users and state_dir is not None and _is_reachable(spec, state_dir):
+    groups = list_groups(Path(KVM)) if spec.accelerator == "kvm" else []
+    if confinement.has_users and state_dir is not None and groups is not None and _is_reachable(spec, state_dir):
         user = choose_user(spec.id)
         give_files(spec, user, state_dir)
-        options += [f"--hide={state_dir}", f"--user={user}"]
-        if spec.accelerator == "kvm":
-            options.append(f"--groups={os.stat(KVM).st_gid}")
+        options += [f"--hide={state_dir}", f"--user={user}", *(f"--groups={group}" for group in groups)]
     return [*make_launcher(), *options, "--", *command]
+
+
+def list_groups(device: Path) -> list[int] | None:
+    """What a user must be in to open a device; None where only root may, as on hosts without udev."""
+    status = device.stat()
+    if status.st_mode & 0o006 == 0o006:
+        return []
+    return [status.st_gid] if status.st_mode & 0o060 == 0o060 and status.st_gid != 0 else None
 
 
 def make_probe_command(command: Sequence[str], files: Sequence[Path]) -> list[str]:

@@ -7,6 +7,7 @@ or a QEMU that ends, tells what is wrong in its last words. Each known ending ha
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import stat
@@ -26,10 +27,10 @@ KVM = Path("/dev/kvm")
 CPU_INFO = Path("/proc/cpuinfo")
 # The kernel's last line before it hands over to the initramfs (init/main.c, run_init_process).
 MARKER = b"Run /init as init process"
-# A cloud's nested guest needs up to half of the first; the second is many times the longest pause between two lines of
-# a kernel that boots, and firmware takes less than it to load one.
-PROBE_SECONDS = 20.0
-SILENCE_SECONDS = 6.0
+# Of a guest that talks all the while, as a nested one does on a busy host: emulation would be slower still. The second is
+# several times the longest pause between two lines of a kernel that boots there, firmware loading it among them.
+PROBE_SECONDS = 60.0
+SILENCE_SECONDS = 12.0
 
 # What QEMU or the kernel says, why, and what to do. The first that occurs in the output counts.
 ENDINGS = (
@@ -84,11 +85,18 @@ def find_kvm_obstacle(architecture: Architecture) -> Obstacle | None:
         return Obstacle(f"{architecture} guests on a {host} host")
     if not KVM.exists():
         return _explain_missing_device()
-    if not os.access(KVM, os.R_OK | os.W_OK):
+    try:
+        os.close(os.open(KVM, os.O_RDWR | os.O_CLOEXEC))
+    except PermissionError:
         return Obstacle(
             "no permission to open /dev/kvm",
             "add this user to the group kvm: sudo usermod -aG kvm $USER, then log in again",
         )
+    except OSError as error:
+        # The file may be there before the module that serves it, e.g. by modules.devname.
+        if error.errno in (errno.ENODEV, errno.ENXIO, errno.ENOENT):
+            return _explain_missing_device()
+        return Obstacle(f"/dev/kvm does not open: {error.strerror}")
     return None
 
 
@@ -101,10 +109,10 @@ def _explain_missing_device() -> Obstacle:
     for flag, module in (("vmx", "kvm_intel"), ("svm", "kvm_amd")):
         if flag in flags:
             return Obstacle(
-                "this host has no /dev/kvm, though its processor could", f"sudo modprobe {module}"
+                "this host has no KVM module loaded, though its processor could", f"sudo modprobe {module}"
             )
     return Obstacle(
-        "this host has no /dev/kvm, and its processor shows no virtualization",
+        "this host has no KVM, and its processor shows no virtualization",
         "switch it on in the firmware (VT-x, AMD-V), or ask the cloud for nested virtualization",
     )
 

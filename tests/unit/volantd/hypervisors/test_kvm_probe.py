@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -96,6 +97,19 @@ def test_a_missing_device_is_explained_by_the_processor(
     found = find_kvm_obstacle("arm64" if os.uname().machine == "aarch64" else "amd64")
     assert found is not None
     assert module in found.cure
+
+
+def test_a_device_without_its_module_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, flags: int) -> int:
+        raise OSError(errno.ENODEV, "No such device")
+
+    (tmp_path / "cpuinfo").write_text("flags\t\t: fpu svm\n")
+    (tmp_path / "kvm").touch()
+    monkeypatch.setattr(kvm_probe, "KVM", tmp_path / "kvm")
+    monkeypatch.setattr(kvm_probe, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(kvm_probe.os, "open", refuse)
+    found = find_kvm_obstacle("arm64" if os.uname().machine == "aarch64" else "amd64")
+    assert found == Obstacle("this host has no KVM module loaded, though its processor could", "sudo modprobe kvm_amd")
 
 
 def test_other_architectures_are_not_even_tried() -> None:

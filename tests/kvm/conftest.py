@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One machine with KVM for all of these tests, which run in order on it. Kept few: each command in it is emulated."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.busybox_web import make_web_plugin
+from support.host import Host
+from support.kvm_host import NAME, PLUGIN, KvmHost, make_kvm_host_plugin
+
+
+@pytest.fixture(scope="session")
+def kvm() -> Iterator[KvmHost]:
+    # A short path: a UNIX socket's name holds at most 107 bytes.
+    host = Host(Path(tempfile.mkdtemp(prefix="volant-", dir="/tmp")))
+    try:
+        host.volar("setup", "kernel", timeout=300)
+        with tempfile.TemporaryDirectory(prefix="volant-kvm-") as name:
+            folder = Path(name)
+            web = make_web_plugin(folder, host, Path("/bin/busybox"))
+            plugin = make_kvm_host_plugin(folder, host, web)
+            host.volar("plugins", "install", str(plugin), timeout=300)
+        host.volar("vms", "create", NAME, "--plugin", NAME, "--cpus", "2", "--memory", "2560", timeout=300)
+        found = KvmHost(host)
+        found.run("modprobe kvm-amd && test -c /dev/kvm")
+        yield found
+    finally:
+        host.close()
+
+
+@pytest.fixture(scope="session")
+def plugin(kvm: KvmHost) -> str:
+    kvm.volar("plugins", "install", PLUGIN)
+    return "web"
