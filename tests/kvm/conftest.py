@@ -25,7 +25,19 @@ def kvm() -> Iterator[KvmHost]:
             web = make_web_plugin(folder, host, Path("/bin/busybox"))
             plugin = make_kvm_host_plugin(folder, host, web)
             host.volar("plugins", "install", str(plugin), timeout=300)
-        host.volar("vms", "create", NAME, "--plugin", NAME, "--cpus", "2", "--memory", "2560", timeout=300)
+        host.volar(
+            "vms",
+            "create",
+            NAME,
+            "--plugin",
+            NAME,
+            "--cpus",
+            "2",
+            "--memory",
+            "2560",
+            "--nested",
+            timeout=300,
+        )
         found = KvmHost(host)
         found.run("modprobe kvm-amd && test -c /dev/kvm")
         yield found

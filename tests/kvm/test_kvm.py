@@ -41,7 +41,9 @@ def test_a_vm_boots_on_kvm_and_is_reached(kvm: KvmHost, plugin: str) -> None:
     total_kb = int(next(line for line in lines if line.startswith("MemTotal")).split()[1])
     assert 150 << 10 < total_kb <= 192 << 10
     assert "workload" in kvm.volar("vms", "logs", "one", "--console")
-    command = json.loads(kvm.run(f"tr '\\0' '\\n' < /proc/{vm['hypervisor']['pid']}/cmdline | jq -R . | jq -s ."))
+    command = json.loads(
+        kvm.run(f"tr '\\0' '\\n' < /proc/{vm['hypervisor']['pid']}/cmdline | jq -R . | jq -s .")
+    )
     assert command[command.index("-accel") + 1] == "kvm"
     assert command[command.index("-cpu") + 1] == "host"
 

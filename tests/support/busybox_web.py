@@ -12,7 +12,21 @@ from support.host import Host
 from support.kvm_host import write_layout
 
 PAGE = "a page from busybox\n"
-APPLETS = ("sh", "cat", "hostname", "nproc", "free", "wget", "nslookup", "ping", "date", "uptime", "dd", "kill", "sleep")
+APPLETS = (
+    "sh",
+    "cat",
+    "hostname",
+    "nproc",
+    "free",
+    "wget",
+    "nslookup",
+    "ping",
+    "date",
+    "uptime",
+    "dd",
+    "kill",
+    "sleep",
+)
 CONFIG = {
     "Cmd": ["/bin/busybox", "httpd", "-f", "-p", "80", "-h", "/www"],
     "ExposedPorts": {"80/tcp": {}},

@@ -189,7 +189,7 @@ class GuestHarness:
             memory_mb=memory_mb, disks=tuple(disks), nics=tuple(nics),
             socket_folder=folder,
             console_log=folder / "console.log", hypervisor_log=folder / "qemu.log", kernel=self.kernel.image,
-            initrd=initrd, tsc_khz=self.tsc_khz,
+            initrd=initrd, tsc_khz=self.tsc_khz, nested=True,
         )  # fmt: skip
         arguments = make_qemu_arguments(spec, "qemu-system-x86_64")
         places = [index + 1 for index, argument in enumerate(arguments) if argument == "-netdev"]

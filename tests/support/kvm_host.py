@@ -27,7 +27,8 @@ from volant.progress import SilentMonitor
 from volant.volantd.boot.kernel import find_kernel, install_kernel
 
 PACKAGES = (
-    "qemu-system-x86,qemu-utils,openssh-client,passt,e2fsprogs,python3,iproute2,nftables,dnsmasq-base,curl,jq,procps"
+    "qemu-system-x86,qemu-utils,openssh-client,passt,e2fsprogs,python3,iproute2,nftables,dnsmasq-base,curl,jq,"
+    "procps"
 )
 NAME = "kvm-host"
 STATE = "/var/lib/volant-kvm"
@@ -47,7 +48,9 @@ def make_kvm_host_plugin(folder: Path, host: Host, inner_plugin: Path) -> Path:
     return target
 
 
-def write_layout(layout: Path, layers: list[Path], name: str, config: dict[str, Any], architecture: str = "amd64") -> Path:
+def write_layout(
+    layout: Path, layers: list[Path], name: str, config: dict[str, Any], architecture: str = "amd64"
+) -> Path:
     """An OCI layout whose layers are tars, linked and not read into memory."""
     blobs = layout / "blobs" / "sha256"
     blobs.mkdir(parents=True)
@@ -56,7 +59,9 @@ def write_layout(layout: Path, layers: list[Path], name: str, config: dict[str, 
         with layer.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         (blobs / digest).symlink_to(layer.resolve())
-        descriptors.append({"mediaType": LAYER_TYPE, "digest": f"sha256:{digest}", "size": layer.stat().st_size})
+        descriptors.append(
+            {"mediaType": LAYER_TYPE, "digest": f"sha256:{digest}", "size": layer.stat().st_size}
+        )
     document = json.loads(make_config([], config, architecture))
     document["rootfs"]["diff_ids"] = [descriptor["digest"] for descriptor in descriptors]
     written = write_blob(layout, json.dumps(document).encode())
@@ -143,7 +148,9 @@ def _copy_kernel(target: Path) -> None:
     kernels = CACHE / "kernels"
     kernel = find_kernel("amd64", kernels) or install_kernel("amd64", kernels, SilentMonitor())
     assert kernel.modules is not None
-    shutil.copytree(kernels, target, ignore=lambda _, names: [n for n in names if n.startswith((".", "arm64"))])
+    shutil.copytree(
+        kernels, target, ignore=lambda _, names: [n for n in names if n.startswith((".", "arm64"))]
+    )
 
 
 class KvmHost:
@@ -156,7 +163,9 @@ class KvmHost:
         """A shell's standard output; a failure shows its errors, and the inner daemon's log."""
         line = f"export VOLANT_HOME={STATE} PYTHONWARNINGS=ignore; {command}"
         bounded = ["timeout", str(int(timeout_seconds)), "sh", "-c", line]
-        done = self._host.volar("vms", "exec", NAME, "--", *bounded, check=False, timeout=timeout_seconds + 60)
+        done = self._host.volar(
+            "vms", "exec", NAME, "--", *bounded, check=False, timeout=timeout_seconds + 60
+        )
         if check and done.returncode != 0:
             log = self.run(f"tail -n 40 {STATE}/*.log", check=False, timeout_seconds=30)
             pytest.fail(f"{command}\nended with {done.returncode}\n{done.stdout}\n{done.stderr}\n{log}")

@@ -85,6 +85,7 @@ class AgentInfo(ApiModel):
 class HypervisorInfo(ApiModel):
     kind: Literal["qemu", "cloud-hypervisor"]
     accelerator: Literal["kvm", "tcg"]
+    emulates: str | None = Field(None, description="the guest's architecture, where it is not the host's")
     pid: int | None = None
     kernel: str = ""
 
@@ -180,6 +181,9 @@ class VmCreate(RequestModel):
     secrets: list[SecretAttachment] = Field(default_factory=list)
     isolated: bool = Field(False, description="reaches no other VM, nor is it reached; on the bridge only")
     disk_size: str | None = Field(None, description="grow the root disk to this, e.g. 20G")
+    architecture: Literal["amd64", "arm64"] | None = Field(
+        None, description="of the guest's processor, where it is not the host's: emulated, and slow"
+    )
     restart: str = Field(
         "on-failure",
         pattern=RESTART_PATTERN,

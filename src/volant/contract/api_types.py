@@ -136,6 +136,7 @@ class HealthCheck(TypedDict):
 
 class HypervisorInfo(TypedDict):
     accelerator: Literal["kvm", "tcg"]
+    emulates: str | None
     kernel: str
     kind: Literal["qemu", "cloud-hypervisor"]
     pid: int | None
@@ -234,6 +235,7 @@ class PublishedPort(TypedDict):
 
 class Resources(TypedDict):
     memory_mb: int
+    nested: bool
     vcpu: int
 
 
@@ -357,6 +359,7 @@ class Vm(TypedDict):
 
 
 class VmCreate(TypedDict):
+    architecture: NotRequired[Literal["amd64", "arm64"] | None]
     command: NotRequired[list[str]]
     disk_size: NotRequired[str | None]
     entrypoint: NotRequired[list[str]]

@@ -74,6 +74,9 @@ class Resources(Strict):
         description="virtual CPUs (`cpu_cores` is read as well)",
     )  # fmt: skip
     memory_mb: int = Field(256, ge=32, le=4 * 1024 * 1024, description="memory in MiB")
+    nested: bool = Field(
+        False, description="a processor with virtualization: the guest may run VMs of its own"
+    )
 
 
 def _refuse_nul(text: str) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import os
 import resource
@@ -18,6 +19,7 @@ from volant.volantd.log_format import setup_logging
 from volant.volantd.settings import Settings, read_settings
 
 if TYPE_CHECKING:
+    from volant.contract.agents import Architecture
     from volant.volantd.hypervisors.base import Hypervisor
 
 FROM_VOLAR = "--from-volar"
@@ -52,7 +54,12 @@ def serve(listen: str | None, log_level: str | None, log_format: str | None) -> 
 @click.argument("what", type=click.Choice(["all", "kernel", "network", "service"]), default="all")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, as commands, and do nothing.")
 @click.option("--remove", is_flag=True, help="Undo it; plugins, VMs and their disks stay.")
-def setup(what: str, dry_run: bool, remove: bool) -> None:
+@click.option(
+    "--architecture",
+    type=click.Choice(["amd64", "arm64"]),
+    help="Of the kernel, where guests are not this host's kind.",
+)
+def setup(what: str, dry_run: bool, remove: bool, architecture: Architecture | None) -> None:
     """Prepare this host: the guests' kernel (no root), the bridge with NAT (root), the service (as root the
     system's, else this user's own)."""
     from volant.volantd import service
@@ -61,7 +68,8 @@ def setup(what: str, dry_run: bool, remove: bool) -> None:
     settings = read_settings()
     match what:
         case "kernel":
-            step = steps.remove_kernel if remove else steps.setup_kernel
+            fetch = functools.partial(steps.setup_kernel, architecture=architecture)
+            step = steps.remove_kernel if remove else fetch
         case "network":
             step = steps.remove_network if remove else steps.setup_network
         case "service":

@@ -8,6 +8,7 @@ import shutil
 
 import click
 
+from volant.contract.agents import Architecture
 from volant.contract.paths import make_state_folder
 from volant.errors import Conflict
 from volant.progress import make_monitor
@@ -26,11 +27,12 @@ from volant.volantd.service import check_service, remove_service, setup_service
 from volant.volantd.settings import Settings
 
 
-def setup_kernel(settings: Settings, *, dry_run: bool) -> None:
+def setup_kernel(settings: Settings, architecture: Architecture | None = None, *, dry_run: bool) -> None:
     """Fetch the guests' kernel into the state folder. It is never installed on the host."""
-    architecture = host_architecture()
+    architecture = architecture or host_architecture()
     kernels = settings.cache_dir / "kernels"
-    present = find_kernel(architecture, kernels, settings.kernel)
+    explicit = settings.kernel if architecture == host_architecture() else None
+    present = find_kernel(architecture, kernels, explicit)
     if present is not None:
         click.echo(f"kernel {present.version} is there: {present.image}")
         return

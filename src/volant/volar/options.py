@@ -29,6 +29,8 @@ class VmOptions:
     cpus: int | None
     memory: int | None
     disk_size: str | None
+    nested: bool
+    architecture: str | None
     network: str | None
     isolated: bool
     publish: tuple[str, ...]
@@ -63,7 +65,9 @@ class VmOptions:
             request["restart"] = self.restart
         if self.cloud_init:
             request["user_data_base64"] = base64.b64encode(self.cloud_init.read()).decode()
-        if self.cpus or self.memory:
+        if self.architecture:
+            request["architecture"] = self.architecture  # type: ignore[typeddict-item]  # one of its choices
+        if self.cpus or self.memory or self.nested:
             request["resources"] = self._complete_resources(
                 client.get_plugin(plugin)["manifest"]["resources"]
             )
@@ -79,6 +83,8 @@ class VmOptions:
             "--memory": self.memory,
             "--network": self.network,
             "--disk-size": self.disk_size,
+            "--nested": self.nested or None,
+            "--architecture": self.architecture,
         }
         for name, value in fixed.items():
             if value is not None:
@@ -88,7 +94,11 @@ class VmOptions:
         return self
 
     def _complete_resources(self, usual: Resources) -> Resources:
-        return {"vcpu": self.cpus or usual["vcpu"], "memory_mb": self.memory or usual["memory_mb"]}
+        return {
+            "vcpu": self.cpus or usual["vcpu"],
+            "memory_mb": self.memory or usual["memory_mb"],
+            "nested": self.nested or usual.get("nested", False),
+        }
 
 
 def vm_options(*, publish: Sequence[str] = ("--publish",)) -> Callable[[Command], Command]:
@@ -97,6 +107,10 @@ def vm_options(*, publish: Sequence[str] = ("--publish",)) -> Callable[[Command]
         click.option("--cpus", type=click.IntRange(1), help="vCPUs; the plugin's own number otherwise."),
         click.option("-m", "--memory", type=Mebibytes(), metavar="MIB", help="Memory in MiB, or 512m, 2g."),
         click.option("--disk-size", metavar="SIZE", help="Grow the root disk, e.g. 20G."),
+        click.option("--nested", is_flag=True, help="Let the guest run VMs of its own, if this host can."),
+        click.option(
+            "--architecture", type=click.Choice(["amd64", "arm64"]), help="Emulate this one; slow."
+        ),
         click.option("--network", "--net", metavar="MODE", help="Network mode: bridged, dhcp, user or vsock."),
         click.option("--isolated", is_flag=True, help="Keep it and the bridge's other VMs apart."),
         click.option(

@@ -39,7 +39,7 @@ def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
     async def info() -> SystemInfo:
         facts: dict[str, str] = {}
         try:
-            kernel = await asyncio.to_thread(find_guest_kernel, domain.settings)
+            kernel = await asyncio.to_thread(find_guest_kernel, domain.settings, host_architecture())
             facts["kernel"] = kernel.version
             support = await domain.hypervisor.find_support(host_architecture(), kernel=kernel.image)
             facts.update(

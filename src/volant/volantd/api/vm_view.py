@@ -17,6 +17,7 @@ from volant.contract.api import (
     VmUpdate,
 )
 from volant.contract.manifest import Resources
+from volant.volantd.boot.kernel import host_architecture
 from volant.volantd.network.types import PortRequest
 from volant.volantd.vms import update
 from volant.volantd.vms.definition import NewVm
@@ -33,6 +34,8 @@ def read_request(request: VmCreate) -> NewVm:
         plugin=request.plugin,
         vcpu=given.get("vcpu"),
         memory_mb=given.get("memory_mb"),
+        nested=given.get("nested"),
+        architecture=request.architecture,
         network=request.network,
         publish=[PortRequest(**port.model_dump()) for port in request.publish],
         env=request.env,
@@ -72,6 +75,7 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         hypervisor = HypervisorInfo(
             kind=record.hypervisor,
             accelerator=record.spec.accelerator,
+            emulates=record.spec.architecture if record.spec.architecture != host_architecture() else None,
             pid=record.process.pid if record.process and runs else None,
             kernel=guest.kernel if guest else "",
         )

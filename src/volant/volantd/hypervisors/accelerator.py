@@ -80,12 +80,13 @@ class AcceleratorProbe:
         self, key: str, program: str, architecture: Architecture, kernel: Path | None, firmware: bool
     ) -> HostSupport:
         version = run_tool([program, "--version"], what="ask QEMU for its version").stdout.split("\n", 1)[0]
-        accelerator, reason = self._choose_accelerator(program, architecture, kernel)
+        has_microvm = architecture == "amd64" and _has_microvm(program)
+        accelerator, reason = self._choose_accelerator(program, architecture, kernel, has_microvm)
         tsc_khz = measure_tsc_khz() if architecture == "amd64" and accelerator == "tcg" else None
         machine = choose_machine(
             architecture,
             firmware=firmware,
-            has_microvm=_has_microvm(program) if architecture == "amd64" else False,
+            has_microvm=has_microvm,
             has_clock=accelerator == "kvm" or tsc_khz is not None,
         )
         support = HostSupport(
@@ -106,7 +107,7 @@ class AcceleratorProbe:
         write_whole_file(self._cache / f"host-{key}.json", content, mode=0o600, is_durable=False)
 
     def _choose_accelerator(
-        self, program: str, architecture: Architecture, kernel: Path | None
+        self, program: str, architecture: Architecture, kernel: Path | None, has_microvm: bool
     ) -> tuple[Accelerator, str]:
         """The accelerator and why. ToolFailed where KVM was asked for and does not work: it never becomes TCG."""
         if self._wanted == "tcg":
@@ -115,7 +116,7 @@ class AcceleratorProbe:
         if obstacle is None and kernel is None:
             obstacle = Obstacle("there is no kernel to try it with", "volar setup kernel")
         if obstacle is None and kernel is not None:
-            obstacle = try_kvm(program, architecture, kernel)
+            obstacle = try_kvm(program, architecture, kernel, has_microvm=has_microvm)
         if obstacle is None:
             return "kvm", "a guest booted with KVM"
         if self._wanted == "kvm":

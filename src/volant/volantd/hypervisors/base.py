@@ -101,6 +101,7 @@ class VmSpec:
     with names of at most 12 bytes. `console_log` is appended to across starts, `hypervisor_log` takes the
     process's own standard error. `tsc_khz` is the host clock's rate, which x86 guests under TCG must be told.
     `uefi` is the firmware's program and this VM's variables, where the machine's own BIOS does not do.
+    `nested`: the guest runs virtual machines of its own.
     `wakes_from` None boots; otherwise all else is as it was when that image was made, but for names and paths.
     """
 
@@ -122,6 +123,7 @@ class VmSpec:
     tsc_khz: int | None = None
     wakes_from: MemoryImage | None = None
     uefi: tuple[Path, Path] | None = None
+    nested: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,12 @@ def make_command(
     """The hypervisor's command behind the program that confines it. The VM's files are given to its user here."""
     options = [*list_options(spec, command[0]), *([] if confinement.landlock else ["--any-file"])]
     groups = list_groups(Path(KVM)) if spec.accelerator == "kvm" else []
-    if confinement.has_users and state_dir is not None and groups is not None and _is_reachable(spec, state_dir):
+    if (
+        confinement.has_users
+        and state_dir is not None
+        and groups is not None
+        and _is_reachable(spec, state_dir)
+    ):
         user = choose_user(spec.id)
         give_files(spec, user, state_dir)
         options += [f"--hide={state_dir}", f"--user={user}", *(f"--groups={group}" for group in groups)]

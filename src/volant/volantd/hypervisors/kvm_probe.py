@@ -25,10 +25,10 @@ from volant.volantd.hypervisors.confinement import make_probe_command
 
 KVM = Path("/dev/kvm")
 CPU_INFO = Path("/proc/cpuinfo")
-# The kernel's last line before it hands over to the initramfs (init/main.c, run_init_process).
-MARKER = b"Run /init as init process"
-# Of a guest that talks all the while, as a nested one does on a busy host: emulation would be slower still. The second is
-# several times the longest pause between two lines of a kernel that boots there, firmware loading it among them.
+# What the kernel says of an /init that is no program (init/main.c, kernel_init): it got as far as that.
+MARKER = b"Failed to execute /init"
+# The first is for a guest that talks all the while, as a nested one does on a busy host: emulated it would be slower
+# still. The second is several times the longest pause between two lines of a kernel that boots there.
 PROBE_SECONDS = 60.0
 SILENCE_SECONDS = 12.0
 
@@ -122,6 +122,7 @@ def try_kvm(
     architecture: Architecture,
     kernel: Path,
     *,
+    has_microvm: bool = False,
     timeout_seconds: float = PROBE_SECONDS,
     silence_seconds: float = SILENCE_SECONDS,
 ) -> Obstacle | None:
@@ -132,20 +133,23 @@ def try_kvm(
             archive = CpioWriter(stream)
             archive.add(b"init", stat.S_IFREG | 0o755, b"not a program: the kernel only has to find it\n")
             archive.finish()
-        arguments = make_probe_arguments(program, architecture, kernel, initrd)
+        arguments = make_probe_arguments(program, architecture, kernel, initrd, has_microvm=has_microvm)
         return _listen(make_probe_command(arguments, [kernel, initrd]), timeout_seconds, silence_seconds)
 
 
-def make_probe_arguments(program: str, architecture: Architecture, kernel: Path, initrd: Path) -> list[str]:
-    machine, console, early = (
-        ("virt", "ttyAMA0", "earlycon") if architecture == "arm64" else ("q35", "ttyS0", "earlyprintk=ttyS0")
-    )
+def make_probe_arguments(
+    program: str, architecture: Architecture, kernel: Path, initrd: Path, *, has_microvm: bool = False
+) -> list[str]:
+    """The quickest machine there is. Every character on a serial console leaves the guest, which is what costs most on
+    a nested host: the kernel says what matters, and no more (2.5 times less work than all of it on a q35)."""
+    machine = "virt" if architecture == "arm64" else "microvm,acpi=on,rtc=on" if has_microvm else "q35"
+    console = "ttyAMA0" if architecture == "arm64" else "ttyS0"
     return [
         program, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", machine,
         "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         "-accel", "kvm", "-cpu", "host", "-smp", "1", "-m", "128M", "-serial", "stdio",
         "-kernel", str(kernel), "-initrd", str(initrd),
-        "-append", f"console={console} {early} panic=-1 reboot=t cryptomgr.notests",
+        "-append", f"console={console} loglevel=6 panic=-1 reboot=t cryptomgr.notests",
     ]  # fmt: skip
 
 

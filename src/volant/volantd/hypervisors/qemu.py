@@ -39,6 +39,7 @@ from volant.volantd.hypervisors.base import (
 from volant.volantd.hypervisors.confinement import find_confinement, make_command
 from volant.volantd.hypervisors.console import read_last_lines, trim_log
 from volant.volantd.hypervisors.host_process import ExitStatus, HostProcess, find_process, identify
+from volant.volantd.hypervisors.nested import check_nested
 from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments, name_sockets
 from volant.volantd.hypervisors.qemu_disks import find_node, layer_disk
 from volant.volantd.hypervisors.qemu_memory import load_memory, save_memory
@@ -357,6 +358,7 @@ class Qemu:
         return find_traits(spec)
 
     async def start(self, spec: VmSpec) -> QemuMachine:
+        check_nested(spec)
         name, package = PROGRAMS[spec.architecture]
         arguments = make_qemu_arguments(spec, require_tool(name, package=package))
         for stale in name_sockets(spec.socket_folder).all:

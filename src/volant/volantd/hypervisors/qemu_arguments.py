@@ -104,14 +104,20 @@ def _machine(spec: VmSpec) -> Iterator[str]:
     yield from _uefi(spec)
     flash = ",pflash0=uefi-code,pflash1=uefi-variables" if spec.uefi is not None else ""
     yield from ("-machine", f"{options},dump-guest-core=off,mem-merge=off,memory-backend=ram{flash}")
-    if spec.accelerator == "kvm":
-        yield from ("-accel", "kvm", "-cpu", "host")
-    else:
-        cpu = "max,pauth-impdef=on" if spec.architecture == "arm64" else "max,la57=off"
-        yield from ("-accel", f"tcg,tb-size={TCG_CACHE_MIB}", "-cpu", cpu)
+    accelerator = "kvm" if spec.accelerator == "kvm" else f"tcg,tb-size={TCG_CACHE_MIB}"
+    yield from ("-accel", accelerator, "-cpu", _cpu(spec))
     yield from ("-smp", str(spec.vcpu), "-m", f"{spec.memory_mb}M")
     if spec.machine != "q35":
         yield from ("-global", "virtio-mmio.force-legacy=false")
+
+
+def _cpu(spec: VmSpec) -> str:
+    """Virtualization only for who asked for it: for all others it is but one more part of KVM to attack."""
+    if spec.architecture == "arm64":
+        return "host" if spec.accelerator == "kvm" else "max,pauth-impdef=on"
+    if spec.accelerator == "kvm":
+        return "host" if spec.nested else "host,vmx=off,svm=off"
+    return "max,la57=off" if spec.nested else "max,la57=off,svm=off"
 
 
 def _uefi(spec: VmSpec) -> Iterator[str]:

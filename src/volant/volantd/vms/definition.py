@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from volant.contract.agents import Architecture
 from volant.contract.manifest import Manifest
 from volant.errors import Conflict, InvalidInput
 from volant.sizes import read_size
@@ -38,6 +39,8 @@ class NewVm:
     plugin: str
     vcpu: int | None = None
     memory_mb: int | None = None
+    nested: bool | None = None
+    architecture: Architecture | None = None
     network: NetworkMode | None = None
     publish: Sequence[PortRequest] = ()
     env: Mapping[str, str] = field(default_factory=dict)
@@ -64,18 +67,26 @@ def choose_plugin(domain: Domain, request: NewVm) -> StoredPlugin:
             f"cannot create VM {request.name}: plugin {plugin.manifest.name} is disabled",
             resolution=f"volar plugins enable {plugin.manifest.name}:{plugin.manifest.version}",
         )
-    if plugin.architecture not in ("", host_architecture()):
-        raise InvalidInput(
-            f"cannot create VM {request.name}: plugin {plugin.manifest.name} is for {plugin.architecture}, "
-            f"guests of this host are {host_architecture()}",
-            resolution=f"build it again with --platform linux/{host_architecture()}",
-        )
+    _check_architecture(request, plugin)
     hypervisor = domain.hypervisor
     if plugin.boot == "firmware" and not hypervisor.capabilities.firmware:
         raise Conflict(
             f"cannot create VM {request.name}: {hypervisor.kind} boots no disks with a system of their own"
         )
     return plugin
+
+
+def _check_architecture(request: NewVm, plugin: StoredPlugin) -> None:
+    """Emulation is asked for, never taken: it is many times slower."""
+    wanted = request.architecture or host_architecture()
+    if plugin.architecture in ("", wanted):
+        return
+    built = f"build it again with --platform linux/{wanted}"
+    raise InvalidInput(
+        f"cannot create VM {request.name}: plugin {plugin.manifest.name} is for {plugin.architecture}, "
+        f"and its guest would be {wanted}",
+        resolution=f"{built}, or emulate the other: --architecture {plugin.architecture}",
+    )
 
 
 def check_variables(names: Iterable[str]) -> None:
@@ -110,12 +121,14 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         resources=VmResources(
             vcpu=request.vcpu or manifest.resources.vcpu,
             memory_mb=request.memory_mb or manifest.resources.memory_mb,
+            nested=manifest.resources.nested if request.nested is None else request.nested,
         ),
         network=network,
         env=dict(request.env),
         entrypoint=list(request.entrypoint),
         command=list(request.command),
         run_once=request.run_once,
+        architecture=request.architecture,
         user_data_base64=base64.b64encode(request.user_data).decode(),
         ssh_keys=list(request.ssh_keys),
         secrets=list(request.secrets),

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from volant.contract.manifest import NAME_PATTERN
 from volant.errors import InvalidInput, StorageFull, WrongState
+from volant.volantd.boot.kernel import host_architecture
 from volant.volantd.vms.background import Background
 from volant.volantd.vms.definition import NewVm, choose_plugin, make_definition
 from volant.volantd.vms.disks import make_overlay
@@ -82,7 +83,8 @@ class Fleet:
         plugin = choose_plugin(self.domain, request)
         definition = make_definition(self.domain, request, plugin.manifest)
         if plugin.boot == "kernel":
-            await asyncio.to_thread(find_guest_kernel, self.domain.settings)
+            architecture = definition.architecture or host_architecture()
+            await asyncio.to_thread(find_guest_kernel, self.domain.settings, architecture)
         taken = self._registry.list_addresses()
         address, ports = choose_place(
             request.name,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from volant.contract.agents import find_agent
+from volant.contract.agents import Architecture, find_agent
 from volant.contract.disk_probe import has_bios_code
 from volant.contract.guest_config import MODULES_SERIAL
 from volant.volantd.boot.initrd import list_module_names, make_base_archive, write_initrd
@@ -90,9 +90,12 @@ async def boot_vm(
     lost."""
     files = find_files(settings, record.id)
     make_folders(files)
-    kernel = await asyncio.to_thread(find_guest_kernel, settings) if plugin.boot == "kernel" else None
+    architecture = record.definition.architecture or host_architecture()
+    kernel = None
+    if plugin.boot == "kernel":
+        kernel = await asyncio.to_thread(find_guest_kernel, settings, architecture)
     support = await hypervisor.find_support(
-        host_architecture(), kernel=kernel.image if kernel else None, firmware=kernel is None
+        architecture, kernel=kernel.image if kernel else None, firmware=kernel is None
     )
     if plugin.kind == "rootfs":
         size_bytes = record.definition.disk_size_bytes
@@ -102,7 +105,7 @@ async def boot_vm(
         await asyncio.to_thread(write_boot_archive, record, plugin, kernel, support, files, settings)
     else:
         await asyncio.to_thread(write_seed_disk, record, plugin, files)
-        uefi = await asyncio.to_thread(prepare_uefi, plugin, files)
+        uefi = await asyncio.to_thread(prepare_uefi, plugin, files, architecture)
     reach = choose_reach(settings, support.version)
     network = await attach(record, reach, files.folder, files.sockets)
     spec = make_spec(record, plugin, kernel, support, files, reach, uefi)
@@ -132,8 +135,10 @@ def make_folders(files: VmFiles) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
-def find_guest_kernel(settings: Settings) -> Kernel:
-    return require_kernel(host_architecture(), settings.cache_dir / "kernels", settings.kernel)
+def find_guest_kernel(settings: Settings, architecture: Architecture) -> Kernel:
+    """The kernel that settings name is one for this host's own architecture."""
+    explicit = settings.kernel if architecture == host_architecture() else None
+    return require_kernel(architecture, settings.cache_dir / "kernels", explicit)
 
 
 def write_boot_archive(
@@ -165,9 +170,10 @@ def write_seed_disk(record: VmRecord, plugin: StoredPlugin, files: VmFiles) -> N
     )
 
 
-def prepare_uefi(plugin: StoredPlugin, files: VmFiles) -> tuple[Path, Path] | None:
+def prepare_uefi(
+    plugin: StoredPlugin, files: VmFiles, architecture: Architecture
+) -> tuple[Path, Path] | None:
     """UEFI's program and this VM's variables, where its disk has nothing for a BIOS; ToolMissing without any."""
-    architecture = host_architecture()
     descriptor = os.open(plugin.payload, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if architecture == "amd64" and has_bios_code(descriptor, os.fstat(descriptor).st_size):
@@ -200,7 +206,7 @@ def make_spec(
     return VmSpec(
         id=record.id,
         name=record.name,
-        architecture=kernel.architecture if kernel else host_architecture(),
+        architecture=record.definition.architecture or host_architecture(),
         machine=support.machine,
         accelerator=support.accelerator,
         vcpu=record.definition.resources.vcpu,
@@ -214,4 +220,5 @@ def make_spec(
         initrd=files.initrd if kernel else None,
         tsc_khz=support.tsc_khz,
         uefi=uefi,
+        nested=record.definition.resources.nested,
     )

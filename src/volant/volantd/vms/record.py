@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from volant.contract.agent import AgentState
+from volant.contract.agents import Architecture
 from volant.volantd.hypervisors.base import MemoryImage, ProcessIdentity, VmSpec
 from volant.volantd.network.types import NetworkMode, PublishedPort
 from volant.volantd.vms.states import VmState
@@ -27,6 +28,7 @@ class StoredModel(BaseModel):
 class VmResources(StoredModel):
     vcpu: int
     memory_mb: int
+    nested: bool = False
 
 
 class AttachedSecret(StoredModel):
@@ -74,6 +76,8 @@ class VmDefinition(StoredModel):
     entrypoint: list[str] = Field(default_factory=list)
     command: list[str] = Field(default_factory=list)
     run_once: bool = False
+    architecture: Architecture | None = None
+    """None: the host's."""
     wakes_from: WakeSource | None = None
     """At its first start; whatever keeps it from that, it boots."""
 

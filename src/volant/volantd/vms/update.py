@@ -53,6 +53,7 @@ def apply_update(record: VmRecord, update: VmUpdate, disk_bytes: int) -> Updated
             "resources": VmResources(
                 vcpu=update.vcpu or before.resources.vcpu,
                 memory_mb=update.memory_mb or before.resources.memory_mb,
+                nested=before.resources.nested,
             ),
             "disk_size_bytes": _grow(record, update.disk_size, disk_bytes),
             "env": _merge(before.env, update.env),

@@ -108,6 +108,9 @@ def describe(vm: Vm, boot: str = "") -> list[tuple[str, Any]]:
     """A VM as facts for people."""
     hypervisor = vm["hypervisor"]
     kinds = (hypervisor["kind"], hypervisor["accelerator"]) if hypervisor else ()
+    emulated = hypervisor.get("emulates") if hypervisor else None
+    resources = vm["resources"]
+    nested = ", runs VMs" if resources.get("nested") else ""
     return [
         ("name", vm["name"]),
         ("status", _with_reason(vm["status"], vm["status_reason"])),
@@ -117,7 +120,7 @@ def describe(vm: Vm, boot: str = "") -> list[tuple[str, Any]]:
         ("warnings", "\n".join(vm["warnings"])),
         ("plugin", f"{vm['plugin']['name']} {vm['plugin']['version']}"),
         ("labels", "\n".join(f"{name}={value}" for name, value in vm.get("labels", {}).items())),
-        ("resources", f"{vm['resources']['vcpu']} vCPU, {vm['resources']['memory_mb']} MiB"),
+        ("resources", f"{resources['vcpu']} vCPU, {resources['memory_mb']} MiB{nested}"),
         ("network", vm["network"]),
         ("ip", vm["ip"]),
         ("url", vm["url"]),
@@ -126,7 +129,7 @@ def describe(vm: Vm, boot: str = "") -> list[tuple[str, Any]]:
         ("cloud-init", _describe_cloud_init(vm["cloud_init"])),
         ("secrets", ", ".join(vm["secrets"])),
         ("restart", vm["restart"] + (f", {count} in a row" if (count := vm.get("restarts", 0)) else "")),
-        ("hypervisor", " ".join(kinds)),
+        ("hypervisor", " ".join(kinds) + (f", {emulated} emulated" if emulated else "")),
         ("pid", hypervisor["pid"] if hypervisor else None),
         ("exit code", vm["exit_code"]),
         ("created", vm["created_at"]),

@@ -38,7 +38,7 @@ def with_kvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-WORKS = "print('[    0.3] Run /init as init process', flush=True); time.sleep(60)"
+WORKS = "print('[    0.3] Failed to execute /init (error -8)', flush=True); time.sleep(60)"
 ABORTS = "print('Assertion failed: kvm_buf_set_msrs', file=sys.stderr); sys.exit(1)"
 
 

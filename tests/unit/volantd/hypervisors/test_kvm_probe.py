@@ -13,11 +13,11 @@ import pytest
 from volant.volantd.hypervisors import kvm_probe
 from volant.volantd.hypervisors.kvm_probe import Obstacle, find_kvm_obstacle, try_kvm
 
-REACHES_INIT = "say('[    0.3] Run /init as init process'); time.sleep(60)"
+REACHES_INIT = "say('[    0.3] Failed to execute /init (error -8)'); time.sleep(60)"
 
 
 def probe(
-    folder: Path, behaviour: str, timeout_seconds: float = 20, silence_seconds: float = 10
+    folder: Path, behaviour: str, timeout_seconds: float = 20, silence_seconds: float = 20
 ) -> Obstacle | None:
     """What `try_kvm` makes of a program that behaves like this in QEMU's place."""
     program = folder / "qemu-system-x86_64"
@@ -109,7 +109,9 @@ def test_a_device_without_its_module_is_none(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(kvm_probe, "CPU_INFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(kvm_probe.os, "open", refuse)
     found = find_kvm_obstacle("arm64" if os.uname().machine == "aarch64" else "amd64")
-    assert found == Obstacle("this host has no KVM module loaded, though its processor could", "sudo modprobe kvm_amd")
+    assert found == Obstacle(
+        "this host has no KVM module loaded, though its processor could", "sudo modprobe kvm_amd"
+    )
 
 
 def test_other_architectures_are_not_even_tried() -> None:

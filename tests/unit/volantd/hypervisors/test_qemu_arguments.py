@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from volant.errors import InvalidInput
-from volant.volantd.hypervisors.base import DiskDrive, MemoryImage, StreamNic, TapNic, UserNic, VmSpec
+from volant.volantd.hypervisors.base import (
+    Accelerator,
+    DiskDrive,
+    MemoryImage,
+    StreamNic,
+    TapNic,
+    UserNic,
+    VmSpec,
+)
 from volant.volantd.hypervisors.qemu_arguments import make_command_line, make_qemu_arguments
 from volant.volantd.network.types import PublishedPort
 
@@ -87,7 +95,7 @@ def test_microvm_under_tcg() -> None:
         "-object", "memory-backend-memfd,id=ram,size=256M,share=on",
         "-machine",
         "microvm,pit=on,pic=on,rtc=on,isa-serial=on,acpi=on,dump-guest-core=off,mem-merge=off,memory-backend=ram",
-        "-accel", "tcg,tb-size=64", "-cpu", "max,la57=off", "-smp", "1", "-m", "256M",
+        "-accel", "tcg,tb-size=64", "-cpu", "max,la57=off,svm=off", "-smp", "1", "-m", "256M",
         "-global", "virtio-mmio.force-legacy=false",
         "-kernel", "/cache/vmlinux", "-initrd", "/vm/boot.cpio",
         "-append",
@@ -131,7 +139,7 @@ def test_q35_with_kvm_a_tap_and_a_further_disk() -> None:
         *PROCESS[:-2],
         "-object", "memory-backend-memfd,id=ram,size=256M,share=on",
         "-machine", "q35,usb=off,vmport=off,smbus=off,dump-guest-core=off,mem-merge=off,memory-backend=ram",
-        "-accel", "kvm", "-cpu", "host", "-smp", "2", "-m", "256M",
+        "-accel", "kvm", "-cpu", "host,vmx=off,svm=off", "-smp", "2", "-m", "256M",
         "-kernel", "/cache/vmlinux", "-initrd", "/vm/boot.cpio",
         "-append", "console=ttyS0 quiet panic=-1 cryptomgr.notests random.trust_cpu=on reboot=t",
         *consoles("pci"),
@@ -187,6 +195,18 @@ def test_uefi_is_flash_with_variables_of_the_vms_own() -> None:
         ("uefi-code", True, "/usr/share/OVMF/code, 4M.fd"),
         ("uefi-variables", False, "/vm/uefi-variables"),
     ]
+
+
+@pytest.mark.parametrize(("accelerator", "cpu"), [("kvm", "host"), ("tcg", "max,la57=off")])
+def test_virtualization_is_for_guests_that_ask_for_it(accelerator: Accelerator, cpu: str) -> None:
+    spec = dataclasses.replace(SPEC, accelerator=accelerator, nested=True)
+    arguments = make_qemu_arguments(spec, "qemu-system-x86_64")
+    assert arguments[arguments.index("-cpu") + 1] == cpu
+
+
+def test_no_clock_option_goes_to_a_guest_with_kvms_clock() -> None:
+    words = make_command_line(dataclasses.replace(SPEC, accelerator="kvm"))
+    assert not [word for word in words if "tsc" in word]
 
 
 def test_further_kernel_parameters_come_last() -> None:

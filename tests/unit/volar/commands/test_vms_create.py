@@ -25,7 +25,7 @@ def test_what_is_said_reaches_the_daemon_and_the_rest_stays_the_plugins(volar: V
     )  # fmt: skip
     assert done.exit_code == 0, done.err
     (vm,) = json.loads(done.out)
-    assert vm["resources"] == {"vcpu": 3, "memory_mb": 1024}
+    assert vm["resources"] == {"vcpu": 3, "memory_mb": 1024, "nested": False}
     assert vm["labels"] == {"tier": "web"}
     assert (vm["restart"], vm["status"]) == ("no", "created")
 
