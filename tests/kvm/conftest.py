@@ -39,7 +39,7 @@ def kvm() -> Iterator[KvmHost]:
             timeout=300,
         )
         found = KvmHost(host)
-        found.run("modprobe kvm-amd && test -c /dev/kvm")
+        found.run(": </dev/kvm")
         yield found
     finally:
         host.close()
