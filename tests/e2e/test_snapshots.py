@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,3 +107,31 @@ def test_the_daemon_is_killed_and_the_layered_vm_goes_on(host: Host, source: str
     assert host.volar("vms", "ssh", source, "cat /root/disk").stdout == "now\n"
     host.volar("vms", "restart", source)
     assert host.volar("vms", "ssh", source, "cat /root/disk").stdout == "now\n"
+
+
+def test_a_backup_of_a_vm_that_runs_boots_elsewhere(host: Host, source: str, nginx_plugin: Path) -> None:
+    # Not synced: holding the guest still for the copy brings it to the disk.
+    host.volar("vms", "ssh", source, "echo kept > /root/kept")
+    archive = host.home / "backup.tar"
+    told = host.volar("system", "backup", str(archive), "--without-plugins").stderr
+    assert f"VM {source} was not held still" not in told
+    host.volar("vms", "ssh", source, "echo lost > /root/kept; sync")
+    assert len(read_witness(host, source)) > 0
+    host.volar("vms", "stop", source)
+    other = Host(Path(tempfile.mkdtemp(prefix="volant-", dir="/tmp")))
+    other.environment["VOLANT_KERNEL"] = str(next((host.home / "cache" / "kernels").glob("*-*")))
+    try:
+        told = other.volar("system", "restore", str(archive)).stderr
+        assert "install these plugins again" in told
+        other.volar("plugins", "install", str(nginx_plugin))
+        disk = other.home / "vms" / other.vm(source)["id"] / "root.qcow2"
+        raw = other.home / "root.raw"
+        other.run("qemu-img", "convert", "-O", "raw", str(disk), str(raw))
+        other.run("e2fsck", "-fn", str(raw))
+        assert other.vm(source)["status"] == "stopped"
+        other.volar("vms", "start", source)
+        assert other.volar("vms", "ssh", source, "cat /root/kept").stdout == "kept\n"
+        wait_until("its web page", lambda: other.vm(source)["health"] == "healthy")
+        assert "Hello from Volant!" in fetch(other.vm(source)["url"])
+    finally:
+        other.close()

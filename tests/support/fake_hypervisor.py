@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +90,10 @@ class FakeMachine:
         image = MemoryImage(folder)
         shutil.copyfile(self.spec.socket_folder / "guest.json", image.state)
         return image
+
+    async def copy_disk(self, index: int, target: Path, begun: Callable[[], Awaitable[None]]) -> None:
+        shutil.copyfile(self.spec.disks[index].path, target)
+        await begun()
 
     async def wait_resumed(self) -> None:
         await self.process.wait()

@@ -53,6 +53,8 @@ WITHOUT_TEST_OF_THEIR_NAME = frozenset(
         "volantd/api/replies",
         "volantd/api/uploads",
         "volantd/api/vm_view",
+        "volantd/backup/kept",
+        "volantd/backup/taking",
         "volantd/host_state",
         "volantd/hypervisors/base",
         "volantd/hypervisors/confine",

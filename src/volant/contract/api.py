@@ -328,6 +328,16 @@ class VmStats(ApiModel):
     host_cpu_seconds: float = 0
 
 
+class RestoreReply(ApiModel):
+    """What is there once the daemon, which begins anew, answers again."""
+
+    taken_at: str
+    vms: int
+    plugins: int
+    secrets: int
+    notes: list[str] = Field(default_factory=list, description="what is left to be done by people")
+
+
 class SystemInfo(ApiModel):
     version: str
     api_versions: list[str] = Field(default_factory=lambda: ["v1"])
@@ -337,6 +347,7 @@ class SystemInfo(ApiModel):
     kernel: str = ""
     default_network: NetworkMode = "user"
     state_dir: str = ""
+    instance: str = Field("", description="another one whenever the daemon has begun anew")
     vms: int = 0
     plugins: int = 0
     lost_and_found: list[str] = Field(

@@ -239,6 +239,14 @@ class Resources(TypedDict):
     vcpu: int
 
 
+class RestoreReply(TypedDict):
+    notes: list[str]
+    plugins: int
+    secrets: int
+    taken_at: str
+    vms: int
+
+
 class Secret(TypedDict):
     name: str
     size_bytes: int
@@ -301,6 +309,7 @@ class SystemInfo(TypedDict):
     api_versions: list[str]
     default_network: Literal["bridged", "user", "vsock", "dhcp"]
     hypervisor: str
+    instance: str
     kernel: str
     lost_and_found: list[str]
     plugins: int

@@ -11,6 +11,7 @@ import grp
 import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ from volant.volantd.api.connections import (
 )
 from volant.volantd.api.front import make_front
 from volant.volantd.audit import AuditLog
+from volant.volantd.backup import taking
+from volant.volantd.backup.restoring import put_in_place
 from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import Hypervisor
 from volant.volantd.network.bridge import GATEWAY, install_bridge
@@ -68,21 +71,28 @@ class Server(uvicorn.Server):
 
 async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
     """Serve until SIGTERM or SIGINT, or until the socket's place is taken away. VMs run on."""
+    make_state_folder(settings.state_dir)
+    make_private_folder(settings.runtime_dir)
+    with hold_lock(settings):
+        while await serve_state(settings, hypervisor):
+            logger.info("beginning anew with what was restored")
+
+
+async def serve_state(settings: Settings, hypervisor: Hypervisor) -> bool:
+    """From reading the state to letting go of it; whether to begin again, since another one takes its place."""
     with contextlib.ExitStack() as stack:
-        make_state_folder(settings.state_dir)
-        make_private_folder(settings.runtime_dir)
-        stack.enter_context(hold_lock(settings))
+        put_in_place(settings.state_dir)
         refuse_fresh_database(settings)
         domain = make_domain(settings, hypervisor, stack)
         fleet = Fleet(domain)
         listeners = open_listeners(settings, stack)
-        ended = asyncio.Event()
+        ended, begins_anew = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
         await restore_bridge(settings)
         await sweep_all(fleet)
-        front = make_front(domain, fleet)
+        front = make_front(domain, fleet, begins_anew.set)
         descriptors = raise_descriptor_limit()
         limit_repeats()
         servers = [
@@ -110,13 +120,15 @@ async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
         gc.enable()
         logger.info("volantd answers at %s", settings.socket)
         notify_ready()
-        await asyncio.wait([asyncio.create_task(ended.wait()), *tasks], return_when=asyncio.FIRST_COMPLETED)
-        for task in beside:
+        ends = [asyncio.create_task(event.wait()) for event in (ended, begins_anew)]
+        await asyncio.wait([*ends, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in (*ends, *beside):
             task.cancel()
         for server in servers:
             server.should_exit = True
-        await asyncio.gather(*tasks, *beside, return_exceptions=True)
+        await asyncio.gather(*tasks, *ends, *beside, return_exceptions=True)
         await fleet.release_all()
+        return begins_anew.is_set() and not ended.is_set()
 
 
 async def keep_spare(database: Database) -> None:
@@ -127,6 +139,7 @@ async def keep_spare(database: Database) -> None:
 
 async def sweep_all(fleet: Fleet) -> None:
     """What was cut off is finished or undone, and what belongs to nothing set aside."""
+    shutil.rmtree(taking.find_folder(fleet.domain.settings.state_dir), ignore_errors=True)
     for resource in RESOURCES:
         if resource.sweep is not None:
             await resource.sweep(fleet)

@@ -9,6 +9,7 @@ import click
 
 from volant.contract.paths import make_state_folder
 from volant.errors import Conflict
+from volant.volantd.backup.restoring import put_in_place
 from volant.volantd.daemon import hold_lock, make_domain
 from volant.volantd.hypervisors.base import Hypervisor
 from volant.volantd.settings import Settings
@@ -25,6 +26,7 @@ def run_import(settings: Settings, hypervisor: Hypervisor) -> None:
                 f"cannot import VMs: a daemon works with {settings.state_dir}",
                 resolution="volar daemon stop, then try again; VMs run on meanwhile",
             ) from error
+        put_in_place(settings.state_dir)
         results = import_vms(make_domain(settings, hypervisor, stack))
     for result in results:
         if not result.problem:

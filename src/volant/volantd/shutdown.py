@@ -13,6 +13,7 @@ import contextlib
 import click
 
 from volant.contract.daemon_process import stop_daemon
+from volant.volantd.backup.restoring import put_in_place
 from volant.volantd.daemon import hold_lock, make_domain
 from volant.volantd.hypervisors.base import Hypervisor
 from volant.volantd.settings import Settings
@@ -28,6 +29,7 @@ async def shut_down(settings: Settings, hypervisor: Hypervisor, timeout_seconds:
         return
     with contextlib.ExitStack() as stack:
         stack.enter_context(hold_lock(settings))
+        put_in_place(settings.state_dir)
         fleet = Fleet(make_domain(settings, hypervisor, stack))
         await adopt_all(fleet, restores=False)
         stopped = await stop_all(fleet, Comeback(settings.state_dir), timeout_seconds)

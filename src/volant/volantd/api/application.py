@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,6 +17,7 @@ from volant.volantd.api.body_limit import BodyLimit
 from volant.volantd.api.errors import install_translator
 from volant.volantd.api.links import add_links
 from volant.volantd.api.metrics import make_registry
+from volant.volantd.backup import routes as backup
 from volant.volantd.resources import RESOURCES
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.fleet import Fleet
@@ -55,8 +57,14 @@ class Application(FastAPI):
         return self.openapi_schema
 
 
-def make_application(domain: Domain, fleet: Fleet, registry: CollectorRegistry | None = None) -> FastAPI:
-    """`registry` is what /metrics shows."""
+def make_application(
+    domain: Domain,
+    fleet: Fleet,
+    registry: CollectorRegistry | None = None,
+    begin_anew: Callable[[], None] = lambda: None,
+) -> FastAPI:
+    """`registry` is what /metrics shows; `begin_anew` has the daemon end and start again within the same process, as
+    after a restore."""
     # Interactive pages would load scripts from elsewhere, and no web page gets in here anyway.
     application = Application(
         title="volantd",
@@ -70,6 +78,7 @@ def make_application(domain: Domain, fleet: Fleet, registry: CollectorRegistry |
     application.add_middleware(BodyLimit)
     for router in (router for resource in RESOURCES for router in resource.make_routers(fleet)):
         application.include_router(router, prefix=PREFIX)
+    application.include_router(backup.make_router(fleet, RESOURCES, begin_anew), prefix=PREFIX)
     application.include_router(system.make_router(fleet, domain), prefix=PREFIX)
     application.include_router(system.make_root_router(registry or make_registry(domain)))
     return application

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi import FastAPI
@@ -33,6 +34,6 @@ class Front:
         return Journal(Gate(inside, token, self.domain.tokens, uids), self.metrics)
 
 
-def make_front(domain: Domain, fleet: Fleet) -> Front:
+def make_front(domain: Domain, fleet: Fleet, begin_anew: Callable[[], None] = lambda: None) -> Front:
     registry = make_registry(domain)
-    return Front(domain, make_application(domain, fleet, registry), RequestMetrics(registry))
+    return Front(domain, make_application(domain, fleet, registry, begin_anew), RequestMetrics(registry))

@@ -44,6 +44,8 @@ RULES: Mapping[str, Need] = {
     "GET /metrics": Need.READ,
     f"GET {_V1}/system/info": Need.READ,
     f"GET {_V1}/system/audit": Need.ADMIN,
+    f"GET {_V1}/system/backup": Need.ADMIN,
+    f"POST {_V1}/system/restore": Need.ADMIN,
     f"GET {_V1}/events/vms": Need.READ,
     f"GET {_V1}/plugins": Need.READ,
     f"POST {_V1}/plugins": Need.ADMIN,

@@ -22,6 +22,10 @@ class TextStream(StreamingResponse):
     media_type = "text/plain"
 
 
+class TarStream(StreamingResponse):
+    media_type = "application/x-tar"
+
+
 class Metrics(PlainTextResponse):
     """Prometheus' text format."""
 

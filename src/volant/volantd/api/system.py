@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Annotated, Literal
@@ -34,6 +35,7 @@ EventNumber = Annotated[int, Field(ge=0, lt=1 << 63)]
 def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
     """What lies under /api/v1."""
     router = APIRouter()
+    instance = secrets.token_hex(8)
 
     @router.get("/system/info", tags=["system"])
     async def info() -> SystemInfo:
@@ -53,6 +55,7 @@ def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
             version=__version__,
             default_network=find_default_mode(domain.settings),
             state_dir=str(domain.settings.state_dir),
+            instance=instance,
             vms=sum(domain.registry.count_states().values()),
             plugins=domain.plugins.count(),
             lost_and_found=[str(path) for path in LostAndFound(domain.settings.state_dir).list_all()],

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -247,6 +248,10 @@ class Machine(Protocol):
     async def layer_disk(self, index: int, overlay: Path, name: str) -> None:
         """From now on the machine writes to `overlay`, an empty QCOW2 over the file of its disk `index`. `name` (at
         most 31 bytes) is how `find_layer` knows it again."""
+
+    async def copy_disk(self, index: int, target: Path, begun: Callable[[], Awaitable[None]]) -> None:
+        """Copy what the disk `index` holds itself at this instant, without what lies below, to `target`, an empty QCOW2
+        over the same file. `begun` is called after that instant. ToolFailed and StorageFull leave a useless target."""
 
     async def find_layer(self, index: int) -> str:
         """The name of what the disk `index` writes to: that of the last `layer_disk`, or one of the driver's own."""

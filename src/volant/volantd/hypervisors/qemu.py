@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -41,7 +41,7 @@ from volant.volantd.hypervisors.console import read_last_lines, trim_log
 from volant.volantd.hypervisors.host_process import ExitStatus, HostProcess, find_process, identify
 from volant.volantd.hypervisors.nested import check_nested
 from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments, name_sockets
-from volant.volantd.hypervisors.qemu_disks import find_node, layer_disk
+from volant.volantd.hypervisors.qemu_disks import copy_disk, find_node, layer_disk
 from volant.volantd.hypervisors.qemu_memory import load_memory, save_memory
 from volant.volantd.hypervisors.qemu_traits import find_traits
 from volant.volantd.hypervisors.streams import connect_unix
@@ -128,6 +128,10 @@ class QemuMachine:
     async def layer_disk(self, index: int, overlay: Path, name: str) -> None:
         with self._reachable("layer the disk of") as client:
             await layer_disk(client, await find_node(client, index), overlay, name)
+
+    async def copy_disk(self, index: int, target: Path, begun: Callable[[], Awaitable[None]]) -> None:
+        with self._reachable("copy the disk of") as client:
+            await copy_disk(client, await find_node(client, index), target, begun)
 
     async def find_layer(self, index: int) -> str:
         with self._reachable("ask for the disk of") as client:

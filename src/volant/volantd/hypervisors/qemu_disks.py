@@ -8,13 +8,20 @@ is confined opens nothing that it was not started with.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import secrets
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
 from qemu.qmp import QMPClient
 
-from volant.errors import ToolFailed
+from volant.errors import StorageFull, ToolFailed
+
+# What nodes and jobs of copies are called.
+COPY = "copy-"
+POLL_SECONDS = 0.05
 
 
 async def find_node(client: QMPClient, index: int) -> str:
@@ -26,16 +33,74 @@ async def find_node(client: QMPClient, index: int) -> str:
     raise ToolFailed(f"QEMU shows no disk number {index}")
 
 
-async def layer_disk(client: QMPClient, below: str, overlay: Path, name: str) -> None:
-    """What the node `below` was written is written to `overlay` from now on, a QCOW2 over its file, as node `name`."""
-    descriptor = os.open(overlay, os.O_RDWR | os.O_CLOEXEC)
+async def pass_file(client: QMPClient, path: Path) -> tuple[int, dict[str, Any]]:
+    """A file of ours that QEMU may read and write from now on: the number of its set of descriptors, and the node."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         client.send_fd_scm(descriptor)
         added = cast("dict[str, int]", await client.execute("add-fd"))
     finally:
         os.close(descriptor)
     # No lock: QEMU keeps the descriptor that was passed, and with it the writer's lock below the next layer.
-    file = {"driver": "file", "filename": f"/dev/fdset/{added['fdset-id']}", "locking": "off"}
+    number = added["fdset-id"]
+    return number, {"driver": "file", "filename": f"/dev/fdset/{number}", "locking": "off"}
+
+
+async def layer_disk(client: QMPClient, below: str, overlay: Path, name: str) -> None:
+    """What the node `below` was written is written to `overlay` from now on, a QCOW2 over its file, as node `name`."""
+    _, file = await pass_file(client, overlay)
     options = {"driver": "qcow2", "node-name": name, "discard": "unmap", "backing": None, "file": file}
     await client.execute("blockdev-add", options)
     await client.execute("blockdev-snapshot", {"node": below, "overlay": name})
+
+
+async def copy_disk(client: QMPClient, node: str, target: Path, begun: Callable[[], Awaitable[None]]) -> None:
+    """Copy what `node` holds itself, as it is at this instant, to `target`, an empty QCOW2; the guest writes on.
+
+    QEMU's "backup" job: what is about to be overwritten is copied first. ToolFailed with QEMU's words, StorageFull.
+    """
+    await _remove_copies(client)
+    name = f"{COPY}{secrets.token_hex(4)}"
+    number, file = await pass_file(client, target)
+    await client.execute(
+        "blockdev-add", {"driver": "qcow2", "node-name": name, "backing": None, "file": file}
+    )
+    try:
+        job = {"job-id": name, "device": node, "target": name, "sync": "top", "auto-dismiss": False}
+        await client.execute("blockdev-backup", job)
+        await begun()
+        if problem := (await _wait_for_job(client, name)).get("error"):
+            kind = StorageFull if "No space left" in problem else ToolFailed
+            raise kind(f"cannot copy the disk: {problem}")
+    finally:
+        await asyncio.shield(_remove_copies(client))
+        await client.execute("remove-fd", {"fdset-id": number})
+
+
+async def _wait_for_job(client: QMPClient, name: str) -> dict[str, Any]:
+    while True:
+        found = await _find_job(client, name)
+        if found["status"] == "concluded":
+            return found
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _find_job(client: QMPClient, name: str) -> dict[str, Any]:
+    jobs = cast("list[dict[str, Any]]", await client.execute("query-jobs"))
+    found = next((job for job in jobs if job["id"] == name), None)
+    if found is None:
+        raise ToolFailed("cannot copy the disk: QEMU has forgotten the job")
+    return found
+
+
+async def _remove_copies(client: QMPClient) -> None:
+    """End all copying, that of a daemon that was killed included, and let go of the files."""
+    jobs = cast("list[dict[str, Any]]", await client.execute("query-jobs"))
+    for name in [job["id"] for job in jobs if job["id"].startswith(COPY)]:
+        if (await _find_job(client, name))["status"] != "concluded":
+            await client.execute("block-job-cancel", {"device": name, "force": True})
+        await _wait_for_job(client, name)
+        await client.execute("job-dismiss", {"id": name})
+    nodes = cast("list[dict[str, Any]]", await client.execute("query-named-block-nodes", {"flat": True}))
+    for node in [node["node-name"] for node in nodes if node["node-name"].startswith(COPY)]:
+        await client.execute("blockdev-del", {"node-name": node})

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from volant.volantd.lost_and_found import LostAndFound
+from volant.volantd.plugins.backup import keep, settle
 from volant.volantd.plugins.routes import make_router
 from volant.volantd.resource import Resource
 from volant.volantd.vms.fleet import Fleet
@@ -22,5 +23,11 @@ async def sweep(fleet: Fleet) -> None:
 
 
 PLUGINS = Resource(
-    name="plugins", noun="plugin", make_routers=lambda fleet: [make_router(fleet.domain.plugins)], sweep=sweep
+    name="plugins",
+    noun="plugin",
+    make_routers=lambda fleet: [make_router(fleet.domain.plugins)],
+    sweep=sweep,
+    places=("plugins",),
+    keep=keep,
+    settle=settle,
 )

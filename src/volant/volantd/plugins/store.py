@@ -161,6 +161,7 @@ class PluginStore:
         present = self._find_row(manifest.name, manifest.version)
         if present is not None:
             if present["checksum"] == content.checksum and _stored_manifest(content) == present["manifest"]:
+                self._keep_payload(content.checksum, path)  # it may be gone, as in a backup without plugins
                 return self._describe(present), False
             raise Conflict(
                 f"cannot install {manifest.name} {manifest.version}: this version is installed with other content",
@@ -168,12 +169,7 @@ class PluginStore:
                 resolution="raise the version in fledge.toml, or remove the installed one first: "
                 f"volar plugins remove {manifest.name}:{manifest.version}",
             )
-        self._payloads.mkdir(exist_ok=True)
-        target = self.find_payload(content.checksum)
-        if not target.exists():
-            path.chmod(0o400)
-            os.link(path, target)
-            _flush_folder(self._payloads)
+        self._keep_payload(content.checksum, path)
         payload = manifest.rootfs
         self._database.execute(
             "INSERT INTO plugins VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -186,6 +182,14 @@ class PluginStore:
         row = self._find_row(manifest.name, manifest.version)
         assert row is not None
         return self._describe(row), True
+
+    def _keep_payload(self, checksum: str, path: Path) -> None:
+        self._payloads.mkdir(exist_ok=True)
+        target = self.find_payload(checksum)
+        if not target.exists():
+            path.chmod(0o400)
+            os.link(path, target)
+            _flush_folder(self._payloads)
 
     def find_payload(self, checksum: str) -> Path:
         return self._payloads / checksum.removeprefix("sha256:")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 
 from volant.volantd.resource import Resource
+from volant.volantd.snapshots.backup import keep, settle
 from volant.volantd.snapshots.routes import make_router
 from volant.volantd.snapshots.store import SnapshotStore
 from volant.volantd.usage import FindUsers
@@ -31,4 +32,7 @@ SNAPSHOTS = Resource(
     make_routers=lambda fleet: [make_router(fleet, open_store(fleet.domain))],
     sweep=sweep,
     find_users=find_users,
+    places=("snapshots", "layers"),
+    keep=keep,
+    settle=settle,
 )

@@ -6,8 +6,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 from volant.errors import Conflict, VolantError, WrongState
@@ -16,15 +14,12 @@ from volant.volantd.hypervisors.base import Hypervisor, Machine, MemoryImage
 from volant.volantd.snapshots.record import Snapshot
 from volant.volantd.snapshots.store import SnapshotStore
 from volant.volantd.vms.disk_layers import PreparedLayer, prepare_layer
-from volant.volantd.vms.holding import mark_held
-from volant.volantd.vms.monitor import Guest
+from volant.volantd.vms.holding import held
 from volant.volantd.vms.record import VmRecord, make_wake_source
 from volant.volantd.vms.running_vm import RunningVm
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 
 logger = logging.getLogger(__name__)
-
-LET_GO_SECONDS = 10.0
 
 
 async def take_snapshot(vm: RunningVm, store: SnapshotStore, hypervisor: Hypervisor, name: str) -> Snapshot:
@@ -72,7 +67,7 @@ async def _hold_and_save(
     if vm.files.disk.exists():
         prepared = await asyncio.to_thread(prepare_layer, vm.files.disk, store.layers)
     try:
-        async with _held(vm, guest):
+        async with held(vm, guest):
             began = time.monotonic()
             await machine.pause()
             try:
@@ -107,14 +102,3 @@ async def _undo(machine: Machine, prepared: PreparedLayer) -> None:
         logger.warning("cannot ask a machine for its disk: %s", error.what)
         return  # settled when the VM is started or adopted
     prepared.give_up()
-
-
-@asynccontextmanager
-async def _held(vm: RunningVm, guest: Guest) -> AsyncIterator[None]:
-    """The guest's processes stand still and its file systems are whole on their disks."""
-    mark_held(vm.files.folder)
-    try:
-        await guest.control.freeze()
-        yield
-    finally:
-        await asyncio.shield(vm.let_go(LET_GO_SECONDS))

@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from volant.contract.disk_probe import QCOW2_MAGIC
-from volant.errors import StorageFull, ToolFailed
+from volant.errors import InvalidInput, StorageFull, ToolFailed
 from volant.process import require_tool, run_tool
+
+# The header's incompatible features (docs/interop/qcow2.txt, bytes 72 to 79): an external data file.
+_DATA_FILE = 4
 
 
 def make_overlay(overlay: Path, backing: Path, backing_format: str, size_bytes: int | None) -> Path:
@@ -44,6 +47,16 @@ def read_backing(image: Path) -> Path | None:
             return None
         stream.seek(offset)
         return Path(os.fsdecode(stream.read(length)))
+
+
+def check_layer(image: Path) -> None:
+    """InvalidInput unless it is a QCOW2 whose own data are in it; what it stands on is for the caller to look at."""
+    with image.open("rb") as stream:
+        header = stream.read(80)
+    magic, version, crypt = (header[:4], *(int.from_bytes(header[at : at + 4], "big") for at in (4, 32)))
+    features = int.from_bytes(header[72:80], "big") if version == 3 else 0
+    if magic != QCOW2_MAGIC or version not in (2, 3) or crypt or features & _DATA_FILE:
+        raise InvalidInput(f"cannot use the disk {image.name}: it is no QCOW2 of ours")
 
 
 def list_chain(image: Path) -> Iterator[Path]:

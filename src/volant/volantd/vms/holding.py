@@ -6,9 +6,18 @@ A daemon that is killed in between leaves a guest that stands still; the next on
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from volant.volantd.vms.monitor import Guest
+    from volant.volantd.vms.running_vm import RunningVm
 
 NAME = "held"
+LET_GO_SECONDS = 10.0
 
 
 def mark_held(folder: Path) -> None:
@@ -21,3 +30,14 @@ def is_held(folder: Path) -> bool:
 
 def unmark_held(folder: Path) -> None:
     (folder / NAME).unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def held(vm: RunningVm, guest: Guest) -> AsyncIterator[None]:
+    """The guest's processes stand still and its file systems are whole on their disks."""
+    mark_held(vm.files.folder)
+    try:
+        await guest.control.freeze()
+        yield
+    finally:
+        await asyncio.shield(vm.let_go(LET_GO_SECONDS))

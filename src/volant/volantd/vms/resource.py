@@ -7,6 +7,7 @@ from volant.volantd.api import guests, vms
 from volant.volantd.resource import Resource
 from volant.volantd.usage import FindUsers
 from volant.volantd.vms.adoption import adopt_all
+from volant.volantd.vms.backup import keep, settle
 from volant.volantd.vms.comeback import Comeback, bring_back
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.fleet import Fleet
@@ -29,4 +30,7 @@ VMS = Resource(
     sweep=adopt_all,
     tend=tend,
     find_users=find_users,
+    places=("vms",),
+    keep=keep,
+    settle=settle,
 )

@@ -7,6 +7,7 @@ import click
 
 from volant import __version__
 from volant.errors import VolantError
+from volant.volar.commands.system_backup import backup, restore
 from volant.volar.groups import Commands
 from volant.volar.output import Format, output_option, show_object, show_rows
 from volant.volar.target import make_client
@@ -20,7 +21,7 @@ SYSTEM_ANSWERS = {
 
 @click.group(cls=Commands, aliases={"status": "info", "show": "info"}, answers=SYSTEM_ANSWERS)
 def system() -> None:
-    """Facts about the daemon and its host."""
+    """The daemon, its host, and backups of all that it has."""
 
 
 @system.command()
@@ -64,6 +65,10 @@ def audit(context: click.Context, tail: int, target: str | None, output_format: 
 
 def _plain(value: object) -> object:
     return ", ".join(str(item) for item in value) if isinstance(value, list) else value
+
+
+system.add_command(backup)
+system.add_command(restore)
 
 
 @click.command()

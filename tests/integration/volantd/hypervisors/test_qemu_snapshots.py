@@ -19,7 +19,7 @@ from volant.volantd.boot.kernel import Kernel
 from volant.volantd.hypervisors.base import DiskDrive, MachineState, MemoryImage, VmSpec
 from volant.volantd.hypervisors.qemu import Qemu, QemuMachine
 from volant.volantd.vms.disk_layers import prepare_layer
-from volant.volantd.vms.disks import read_backing
+from volant.volantd.vms.disks import make_overlay, read_backing
 
 SECONDS = 120
 COUNTING = b"""#!/bin/busybox sh
@@ -147,6 +147,47 @@ async def test_a_machine_is_saved_goes_on_and_wakes_as_others(
             await machine.kill()
     assert read_backing(disk) == prepared.layer
     assert is_sound(disk)
+
+
+async def test_a_disk_is_copied_as_it_was_while_the_machine_runs(
+    counting: VmSpec, tmp_path: Path, short_path: Path
+) -> None:
+    disk = counting.disks[0].path
+    await run("qemu-io", "-f", "qcow2", "-c", "write -P 0x41 0 8M", str(disk))
+    prepared = prepare_layer(disk, short_path / "layers")
+    prepared.put_in_place()
+    await run("qemu-io", "-f", "qcow2", "-c", "write -P 0x42 1M 1M", str(disk))
+    spec = dataclasses.replace(counting, disks=(DiskDrive(disk, "qcow2", "root", backing=(prepared.layer,)),))
+    machine = await Qemu(tmp_path / "host").start(spec)
+    begun: list[int] = []
+
+    async def begin() -> None:
+        begun.append(len(read_ticks(spec)))
+
+    try:
+        await wait_for_ticks(spec, 2)
+        for number in (1, 2):  # what the first one left behind would be in the second one's way
+            copy = make_overlay(tmp_path / f"copy-{number}", prepared.layer, "qcow2", None)
+            await machine.copy_disk(0, copy, begin)
+            assert len(begun) == number
+            for pattern in ("read -P 0x42 1M 1M", "read -P 0x41 2M 6M"):
+                assert "failed" not in await run("qemu-io", "-r", "-f", "qcow2", "-c", pattern, str(copy))
+            assert is_sound(copy) and read_backing(copy) == prepared.layer
+            assert copy.stat().st_size < 4 << 20  # its own megabyte, not what lies below
+        smaller = make_overlay(tmp_path / "smaller", tmp_path / "copy-1", "qcow2", None)
+        await run("qemu-img", "resize", "-f", "qcow2", str(smaller), "96M")
+        with pytest.raises(ToolFailed, match="cannot copy the disk of counting"):
+            await machine.copy_disk(0, smaller, begin)
+        await wait_for_ticks(spec, len(read_ticks(spec)) + 2)
+    finally:
+        await machine.kill()
+
+
+async def run(*command: str) -> str:
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return output.decode()
 
 
 async def test_a_state_that_does_not_fit_is_an_error_and_leaves_no_process(
