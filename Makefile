@@ -49,8 +49,9 @@ setup: .venv/.ready ## install what development needs (Debian packages, .venv)
 	@scripts/make-venv.sh .venv requirements/dev.lock
 	@touch $@
 
-build: setup ## compile the agent for every architecture into src/volant/agents
+build: setup ## compile the agent for every architecture into src/volant/agents, and build the dashboard
 	@$(BIN)/python scripts/build_agents.py
+	@$(BIN)/python scripts/build_dashboard.py
 
 check: setup lint types build unit go-check ## lint, types and unit tests (under two minutes)
 
@@ -63,6 +64,7 @@ lint:
 
 types:
 	$(BIN)/mypy
+	$(BIN)/python scripts/build_dashboard.py --types
 
 unit: build
 	$(BIN)/pytest -q tests/unit
@@ -107,4 +109,4 @@ lock: ## resolve the dependencies again
 	@scripts/lock.sh
 
 clean: ## remove what was built here
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache src/volant/agents/kestrel-linux-*
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache src/volant/agents/kestrel-linux-* src/volant/volantd/dashboard/built dashboard/node_modules

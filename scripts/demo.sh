@@ -63,7 +63,8 @@ fi
 
 say "1/6 packages and programs"
 scripts/install-debian-packages.sh demo
-stamp=$(find requirements pyproject.toml hatch_build.py src kestrel -type f -not -path '*/agents/kestrel-*' -not -name '*.pyc' -print0 |
+stamp=$(find requirements pyproject.toml hatch_build.py src kestrel dashboard -type f -not -path '*/agents/kestrel-*' \
+    -not -path '*/dashboard/built/*' -not -path '*/node_modules/*' -not -name '*.pyc' -print0 |
     sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$home/venv/.stamp" 2>/dev/null)" != "$stamp" ]; then
     scripts/make-demo-venv.sh "$home/venv"

@@ -18,6 +18,7 @@ from typing import Any
 import click
 import manual_pages
 from generate_api_types import make_api_types
+from generate_dashboard_types import make_dashboard_types
 
 from volant import errors
 from volant.contract.api import Event, LogLine
@@ -34,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
 CLOUD_CONFIG_KEYS = ROOT / "kestrel" / "internal" / "cloudinit" / "keys.txt"
 API_TYPES = ROOT / "src" / "volant" / "contract" / "api_types.py"
+DASHBOARD_TYPES = ROOT / "dashboard" / "src" / "api_types.ts"
 
 EXIT_CODES_HEAD = """\
 # Exit codes
@@ -198,6 +200,7 @@ def make_all() -> dict[Path, str]:
     return {
         REFERENCE / "openapi.json": openapi,
         API_TYPES: make_api_types(json.loads(openapi), streamed),
+        DASHBOARD_TYPES: make_dashboard_types(json.loads(openapi), streamed),
         REFERENCE / "exit-codes.md": make_exit_codes(),
         REFERENCE / "metrics.md": make_metrics(),
         REFERENCE / "manifest.schema.json": make_manifest_schema(),

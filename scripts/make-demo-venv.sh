@@ -12,6 +12,6 @@ take_your_time "fetching Python libraries" \
     "${pip[@]}" install --require-hashes -r requirements/runtime.lock -r requirements/build.lock
 wheels=$(mktemp -d)
 trap 'rm -rf "$wheels"' EXIT
-PATH="$venv/bin:$PATH" take_your_time "building the wheel, with the guest agent in it" \
+PATH="$venv/bin:$PATH" take_your_time "building the wheel, with guest agent and dashboard" \
     "${pip[@]}" wheel --no-deps --no-build-isolation --wheel-dir "$wheels" .
 "${pip[@]}" install --no-deps --force-reinstall "$wheels"/volant-*.whl

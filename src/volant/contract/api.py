@@ -355,6 +355,20 @@ class SystemInfo(ApiModel):
     )
 
 
+class DashboardLink(ApiModel):
+    url: str
+    expires_seconds: int
+
+
+class HostFinding(ApiModel):
+    """What `volar doctor` says of one subject."""
+
+    subject: str
+    state: Literal["ok", "limited", "missing"]
+    fact: str
+    mend: str = ""
+
+
 class Event(ApiModel):
     """One server-sent event of /events/vms; `id` counts up and may be given as Last-Event-ID."""
 

@@ -75,6 +75,11 @@ class CloudInitState(TypedDict):
     unknown_modules: list[str]
 
 
+class DashboardLink(TypedDict):
+    expires_seconds: int
+    url: str
+
+
 class Disk(TypedDict):
     checksum: str | None
     format: Literal["qcow2", "raw"]
@@ -132,6 +137,13 @@ class HealthCheck(TypedDict):
     interval_ms: int
     retries: int
     timeout_ms: int
+
+
+class HostFinding(TypedDict):
+    fact: str
+    mend: str
+    state: Literal["ok", "limited", "missing"]
+    subject: str
 
 
 class HypervisorInfo(TypedDict):

@@ -40,6 +40,7 @@ from volant.volantd.network.dhcp import DhcpServer
 from volant.volantd.network.names import NameServer
 from volant.volantd.notify import notify_ready
 from volant.volantd.plugins.store import PluginStore
+from volant.volantd.request_context import outside_of_requests
 from volant.volantd.reserve import Reserve
 from volant.volantd.resources import RESOURCES
 from volant.volantd.secrets.store import SecretStore
@@ -105,6 +106,15 @@ async def serve_state(settings: Settings, hypervisor: Hypervisor) -> bool:
             asyncio.create_task(server.serve(sockets=[listener]))
             for server, (listener, _) in zip(servers, listeners, strict=True)
         ]
+
+        def serve_page(listener: socket.socket) -> None:
+            """From the first link on: one more server, which ends as the others do."""
+            stack.callback(listener.close)
+            server = make_server(front.make_page_listener(), settings, choose_limit(descriptors, is_tcp=True))
+            servers.append(server)
+            tasks.append(outside_of_requests(asyncio.create_task, server.serve(sockets=[listener])))
+
+        front.page.serve = serve_page
         beside = [
             asyncio.create_task(watch_surroundings(settings, fleet, ended)),
             asyncio.create_task(keep_spare(domain.database)),

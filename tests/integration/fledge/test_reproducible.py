@@ -62,7 +62,8 @@ def copy_sources(target: Path, surroundings: Surroundings) -> None:
         target.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, target / name)
     shutil.copytree(ROOT / "kestrel", target / "kestrel")
-    made = shutil.ignore_patterns("__pycache__", "agents")
+    shutil.copytree(ROOT / "dashboard", target / "dashboard", ignore=shutil.ignore_patterns("node_modules"))
+    made = shutil.ignore_patterns("__pycache__", "agents", "built")
     shutil.copytree(ROOT / "src", target / "src", ignore=made)
     for path in target.rglob("*"):
         status = path.stat()

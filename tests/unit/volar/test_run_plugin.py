@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import gzip
 import itertools
 from pathlib import Path
 
@@ -26,7 +27,8 @@ class Fledge:
         options = dict(itertools.pairwise(arguments))
         name, _, version = options.get("--tag", f"{self.name}:1.0.0").partition(":")
         payload = make_initramfs(self.content)
-        Path(options["--output"]).write_bytes(make_plugin(name, version, payload=payload))
+        plugin = gzip.compress(gzip.decompress(make_plugin(name, version, payload=payload)), mtime=0)
+        Path(options["--output"]).write_bytes(plugin)
 
 
 @pytest.fixture

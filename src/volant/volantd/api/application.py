@@ -12,12 +12,13 @@ from prometheus_client import CollectorRegistry
 
 from volant import __version__
 from volant.contract.api import ErrorReply
-from volant.volantd.api import system
+from volant.volantd.api import dashboard, system
 from volant.volantd.api.body_limit import BodyLimit
 from volant.volantd.api.errors import install_translator
 from volant.volantd.api.links import add_links
 from volant.volantd.api.metrics import make_registry
 from volant.volantd.backup import routes as backup
+from volant.volantd.dashboard.page import Page
 from volant.volantd.resources import RESOURCES
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.fleet import Fleet
@@ -62,9 +63,10 @@ def make_application(
     fleet: Fleet,
     registry: CollectorRegistry | None = None,
     begin_anew: Callable[[], None] = lambda: None,
+    page: Page | None = None,
 ) -> FastAPI:
-    """`registry` is what /metrics shows; `begin_anew` has the daemon end and start again within the same process, as
-    after a restore."""
+    """`registry` is what /metrics shows, `page` where the dashboard is reached; `begin_anew` has the daemon end and
+    start again within the same process, as after a restore."""
     # Interactive pages would load scripts from elsewhere, and no web page gets in here anyway.
     application = Application(
         title="volantd",
@@ -80,5 +82,6 @@ def make_application(
         application.include_router(router, prefix=PREFIX)
     application.include_router(backup.make_router(fleet, RESOURCES, begin_anew), prefix=PREFIX)
     application.include_router(system.make_router(fleet, domain), prefix=PREFIX)
+    application.include_router(dashboard.make_router(page or Page()), prefix=PREFIX)
     application.include_router(system.make_root_router(registry or make_registry(domain)))
     return application

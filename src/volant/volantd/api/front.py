@@ -14,7 +14,9 @@ from volant.volantd.api.access import Gate
 from volant.volantd.api.application import make_application
 from volant.volantd.api.journal import Auditor, Journal
 from volant.volantd.api.metrics import RequestMetrics, make_registry
+from volant.volantd.api.page_door import PageDoor
 from volant.volantd.api.permissions import Permissions
+from volant.volantd.dashboard.page import Page
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.fleet import Fleet
 
@@ -26,14 +28,24 @@ class Front:
     domain: Domain
     application: FastAPI
     metrics: RequestMetrics
+    page: Page
 
     def make_listener(self, token: str | None) -> ASGIApp:
         """`token` None: the UNIX socket, for this user and root; for whom its mode lets in where it has a group."""
         uids = None if self.domain.settings.socket_group else frozenset({0, os.geteuid()})
-        inside = Auditor(Permissions(self.application), self.domain.audit)
-        return Journal(Gate(inside, token, self.domain.tokens, uids), self.metrics)
+        return Journal(Gate(self._make_inside(), token, self.domain.tokens, uids), self.metrics)
+
+    def make_page_listener(self) -> ASGIApp:
+        """The dashboard's own."""
+        return Journal(PageDoor(self._make_inside(), self.page), self.metrics)
+
+    def _make_inside(self) -> ASGIApp:
+        return Auditor(Permissions(self.application), self.domain.audit)
 
 
 def make_front(domain: Domain, fleet: Fleet, begin_anew: Callable[[], None] = lambda: None) -> Front:
     registry = make_registry(domain)
-    return Front(domain, make_application(domain, fleet, registry, begin_anew), RequestMetrics(registry))
+    page = Page()
+    return Front(
+        domain, make_application(domain, fleet, registry, begin_anew, page), RequestMetrics(registry), page
+    )

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""/vms/{name}/…: what reaches into a guest. Streams are WebSockets whose binary messages are the bytes.
-
-An empty text message from the client is its end-of-file; the daemon's is the close.
-"""
+"""/vms/{name}/…: what reaches into a guest. Streams are WebSockets, as byte_streams.py tells them."""
 
 from __future__ import annotations
 
@@ -18,7 +15,6 @@ from typing import Annotated
 import h11
 from fastapi import APIRouter, Query, Request, WebSocket
 from starlette.responses import Response, StreamingResponse
-from starlette.websockets import WebSocketDisconnect
 
 from volant.contract.api import (
     ExecRequest,
@@ -30,6 +26,7 @@ from volant.contract.api import (
 )
 from volant.contract.manifest import Port
 from volant.errors import Conflict, InvalidInput, Unreachable
+from volant.volantd.api.byte_streams import Window, pump
 from volant.volantd.api.exec_stream import pump_process
 from volant.volantd.guest.connection import ByteReader, ByteWriter
 from volant.volantd.vms import own_sshd
@@ -110,29 +107,44 @@ def make_router(fleet: Fleet) -> APIRouter:
         return Signature(signature_base64=base64.b64encode(signed).decode())
 
     @router.websocket("/ssh/stream")
-    async def stream_ssh(websocket: WebSocket, name: str) -> None:
+    async def stream_ssh(websocket: WebSocket, name: str, window: Window = 0) -> None:
         if (record := fleet.get(name)).has_own_system:
             opening = own_sshd.open_stream(record)
         else:
             opening = (await fleet.connect(name)).connection.open_session_stream()
         with streams.count(name):
             async with opening as (reader, writer):
-                await pump(websocket, reader, writer)
+                await pump(websocket, reader, writer, window=window)
+
+    @router.websocket("/shell")
+    async def stream_shell(
+        websocket: WebSocket,
+        name: str,
+        columns: Annotated[int, Query(ge=1, le=1000)] = 80,
+        rows: Annotated[int, Query(ge=1, le=1000)] = 24,
+        user: str = "",
+        window: Window = 0,
+    ) -> None:
+        """A terminal with a shell in it. `columns` and `rows` in a note change its size."""
+        guest = await fleet.connect(name)
+        with streams.count(name):
+            async with guest.connection.open_shell(columns, rows, user=user) as (reader, writer, resize):
+                await pump(websocket, reader, writer, window=window, resize=resize)
 
     @router.websocket("/ports/{port}/stream")
-    async def stream_port(websocket: WebSocket, name: str, port: Port) -> None:
+    async def stream_port(websocket: WebSocket, name: str, port: Port, window: Window = 0) -> None:
         guest = await fleet.connect(name)
         with streams.count(name):
             async with guest.connection.open_port_stream(port) as (reader, writer):
-                await pump(websocket, reader, writer)
+                await pump(websocket, reader, writer, window=window)
 
     @router.websocket("/console")
-    async def stream_console(websocket: WebSocket, name: str) -> None:
+    async def stream_console(websocket: WebSocket, name: str, window: Window = 0) -> None:
         with streams.count(name):
             connected = await fleet.find(fleet.get(name).id).open_console()
             reader, writer = await asyncio.open_connection(sock=connected)
             try:
-                await pump(websocket, reader, writer)
+                await pump(websocket, reader, writer, window=window)
             finally:
                 writer.close()
 
@@ -183,36 +195,6 @@ class Streams:
             self._open[name] -= 1
             if not self._open[name]:
                 del self._open[name]
-
-
-async def pump(websocket: WebSocket, reader: ByteReader, writer: ByteWriter) -> None:
-    """Carry bytes both ways until the far side ends or the client goes."""
-    await websocket.accept()
-
-    async def send_in() -> None:
-        while True:
-            message = await websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                raise WebSocketDisconnect
-            if content := message.get("bytes"):
-                writer.write(content)
-                await writer.drain()
-            elif message.get("text") == "":
-                writer.write_eof()
-
-    async def send_out() -> None:
-        while content := await reader.read(CHUNK_BYTES):
-            await websocket.send_bytes(content)
-
-    tasks = [asyncio.create_task(send_in()), asyncio.create_task(send_out())]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-            await websocket.close()
 
 
 def find_target(raw_path: bytes, query: bytes) -> bytes:

@@ -16,10 +16,11 @@ from pydantic import Field
 
 from volant import __version__
 from volant.contract.agents import find_agent
-from volant.contract.api import AuditEntry, SystemInfo
+from volant.contract.api import AuditEntry, HostFinding, SystemInfo
 from volant.errors import VolantError
 from volant.volantd.api.replies import EventStream, Metrics, Program
 from volant.volantd.boot.kernel import host_architecture
+from volant.volantd.doctor import examine
 from volant.volantd.lost_and_found import LostAndFound
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.events import GAP, Event
@@ -70,6 +71,12 @@ def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
         """The newest changes that were asked for, oldest first."""
         entries = await asyncio.to_thread(domain.audit.read, limit, target)
         return [AuditEntry(**asdict(entry)) for entry in entries]
+
+    @router.get("/system/doctor", tags=["system"])
+    async def doctor() -> list[HostFinding]:
+        """What the daemon's host can and cannot do, each finding with how to mend it. Takes seconds."""
+        findings = await asyncio.to_thread(examine, domain.settings)
+        return [HostFinding(**asdict(finding)) for finding in findings]
 
     @router.get("/events/vms", tags=["events"], response_class=EventStream)
     async def events(

@@ -34,6 +34,7 @@ KEEPALIVE_SECONDS = 15
 KEEPALIVE_COUNT = 4
 CHUNK_BYTES = 1 << 16
 EXEC_OUTPUT_LIMIT_BYTES = 16 << 20
+TERMINAL = "xterm-256color"
 
 SecretAnswer = Callable[[int], Awaitable[bytes | None]]
 
@@ -58,6 +59,10 @@ class ByteWriter(Protocol):
 
     async def drain(self) -> None: ...
 
+    def close(self) -> None: ...
+
+
+class Closable(Protocol):
     def close(self) -> None: ...
 
 
@@ -129,6 +134,21 @@ class GuestConnection:
             reader, writer = await self.ssh.open_unix_connection(SESSION_SOCKET, encoding=None)
         async with _closing(writer):
             yield reader, writer
+
+    @asynccontextmanager
+    async def open_shell(
+        self, columns: int, rows: int, *, user: str = ""
+    ) -> AsyncIterator[tuple[ByteReader, ByteWriter, Callable[[int, int], None]]]:
+        """A terminal with a shell in it, and how its size is changed (columns, rows)."""
+        with _reachable("cannot open a shell in the guest"):
+            process = await self.ssh.create_process(
+                term_type=TERMINAL,
+                term_size=(columns, rows),
+                env={USER_VARIABLE: user} if user else {},
+                encoding=None,
+            )
+        async with _closing(process):
+            yield process.stdout, process.stdin, process.change_terminal_size
 
     @asynccontextmanager
     async def open_port_stream(
@@ -228,7 +248,7 @@ async def _read_bounded(reader: asyncssh.SSHReader[bytes]) -> bytes:
 
 
 @asynccontextmanager
-async def _closing(writer: ByteWriter) -> AsyncIterator[None]:
+async def _closing(writer: Closable) -> AsyncIterator[None]:
     try:
         yield
     finally:

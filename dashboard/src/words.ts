@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// Values as people read them.
+import type { Vm } from "./api_types";
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+export function showBytes(count: number): string {
+  let unit = 0;
+  while (count >= 1024 && unit < UNITS.length - 1) {
+    count /= 1024;
+    unit += 1;
+  }
+  return `${count >= 100 || unit === 0 ? Math.round(count) : count.toFixed(1)} ${UNITS[unit]}`;
+}
+
+export function showSpan(seconds: number): string {
+  if (seconds < 60) return `${Math.max(0, Math.floor(seconds))} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+  return `${Math.floor(seconds / 86400)} d`;
+}
+
+export const secondsSince = (time: string) => (Date.now() - Date.parse(time)) / 1000;
+
+export function showTime(time: string): string {
+  const at = new Date(time);
+  const clock = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+  return at.toDateString() === new Date().toDateString() ? clock : `${at.toLocaleDateString()} ${clock}`;
+}
+
+/** Escape sequences and other controls of a terminal, which a line of text cannot show. */
+export const plainLine = (line: string) => line.replace(/\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)/g, "").replace(/[\x00-\x08\x0b-\x1f\x7f]/g, "");
+
+export type Tone = "good" | "busy" | "bad" | "idle";
+
+/** How a VM is, in a word and a tone. */
+export function judge(vm: Vm): { word: string; tone: Tone } {
+  if (vm.status === "failed") return { word: "failed", tone: "bad" };
+  if (vm.status === "running") {
+    if (vm.health === "unhealthy") return { word: "unhealthy", tone: "bad" };
+    if (vm.health === "healthy") return { word: "healthy", tone: "good" };
+    return vm.health === "starting" ? { word: "running, starting", tone: "busy" } : { word: "running", tone: "good" };
+  }
+  if (vm.status === "starting" || vm.status === "stopping") return { word: vm.status, tone: "busy" };
+  return { word: vm.status, tone: vm.exit_code ? "bad" : "idle" };
+}
+
+/** Whether it has a process now. */
+export const isUp = (vm: Vm) => ["starting", "running", "paused", "stopping"].includes(vm.status);

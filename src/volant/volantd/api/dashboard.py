@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/dashboard: links that open this daemon's page, once each."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from volant.contract.api import DashboardLink
+from volant.volantd.dashboard.page import Page
+from volant.volantd.dashboard.sessions import CODE_SECONDS
+from volant.volantd.request_context import find_request
+
+
+def make_router(page: Page) -> APIRouter:
+    router = APIRouter(prefix="/dashboard", tags=["dashboard"])
+
+    @router.post("/links")
+    async def make_link() -> DashboardLink:
+        """A link for a browser on this host, good once and for a minute."""
+        request = find_request()
+        who = request.who if request is not None else "nobody"
+        return DashboardLink(url=page.make_link(who), expires_seconds=CODE_SECONDS)
+
+    return router
