@@ -70,7 +70,6 @@ WITHOUT_TEST_OF_THEIR_NAME = frozenset(
         "volantd/secrets/resource",
         "volantd/secrets/routes",
         "volantd/service",
-        "volantd/snapshots/acts",
         "volantd/snapshots/record",
         "volantd/snapshots/resource",
         "volantd/snapshots/routes",

@@ -112,6 +112,21 @@ class Client:
     def post(self, path: str, body: Any = None, **options: Any) -> Any:
         return self.call("POST", path, body={} if body is None else body, **options)
 
+    def make(self, path: str, body: Any, **options: Any) -> Any:
+        """A request that makes something: once, however often the daemon goes away meanwhile.
+
+        It knows the tries of one request by their key.
+        """
+        key = secrets.token_hex(16)
+        deadline = time.monotonic() + RETRY_SECONDS
+        while True:
+            try:
+                return self.post(path, body, idempotency_key=key, **options)
+            except errors.Unreachable as error:
+                if not has_gone_away(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(RETRY_PAUSE_SECONDS)
+
     def delete(self, path: str, **query: Any) -> Any:
         return self.call("DELETE", path, query=query, timeout_seconds=180)
 
@@ -122,18 +137,8 @@ class Client:
         return vm
 
     def create_vm(self, request: VmCreate) -> Vm:
-        """Once, however often the daemon goes away meanwhile: it knows the tries of one request by their key."""
-        key = secrets.token_hex(16)
-        deadline = time.monotonic() + RETRY_SECONDS
-        while True:
-            try:
-                vm: Vm = self.post("/vms", request, timeout_seconds=120, idempotency_key=key)
-            except errors.Unreachable as error:
-                if not has_gone_away(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(RETRY_PAUSE_SECONDS)
-            else:
-                return vm
+        vm: Vm = self.make("/vms", request, timeout_seconds=120)
+        return vm
 
     def list_vms(self, **filters: Any) -> list[Vm]:
         """Every VM, or those that `filters` leave: status, plugin, health, label (a list of NAME=VALUE)."""

@@ -72,10 +72,10 @@ class Journal:
                 seconds = time.perf_counter() - began
                 method = scope.get("method", "WEBSOCKET")
                 self._metrics.observe(method, find_route(scope), status, seconds)
-                if status >= 500:
-                    logger.warning("%s %s by %s: %d", method, scope["path"], request.who or "nobody", status)
-                else:
-                    logger.debug("%s %s by %s: %d", method, scope["path"], request.who or "nobody", status)
+                level = logging.WARNING if status >= 500 else logging.DEBUG
+                # As it was sent: decoded, it may hold a line's end.
+                path = scope.get("raw_path", b"").decode("latin-1")
+                logger.log(level, "%s %s by %s: %d", method, path, request.who or "nobody", status)
 
 
 def choose_id(headers: list[tuple[bytes, bytes]]) -> str:

@@ -11,16 +11,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
 from volant.contract.api import StopRequest, Vm, VmCreate, VmStats, VmUpdate
 from volant.errors import VolantError
 from volant.volantd.api.replies import JsonLines, TextStream
+from volant.volantd.api.retries import IdempotencyKey, make_key
 from volant.volantd.api.vm_view import read_request, read_update
 from volant.volantd.api.vm_views import VmViews
 from volant.volantd.hypervisors.console import read_last_lines
-from volant.volantd.request_context import find_who, note_target
+from volant.volantd.request_context import note_target
 from volant.volantd.snapshots.acts import create_vm
 from volant.volantd.snapshots.store import SnapshotStore
 from volant.volantd.vms.definition import NewVm
@@ -28,17 +29,12 @@ from volant.volantd.vms.events import EventLog
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.process_log import LogLine, read_since
 from volant.volantd.vms.record import VmRecord
-from volant.volantd.vms.request_keys import RequestKey
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.waiting import Condition, wait_for
 
 CONSOLE_POLL_SECONDS = 0.2
 CHUNK_BYTES = 1 << 16
 MOST_LINES = 1_000_000
-IdempotencyKey = Annotated[
-    str | None,
-    Header(pattern=r"^[!-~]{1,200}$", description="the same for each try of one request, e.g. a UUID"),
-]
 _Item = TypeVar("_Item")
 
 
@@ -66,9 +62,8 @@ def make_router(fleet: Fleet) -> APIRouter:
             return await fleet.create(wanted)
 
         wanted = read_request(request)
-        if idempotency_key is None:
+        if (key := make_key(idempotency_key, "vms", request)) is None:
             return describe(await make(wanted), 201)
-        key = RequestKey(find_who(), idempotency_key, request.model_dump_json().encode())
         record, is_replayed = await fleet.create_once(key, wanted, make)
         reply = describe(record, 201)
         reply.headers["Idempotent-Replayed"] = "true" if is_replayed else "false"

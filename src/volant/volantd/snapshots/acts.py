@@ -15,13 +15,21 @@ from volant.volantd.snapshots.taking import take_snapshot
 from volant.volantd.vms.definition import NewVm, Origin
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.record import VmRecord
+from volant.volantd.vms.request_keys import RequestKey
 from volant.volantd.vms.states import VmState
 
 
-async def take(fleet: Fleet, store: SnapshotStore, vm_name: str, snapshot_name: str) -> Snapshot:
+async def take(
+    fleet: Fleet, store: SnapshotStore, vm_name: str, snapshot_name: str, key: RequestKey | None = None
+) -> Snapshot:
+    """One snapshot, or with a key that one was made for before: that."""
     async with fleet.locked(vm_name) as vm:
+        if key is not None and (made := store.find_made(key)) is not None:
+            return made
         name = snapshot_name or f"{vm.record.name}-{secrets.token_hex(3)}"
-        return await take_snapshot(vm, store, fleet.domain.hypervisor, name)
+        return await take_snapshot(
+            vm, store, fleet.domain.hypervisor, name, key.text_and_content if key else ""
+        )
 
 
 async def create_vm(fleet: Fleet, snapshot: Snapshot, request: NewVm) -> VmRecord:
@@ -37,8 +45,28 @@ async def create_vm(fleet: Fleet, snapshot: Snapshot, request: NewVm) -> VmRecor
     return await fleet.create(replace(request, plugin=snapshot.plugin_reference, origin=origin))
 
 
-async def fork(fleet: Fleet, store: SnapshotStore, source: str, names: Sequence[str]) -> list[VmRecord]:
-    """Running VMs of one that runs, each with a disk and an identity of its own. All of them or none."""
+async def fork(
+    fleet: Fleet, store: SnapshotStore, source: str, names: Sequence[str], key: RequestKey | None = None
+) -> list[VmRecord]:
+    """Running VMs of one that runs, each with a disk and an identity of its own. All of them or none.
+
+    With a key that they were made for before: those. What a daemon made that was killed in between is made anew.
+    """
+    if key is None:
+        return await _fork(fleet, store, source, names, [None] * len(names))
+    keys = [replace(key, text=f"{key.text}#{number}") for number in range(len(names))]
+    async with fleet.request_keys.hold(key):
+        found = [fleet.get(vm_id) for each in keys if (vm_id := fleet.request_keys.find(each)) is not None]
+        if len(found) == len(names) and all(vm.state is not VmState.CREATED for vm in found):
+            return found
+        for vm in found:
+            await fleet.delete(vm.id, force=True)
+        return await _fork(fleet, store, source, names, keys)
+
+
+async def _fork(
+    fleet: Fleet, store: SnapshotStore, source: str, names: Sequence[str], keys: Sequence[RequestKey | None]
+) -> list[VmRecord]:
     record = fleet.get(source)
     if record.state is not VmState.RUNNING:
         raise WrongState(
@@ -48,8 +76,8 @@ async def fork(fleet: Fleet, store: SnapshotStore, source: str, names: Sequence[
     snapshot = await take(fleet, store, source, f".fork-{secrets.token_hex(6)}")
     made: list[VmRecord] = []
     try:
-        for name in names:
-            request = NewVm(name=name, plugin="", restart=record.definition.restart)
+        for name, key in zip(names, keys, strict=True):
+            request = NewVm(name=name, plugin="", restart=record.definition.restart, key=key)
             made.append(await create_vm(fleet, snapshot, request))
     except BaseException:
         for vm in made:

@@ -11,7 +11,7 @@ from volant.volantd.vms.record import StoredModel, VmDefinition, WakeSource
 class Snapshot(StoredModel):
     """`layer` is the frozen disk (None: the plugin lives in RAM); `wake` None: of the disk alone, which boots.
 
-    `pause_ms` is how long the VM stood still for it.
+    `pause_ms` is how long the VM stood still for it, `request_key` that of the request that it was made for.
     """
 
     id: str
@@ -25,6 +25,7 @@ class Snapshot(StoredModel):
     wake: WakeSource | None
     pause_ms: float
     created_at: str
+    request_key: str = ""
 
     @property
     def is_hidden(self) -> bool:

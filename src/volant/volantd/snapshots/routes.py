@@ -8,6 +8,7 @@ import asyncio
 from fastapi import APIRouter
 
 from volant.contract.api import ForkRequest, PluginReference, Snapshot, SnapshotCreate, Vm
+from volant.volantd.api.retries import IdempotencyKey, make_key
 from volant.volantd.api.vm_view import describe_vm
 from volant.volantd.snapshots import acts
 from volant.volantd.snapshots.record import Snapshot as StoredSnapshot
@@ -45,14 +46,16 @@ def make_router(fleet: Fleet, store: SnapshotStore) -> APIRouter:
         await asyncio.to_thread(store.remove, store.get(name))
 
     @router.post("/vms/{name}/snapshots", status_code=201)
-    async def create(name: str, request: SnapshotCreate) -> Snapshot:
+    async def create(name: str, request: SnapshotCreate, idempotency_key: IdempotencyKey = None) -> Snapshot:
         """Disk and memory of one instant of a VM that runs, the disk alone of one that does not."""
-        return describe(await acts.take(fleet, store, name, request.name or ""))
+        key = make_key(idempotency_key, f"vms/{name}/snapshots", request)
+        return describe(await acts.take(fleet, store, name, request.name or "", key))
 
     @router.post("/vms/{name}/fork", status_code=201)
-    async def fork(name: str, request: ForkRequest) -> list[Vm]:
+    async def fork(name: str, request: ForkRequest, idempotency_key: IdempotencyKey = None) -> list[Vm]:
         """Running VMs of one that runs: all of them or none."""
-        made = await acts.fork(fleet, store, name, request.names)
+        key = make_key(idempotency_key, f"vms/{name}/fork", request)
+        made = await acts.fork(fleet, store, name, request.names, key)
         return [describe_vm(fleet.domain, fleet.get(vm.id), "") for vm in made]
 
     return router

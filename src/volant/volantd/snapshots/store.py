@@ -20,6 +20,7 @@ from volant.errors import Conflict, NotFound
 from volant.volantd.snapshots.record import Snapshot
 from volant.volantd.usage import Used
 from volant.volantd.vms.disk_layers import sweep_layers
+from volant.volantd.vms.request_keys import RequestKey
 from volant.whole_file import write_whole_file
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,13 @@ class SnapshotStore:
             details=[f"existing: {names}"] if names else [],
             resolution="see them all with: volar snapshots list",
         )
+
+    def find_made(self, key: RequestKey) -> Snapshot | None:
+        """What was made for a request that is asked again; InvalidInput where that was another one."""
+        for snapshot in self.list_all():
+            if key.is_same(snapshot.request_key):
+                return snapshot
+        return None
 
     def find_users(self, used: Used, name: str) -> list[str]:
         return [

@@ -22,7 +22,9 @@ from volant.volantd.vms.states import WITH_PROCESS, VmState
 logger = logging.getLogger(__name__)
 
 
-async def take_snapshot(vm: RunningVm, store: SnapshotStore, hypervisor: Hypervisor, name: str) -> Snapshot:
+async def take_snapshot(
+    vm: RunningVm, store: SnapshotStore, hypervisor: Hypervisor, name: str, request_key: str = ""
+) -> Snapshot:
     """Of a VM that runs with its memory, of one that does not of its disk alone. Called with the VM's lock held."""
     record = vm.record
     store.check_free(name)
@@ -44,7 +46,7 @@ async def take_snapshot(vm: RunningVm, store: SnapshotStore, hypervisor: Hypervi
         snapshot = Snapshot(
             id=identity, name=name, vm_id=record.id, vm_name=record.name, plugin_name=record.plugin_name,
             plugin_version=record.plugin_version, definition=record.definition, layer=layer, wake=wake,
-            pause_ms=pause_ms, created_at=now(),
+            pause_ms=pause_ms, created_at=now(), request_key=request_key,
         )  # fmt: skip
         store.publish(snapshot, hidden)
     vm.tell("snapshot", record, snapshot=name, pause_ms=round(pause_ms))

@@ -42,6 +42,26 @@ class RequestKey:
     def fingerprint(self) -> str:
         return hashlib.sha256(self.content).hexdigest()
 
+    @property
+    def text_and_content(self) -> str:
+        """All of it, for a record of its own."""
+        return f"{self.key}\n{self.fingerprint}"
+
+    def is_same(self, recorded: str) -> bool:
+        """Whether `text_and_content` of this request was recorded; InvalidInput where it was another one's."""
+        key, _, fingerprint = recorded.rpartition("\n")
+        if key != self.key:
+            return False
+        self.check(fingerprint)
+        return True
+
+    def check(self, fingerprint: str) -> None:
+        if fingerprint != self.fingerprint:
+            raise InvalidInput(
+                "cannot use this Idempotency-Key: something else was asked for with it",
+                resolution="choose a new key for each new request, and repeat a request as it was",
+            )
+
 
 class RequestKeys:
     def __init__(self, database: Database) -> None:
@@ -66,11 +86,7 @@ class RequestKeys:
         row = self._database.fetch_one("SELECT * FROM request_keys WHERE key = ?", (key.key,))
         if row is None:
             return None
-        if row["fingerprint"] != key.fingerprint:
-            raise InvalidInput(
-                "cannot use this Idempotency-Key: something else was asked for with it",
-                resolution="choose a new key for each new request, and repeat a request as it was",
-            )
+        key.check(row["fingerprint"])
         return str(row["vm_id"])
 
     def add(self, key: RequestKey | None, vm_id: str) -> None:

@@ -48,7 +48,7 @@ def create(context: click.Context, vm: str, name: str | None, output_format: For
     volar snapshots create db before-upgrade
     volar vms create db-2 --from-snapshot before-upgrade
     """
-    snapshot: Snapshot = make_client(context).post(
+    snapshot: Snapshot = make_client(context).make(
         f"/vms/{quoted(vm)}/snapshots", {"name": name}, timeout_seconds=300
     )
     if output_format != "table":

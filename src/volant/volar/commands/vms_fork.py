@@ -38,7 +38,7 @@ def fork(context: click.Context, source: str, name: str, count: int, output_form
         raise UsageError(f"cannot fork {source} into itself", resolution="give the new VM another name")
     client = make_client(context)
     names = [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
-    made: list[Vm] = client.post(f"/vms/{quoted(source)}/fork", {"names": names}, timeout_seconds=600)
+    made: list[Vm] = client.make(f"/vms/{quoted(source)}/fork", {"names": names}, timeout_seconds=600)
     if output_format != "table":
         show_vms(made, output_format)
         return
