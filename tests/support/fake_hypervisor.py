@@ -53,8 +53,16 @@ class FakeMachine:
     def state(self) -> MachineState:
         if self.process.is_ended:
             return MachineState.ENDED
-        status = Path(f"/proc/{self.identity.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return MachineState.PAUSED if status == "T" else MachineState.RUNNING
+        # One that somebody else has stopped is hung: its hypervisor does not know.
+        return MachineState.PAUSED if self._pause_mark.exists() else MachineState.RUNNING
+
+    @property
+    def _pause_mark(self) -> Path:
+        return self.spec.socket_folder / "paused"
+
+    def _is_stopped(self) -> bool:
+        stat = Path(f"/proc/{self.identity.pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] == "T"
 
     async def wait(self) -> MachineEnd:
         status = await self.process.wait()
@@ -80,10 +88,12 @@ class FakeMachine:
 
     async def pause(self) -> None:
         os.kill(self.identity.pid, signal.SIGSTOP)
-        while self.state is MachineState.RUNNING:  # noqa: ASYNC110  # the kernel's doing
+        while not self._is_stopped():  # noqa: ASYNC110  # the kernel's doing
             await asyncio.sleep(0.001)
+        self._pause_mark.touch()
 
     async def resume(self) -> None:
+        self._pause_mark.unlink(missing_ok=True)
         os.kill(self.identity.pid, signal.SIGCONT)
 
     async def save_memory(self, folder: Path) -> MemoryImage:
