@@ -42,6 +42,8 @@ from bench.own_folder import make_own_folder
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
 ROWS, RUNNING = 10_000, 20
+# As `volantd serve` has it: nothing is collected until all is there that stays.
+PROGRAM = "import gc, runpy; gc.disable(); runpy.run_module('support.fake_hypervisor', run_name='__main__')"
 READERS = 4
 READ_SECONDS, IDLE_SECONDS = 8.0, 10.0
 KEPT_ALIVE_SECONDS = 2.0  # the server closes connections that stay silent longer
@@ -78,7 +80,7 @@ class Daemon:
         }
         with (self.home / "daemon.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "support.fake_hypervisor"],
+                [sys.executable, "-c", PROGRAM],
                 env=environment, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         os.sched_setaffinity(self.pid, {min(os.sched_getaffinity(0))})
