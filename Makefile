@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Where `make install` puts the programs: root's for everybody, else this user's own.
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 
-.PHONY: test-kvm bench-daemon bench-start install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean
+.PHONY: test-kvm bench-daemon bench-start install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean test-guide
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,7 +76,10 @@ integration: build ## tests that run real tools, no VM
 	$(BIN)/pytest -q tests/integration
 
 e2e: build ## tests that boot real VMs
-	$(BIN)/pytest -q tests/e2e
+	$(BIN)/pytest -q tests/e2e tests/guide
+
+test-guide: build ## every case of the plugin guide, those included that are too long for CI (about 25 minutes)
+	$(BIN)/pytest -q -m guide tests
 
 test-kvm: build ## the line on KVM, inside a VM of ours whose emulated processor has it (about six minutes)
 	$(BIN)/pytest -q tests/kvm

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import conformance
 import manual_pages
 from generate_api_types import make_api_types
 from generate_dashboard_types import make_dashboard_types
@@ -209,6 +210,7 @@ def make_all() -> dict[Path, str]:
         REFERENCE / "fledge-toml.md": make_recipe(),
         **manual_pages.make_pages(make_exit_codes()),
         REFERENCE / "cloud-config.md": make_cloud_config(),
+        REFERENCE / "conformance.md": conformance.make_page(),
     }
 
 

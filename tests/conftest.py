@@ -8,6 +8,8 @@ from collections.abc import Generator
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["support.host_fixtures"]
+
 # A busy machine is slow, not wrong: no test of ours fails for the time that an example took.
 settings.register_profile("volant", deadline=None)
 settings.load_profile("volant")

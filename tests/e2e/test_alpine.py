@@ -82,6 +82,7 @@ def alpine(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     host.volar("vms", "delete", "alp", "--force", check=False)
 
 
+@pytest.mark.guide("6-6", "11-5")
 def test_the_workload_serves_as_the_images_user(host: Host, alpine: str) -> None:
     vm = host.vm(alpine)
     assert vm["health"] == "healthy"
@@ -90,6 +91,7 @@ def test_the_workload_serves_as_the_images_user(host: Host, alpine: str) -> None
     assert page.endswith(", user nobody\n")
 
 
+@pytest.mark.guide("1-2")
 def test_apk_installs_what_the_user_data_asks_for(host: Host, alpine: str) -> None:
     assert host.vm(alpine)["cloud_init"] == {
         "status": "done", "by": "kestrel", "errors": [], "unknown_modules": [],

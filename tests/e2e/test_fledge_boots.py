@@ -74,6 +74,7 @@ def test_busybox_alone(harness: GuestHarness, tmp_path: Path) -> None:
         ("raw", 'format = "raw"'),
     ],
 )
+@pytest.mark.guide("6-1")
 def test_one_static_binary_on_scratch(
     harness: GuestHarness, tmp_path: Path, disk_format: str, runtime: str
 ) -> None:
@@ -129,6 +130,7 @@ def write_large_archive(folder: Path) -> Path:
     return archive
 
 
+@pytest.mark.guide("1-7")
 def test_a_gigabyte(harness: GuestHarness, tmp_path: Path) -> None:
     archive = write_large_archive(tmp_path)
     disk = convert(tmp_path, "--docker-archive", archive)

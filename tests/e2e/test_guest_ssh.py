@@ -141,6 +141,7 @@ async def check_memory(connection: GuestConnection, folder: Path) -> None:
     assert size <= RSS_LIMIT_KIB
 
 
+@pytest.mark.guide("8.3-2")
 async def test_ssh_secrets_and_streams(harness: GuestHarness, tmp_path: Path) -> None:
     disk = make_disk(make_root(tmp_path / "root"), tmp_path / "disk.img")
     settings = {

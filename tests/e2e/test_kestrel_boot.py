@@ -136,6 +136,7 @@ def test_busybox_with_dhcp_and_a_volume(harness: GuestHarness, tmp_path: Path) -
     assert_all_passed(console, checks)
 
 
+@pytest.mark.guide("11-1")
 def test_one_static_binary_is_enough_for_a_batch_job(harness: GuestHarness, tmp_path: Path) -> None:
     """`/` holds one file and the agent's data: no /etc of its own, no shell, no mount points. Its end is the VM's."""
     root = tmp_path / "root"
@@ -198,6 +199,7 @@ def test_a_plugin_in_ram_needs_no_disk(harness: GuestHarness, tmp_path: Path) ->
     ],
     ids=["missing", "malformed", "no disk"],
 )
+@pytest.mark.guide("13.3-2")
 def test_an_impossible_boot_says_why_and_powers_off(
     harness: GuestHarness, guest_json: bytes | None, reason: str
 ) -> None:
@@ -215,6 +217,7 @@ def test_a_disk_that_holds_no_file_system_is_named(harness: GuestHarness, tmp_pa
     assert "it holds no ext4 file system" in console
 
 
+@pytest.mark.guide("13.3-3")
 async def test_a_broken_config_leaves_the_guest_up_and_reachable(
     harness: GuestHarness, tmp_path: Path
 ) -> None:

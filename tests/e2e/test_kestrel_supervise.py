@@ -135,6 +135,7 @@ def test_debian(harness: GuestHarness, base_tar: Path, tmp_path: Path) -> None:
         shutil.rmtree(root)
 
 
+@pytest.mark.guide("13.3-4")
 async def test_a_crashing_workload_leaves_the_guest_up_with_its_reason(
     harness: GuestHarness, tmp_path: Path
 ) -> None:

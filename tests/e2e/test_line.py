@@ -29,16 +29,19 @@ def vm(host: Host, nginx_plugin: Path) -> Iterator[str]:
     host.volar("vms", "delete", NAME, "--force", check=False)
 
 
+@pytest.mark.guide("2.1-2", "2.1-3", "5.1-1")
 def test_create_returns_when_the_page_can_be_fetched(host: Host, vm: str) -> None:
     assert "Hello from Volant!" in fetch(host.vm(vm)["url"])
 
 
+@pytest.mark.guide("3.8-3")
 def test_the_guides_last_line_works_as_typed(host: Host, vm: str) -> None:
     line = f"curl --silent --fail http://$(volar vms get {vm} --output json | jq -r .ip)"
     done = host.run("sh", "-c", line)
     assert "Hello from Volant!" in done.stdout
 
 
+@pytest.mark.guide("3.8-2")
 def test_list_shows_the_vm(host: Host, vm: str) -> None:
     table = host.volar("vms", "list").stdout
     row = next(line for line in table.splitlines() if vm in line)
@@ -46,6 +49,7 @@ def test_list_shows_the_vm(host: Host, vm: str) -> None:
     assert "nginx" in row
 
 
+@pytest.mark.guide("5.2-3", "5.3-4")
 def test_get_tells_health_checks_and_agent(host: Host, vm: str) -> None:
     found = host.vm(vm)
     assert found["status"] == "running"
@@ -55,6 +59,7 @@ def test_get_tells_health_checks_and_agent(host: Host, vm: str) -> None:
     assert found["plugin"] == {"name": "nginx", "version": "1.0.0"}
 
 
+@pytest.mark.guide("7.3-3", "7.3-4", "13.4-1", "13.4-2")
 def test_ssh_runs_the_guides_commands(host: Host, vm: str) -> None:
     assert host.volar("vms", "ssh", vm, "which kestrel").stdout.strip() == "/usr/local/bin/kestrel"
     assert "nginx" in host.volar("vms", "ssh", vm, "cat /etc/kestrel/config.yaml").stdout
@@ -71,6 +76,7 @@ def test_logs_and_console_answer(host: Host, vm: str) -> None:
     assert host.volar("vms", "logs", vm).returncode == 0
 
 
+@pytest.mark.guide("5.3-1")
 def test_the_agent_is_pid_1_and_the_disk_is_writable(host: Host, vm: str) -> None:
     assert host.volar("vms", "ssh", vm, "cat /proc/1/comm").stdout == "kestrel\n"
     assert " / ext4 rw" in host.volar("vms", "ssh", vm, "cat /proc/mounts").stdout
@@ -86,6 +92,7 @@ def test_the_guest_reaches_no_service_on_the_hosts_loopback(host: Host, vm: str)
             service.accept()
 
 
+@pytest.mark.guide("1-1", "8.2-1", "10-3")
 def test_a_restart_keeps_what_the_guest_wrote(host: Host, vm: str) -> None:
     host.volar("vms", "ssh", vm, "echo kept > /root/kept")
     host.volar("vms", "restart", vm)
@@ -135,6 +142,7 @@ def test_a_guest_that_was_paused_gets_the_time_back(host: Host, vm: str) -> None
     wait_until("the right time", lambda: abs(read_clock_lag(found["url"])) < 2)
 
 
+@pytest.mark.guide("7.3-2", "13.3-1")
 def test_stop_and_start(host: Host, vm: str) -> None:
     host.volar("vms", "stop", vm)
     assert host.vm(vm)["status"] == "stopped"

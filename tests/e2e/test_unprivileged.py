@@ -71,6 +71,7 @@ def user_host(base_tar: Path) -> Iterator[UserHost]:
         shutil.rmtree(home, ignore_errors=True)
 
 
+@pytest.mark.guide("2.1-4", "2.2-4", "2.2-5")
 def test_the_line_without_privileges(user_host: UserHost) -> None:
     home = user_host.user_home
     user_host.run(str(home / "scripts" / "make-base-image.sh"), "buildah", str(home), timeout=300)

@@ -34,6 +34,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 @pytest.mark.parametrize("builder", ["podman", "buildah"])
+@pytest.mark.guide("3.2-2", "4.1-3", "6-4", "11-3")
 def test_a_dockerfile_with_everything(store: Store, tmp_path: Path, builder: str) -> None:
     project = write_project(tmp_path / "project")
     done = store.fledge(
@@ -126,3 +127,19 @@ def test_an_interrupted_build_leaves_nothing(store: Store, tmp_path: Path, build
     while store.debris() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert store.debris() == []
+
+
+@pytest.mark.guide("2.2-1", "2.2-2", "2.2-3")
+def test_podman_builds_and_saves_and_fledge_goes_on(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(
+        'FROM localhost/base:1.0\nCOPY page.html /srv/\nCMD ["/bin/busybox"]\n'
+    )
+    (tmp_path / "page.html").write_text("hello\n")
+    for command in ("podman build -t my-app .", "podman save -o image.tar my-app"):
+        done = store.run(*command.split(), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    done = store.fledge("build", "--docker-archive", "image.tar", "--output", "plugin.tar.gz", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    raw = read_disk(tmp_path / "plugin.tar.gz", tmp_path / "disk")
+    assert debugfs(raw, "cat /srv/page.html") == b"hello\n"
+    assert json.loads((tmp_path / "disk/manifest.json").read_text())["name"] == "my-app"

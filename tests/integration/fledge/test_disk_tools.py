@@ -195,6 +195,7 @@ def test_the_kernel_mounts_it_writes_to_it_and_leaves_it_sound(tmp_path: Path, s
 @pytest.mark.parametrize(
     "options", [DiskOptions(), DiskOptions(compression="zlib"), DiskOptions(compression=None)]
 )
+@pytest.mark.guide("6-5")
 def test_qemu_img_finds_no_fault_and_no_difference(
     tmp_path: Path, source: Source, options: DiskOptions
 ) -> None:

@@ -138,3 +138,41 @@ def test_images_of_the_daemon_and_what_docker_saves_are_the_same_plugin(
     assert (tmp_path / "my-app.tar.gz").read_bytes() == (tmp_path / "saved.tar.gz").read_bytes()
     missing = docker.fledge("build", "--image", "docker-daemon:no-such-image", cwd=tmp_path)
     assert missing.returncode == 8, missing.stderr
+
+
+@pytest.mark.guide("2.1-1", "7.1-1", "7.1-2", "7.1-3", "13.1-1", "13.1-2", "13.2-1", "13.2-2")
+def test_what_the_guide_types_into_docker(docker: DockerDaemon, tmp_path: Path) -> None:
+    """The daemon has no bridge: `-p 8080:8080` is `--network host` here, in the namespace of the test's own."""
+    agent = find_agent("amd64")
+    shutil.copy(agent, tmp_path / "kestrel")
+    lines = [
+        "FROM base:1.0",
+        "COPY kestrel /usr/local/bin/kestrel",
+        "RUN echo tried > /index.html && ln -s busybox /bin/du",
+    ]
+    lines += ['CMD ["/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/"]']
+    (tmp_path / "Dockerfile").write_text("\n".join(lines) + "\n")
+
+    def type_in(command: str) -> str:
+        done = docker.run("bash", "-c", f"set -eo pipefail; {command}", cwd=tmp_path)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        return done.stdout
+
+    assert "Storage Driver" in type_in("docker info")
+    type_in("docker build -t my-app .")
+    type_in("docker build -t my-app:test .")
+    type_in("docker build --no-cache -t test .")
+    assert "RUN" in type_in("docker history my-app:latest") or "echo tried" in type_in(
+        "docker history my-app"
+    )
+    # As typed, /* is the host's shell's: what the image lacks of it is an error of du, and no matter to the pipe.
+    sizes = type_in("set +o pipefail; docker run --rm my-app:latest du -sh /* | sort -h")
+    assert "\t/bin\n" in sizes
+    container = type_in("docker run --network host --detach my-app:test").strip()
+    try:
+        page = "until curl --silent --fail http://localhost:8080; do sleep 0.1; done"
+        assert type_in(f"timeout 60 bash -c '{page}'") == "tried\n"
+    finally:
+        docker.run("docker", "rm", "--force", container)
+    refused = docker.run("docker", "run", "--rm", "my-app:test", "/usr/local/bin/kestrel")
+    assert refused.returncode == 78 and len(refused.stderr.splitlines()) == 1, refused

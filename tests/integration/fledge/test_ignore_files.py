@@ -55,6 +55,7 @@ def check(builder: Builder, folder: Path, run: Callable[..., subprocess.Complete
         assert list_copied(archive) == sorted(set(FILES) - set(kept_out.split())), case
 
 
+@pytest.mark.guide("6-3", "11-3")
 def test_podman_and_buildah_follow_dockers_rule(store: Store, tmp_path: Path) -> None:
     for builder in (Podman("podman"), Buildah("buildah")):
         check(builder, tmp_path / builder.name, store.run)

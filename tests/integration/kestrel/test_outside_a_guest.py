@@ -15,6 +15,7 @@ from volant.volantd.boot.kernel import host_architecture
 @pytest.mark.parametrize(
     "prefix", [[], ["unshare", "--pid", "--fork"]], ids=["process", "pid-1-of-a-container"]
 )
+@pytest.mark.guide("7.1-3")
 def test_it_says_so_in_one_line_and_touches_nothing(tmp_path: Path, prefix: list[str]) -> None:
     command = [*prefix, str(find_agent(host_architecture()))]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)

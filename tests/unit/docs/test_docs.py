@@ -28,6 +28,7 @@ def find_commands(page: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.guide("12-1")
 def test_commands_and_links_of_a_page(page: Path) -> None:
     for command in find_commands(page):
         check_command(command)

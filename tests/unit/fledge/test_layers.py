@@ -123,6 +123,7 @@ def test_hard_link_to_an_older_file_is_spared_by_its_layers_whiteout(merge: Merg
     assert listing(tree) == "f g"
 
 
+@pytest.mark.guide("6-2")
 def test_whiteout_of_a_folder_takes_all_of_it(merge: Merge) -> None:
     lower = [make_entry("d", DIR), make_entry("d/e", DIR), make_entry("d/e/f"), make_entry("stays")]
     assert listing(merge(lower, [whiteout("d")])) == "stays"

@@ -59,6 +59,7 @@ def test_a_recipe_without_runtime_has_its_defaults(home: Path) -> None:
     )
 
 
+@pytest.mark.guide("11-4")
 def test_all_problems_at_once_each_with_its_line(home: Path) -> None:
     text = (
         GUIDE.replace('type = "oci"', 'typ = "oci"')

@@ -45,6 +45,7 @@ def test_a_sound_folder_has_no_problems(home: Path) -> None:
     assert problems(home) == []
 
 
+@pytest.mark.guide("13.1-3")
 def test_everything_at_once(home: Path) -> None:
     lay_out(
         home,
@@ -74,6 +75,7 @@ def test_everything_at_once(home: Path) -> None:
         ("localhost:5000/debian", True), ("debian@sha256:00", False), ("localhost:5000/debian:12", False),
     ],
 )  # fmt: skip
+@pytest.mark.guide("11-2")
 def test_bases_that_move(home: Path, base: str, warned: bool) -> None:
     lay_out(home, dockerfile=DOCKERFILE.replace("debian:12", base))
     assert bool(problems(home)) == warned

@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every example is built and booted; what it serves is asked for. (nginx is in test_line.py.)"""
+"""Every example is built and booted; what it serves is asked for. (nginx is in e2e/test_line.py.)"""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from support.host import ROOT, Host, fetch
+from support.host import ROOT, Host, fetch, wait_until
 
 PAGES = {
     "static-site": {"/": "Hello from memory!", "/robots.txt": "User-agent"},
     "flask": {"/": "Hello from Flask!", "/health": "ok"},
     "node": {"/": "Hello from Node.js", "/health": "uptime"},
 }
+MOST_INITRAMFS_BYTES = 50_000_000
 
 
 @contextmanager
@@ -26,6 +29,8 @@ def booted(host: Host, example: str) -> Iterator[str]:
         timeout=900,
     )  # fmt: skip
     host.volar("plugins", "install", str(output))
+    if example == "static-site":
+        assert output.stat().st_size < MOST_INITRAMFS_BYTES
     output.unlink()
     name = f"try-{example}"
     try:
@@ -36,16 +41,29 @@ def booted(host: Host, example: str) -> Iterator[str]:
         host.volar("plugins", "remove", example, check=False)
 
 
-@pytest.mark.parametrize("example", list(PAGES))
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param("static-site", marks=pytest.mark.guide("4.1-3", "6-1", "10-2", "10-5")),
+        pytest.param("flask", marks=pytest.mark.guide("4.2-1", "4.2-4")),
+        pytest.param("node", marks=pytest.mark.guide("9.2-3")),
+    ],
+)
 def test_an_example_serves_its_pages(host: Host, base_image: str, example: str) -> None:
     with booted(host, example) as name:
         vm = host.vm(name)
         assert vm["health"] == "healthy"
         for path, text in PAGES[example].items():
             assert text in fetch(vm["url"] + path)
+        if example == "static-site":
+            host.volar("vms", "exec", name, "--", "/bin/busybox", "touch", "/srv/written")
+            host.volar("vms", "restart", name)
+            written = ["vms", "exec", name, "--", "/bin/busybox", "ls", "/srv/written"]
+            assert host.volar(*written, check=False).returncode != 0
 
 
-def test_postgres_keeps_its_rows(host: Host, base_image: str) -> None:
+@pytest.mark.guide("1-1", "4.3-1", "4.3-2", "4.3-3")
+def test_postgres_runs_init_sql_once_and_keeps_its_rows(host: Host, base_image: str) -> None:
     def ask(statement: str) -> str:
         command = ["psql", "--username", "postgres", "--no-align", "--tuples-only", "--command", statement]
         return host.volar("vms", "exec", "--user", "postgres", name, "--", *command).stdout.strip()
@@ -53,5 +71,16 @@ def test_postgres_keeps_its_rows(host: Host, base_image: str) -> None:
     with booted(host, "postgres") as name:
         assert ask("SELECT rolname FROM pg_roles WHERE rolname = 'app'") == "app"
         ask("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS number")
+        ask("DROP DATABASE app")
+        ask("DROP ROLE app")
         host.volar("vms", "restart", name)
         assert ask("SELECT sum(number) FROM kept") == "500500"
+        host.volar("vms", "stop", name)
+        host.volar("vms", "start", name)
+        ask("INSERT INTO kept VALUES (1)")
+        os.kill(host.vm(name)["hypervisor"]["pid"], signal.SIGKILL)
+        wait_until(
+            "a restart", lambda: (vm := host.vm(name))["restarts"] == 1 and vm["health"] == "healthy", 240
+        )
+        assert ask("SELECT sum(number) FROM kept") == "500501"
+        assert ask("SELECT count(*) FROM pg_roles WHERE rolname = 'app'") == "0"

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from support.guide_projects import type_in
 from support.host import CACHE, Host, wait_until
 from support.whole_system import make_whole_system_disk
 
@@ -24,20 +23,23 @@ def whole() -> Iterator[Host]:
     """A host of its own, which needs no kernel for guests, with the plugin installed."""
     host = Host(Path(tempfile.mkdtemp(prefix="volant-", dir="/tmp")))
     try:
-        archive = host.home / "plugin.tar.gz"
-        manifest = json.dumps(MANIFEST).encode()
-        with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
-            member = tarfile.TarInfo("manifest.json")
-            member.size = len(manifest)
-            tar.addfile(member, io.BytesIO(manifest))
-            tar.add(make_whole_system_disk(CACHE), "rootfs.qcow2")
-        host.volar("plugins", "install", str(archive))
-        archive.unlink()
+        folder = host.home / "by-hand"
+        folder.mkdir()
+        (folder / "manifest.json").write_text(json.dumps(MANIFEST))
+        type_in(host, folder, "qemu-img create -f qcow2 rootfs.qcow2 10G")
+        # Where the guide has virt-install: the system is put into the disk that was just made.
+        installed = make_whole_system_disk(CACHE)
+        type_in(host, folder, f"qemu-img convert -n --target-is-zero -O qcow2 {installed} rootfs.qcow2")
+        type_in(host, folder, "tar czf plugin.tar.gz rootfs.qcow2 manifest.json", timeout=600)
+        (folder / "rootfs.qcow2").unlink()
+        type_in(host, folder, "volar plugins install ./plugin.tar.gz")
+        (folder / "plugin.tar.gz").unlink()
         yield host
     finally:
         host.close()
 
 
+@pytest.mark.guide("2.3-1", "2.3-3")
 def test_a_whole_system_boots_lets_us_in_and_powers_off(whole: Host) -> None:
     whole.volar("vms", "create", "whole", "--plugin", "whole")
     vm = whole.vm("whole")

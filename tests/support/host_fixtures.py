@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all end-to-end tests share: a host, a base image, the nginx plugin."""
+"""What tests with real VMs share: a host, base images, the nginx plugin. (Fixtures; tests/conftest.py loads them.)"""
 
 from __future__ import annotations
 

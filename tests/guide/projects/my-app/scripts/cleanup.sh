@@ -1,0 +1,2 @@
+#!/bin/sh
+echo "after" >> /var/lib/hooks

@@ -1,0 +1,3 @@
+#!/bin/sh
+# fetch-secrets.sh
+socat VSOCK-CONNECT:2:9000 STDOUT > /secrets/api-key
