@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Where `make install` puts the programs: root's for everybody, else this user's own.
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 
-.PHONY: test-kvm bench-daemon bench-start install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean test-guide docs
+.PHONY: test-kvm bench-daemon bench-start install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean test-guide docs bench-boots bench-cli
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +107,12 @@ bench-daemon: build ## volantd with 10,000 rows and 20 VMs: speed, memory, adopt
 
 bench-start: build ## forks against cold starts, the pause of a snapshot, memory of copies
 	$(BIN)/python -m bench start
+
+bench-cli: build ## how long volar and fledge take to start, beside podman
+	$(BIN)/python -m bench cli
+
+bench-boots: build ## the guide's boot times: a VM from its disk, one from RAM
+	$(BIN)/python -m bench boots
 
 reference: build ## regenerate docs/reference
 	$(BIN)/python scripts/generate_reference.py

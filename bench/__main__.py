@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench [NAME…]`: run all benches, or the named ones (line, build, growth, agent, guest)."""
+"""`python -m bench [NAME…]`: run all benches, or the named ones; what they measure is kept in bench/results."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pkgutil
 import sys
 
 import bench
+from bench import results
 
 
 def main(names: list[str]) -> int:
@@ -19,7 +20,10 @@ def main(names: list[str]) -> int:
         return 2
     for name in names or known:
         print(f"# {name}", flush=True)
-        importlib.import_module(f"bench.bench_{name}").main()
+        try:
+            importlib.import_module(f"bench.bench_{name}").main()
+        finally:
+            results.save(name)
     return 0
 
 

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.results import ratio
 from volant.contract.agents import find_agent
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -245,13 +246,13 @@ def main() -> None:
     print("  supervisord has no back-off before a restart; pebble adds up to a tenth of its own at random")
     for place, title in enumerate(("start50", "rss", "restart")):
         best = min(medians[name][place] for name in AGENTS if name != "kestrel")
-        print(f"RATIO agent-{title}-vs-best {best / medians['kestrel'][place]:.2f}")
+        ratio(f"agent-{title}-vs-best", best / medians["kestrel"][place])
     ours, theirs = (statistics.median(speeds[name]) for name in ("kestrel", "pebble"))
     print(f"  logs: kestrel {ours / 1e6:.0f} MB/s, pebble {theirs / 1e6:.0f} MB/s; lines lost: {lost}")
     if lost:
         raise SystemExit(f"kestrel lost {lost} lines")
-    print(f"RATIO agent-logs-vs-pebble {ours / theirs:.2f}")
-    print(f"RATIO agent-binary-mib {tools.kestrel.stat().st_size / 2**20:.2f}")
+    ratio("agent-logs-vs-pebble", ours / theirs)
+    ratio("agent-binary-mib", tools.kestrel.stat().st_size / 2**20)
 
 
 if __name__ == "__main__":

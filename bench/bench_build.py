@@ -51,6 +51,7 @@ from bench.build_inputs import (
     make_plain_layout,
     split_layers,
 )
+from bench.results import ratio
 from volant.contract.agents import find_agent
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -252,10 +253,6 @@ def _read_pss(pid: int) -> int:
             if line.startswith("Pss:"):
                 return int(line.split()[1])
     return 0
-
-
-def ratio(name: str, value: float) -> None:
-    print(f"RATIO {name} {value:.3f}", flush=True)
 
 
 def main() -> None:

@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.own_folder import make_own_folder
+from bench.results import ratio
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
@@ -271,16 +272,16 @@ def main() -> None:
     with start_daemon() as daemon:
         install_plugin(daemon)
         overhead_ms = measure_create_overhead(daemon)
-        print(f"RATIO daemon-create-overhead-ms {overhead_ms:.0f}", flush=True)
+        ratio("daemon-create-overhead-ms", overhead_ms, 0)
         growth_kib = measure_growth(daemon)
-        print(f"RATIO daemon-rss-growth-kib-per-1000 {growth_kib:.0f}", flush=True)
+        ratio("daemon-rss-growth-kib-per-1000", growth_kib, 0)
         for number in range(RUNNING):
             daemon.create(f"run-{number}")
-        print(f"RATIO daemon-adopt20-ms {measure_adoption(daemon):.0f}", flush=True)
+        ratio("daemon-adopt20-ms", measure_adoption(daemon), 0)
         time.sleep(5)
         before = daemon.cpu_seconds()
         time.sleep(IDLE_SECONDS)
-        print(f"RATIO daemon-idle-cpu-percent {100 * (daemon.cpu_seconds() - before) / IDLE_SECONDS:.2f}")
+        ratio("daemon-idle-cpu-percent", 100 * (daemon.cpu_seconds() - before) / IDLE_SECONDS)
         add_rows(daemon)
         pages, first_pages = [], []
         for _ in range(6):
@@ -291,11 +292,11 @@ def main() -> None:
             began = time.perf_counter()
             daemon.get("/vms?limit=20")
             first_pages.append(1000 * (time.perf_counter() - began))
-        print(f"RATIO daemon-list10k-first-ms {pages[0]:.0f}")
-        print(f"RATIO daemon-list10k-ms {statistics.median(pages[1:]):.0f}")
-        print(f"RATIO daemon-list10k-first-page-ms {statistics.median(first_pages):.1f}", flush=True)
+        ratio("daemon-list10k-first-ms", pages[0], 0)
+        ratio("daemon-list10k-ms", statistics.median(pages[1:]), 0)
+        ratio("daemon-list10k-first-page-ms", statistics.median(first_pages), 1)
         reads_per_second, reads_per_cpu_second, p99_ms = measure_reads(daemon)
-        print(f"RATIO daemon-reads-per-s {reads_per_second:.0f}")
-        print(f"RATIO daemon-reads-per-cpu-s {reads_per_cpu_second:.0f}")
-        print(f"RATIO daemon-read-p99-ms {p99_ms:.1f}")
-        print(f"RATIO daemon-rss-mib {daemon.rss_kib() / 1024:.0f}", flush=True)
+        ratio("daemon-reads-per-s", reads_per_second, 0)
+        ratio("daemon-reads-per-cpu-s", reads_per_cpu_second, 0)
+        ratio("daemon-read-p99-ms", p99_ms, 1)
+        ratio("daemon-rss-mib", daemon.rss_kib() / 1024, 0)

@@ -22,6 +22,7 @@ from bench.build_inputs import (
     make_many_files_archive,
     split_layers,
 )
+from bench.results import note
 
 RUNS = 3
 ENOUGH_SECONDS = 15
@@ -81,7 +82,12 @@ def main() -> None:
             plugin_mb = (folder / "plugin.tar.gz").stat().st_size / 1e6
             peak = measure_peak_mib(folder, "--docker-archive", archive)
             files, size, layers = count_content(archive)
-            row = (name, files, size >> 20, layers, f"{seconds:.1f}", f"{peak:.0f}", f"{plugin_mb:.0f}")
-            print(" | ".join(map(str, row)), flush=True)
+            row = {
+                "files": files, "content_mib": size >> 20, "layers": layers, "seconds": round(seconds, 1),
+                "peak_mib": round(peak), "plugin_mb": round(plugin_mb),
+            }  # fmt: skip
+            print(" | ".join(map(str, (name, *row.values()))), flush=True)
+            for column, value in row.items():
+                note(f"{name}.{column}", value)
     finally:
         watch.remove()

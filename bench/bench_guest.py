@@ -21,6 +21,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from bench.results import ratio
+
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 5
 SETTLE_SECONDS = 5.0
@@ -59,9 +61,9 @@ def main() -> None:
             with least.boot(make_overlay(base, folder / f"{number}-least.qcow2")) as guest:
                 limits.append(read_least(guest.wait_for(" ms\n")))
     print(f"main to exec: {sorted(times)} ms; the system calls alone, from C: {sorted(limits)} ms")
-    print(f"RATIO agent-main-to-exec-ms {statistics.median(times):.0f}")
-    print(f"RATIO agent-main-to-exec-vs-least {statistics.median(times) / statistics.median(limits):.2f}")
-    print(f"RATIO agent-idle-rss-mib {statistics.median(memory):.1f}")
+    ratio("agent-main-to-exec-ms", statistics.median(times), 0)
+    ratio("agent-main-to-exec-vs-least", statistics.median(times) / statistics.median(limits))
+    ratio("agent-idle-rss-mib", statistics.median(memory), 1)
 
 
 def make_least_agent(folder: Path) -> Path:

@@ -25,6 +25,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.results import ratio
 from volant.cpio import CpioWriter
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -214,10 +215,10 @@ def main() -> None:
             process.wait()
             theirs.append(seconds)
             print(f"create to page: ours {ours[-1]:.2f} s, bare {theirs[-1]:.2f} s", flush=True)
-        print(f"RATIO cost-create-to-http {statistics.median(ours) / statistics.median(theirs):.2f}")
+        ratio("cost-create-to-http", statistics.median(ours) / statistics.median(theirs))
         help_ms, list_ms = measure_start(bench, "--help"), measure_start(bench, "vms", "list")
         print(f"volar --help {help_ms:.0f} ms, volar vms list {list_ms:.0f} ms")
-        print(f"RATIO start-volar-ms {max(help_ms, list_ms):.0f}")
+        ratio("start-volar-ms", max(help_ms, list_ms), 0)
     finally:
         with contextlib.suppress(SystemExit):
             bench.volar("daemon", "stop")

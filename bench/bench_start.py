@@ -19,6 +19,7 @@ from pathlib import Path
 
 from bench import bench_line
 from bench.own_folder import make_own_folder
+from bench.results import ratio
 
 ROUNDS, COPIES = int(os.environ.get("BENCH_START_ROUNDS", "7")), 20
 
@@ -95,6 +96,6 @@ def main() -> None:
                 f"to page: cold {cold[-1]:.2f} s, fork {forked[-1]:.2f} s; pause {pauses[-1]:.0f} ms",
                 flush=True,
             )
-        print(f"RATIO start-fork-vs-cold {statistics.median(forked) / statistics.median(cold):.2f}")
-        print(f"RATIO snapshot-pause-ms {statistics.median(pauses):.0f}")
-        print(f"RATIO fork20-mib-each {measure_copies(bench):.0f}", flush=True)
+        ratio("start-fork-vs-cold", statistics.median(forked) / statistics.median(cold))
+        ratio("snapshot-pause-ms", statistics.median(pauses), 0)
+        ratio("fork20-mib-each", measure_copies(bench), 0)

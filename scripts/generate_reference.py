@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 import conformance
+import figures
 import manual_pages
 from generate_api_types import make_api_types
 from generate_dashboard_types import make_dashboard_types
@@ -211,6 +212,7 @@ def make_all() -> dict[Path, str]:
         **manual_pages.make_pages(make_exit_codes()),
         REFERENCE / "cloud-config.md": make_cloud_config(),
         REFERENCE / "conformance.md": conformance.make_page(),
+        **figures.make_files(),
     }
 
 
