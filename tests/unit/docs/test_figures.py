@@ -15,7 +15,6 @@ sys.path.insert(0, str(ROOT / "scripts"))
 sys.path.insert(0, str(ROOT))
 
 import figures  # noqa: E402  scripts are no package
-
 from bench import results  # noqa: E402
 
 
