@@ -207,8 +207,10 @@ def test_what_is_wrong_is_said_and_ssh_still_answers(host: Host, app: str) -> No
     host.volar("vms", "restart", app, check=False)
     vm = host.vm(app)
     assert (vm["status"], vm["health"]) == ("running", "unhealthy")
-    journal = ssh(host, app, "journalctl -u kestrel")
-    assert "process crashing exited with code 3" in journal
-    assert "not-there" in journal
-    assert "last words" in ssh(host, app, "journalctl -u crashing")
-    assert "libz.so.99" in ssh(host, app, "journalctl -u lacking")
+    for unit, words in {
+        "kestrel": "process crashing exited with code 3",
+        "crashing": "last words",
+        "lacking": "libz.so.99",
+    }.items():
+        wait_until(words, lambda unit=unit, words=words: words in ssh(host, app, f"journalctl -u {unit}"))
+    assert "not-there" in ssh(host, app, "journalctl -u kestrel")
