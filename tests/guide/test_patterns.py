@@ -202,7 +202,7 @@ def test_what_is_wrong_is_said_and_ssh_still_answers(host: Host, app: str) -> No
 
     write = f"cat > /etc/kestrel/config.yaml <<'END'\n{BROKEN}END\n"
     lacking = "cp /bin/true /usr/local/bin/lacks-a-library && "
-    lacking += "sed -i 's/libc[.]so[.]6/libz.so.99/' /usr/local/bin/lacks-a-library"
+    lacking += "sed -i 's/libc[.]so[.]6/libq.so.9/' /usr/local/bin/lacks-a-library"
     ssh(host, app, write + lacking)
     host.volar("vms", "restart", app, check=False)
     vm = host.vm(app)
@@ -210,7 +210,7 @@ def test_what_is_wrong_is_said_and_ssh_still_answers(host: Host, app: str) -> No
     for unit, words in {
         "kestrel": "process crashing exited with code 3",
         "crashing": "last words",
-        "lacking": "libz.so.99",
+        "lacking": "libq.so.9",
     }.items():
         wait_until(words, lambda unit=unit, words=words: words in ssh(host, app, f"journalctl -u {unit}"))
     assert "not-there" in ssh(host, app, "journalctl -u kestrel")
