@@ -34,12 +34,17 @@ class VmViews:
         registry = self._fleet.domain.registry
         vm_id = registry.find_id(name_or_id)
         found = None if vm_id is None else self._find(vm_id)
-        return self.render_record(registry.get(name_or_id)) if found is None else found
+        return self._keep(registry.get(name_or_id)) if found is None else found
 
     def render_record(self, record: VmRecord) -> bytes:
+        """A record as somebody has it. It may be older than its row by now, so it is not kept."""
         problem = self._fleet.find_problem(record.id)
-        view = describe_vm(self._fleet.domain, record, problem).model_dump_json().encode()
-        self._rendered[record.id] = (problem, view)
+        return describe_vm(self._fleet.domain, record, problem).model_dump_json().encode()
+
+    def _keep(self, record: VmRecord) -> bytes:
+        """A record that was read just now."""
+        view = self.render_record(record)
+        self._rendered[record.id] = (self._fleet.find_problem(record.id), view)
         return view
 
     async def render_list(self, ids: Sequence[str]) -> AsyncIterator[bytes]:
@@ -57,7 +62,7 @@ class VmViews:
     async def _render_missing(self, ids: Sequence[str]) -> None:
         for start in range(0, len(ids), AT_ONCE):
             for record in self._fleet.domain.registry.read_many(ids[start : start + AT_ONCE]):
-                self.render_record(record)
+                self._keep(record)
             await asyncio.sleep(0)
 
     def _find(self, vm_id: str) -> bytes | None:

@@ -66,6 +66,14 @@ async def test_a_change_of_the_row_is_seen_and_nothing_else_renders(
     assert after == before
 
 
+async def test_an_older_record_that_is_rendered_late_hides_no_change(fleet: Fleet) -> None:
+    views = VmViews(fleet)
+    older = fleet.get("a")
+    await fleet.update("a", VmUpdate(labels={"tier": "front"}))
+    assert json.loads(views.render_record(older))["labels"] == {}
+    assert json.loads(views.render("a"))["labels"] == {"tier": "front"}
+
+
 async def test_what_a_machine_complains_about_is_seen_although_no_row_says_it(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
