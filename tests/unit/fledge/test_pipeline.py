@@ -80,7 +80,7 @@ def test_the_recipe_wins_over_the_image(archive: Path, home: Path, monitor: Reme
     assert (manifest["name"], manifest["version"], manifest["description"]) == ("web", "2.0.0", "Mine")
     assert manifest["workload"] == {"type": "tcp", "port": 22, "entrypoint": [], "env": {"A": "b"}}
     assert manifest["labels"]["a"] == "2"
-    assert manifest["resources"] == {"vcpu": 4, "memory_mb": 256}
+    assert manifest["resources"] == {"vcpu": 4, "memory_mb": 256, "nested": False}
     assert manifest["health_check"]["endpoint"] == "/ok"
 
 
