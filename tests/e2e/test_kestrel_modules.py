@@ -36,7 +36,8 @@ ON_DEMAND = {
     "xfs": "! mount -t xfs none /mnt && grep -q xfs /proc/filesystems",
     "nfs": "! mount -t nfs 127.0.0.1:/ /mnt && grep -q nfs /proc/filesystems",
     "loop": "dd if=/dev/zero of=/disk bs=1M count=1 && losetup -f /disk",
-    "kvm": 'test "$(stat -c %a /dev/kvm)" = 666 && : </dev/kvm && grep -q "^kvm_amd " /proc/modules',
+    "kvm": 'until test -e /dev/kvm; do sleep 0.1; done; test "$(stat -c %a /dev/kvm)" = 666 && : </dev/kvm && '
+    'grep -q "^kvm_amd " /proc/modules',
     "modprobe by name": f"{MODPROBE} sch-netem && test -e /sys/module/sch_netem",
     "modprobe with parameters": f'{MODPROBE} dummy numdummies=3 && test "$(ls -d /sys/class/net/dummy* | wc -l)" = 3',
     "modprobe -r": f"{MODPROBE} -r dummy && ! test -e /sys/module/dummy",

@@ -39,7 +39,8 @@ def kvm() -> Iterator[KvmHost]:
             timeout=300,
         )
         found = KvmHost(host)
-        found.run(": </dev/kvm")
+        # The agent makes the device's file soon after the workload has started; opening it loads the modules.
+        found.run("until test -e /dev/kvm; do sleep 0.1; done; : </dev/kvm", timeout_seconds=120)
         yield found
     finally:
         host.close()

@@ -48,6 +48,25 @@ def test_a_vm_boots_on_kvm_and_is_reached(kvm: KvmHost, plugin: str) -> None:
     assert command[command.index("-cpu") + 1] == "host"
 
 
+def test_its_limits_are_the_kernels(kvm: KvmHost) -> None:
+    """Everything that serves the VM is in its group; what would take more memory is ended and told."""
+    vm = kvm.vm("one")
+    group = f"/sys/fs/cgroup/volant/{vm['id']}"
+    names = kvm.run(f"for pid in $(cat {group}/cgroup.procs); do cat /proc/$pid/comm; done").split()
+    assert {name[:6] for name in names} == {"qemu-s", "passt", "python"} or {"qemu-s"} < {
+        n[:6] for n in names
+    }, names
+    limits = kvm.run(f"cd {group} && cat memory.max cpu.max pids.max memory.oom.group").split()
+    assert limits == [str((192 + 512) << 20), "300000", "100000", "514", "1"]
+    kvm.volar("vms", "update", "one", "--restart", "no")
+    kvm.run(f"echo 32M > {group}/memory.max; true")
+    ended = kvm.wait_until("its end", lambda: (found := kvm.vm("one"))["status"] == "failed" and found)
+    assert "more memory than its limit" in ended["status_reason"]
+    kvm.volar("vms", "update", "one", "--restart", "on-failure")
+    kvm.volar("vms", "start", "one")
+    assert kvm.fetch(kvm.vm("one")["url"]) == PAGE
+
+
 def test_a_killed_daemon_leaves_it_serving_and_a_killed_qemu_comes_back(kvm: KvmHost) -> None:
     before = kvm.vm("one")
     kvm.volar("vms", "ssh", "one", "echo kept > /root/kept && sync")

@@ -82,7 +82,7 @@ func Show() error {
 }
 
 // openDevices are device files that every user may open, as udev has it.
-var openDevices = map[string]bool{"net/tun": true, "fuse": true, "kvm": true}
+var openDevices = map[string]bool{"net/tun": true, "fuse": true, kvmDevice: true}
 
 // makeDevices makes the device files of modules that are not loaded: opening one loads its module.
 func makeDevices(folder, devices string) {
@@ -97,13 +97,20 @@ func makeDevices(folder, devices string) {
 		if kind == 'b' {
 			mode = unix.S_IFBLK
 		}
-		target := filepath.Join(devices, name)
-		_ = os.MkdirAll(filepath.Dir(target), 0o755)
-		if unix.Mknod(target, mode|0o600, int(unix.Mkdev(major, minor))) == nil && openDevices[name] {
-			_ = os.Chmod(target, 0o666)
-		}
+		makeDevice(devices, name, mode, unix.Mkdev(major, minor))
 		return true
 	})
+	if name := kvmModule(readCPUInfo()); name != "" && len(tables{folder: folder}.findAll(name)) > 0 {
+		makeDevice(devices, kvmDevice, unix.S_IFCHR, unix.Mkdev(10, 232))
+	}
+}
+
+func makeDevice(devices, name string, kind uint32, number uint64) {
+	target := filepath.Join(devices, name)
+	_ = os.MkdirAll(filepath.Dir(target), 0o755)
+	if unix.Mknod(target, kind|0o600, int(number)) == nil && openDevices[name] {
+		_ = os.Chmod(target, 0o666)
+	}
 }
 
 // showFolder shows the disk at /lib/modules/VERSION too, where programs of the image look, unless the image has

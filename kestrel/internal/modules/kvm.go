@@ -8,15 +8,26 @@ import (
 	"strings"
 )
 
-// kvmAlias is a line of modprobe.d: opening /dev/kvm asks for the module kvm, which serves nothing without the part for
-// this processor. Where udev runs, that one is loaded at boot, by the processor's features.
-func kvmAlias(cpuInfo string) string {
+// kvmDevice is /dev/kvm, which x86 kernels do not name in modules.devname.
+const kvmDevice = "kvm"
+
+// kvmModule is the part of KVM for this processor: its features name it, as udev has it at boot elsewhere. The module
+// kvm alone, for which the kernel asks when the device is opened, serves nothing.
+func kvmModule(cpuInfo string) string {
 	flags := strings.Fields(cpuInfo)
 	switch {
 	case slices.Contains(flags, "svm"):
-		return "alias char-major-10-232 kvm-amd"
+		return "kvm_amd"
 	case slices.Contains(flags, "vmx"):
-		return "alias char-major-10-232 kvm-intel"
+		return "kvm_intel"
+	}
+	return ""
+}
+
+// kvmAlias is a line of modprobe.d: what opening the device loads.
+func kvmAlias(cpuInfo string) string {
+	if name := kvmModule(cpuInfo); name != "" {
+		return "alias char-major-10-232 " + name
 	}
 	return ""
 }

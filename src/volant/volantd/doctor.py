@@ -16,6 +16,7 @@ from volant.contract.finding import Finding, parse_findings
 from volant.errors import ToolFailed, VolantError
 from volant.process import find_tool, run_tool
 from volant.volantd.boot.kernel import host_architecture, require_kernel
+from volant.volantd.hypervisors import groups
 from volant.volantd.hypervisors.confinement import find_confinement
 from volant.volantd.hypervisors.qemu import PROGRAMS, Qemu
 from volant.volantd.lost_and_found import LostAndFound
@@ -56,6 +57,12 @@ def examine(settings: Settings) -> list[Finding]:
     findings.append(
         Finding("confinement", "ok" if confinement.landlock else "limited", confinement.describe())
     )
+    if (obstacle := groups.find_obstacle()) is not None:
+        findings.append(
+            Finding("limits", "limited", f"VMs take what they can of CPU and processes: {obstacle}")
+        )
+    else:
+        findings.append(Finding("limits", "ok", "a control group with limits for each VM"))
     findings.append(find_disk_space(settings))
     lost = LostAndFound(settings.state_dir)
     if lost.list_all():

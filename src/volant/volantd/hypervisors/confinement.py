@@ -91,10 +91,17 @@ def choose_user(vm_id: str) -> int:
 
 
 def make_command(
-    spec: VmSpec, command: Sequence[str], state_dir: Path | None, confinement: Confinement
+    spec: VmSpec,
+    command: Sequence[str],
+    state_dir: Path | None,
+    confinement: Confinement,
+    group: Path | None = None,
 ) -> list[str]:
-    """The hypervisor's command behind the program that confines it. The VM's files are given to its user here."""
+    """The hypervisor's command behind the program that confines it. The VM's files are given to its user here. `group`:
+    the control group that holds the VM."""
     options = [*list_options(spec, command[0]), *([] if confinement.landlock else ["--any-file"])]
+    if group is not None:
+        options.append(f"--group={group}")
     groups = list_groups(Path(KVM)) if spec.accelerator == "kvm" else []
     if (
         confinement.has_users

@@ -38,6 +38,7 @@ from volant.volantd.hypervisors.base import (
 )
 from volant.volantd.hypervisors.confinement import find_confinement, make_command
 from volant.volantd.hypervisors.console import read_last_lines, trim_log
+from volant.volantd.hypervisors.groups import make_group, was_killed_for_memory
 from volant.volantd.hypervisors.host_process import ExitStatus, HostProcess, find_process, identify
 from volant.volantd.hypervisors.nested import check_nested
 from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments, name_sockets
@@ -265,6 +266,7 @@ class QemuMachine:
             shutdown_reason=self._shutdown_reason,
             asked_to_end=self._asked_to_end,
             disk_full=self._disk_full,
+            memory_full=was_killed_for_memory(self.spec.id),
             console=read_last_lines(self.spec.console_log, 50),
             log=_read_tail(self.spec.hypervisor_log),
         )
@@ -289,6 +291,7 @@ def explain_end(
     shutdown_reason: str,
     asked_to_end: bool,
     disk_full: bool,
+    memory_full: bool = False,
     console: list[str],
     log: list[str],
 ) -> MachineEnd:
@@ -302,6 +305,8 @@ def explain_end(
         return end(EndKind.KILLED)
     if disk_full:
         return end(EndKind.CRASHED, "the host's disk is full")
+    if memory_full:
+        return end(EndKind.CRASHED, "the host's kernel ended QEMU: the VM took more memory than its limit")
     if status.signal is not None:
         return end(EndKind.CRASHED, f"QEMU was ended by {status.signal}")
     if status.exit_code:
@@ -371,7 +376,8 @@ class Qemu:
         # QEMU would make it readable for all.
         os.close(os.open(spec.console_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
         confinement = await asyncio.to_thread(find_confinement)
-        command = make_command(spec, arguments, self._state_dir, confinement)
+        group = await asyncio.to_thread(make_group, spec)
+        command = make_command(spec, arguments, self._state_dir, confinement, group)
         pid = start_detached(command, spec.hypervisor_log)
         process = _take_child(pid)
         machine = QemuMachine(spec, process)

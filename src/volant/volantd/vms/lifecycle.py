@@ -26,6 +26,7 @@ from volant.volantd.hypervisors.base import (
     Machine,
     VmSpec,
 )
+from volant.volantd.hypervisors.groups import join_group
 from volant.volantd.network.user_mode import Reach, UserNetwork
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.settings import Settings
@@ -113,7 +114,7 @@ async def boot_vm(
     try:
         machine = await hypervisor.start(spec)
         if network is not None:
-            await wait_for_network(network, machine)
+            await wait_for_network(network, machine, record.id)
     except BaseException:
         if network is not None:
             network.close()
@@ -121,8 +122,9 @@ async def boot_vm(
     return machine
 
 
-async def wait_for_network(network: UserNetwork, machine: Machine) -> None:
-    """It came up beside the hypervisor; where it does not, the machine is of no use."""
+async def wait_for_network(network: UserNetwork, machine: Machine, vm_id: str) -> None:
+    """It came up beside the hypervisor, and counts as part of the VM; where it does not, the machine is of no use."""
+    await asyncio.to_thread(join_group, vm_id, tuple(network.processes))
     try:
         await network.wait_ready()
     except BaseException:

@@ -59,7 +59,7 @@ async def wake_vm(
         machine = await _start(hypervisor, spec)
         try:
             if network is not None:
-                await wait_for_network(network, machine)
+                await wait_for_network(network, machine, record.id)
             going_on()
             await machine.resume()
             if source.spec.id == record.id:
