@@ -30,13 +30,15 @@ def test_a_vm_boots_on_kvm_and_is_reached(kvm: KvmHost, plugin: str) -> None:
     # A real ssh, and what the guest sees of its processor, memory and clock.
     seen = kvm.volar(
         "vms", "ssh", "one",
-        "nproc; cat /sys/devices/system/clocksource/clocksource0/current_clocksource; cat /sys/class/ptp/*/clock_name;"
-        "cat /proc/cmdline; cat /proc/meminfo",
+        "nproc; cat /sys/devices/system/clocksource/clocksource0/current_clocksource; "
+        "cat /proc/cmdline /proc/cpuinfo /proc/meminfo",
     )  # fmt: skip
     lines = seen.splitlines()
     assert lines[0] == "2"
     assert lines[1] == "kvm-clock"
-    assert "KVM virtual PTP" in lines
+    flags = next(line for line in lines if line.startswith("flags")).split()
+    assert "x2apic" in flags
+    assert not {"svm", "vmx"} & set(flags)
     assert "tsc" not in next(line for line in lines if line.startswith("console="))
     total_kb = int(next(line for line in lines if line.startswith("MemTotal")).split()[1])
     assert 150 << 10 < total_kb <= 192 << 10
@@ -45,7 +47,7 @@ def test_a_vm_boots_on_kvm_and_is_reached(kvm: KvmHost, plugin: str) -> None:
         kvm.run(f"tr '\\0' '\\n' < /proc/{vm['hypervisor']['pid']}/cmdline | jq -R . | jq -s .")
     )
     assert command[command.index("-accel") + 1] == "kvm"
-    assert command[command.index("-cpu") + 1] == "host"
+    assert command[command.index("-cpu") + 1] == "host,vmx=off,svm=off"
 
 
 def test_its_limits_are_the_kernels(kvm: KvmHost) -> None:
@@ -53,9 +55,8 @@ def test_its_limits_are_the_kernels(kvm: KvmHost) -> None:
     vm = kvm.vm("one")
     group = f"/sys/fs/cgroup/volant/{vm['id']}"
     names = kvm.run(f"for pid in $(cat {group}/cgroup.procs); do cat /proc/$pid/comm; done").split()
-    assert {name[:6] for name in names} == {"qemu-s", "passt", "python"} or {"qemu-s"} < {
-        n[:6] for n in names
-    }, names
+    for program in ("qemu-system", "passt", "python3"):
+        assert any(name.startswith(program) for name in names), names
     limits = kvm.run(f"cd {group} && cat memory.max cpu.max pids.max memory.oom.group").split()
     assert limits == [str((192 + 512) << 20), "300000", "100000", "514", "1"]
     kvm.volar("vms", "update", "one", "--restart", "no")
@@ -138,7 +139,6 @@ def test_two_vms_on_the_bridge_know_each_other_by_name(kvm: KvmHost, plugin: str
     assert left["network"] == right["network"] == "bridged"
     assert kvm.fetch(f"http://{right['ip']}") == PAGE
     assert kvm.volar("vms", "ssh", "left", "wget -q -T 20 -O - http://right") == PAGE
-    resolved = kvm.volar("vms", "ssh", "right", "nslookup left")
-    assert left["ip"] in resolved
+    assert kvm.volar("vms", "ssh", "right", "wget -q -T 20 -O - http://left") == PAGE
     kvm.run("volar vms delete left --force && volar vms delete right --force && volar setup network --remove")
     assert "volant0" not in kvm.run("ip -brief link")
