@@ -277,7 +277,7 @@ def test_bad_requests_get_one_clear_error_and_leave_nothing(
 ) -> None:
     got, reply = idle.call("POST", "/vms", request_body)
     assert got == status
-    assert set(reply) == {"error", "code", "details", "resolution"}
+    assert set(reply) == {"error", "code", "details", "resolution", "request_id"}
     assert words in json.dumps(reply)
     assert idle.call("GET", "/vms")[1] == []
 

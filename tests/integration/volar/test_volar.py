@@ -46,7 +46,7 @@ def test_the_life_of_a_vm_on_the_command_line(daemon: Daemon, tmp_path: Path) ->
     assert (vm["status"], vm["health"], vm["resources"]) == (
         "running",
         "healthy",
-        {"vcpu": 1, "memory_mb": 64},
+        {"vcpu": 1, "memory_mb": 64, "nested": False},
     )
     table = volar(daemon, "vms", "list").stdout.splitlines()
     assert table[0].split()[:3] == ["NAME", "STATUS", "HEALTH"]
