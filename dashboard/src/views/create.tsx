@@ -99,7 +99,7 @@ function Form({ plugin, snapshot, secrets }: { plugin: Plugin | null; snapshot: 
     if (snapshot) request.snapshot = snapshot.name;
     else {
       request.plugin = plugin ? refer(plugin) : "";
-      request.resources = { vcpu: Number(vcpu), memory_mb: Number(memory) };
+      request.resources = { vcpu: Number(vcpu), memory_mb: Number(memory), nested: manifest?.resources.nested ?? false };
       if (disk.trim()) request.disk_size = disk.trim();
     }
     const vm = await post<Vm>("/vms", request);
