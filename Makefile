@@ -84,7 +84,7 @@ e2e: build ## tests that boot real VMs
 test-guide: build ## every case of the plugin guide, those included that are too long for CI (about 25 minutes)
 	$(BIN)/pytest -q -m guide tests
 
-test-kvm: build ## the line on KVM, inside a VM of ours whose emulated processor has it (about six minutes)
+test-kvm: build ## the line on KVM, inside a VM of ours whose emulated processor has it (minutes; not part of CI yet)
 	$(BIN)/pytest -q tests/kvm
 
 bench: build ## every bench against its peers; prints RATIO lines
