@@ -67,6 +67,13 @@ export interface CloudInitState {
   unknown_modules: string[];
 }
 
+export interface Crash {
+  exit_code: number | null;
+  kind: "exit" | "signal" | "panic" | "guest-out-of-memory" | "host-out-of-memory" | "host-disk-full" | "unknown";
+  line: string;
+  signal: string | null;
+}
+
 export interface DashboardLink {
   expires_seconds: number;
   url: string;
@@ -344,6 +351,7 @@ export interface Vm {
   agent: AgentInfo;
   checks: Check[];
   cloud_init: CloudInitState;
+  crash: Crash | null;
   created_at: string;
   exit_code: number | null;
   health: "starting" | "healthy" | "unhealthy" | "unknown";

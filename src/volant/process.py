@@ -13,6 +13,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,23 @@ KEPT_VARIABLES = (
     "CONTAINER_HOST", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "REGISTRY_AUTH_FILE", "BUILDAH_ISOLATION",
     "STORAGE_DRIVER", "SOURCE_DATE_EPOCH",
 )  # fmt: skip
+
+
+def read_command(pid: int) -> bytes:
+    """A process's arguments, each ended by NUL; empty for the kernel's own. OSError where there is none such.
+
+    A process has none for an instant while it becomes another program, and a zombie for good: the first has a program,
+    the second has not (proc(5), exe).
+    """
+    for _ in range(20):
+        if command := Path(f"/proc/{pid}/cmdline").read_bytes():
+            return command
+        try:
+            os.readlink(f"/proc/{pid}/exe")
+        except OSError:
+            return b""
+        time.sleep(0.005)
+    return b""
 
 
 def make_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -27,6 +27,7 @@ from volant.volantd.hypervisors.base import (
     ProcessIdentity,
     VmSpec,
 )
+from volant.volantd.hypervisors.crash import find_cause
 from volant.volantd.hypervisors.host_process import HostProcess, find_process, identify
 from volant.volantd.hypervisors.qemu import Qemu
 from volant.volantd.hypervisors.qemu_arguments import name_sockets
@@ -69,7 +70,8 @@ class FakeMachine:
         if self.killed:
             return MachineEnd(EndKind.KILLED)
         if status.signal or status.exit_code:
-            return MachineEnd(EndKind.CRASHED, f"ended by {status.signal or status.exit_code}")
+            cause = find_cause(status, [], killed_for_memory=False)
+            return MachineEnd(EndKind.CRASHED, f"ended by {status.signal or status.exit_code}", cause=cause)
         return MachineEnd(EndKind.POWERED_OFF)
 
     async def kill(self) -> MachineEnd:

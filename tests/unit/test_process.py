@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from volant.errors import ToolFailed, ToolMissing
-from volant.process import describe_command, run_in_terminal, run_tool, start_detached, start_tool
+from volant.process import (
+    describe_command,
+    read_command,
+    run_in_terminal,
+    run_tool,
+    start_detached,
+    start_tool,
+)
 
 PYTHON = sys.executable
 
@@ -121,3 +129,16 @@ def test_a_pipe_of_the_caller_ends_while_the_detached_program_runs(tmp_path: Pat
 
 def test_a_command_can_be_pasted() -> None:
     assert describe_command(["echo", "it's", "pass"], secrets=["pass", ""]) == """echo 'it'"'"'s' ***"""
+
+
+def test_a_process_that_becomes_another_program_is_waited_for_and_a_zombie_is_not() -> None:
+    # Between fork and exec it still has our command line, in exec none, afterwards its own.
+    for _ in range(50):
+        with subprocess.Popen(["sleep", "60"]) as process:
+            assert read_command(process.pid) == b"sleep\x0060\x00"
+            process.kill()
+    with subprocess.Popen(["true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert read_command(process.pid) == b""
+    with pytest.raises(OSError, match=r"No such|cmdline"):
+        read_command(process.pid)

@@ -90,6 +90,17 @@ class HypervisorInfo(ApiModel):
     kernel: str = ""
 
 
+class Crash(ApiModel):
+    """Why a VM's process ended that nobody asked to end."""
+
+    kind: Literal[
+        "exit", "signal", "panic", "guest-out-of-memory", "host-out-of-memory", "host-disk-full", "unknown"
+    ]
+    exit_code: int | None = Field(None, description="of the hypervisor")
+    signal: str | None = None
+    line: str = Field("", description="what the guest's kernel said")
+
+
 class Vm(ApiModel):
     id: str
     name: str
@@ -118,6 +129,7 @@ class Vm(ApiModel):
         default_factory=list, description="what was changed and counts from the next start"
     )
     exit_code: int | None = Field(None, description="of a batch workload")
+    crash: Crash | None = Field(None, description="only where the VM failed by a crash")
     last_console_lines: list[str] = Field(default_factory=list, description="only where the VM failed")
     created_at: str
     started_at: str | None = None

@@ -75,6 +75,15 @@ class CloudInitState(TypedDict):
     unknown_modules: list[str]
 
 
+class Crash(TypedDict):
+    exit_code: int | None
+    kind: Literal[
+        "exit", "signal", "panic", "guest-out-of-memory", "host-out-of-memory", "host-disk-full", "unknown"
+    ]
+    line: str
+    signal: str | None
+
+
 class DashboardLink(TypedDict):
     expires_seconds: int
     url: str
@@ -352,6 +361,7 @@ class Vm(TypedDict):
     agent: AgentInfo
     checks: list[Check]
     cloud_init: CloudInitState
+    crash: Crash | None
     created_at: str
     exit_code: int | None
     health: Literal["starting", "healthy", "unhealthy", "unknown"]

@@ -45,6 +45,7 @@ from volant.volantd.reserve import Reserve
 from volant.volantd.resources import RESOURCES
 from volant.volantd.secrets.store import SecretStore
 from volant.volantd.settings import Settings
+from volant.volantd.tasks import end_tasks
 from volant.volantd.tokens.store import TokenStore
 from volant.volantd.usage import Usage
 from volant.volantd.vms.domain import Domain
@@ -132,11 +133,10 @@ async def serve_state(settings: Settings, hypervisor: Hypervisor) -> bool:
         notify_ready()
         ends = [asyncio.create_task(event.wait()) for event in (ended, begins_anew)]
         await asyncio.wait([*ends, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        for task in (*ends, *beside):
-            task.cancel()
         for server in servers:
             server.should_exit = True
-        await asyncio.gather(*tasks, *ends, *beside, return_exceptions=True)
+        await end_tasks((*ends, *beside), CLOSING_SECONDS)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await fleet.release_all()
         return begins_anew.is_set() and not ended.is_set()
 

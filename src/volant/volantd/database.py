@@ -70,6 +70,7 @@ MIGRATIONS = (
     "ALTER TABLE vms ADD COLUMN pending TEXT NOT NULL DEFAULT '[]';",
     # From here on each package of resources counts the versions of its own tables.
     "CREATE TABLE package_schemas (package TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT;",
+    "ALTER TABLE vms ADD COLUMN crash TEXT;",
 )
 
 

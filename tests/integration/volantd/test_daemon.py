@@ -196,6 +196,9 @@ def test_a_killed_hypervisor_is_told(daemon: Daemon) -> None:
     os.kill(daemon.vm()["hypervisor"]["pid"], signal.SIGKILL)
     vm = wait_until(lambda: (found := daemon.vm())["status"] == "failed" and found)
     assert "SIGKILL" in vm["status_reason"]
+    assert vm["crash"] == {"kind": "signal", "exit_code": None, "signal": "SIGKILL", "line": ""}
+    told = [line for line in daemon.call("GET", "/events/vms")[1].splitlines() if b'"failed"' in line]
+    assert json.loads(told[0].removeprefix(b"data: "))["data"]["crash"] == vm["crash"]
     assert not vm["agent"]["connected"]
 
 

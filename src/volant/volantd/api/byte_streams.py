@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from volant.volantd.guest.connection import ByteReader, ByteWriter
+from volant.volantd.tasks import end_tasks
 
 CHUNK_BYTES = 1 << 16
 MOST_WINDOW_BYTES = 1 << 26
@@ -99,9 +100,7 @@ async def pump(
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
             await websocket.close()
 

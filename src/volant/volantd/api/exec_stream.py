@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from volant.volantd.guest.connection import read_exit_code
+from volant.volantd.tasks import end_tasks
 
 CHUNK_BYTES = 1 << 16
 
@@ -38,9 +39,7 @@ async def pump_process(websocket: WebSocket, process: asyncssh.SSHClientProcess[
     try:
         await asyncio.wait({taking, sending}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (taking, sending):
-            task.cancel()
-        await asyncio.gather(taking, sending, return_exceptions=True)
+        await end_tasks((taking, sending))
         if process.exit_status is None and process.exit_signal is None:
             with contextlib.suppress(OSError, asyncssh.Error):
                 process.send_signal("HUP")

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from volant.contract.agent import CloudInitState
 from volant.contract.api import (
     AgentInfo,
+    Crash,
     HypervisorInfo,
     PluginReference,
     PublishedPort,
@@ -108,6 +109,7 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         restarts=record.restarts,
         pending=list(record.pending),
         exit_code=record.exit_code,
+        crash=Crash(**asdict(record.crash)) if record.crash is not None else None,
         last_console_lines=list(record.last_lines),
         created_at=record.created_at,
         started_at=record.started_at,

@@ -25,6 +25,7 @@ from volant.contract.agent import PROTOCOL_VERSIONS, AgentState, AgentStats, Hel
 from volant.contract.guest_config import GuestConfig
 from volant.errors import Conflict, GuestFailed, NotFound, Unreachable, VolantError
 from volant.volantd.guest.connection import GuestConnection
+from volant.volantd.tasks import end_tasks
 
 LINE_LIMIT_BYTES = 1 << 20
 CALL_SECONDS = 30.0
@@ -261,9 +262,7 @@ async def open_control(connection: GuestConnection) -> AsyncIterator[ControlClie
             )
         yield client
     finally:
-        receiving.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await receiving
+        await end_tasks([receiving])
         process.close()
 
 

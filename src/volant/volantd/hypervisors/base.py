@@ -191,6 +191,30 @@ class EndKind(enum.Enum):
     """Anything else: a signal, an error exit, a guest panic."""
 
 
+class CauseKind(enum.StrEnum):
+    EXIT = "exit"
+    """The hypervisor gave up, with an exit code."""
+    SIGNAL = "signal"
+    PANIC = "panic"
+    """The guest's kernel."""
+    GUEST_OUT_OF_MEMORY = "guest-out-of-memory"
+    HOST_OUT_OF_MEMORY = "host-out-of-memory"
+    """The host's kernel ended the hypervisor."""
+    HOST_DISK_FULL = "host-disk-full"
+    UNKNOWN = "unknown"
+    """Nobody saw it end, as while the daemon was away."""
+
+
+@dataclass(frozen=True, slots=True)
+class CrashCause:
+    """Why a machine crashed. `line` is what the guest's kernel said of it. Code and signal only a parent learns."""
+
+    kind: CauseKind
+    exit_code: int | None = None
+    signal: str | None = None
+    line: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class MachineEnd:
     """How the process ended. `reason` is one line for people, empty for an orderly end.
@@ -203,6 +227,7 @@ class MachineEnd:
     exit_code: int | None = None
     signal: str | None = None
     host_disk_full: bool = False
+    cause: CrashCause | None = None
 
 
 class Machine(Protocol):

@@ -17,12 +17,14 @@ KEPT_BYTES = 1 << 20
 CONTROL_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_]|\([A-Z0-9])")
 
 
-def read_last_lines(log: Path, count: int) -> list[str]:
-    """Up to `count` last lines that are not blank, as plain text; none where there is no log."""
+def read_last_lines(log: Path, count: int, *, since: int = 0) -> list[str]:
+    """Up to `count` last lines that are not blank, as plain text; none where there is no log. What was there before it
+    had `since` bytes is left out, unless it has been trimmed meanwhile."""
     try:
         with log.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, size - 65536))
+            begin = since if size >= since else 0
+            stream.seek(max(begin, size - 65536))
             text = stream.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return []

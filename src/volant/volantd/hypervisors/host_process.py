@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from volant.process import read_command
 from volant.volantd.hypervisors.base import ProcessIdentity
 
 
@@ -63,7 +64,7 @@ def list_commands() -> Iterator[tuple[int, bytes]]:
             # Root's VMs are users of their own.
             is_ours = os.geteuid() in (0, folder.stat().st_uid)
             if is_ours and int(folder.name) != os.getpid():
-                yield int(folder.name), (folder / "cmdline").read_bytes()
+                yield int(folder.name), read_command(int(folder.name))
         except OSError:
             continue
 

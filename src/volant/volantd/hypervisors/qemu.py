@@ -27,6 +27,7 @@ from volant.process import require_tool, start_detached
 from volant.volantd.hypervisors.accelerator import AcceleratorProbe
 from volant.volantd.hypervisors.base import (
     Capabilities,
+    CauseKind,
     EndKind,
     HostSupport,
     HypervisorKind,
@@ -38,6 +39,7 @@ from volant.volantd.hypervisors.base import (
 )
 from volant.volantd.hypervisors.confinement import find_confinement, make_command
 from volant.volantd.hypervisors.console import read_last_lines, trim_log
+from volant.volantd.hypervisors.crash import MemoryWatch, find_cause
 from volant.volantd.hypervisors.groups import make_group, was_killed_for_memory
 from volant.volantd.hypervisors.host_process import ExitStatus, HostProcess, find_process, identify
 from volant.volantd.hypervisors.nested import check_nested
@@ -46,6 +48,7 @@ from volant.volantd.hypervisors.qemu_disks import copy_disk, find_node, layer_di
 from volant.volantd.hypervisors.qemu_memory import load_memory, save_memory
 from volant.volantd.hypervisors.qemu_traits import find_traits
 from volant.volantd.hypervisors.streams import connect_unix
+from volant.volantd.tasks import end_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +65,8 @@ CHORES_INTERVAL_SECONDS = 5.0
 class QemuMachine:
     """One QEMU process, ours or adopted."""
 
-    def __init__(self, spec: VmSpec, process: HostProcess) -> None:
+    def __init__(self, spec: VmSpec, process: HostProcess, console_begin: int = 0) -> None:
+        """`console_begin`: how long the console's log was before this process wrote to it."""
         self.spec = spec
         self._sockets = name_sockets(spec.socket_folder)
         self._process = process
@@ -75,6 +79,8 @@ class QemuMachine:
         self._resumed = asyncio.Event()
         self._problem = ""
         self._tasks: list[asyncio.Task[None]] = []
+        self._console_begin = console_begin
+        self._memory = MemoryWatch()
         self._watch = asyncio.create_task(self._wait_for_end())
 
     @property
@@ -159,9 +165,7 @@ class QemuMachine:
         self._resumed.clear()
 
     async def release(self) -> None:
-        for task in (self._watch, *self._tasks):
-            task.cancel()
-        await asyncio.gather(self._watch, *self._tasks, return_exceptions=True)
+        await end_tasks((self._watch, *self._tasks))
         await self._disconnect()
         self._process.close()
 
@@ -248,6 +252,8 @@ class QemuMachine:
 
     async def _wait_for_end(self) -> MachineEnd:
         status = await self._process.wait()
+        is_killed = not self._asked_to_end and status.signal in (None, "SIGKILL") and not status.exit_code
+        killed_for_memory = is_killed and self._memory.was_killed(self.identity.pid)
         # The last event was sent before the process ended, but this side may not have read it yet.
         for _ in range(50):
             if self._qmp is None or self._qmp.runstate is not Runstate.RUNNING:
@@ -255,9 +261,7 @@ class QemuMachine:
             await asyncio.sleep(0.01)
         while not self._events.empty():
             self._note_event(await self._events.get())
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         await self._disconnect()
         for path in self._sockets.all:
             path.unlink(missing_ok=True)
@@ -267,7 +271,8 @@ class QemuMachine:
             asked_to_end=self._asked_to_end,
             disk_full=self._disk_full,
             memory_full=was_killed_for_memory(self.spec.id),
-            console=read_last_lines(self.spec.console_log, 50),
+            killed_for_memory=killed_for_memory,
+            console=read_last_lines(self.spec.console_log, 50, since=self._console_begin),
             log=_read_tail(self.spec.hypervisor_log),
         )
 
@@ -292,14 +297,20 @@ def explain_end(
     asked_to_end: bool,
     disk_full: bool,
     memory_full: bool = False,
+    killed_for_memory: bool = False,
     console: list[str],
     log: list[str],
 ) -> MachineEnd:
     """What an end means, from the exit status, QMP's SHUTDOWN reason and the last lines of console and
     log."""
 
+    cause = find_cause(
+        status, console, killed_for_memory=memory_full or killed_for_memory, disk_full=disk_full
+    )
+
     def end(kind: EndKind, reason: str = "") -> MachineEnd:
-        return MachineEnd(kind, reason, status.exit_code, status.signal, disk_full)
+        crash = cause if kind is EndKind.CRASHED else None
+        return MachineEnd(kind, reason, status.exit_code, status.signal, disk_full, crash)
 
     if asked_to_end:
         return end(EndKind.KILLED)
@@ -307,16 +318,19 @@ def explain_end(
         return end(EndKind.CRASHED, "the host's disk is full")
     if memory_full:
         return end(EndKind.CRASHED, "the host's kernel ended QEMU: the VM took more memory than its limit")
+    if killed_for_memory:
+        return end(EndKind.CRASHED, "the host ran out of memory: its kernel ended QEMU")
     if status.signal is not None:
         return end(EndKind.CRASHED, f"QEMU was ended by {status.signal}")
     if status.exit_code:
         return end(
             EndKind.CRASHED, f"QEMU ended with exit code {status.exit_code}: {(log or ['no word'])[-1]}"
         )
-    panic = next((line for line in console if "Kernel panic - not syncing" in line), None)
     # A panic resets the machine (panic=-1), so only the console tells it from a reboot.
-    if panic is not None and shutdown_reason in ("guest-reset", "guest-panic", ""):
-        return end(EndKind.CRASHED, re.sub(r"^.*(Kernel panic)", r"\1", panic))
+    has_panicked = cause.kind in (CauseKind.PANIC, CauseKind.GUEST_OUT_OF_MEMORY)
+    if has_panicked and shutdown_reason in ("guest-reset", "guest-panic", ""):
+        what = "the guest ran out of memory: " if cause.kind is CauseKind.GUEST_OUT_OF_MEMORY else ""
+        return end(EndKind.CRASHED, what + cause.line)
     match shutdown_reason:
         case "guest-reset":
             return end(EndKind.REBOOTED)
@@ -375,12 +389,13 @@ class Qemu:
         spec.hypervisor_log.unlink(missing_ok=True)
         # QEMU would make it readable for all.
         os.close(os.open(spec.console_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        console_begin = spec.console_log.stat().st_size
         confinement = await asyncio.to_thread(find_confinement)
         group = await asyncio.to_thread(make_group, spec)
         command = make_command(spec, arguments, self._state_dir, confinement, group)
         pid = start_detached(command, spec.hypervisor_log)
         process = _take_child(pid)
-        machine = QemuMachine(spec, process)
+        machine = QemuMachine(spec, process, console_begin)
         try:
             await machine.connect()
             if spec.wakes_from is not None:

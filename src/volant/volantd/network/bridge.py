@@ -130,8 +130,23 @@ def remove_tap(name: str) -> None:
 
 
 def list_taps() -> list[str]:
-    """Tap devices of ours on this host, to be compared with the VMs that should have one."""
+    """Tap devices of ours on this host."""
     return sorted(path.name for path in Path("/sys/class/net").glob("vtap*"))
+
+
+def list_idle_taps(links: Path = Path("/sys/class/net")) -> list[str]:
+    """Tap devices of ours on the bridge to which no process is attached, to be compared with the VMs that should have
+    one. Another daemon's VMs are attached to theirs."""
+    return sorted(
+        path.name for path in links.glob("vtap*") if (path / "master").exists() and not _has_carrier(path)
+    )
+
+
+def _has_carrier(link: Path) -> bool:
+    try:
+        return (link / "carrier").read_text().strip() == "1"
+    except OSError:
+        return False  # EINVAL: it is down
 
 
 def choose_lease(taken: Collection[str]) -> str:

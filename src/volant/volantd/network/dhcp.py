@@ -10,13 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from volant.process import find_tool, start_detached
+from volant.process import find_tool, read_command, start_detached
 from volant.volantd.network.bridge import BRIDGE, GATEWAY, SUBNET
 
 logger = logging.getLogger(__name__)
@@ -90,14 +89,5 @@ class DhcpServer:
         """Only what really is a dnsmasq with our configuration: the number may be somebody else's by now."""
         with suppress(OSError, ValueError):
             pid = int(self._pid_file.read_text())
-            if os.fsencode(self._configuration) in _read_command(pid):
+            if os.fsencode(self._configuration) in read_command(pid):
                 os.kill(pid, signal.SIGKILL)
-
-
-def _read_command(pid: int) -> bytes:
-    """A process has none for an instant after its start, and a zombie for good. OSError where there is no such."""
-    for _ in range(20):
-        if command := Path(f"/proc/{pid}/cmdline").read_bytes():
-            return command
-        time.sleep(0.005)
-    return b""

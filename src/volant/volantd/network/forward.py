@@ -15,6 +15,7 @@ from contextlib import suppress
 from volant.errors import Conflict, InvalidInput, NotPermitted
 from volant.volantd.network.forward_udp import UdpListener
 from volant.volantd.network.types import PublishedPort
+from volant.volantd.tasks import end_tasks
 
 CHUNK_BYTES = 1 << 16
 CONNECT_SECONDS = 10.0
@@ -92,9 +93,7 @@ class PortForwarder:
     async def close(self) -> None:
         for server in self._servers:
             server.close()
-        for task in list(self._connections):
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await end_tasks(list(self._connections))
         self._servers.clear()
 
     async def __aenter__(self) -> PortForwarder:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from dnslib import PTR, QTYPE, RCODE, RR, A, DNSError, DNSRecord
 
+from volant.volantd.tasks import end_tasks
+
 logger = logging.getLogger(__name__)
 
 DOMAIN = "volant"
@@ -109,9 +111,7 @@ class NameServer:
             self._transport.close()
         if self._server is not None:
             self._server.close()
-        for task in self._pending:
-            task.cancel()
-        await asyncio.gather(*self._pending, return_exceptions=True)
+        await end_tasks(list(self._pending))
 
     def _on_datagram(self, packet: bytes, peer: tuple[str, int]) -> None:
         if len(self._pending) < PENDING_LIMIT:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from volant.errors import VolantError
 from volant.volantd.hypervisors.base import Machine, MachineState
-from volant.volantd.hypervisors.host_process import read_boot_id
+from volant.volantd.hypervisors.console import read_last_lines
+from volant.volantd.hypervisors.crash import find_cause
+from volant.volantd.hypervisors.host_process import ExitStatus, read_boot_id
 from volant.volantd.vms.disk_layers import name_overlay, settle_overlay
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.holding import is_held, unmark_held
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 # How long the daemon's start waits for VMs to be found again before it serves without them.
 HEAD_START_SECONDS = 1.0
+CONSOLE_LINES = 50
 
 
 async def adopt_all(
@@ -170,7 +173,10 @@ async def _write_loss(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
         again = ran and policy.wants(is_failure=True, restarts=record.restarts)
         if again:
             fleet.domain.registry.update(record, restarts=record.restarts + 1)
-        vm.fail("its hypervisor process ended while volantd was away", wanted=again)
+        console = read_last_lines(vm.files.console_log, CONSOLE_LINES)
+        crash = find_cause(ExitStatus(), console, killed_for_memory=False)
+        said = f": {crash.line}" if crash.line else ""
+        vm.fail(f"its hypervisor process ended while volantd was away{said}", wanted=again, crash=crash)
 
 
 async def _stop_again(fleet: Fleet, record: VmRecord) -> None:

@@ -8,6 +8,10 @@ from collections.abc import Coroutine
 from typing import Any
 
 from volant.volantd.request_context import outside_of_requests
+from volant.volantd.tasks import end_tasks
+
+# What is cut off here may have to be undone first: an interrupted start kills its machine.
+PATIENCE_SECONDS = 5.0
 
 
 class Background:
@@ -26,7 +30,4 @@ class Background:
             await asyncio.wait(list(self._tasks))
 
     async def cancel_all(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(list(self._tasks), PATIENCE_SECONDS)

@@ -16,6 +16,7 @@ from volant.errors import Unreachable, VolantError
 from volant.volantd.guest.connection import GuestConnection, open_connection
 from volant.volantd.guest.control import ControlClient, list_missing_features, open_control
 from volant.volantd.hypervisors.base import Machine, MachineEnd
+from volant.volantd.tasks import end_tasks
 from volant.volantd.vms.keys import read_public_key
 from volant.volantd.vms.pace import Pace
 from volant.volantd.vms.process_log import ProcessLog
@@ -26,7 +27,6 @@ logger = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 1.0
 WRITE_RETRY_SECONDS = 1.0
-CANCEL_SECONDS = 0.5
 # A guest whose state changes without end is written down this often and no oftener.
 STATE_PAUSE_SECONDS = 0.1
 # A loaded host may take this long to boot a guest; the handshake waits on the socket meanwhile.
@@ -98,18 +98,8 @@ class VmMonitor:
 
     async def release(self) -> None:
         """The daemon ends: let go, the VM runs on."""
-        await self._end_tasks()
+        await end_tasks(self._tasks)
         await self.machine.release()
-
-    async def _end_tasks(self) -> None:
-        current = asyncio.current_task()
-        others = {task for task in self._tasks if task is not current}
-        # Again where it was of no effect: a handshake that fails in the very moment it is cancelled in swallows that
-        # (asyncio.wait_for of Python 3.11 does), and its task would try for ever.
-        while others:
-            for task in others:
-                task.cancel()
-            _, others = await asyncio.wait(others, timeout=CANCEL_SECONDS)
 
     async def _watch_process(self) -> None:
         end = await self.machine.wait()
@@ -117,7 +107,7 @@ class VmMonitor:
         if self.guest is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.guest.connection.wait_closed(), 0.5)
-        await self._end_tasks()
+        await end_tasks(self._tasks)
         await self._tell_end(end)
         self._ended.set()
 
@@ -192,9 +182,7 @@ class VmMonitor:
         finally:
             self.guest = None
             self._connected.clear()
-            for task in followers:
-                task.cancel()
-            await asyncio.gather(*followers, return_exceptions=True)
+            await end_tasks(followers)
             if not self._ended.is_set():
                 self._on_agent(agent.model_copy(update={"connected": False}))
 

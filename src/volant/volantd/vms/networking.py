@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from volant.contract.manifest import Manifest
@@ -15,6 +15,7 @@ from volant.volantd.network.bridge import (
     choose_lease,
     guard_tap,
     is_bridge_installed,
+    list_idle_taps,
     make_tap,
     name_tap,
     remove_tap,
@@ -122,6 +123,16 @@ async def guard(record: VmRecord) -> None:
         await asyncio.to_thread(
             guard_tap, name_tap(record.id), record.mac, record.address, is_isolated=isolated
         )
+
+
+def remove_stray_taps(vm_ids: Iterable[str]) -> list[str]:
+    """At the daemon's start: tap devices of VMs that are gone, as where they were deleted from the database. Blocking;
+    returns those that were removed."""
+    known = {name_tap(vm_id) for vm_id in vm_ids}
+    stray = [name for name in list_idle_taps() if name not in known]
+    for name in stray:
+        remove_tap(name)
+    return stray
 
 
 async def detach(record: VmRecord) -> None:

@@ -9,14 +9,14 @@ which are for requests. Any other change is a migration, held to the golden rows
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from volant.contract.agent import AgentState
 from volant.contract.agents import Architecture
-from volant.volantd.hypervisors.base import MemoryImage, ProcessIdentity, VmSpec
+from volant.volantd.hypervisors.base import CrashCause, MemoryImage, ProcessIdentity, VmSpec
 from volant.volantd.network.types import NetworkMode, PublishedPort
 from volant.volantd.vms.states import VmState
 
@@ -90,6 +90,7 @@ class VmRecord:
     and `host_key` are private keys (OpenSSH): ours for the agent, and the agent's own. `spec` is that of the last
     start, by the driver of `hypervisor`; `process` is None unless it was seen to run. `restarts` counts those in a row
     that the restart policy made. `pending` names what was changed since the start and counts from the next one.
+    `crash` is why it failed last, where its process had crashed.
     """
 
     id: str
@@ -117,10 +118,16 @@ class VmRecord:
     deleting: bool
     restarts: int
     pending: tuple[str, ...]
+    crash: CrashCause | None = None
 
     @property
     def plugin_reference(self) -> str:
         return f"{self.plugin_name}:{self.plugin_version}"
+
+    def as_event(self) -> dict[str, object]:
+        """What every event of the VM says of it."""
+        facts: dict[str, object] = {"id": self.id, "status": self.state.value, "reason": self.reason}
+        return facts if self.crash is None else {**facts, "crash": asdict(self.crash)}
 
     @property
     def has_own_system(self) -> bool:

@@ -20,6 +20,7 @@ from volant.volantd.lost_and_found import LostAndFound
 from volant.volantd.settings import Settings
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.lifecycle import VmFiles
+from volant.volantd.vms.networking import remove_stray_taps
 from volant.volantd.vms.vm_file import NAME, VmFile, read_vm_file
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,11 @@ def set_aside_unknown(domain: Domain) -> None:
     for folder in domain.settings.runtime_dir.glob("vm-*"):
         if folder.name.removeprefix("vm-") not in known and not find_processes_in(folder, domain.settings):
             shutil.rmtree(folder, ignore_errors=True)  # sockets, of which nobody can make use any more
+    try:
+        if stray := remove_stray_taps(known):
+            logger.warning("removed the network devices of VMs that are gone: %s", ", ".join(stray))
+    except VolantError as error:
+        logger.warning("network devices of VMs that are gone stay: %s", error.what)
     for folder in list_entries(domain.settings.vms_dir):
         if folder.name in known:
             continue

@@ -20,7 +20,7 @@ from volant.contract.agent import AgentState
 from volant.errors import Conflict, NotFound
 from volant.volantd.clock import now
 from volant.volantd.database import Database
-from volant.volantd.hypervisors.base import ProcessIdentity, VmSpec
+from volant.volantd.hypervisors.base import CrashCause, ProcessIdentity, VmSpec
 from volant.volantd.network.dhcp import Lease
 from volant.volantd.network.types import PublishedPort
 from volant.volantd.usage import Used
@@ -30,6 +30,7 @@ from volant.volantd.vms.states import WITH_PROCESS, VmState, check_move
 _PORTS = TypeAdapter(tuple[PublishedPort, ...])
 _IDENTITY = TypeAdapter(ProcessIdentity)
 _SPEC = TypeAdapter(VmSpec)
+_CRASH = TypeAdapter(CrashCause)
 
 WALKED_AT_ONCE = 100
 
@@ -55,6 +56,7 @@ class VmChanges(TypedDict, total=False):
     definition: VmDefinition
     ports: Sequence[PublishedPort]
     pending: Sequence[str]
+    crash: CrashCause | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +302,7 @@ _ENCODERS: dict[str, Callable[[Any], object]] = {
     "ports": _dump(_PORTS),
     "process": _dump(_IDENTITY),
     "spec": _dump(_SPEC),
+    "crash": _dump(_CRASH),
     "last_lines": lambda lines: json.dumps(list(lines)),
     "pending": lambda names: json.dumps(list(names)),
     "definition": BaseModel.model_dump_json,
@@ -341,4 +344,5 @@ def read_row(row: sqlite3.Row) -> VmRecord:
         deleting=bool(row["deleting"]),
         restarts=row["restarts"],
         pending=tuple(json.loads(row["pending"])),
+        crash=_CRASH.validate_json(row["crash"]) if row["crash"] else None,
     )

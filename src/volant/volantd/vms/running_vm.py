@@ -20,7 +20,7 @@ from volant.contract.agent import AgentState
 from volant.errors import NotFound, StorageFull, Unreachable, VolantError, WrongState
 from volant.volantd.clock import now
 from volant.volantd.host_state import is_host_stopping
-from volant.volantd.hypervisors.base import EndKind, Machine, MachineEnd, MachineState, VmSpec
+from volant.volantd.hypervisors.base import CrashCause, EndKind, Machine, MachineEnd, MachineState, VmSpec
 from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.network.forward import PortForwarder
 from volant.volantd.plugins.store import StoredPlugin
@@ -95,7 +95,8 @@ class RunningVm:
             before, "resume" if goes_on else "start", VmState.STARTING, wanted=True,
             hypervisor=self._domain.hypervisor.kind, restarts=restarts,
             pending=before.pending if goes_on else (), process=None, spec=None,
-            guest=before.guest if goes_on else None, last_lines=[], exit_code=None, started_at=now(),
+            guest=before.guest if goes_on else None, last_lines=[], exit_code=None, crash=None,
+            started_at=now(),
         )  # fmt: skip
         self.tell("state", record)
         machine: Machine | None = None
@@ -345,7 +346,7 @@ class RunningVm:
         # Before it is started again: a daemon that is killed in between leaves that to the next one.
         wanted = True if outcome.starts_again or restarts is not None else outcome.wanted
         if outcome.state is VmState.FAILED:
-            self.fail(outcome.reason, wanted=restarts is not None)
+            self.fail(outcome.reason, wanted=restarts is not None, crash=end.cause)
         else:
             record = self._registry.move(
                 record, "stop", outcome.state, outcome.reason, process=None,
@@ -383,12 +384,12 @@ class RunningVm:
         except VolantError as error:
             logger.warning("VM %s: cannot start it again: %s", self.id, error)
 
-    def fail(self, reason: str, *, wanted: bool = False) -> None:
+    def fail(self, reason: str, *, wanted: bool = False, crash: CrashCause | None = None) -> None:
         record = self.record
         if record.state is VmState.FAILED:
             return
         record = self._registry.move(
-            record, "run", VmState.FAILED, reason, process=None, wanted=wanted,
+            record, "run", VmState.FAILED, reason, process=None, wanted=wanted, crash=crash,
             last_lines=read_last_lines(self.files.console_log, CONSOLE_TAIL_LINES),
             agent=record.agent.model_copy(update={"connected": False}),
         )  # fmt: skip
@@ -398,9 +399,7 @@ class RunningVm:
         """One event of this VM."""
         logger.info("VM %s: %s %s %s", record.name, kind, record.state.value, record.reason)
         try:
-            self._domain.events.add(
-                kind, record.name, id=record.id, status=record.state.value, reason=record.reason, **data
-            )
+            self._domain.events.add(kind, record.name, **{**record.as_event(), **data})
         except StorageFull as error:
             # What happened has happened, and its row says so.
             logger.warning("VM %s: an event is lost: %s", record.name, error.what)

@@ -21,7 +21,7 @@ from volant.volar.output import (
 from volant.volar.target import make_client
 
 if TYPE_CHECKING:
-    from volant.contract.api_types import AgentInfo, CloudInitState, ProcessState, Vm
+    from volant.contract.api_types import AgentInfo, CloudInitState, Crash, ProcessState, Vm
 
 COLUMNS = {
     "NAME": lambda vm: vm["name"],
@@ -135,6 +135,7 @@ def describe(vm: Vm, boot: str = "") -> list[tuple[str, Any]]:
         ("created", vm["created_at"]),
         ("started", vm["started_at"]),
         ("boot", boot),
+        ("crash", _describe_crash(vm["crash"])),
         ("last console lines", "\n".join(vm["last_console_lines"])),
     ]
 
@@ -153,6 +154,14 @@ def has_own_system(client: Client, vm: Vm) -> bool:
 
 def _with_reason(text: str, reason: str) -> str:
     return f"{text} ({reason})" if reason else text
+
+
+def _describe_crash(crash: Crash | None) -> str:
+    if crash is None:
+        return ""
+    code = f"exit code {crash['exit_code']}" if crash["exit_code"] else ""
+    facts = [crash["kind"], crash["signal"] or code]
+    return _with_reason(" by ".join(fact for fact in facts if fact), crash["line"])
 
 
 def _describe_process(process: ProcessState) -> str:

@@ -19,7 +19,7 @@ from volant.contract.agents import find_agent
 from volant.cpio import CpioWriter
 from volant.errors import Conflict, ToolFailed
 from volant.volantd.boot.kernel import Kernel
-from volant.volantd.hypervisors.base import DiskDrive, EndKind, MachineState, UserNic, VmSpec
+from volant.volantd.hypervisors.base import CauseKind, DiskDrive, EndKind, MachineState, UserNic, VmSpec
 from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.hypervisors.qemu import Qemu, QemuMachine
 from volant.volantd.network.types import PublishedPort
@@ -81,6 +81,8 @@ async def test_a_panic_is_a_crash_with_the_kernels_words(qemu: Qemu, make_spec: 
     assert end.kind is EndKind.CRASHED
     assert end.reason.startswith("Kernel panic - not syncing: No working init found")
     assert end.exit_code == 0
+    assert end.cause is not None and end.cause.kind is CauseKind.PANIC
+    assert end.cause.line == end.reason
     assert machine.state is MachineState.ENDED
     assert not (machine.spec.socket_folder / "qmp.sock").exists()
     assert machine.spec.console_log.stat().st_mode & 0o777 == 0o600

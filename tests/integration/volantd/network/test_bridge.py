@@ -80,6 +80,22 @@ def test_a_tap_joins_the_bridge_and_goes(inside: Run) -> None:
     assert sorted(links(inside)) == ["lo", "volant0"]
 
 
+def test_taps_of_vms_that_are_gone_are_removed_and_those_in_use_stay(inside: Run) -> None:
+    code = """
+    import fcntl, os, struct
+    from volant.volantd.vms.networking import remove_stray_taps
+    install_bridge()
+    for vm in ("gone", "here", "of another daemon"):
+        make_tap(name_tap(vm), *VM)
+    attached = os.open("/dev/net/tun", os.O_RDWR)  # as its QEMU does; IFF_TAP | IFF_NO_PI
+    name = name_tap("of another daemon").encode()
+    fcntl.ioctl(attached, 0x400454CA, struct.pack("16sH22x", name, 0x1002))
+    removed = remove_stray_taps(["here"])
+    print(json.dumps([removed == [name_tap("gone")], len(list_taps())]))
+    """
+    assert python(inside, code) == [True, 2]
+
+
 def test_setup_makes_the_bridge_and_takes_it_away(inside: Run, tmp_path: Path) -> None:
     def setup(*options: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         volantd = str(Path(sys.executable).with_name("volantd"))

@@ -44,7 +44,7 @@ def test_there_are_golden_rows_of_every_schema_before_this_one() -> None:
     assert {path.name for path in GOLDEN.glob("schema-*.json")} >= names
 
 
-@pytest.mark.parametrize("schema", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("schema", [1, 2, 3, 4, 5, 6, 7])
 def test_rows_of_older_schemas_are_read(tmp_path: Path, schema: int) -> None:
     written = write_golden(tmp_path / "db", schema)
     registry = VmRegistry(Database(tmp_path / "db"))

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ending tasks for sure: asyncio's `cancel` may be swallowed by what a task waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+PATIENCE_SECONDS = 0.5
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]], patience_seconds: float = PATIENCE_SECONDS) -> None:
+    """Cancel tasks until they have ended, and wait for that; what they raised is theirs. Never the task that calls.
+
+    Again each time the patience is over: a handshake that fails in the very moment it is cancelled in swallows that
+    (asyncio.wait_for of Python 3.11 does), and whoever gathered its task would wait for ever.
+    """
+    current = asyncio.current_task()
+    others = {task for task in tasks if task is not current}
+    left = {task for task in others if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=patience_seconds)
+    for task in others:
+        if not task.cancelled():
+            task.exception()  # looked at: asyncio does not report it
