@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Where `make install` puts the programs: root's for everybody, else this user's own.
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 
-.PHONY: test-kvm bench-daemon bench-start install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean test-guide docs bench-boots bench-cli
+.PHONY: test-kvm bench-daemon bench-start install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration integration-tools integration-rest e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean test-guide docs bench-boots bench-cli
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,16 @@ go-check: setup
 integration: build ## tests that run real tools, no VM
 	$(BIN)/pytest -q tests/integration
 
+# Images, disks and the agent's tools: they ask for most packages and for little of the machine, so that continuous
+# integration runs them on a bare one.
+TOOL_TESTS := tests/integration/contract tests/integration/fledge tests/integration/kestrel
+
+integration-tools: build
+	$(BIN)/pytest -q tests/unit/test_prerequisites.py $(TOOL_TESTS)
+
+integration-rest: build
+	$(BIN)/pytest -q tests/integration $(TOOL_TESTS:%=--ignore=%)
+
 e2e: build ## tests that boot real VMs
 	$(BIN)/pytest -q tests/e2e tests/guide
 
@@ -97,10 +107,10 @@ bench-agent: build ## kestrel against pebble and supervisord
 	$(BIN)/python -m bench agent
 
 fresh: ## type README's commands on a bare Debian, as root and as an ordinary user (needs root; about 25 minutes)
-	@scripts/fresh.sh packages demo user test
+	@scripts/fresh.sh packages demo user install test
 
-fresh-short: ## what of it continuous integration runs: the demo for both users, and that the tests' set-up works
-	@FRESH_TEST='setup build' scripts/fresh.sh packages demo user test
+fresh-short: ## what of it continuous integration runs: the demo for both users, and the tests of images, disks and tools
+	@FRESH_TEST='setup integration-tools' scripts/fresh.sh packages user demo+test
 
 bench-daemon: build ## volantd with 10,000 rows and 20 VMs: speed, memory, adoption
 	$(BIN)/python -m bench daemon

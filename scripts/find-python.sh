@@ -9,6 +9,13 @@ find_python() {
             return
         fi
     done
-    echo "cannot find Python 3.11 or newer with venv: install python3 and python3-venv" >&2
+    echo "cannot find Python 3.11 or newer with venv: install it (Debian: apt-get install python3-venv), and run again" >&2
     return 1
+}
+
+# make_python_environment FOLDER: a virtual environment. A substitution in a command's place would not end the script.
+make_python_environment() {
+    local python
+    python=$(find_python) || return
+    "$python" -m venv "$1"
 }

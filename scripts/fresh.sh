@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # fresh.sh STEP...: what a newcomer gets. Builds a bare Debian (what a cloud image has, and no tool of ours), clones this
 # project's HEAD into it and types README's commands there, in namespaces of its own: nothing of this machine's
-# software is seen, and nothing is left when it ends. Needs root and mmdebstrap.
+# software is seen, and nothing is left when it ends. Each step has a root of its own; of STEP+STEP the second has what
+# the first leaves. Needs root and mmdebstrap.
 #
 #   packages  every package of the list exists here and in the next Debian; nobody is refused without being told which
 #   demo      `make demo` and `make demo-clean` as root
 #   user      the same as an ordinary user: without rights (told what to ask for), with sudo for packages, and without
+#   install   README's lines as an ordinary user: `make install` and `make uninstall`, `pipx install`
 #   test      `make test` as root; FRESH_TEST=make-target runs another target in its place
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -68,6 +70,24 @@ inside_user() {
     check_nothing_left
 }
 
+inside_install() {
+    prepare_clone
+    useradd --create-home --shell /bin/bash newcomer
+    chown -R newcomer: /home/volant
+    if as_typed newcomer make install >/tmp/refused.log 2>&1 || [ "$(grep -vc '^\(\[newcomer\]\|make: \)' /tmp/refused.log)" != 1 ]; then
+        cat /tmp/refused.log
+        echo "a machine without venv was not refused in one line" >&2
+        return 1
+    fi
+    apt-get install -y -qq --no-install-recommends -o Acquire::Retries=5 python3-venv pipx >/dev/null 2>&1
+    as_typed newcomer make install
+    as_typed newcomer '~/.local/bin/volar version && ~/.local/bin/fledge init /tmp/skeleton'
+    as_typed newcomer make uninstall
+    as_typed newcomer "pipx install '.[all]'"
+    as_typed newcomer '~/.local/bin/volar version && ~/.local/bin/fledge validate /tmp/skeleton'
+    as_typed newcomer pipx uninstall volant
+}
+
 inside_test() {
     prepare_clone
     as_typed root "make ${FRESH_TEST:-test}"
@@ -95,7 +115,7 @@ main() {
     [ "$(id -u)" = 0 ] || { echo "fresh.sh makes namespaces and a root: run it as root" >&2; exit 1; }
     grep -qx 'make demo' README.md && grep -q '^make test' README.md || { echo "README's commands have changed" >&2; exit 1; }
     make_bare_root
-    local step root
+    local step root part
     for step in "$@"; do
         say "$step"
         if [ "$step" = packages ]; then check_package_names; continue; fi
@@ -103,7 +123,9 @@ main() {
         # shellcheck disable=SC2064  # the folder of now
         trap "rm -rf --one-file-system '$root'" EXIT
         unpack_root "$root"
-        in_root "$root" bash /home/volant/scripts/fresh.sh --inside "$step"
+        for part in ${step//+/ }; do
+            in_root "$root" bash /home/volant/scripts/fresh.sh --inside "$part"
+        done
         rm -rf --one-file-system "$root"
     done
     say "all well: $*"

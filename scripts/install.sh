@@ -8,6 +8,7 @@ verb=$1 prefix=$(realpath -m "$2")
 home=$prefix/lib/volant
 programs=(fledge volar volantd)
 source scripts/find-python.sh
+source scripts/take-your-time.sh
 
 # Whatever else lies at the names that we would write is somebody else's: a launcher of ours names our folder.
 refuse_foreign() {
@@ -36,10 +37,10 @@ install_programs() {
     refuse_foreign
     work=$(mktemp -d "$prefix/lib/.volant-XXXXXX")
     trap 'rm -rf "$work"' EXIT
-    make_wheel "$work/wheels"
-    "$(find_python)" -m venv "$work/new"
+    make_python_environment "$work/new"
+    take_your_time "building the wheel, with the guest agent in it" make_wheel "$work/wheels"
     local pip=("$work/new/bin/python" -m pip --quiet --disable-pip-version-check)
-    "${pip[@]}" install --require-hashes -r requirements/runtime.lock
+    take_your_time "fetching Python libraries" "${pip[@]}" install --require-hashes -r requirements/runtime.lock
     "${pip[@]}" install --no-deps "$work"/wheels/volant-*.whl
     # pip has written the work folder's name into its scripts: the launchers below take their place.
     find "$work/new/bin" -type f ! -name 'python*' -delete

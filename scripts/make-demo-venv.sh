@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 venv=$(realpath -m "$1")
 source scripts/find-python.sh
 source scripts/take-your-time.sh
-[ -x "$venv/bin/python" ] || "$(find_python)" -m venv "$venv"
+[ -x "$venv/bin/python" ] || make_python_environment "$venv"
 pip=("$venv/bin/python" -m pip --quiet --disable-pip-version-check)
 take_your_time "fetching Python libraries" \
     "${pip[@]}" install --require-hashes -r requirements/runtime.lock -r requirements/build.lock

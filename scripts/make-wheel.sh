@@ -9,7 +9,7 @@ source scripts/find-python.sh
 tools=$PWD/.cache/build-tools
 if ! cmp -s requirements/build.lock "$tools/.lock"; then
     rm -rf "$tools"
-    "$(find_python)" -m venv "$tools"
+    make_python_environment "$tools"
     "$tools/bin/python" -m pip --quiet --disable-pip-version-check install --require-hashes -r requirements/build.lock
     cp requirements/build.lock "$tools/.lock"
 fi

@@ -2,13 +2,19 @@
 """Settings of all tests."""
 
 import gc
+import os
 import signal
+import sys
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 pytest_plugins = ["support.host_fixtures"]
+
+# As under `make`: Go and our own programs are those of this environment, however pytest was started.
+os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 # A busy machine is slow, not wrong: no test of ours fails for the time that an example took.
 settings.register_profile("volant", deadline=None)

@@ -52,7 +52,7 @@ def _pack(name: str, version: str, manifest: dict[str, Any], payload_name: str, 
         **manifest,
     }
     stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+    with tarfile.open(fileobj=stream, mode="w") as archive:
         for path, content in (
             ("manifest.json", json.dumps(document).encode()),
             (payload_name, payload),
@@ -60,4 +60,5 @@ def _pack(name: str, version: str, manifest: dict[str, Any], payload_name: str, 
             member = tarfile.TarInfo(path)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    return stream.getvalue()
+    # Without the time of day: the same plugin is the same bytes a second later.
+    return gzip.compress(stream.getvalue(), mtime=0)

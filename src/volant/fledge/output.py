@@ -28,7 +28,7 @@ def find_output(target: Path, inputs: Iterable[Path] = ()) -> Path:
     shown = show_path(target)
     if str(target) == "-":
         raise UsageError(
-            "cannot write to standard output: a plugin's first bytes are written last",
+            "cannot write to standard output: fledge writes files, and their first bytes last",
             resolution=_NAME_ALONE,
         )
     try:
