@@ -160,14 +160,14 @@ def build(package: str, stage: Path, tree: Tree, root: Path, target: Path) -> No
         write(stage / "DEBIAN" / "conffiles", "\n".join(names) + "\n")
     settle(stage, int(os.environ["SOURCE_DATE_EPOCH"]))
     archive = target / f"{package}_{tree.version}_{tree.architecture}.deb"
-    # One thread: how xz splits its work shows in the bytes.
+    # One thread: how the compressor splits its work shows in the bytes. dpkg of Debian 12 and Ubuntu 24.04 reads zstd.
     command = [
         "dpkg-deb",
         "--build",
         "--root-owner-group",
         "--threads-max=1",
-        "-Zxz",
-        "-z3",
+        "-Zzstd",
+        "-z12",
         str(stage),
         str(archive),
     ]
