@@ -13,7 +13,7 @@ from pathlib import Path
 from volant.contract.finding import Finding
 from volant.errors import VolantError
 from volant.fledge.builders import Builder
-from volant.fledge.builders.choose import KINDS, Refusal, examine_builder
+from volant.fledge.builders.choose import GET_A_BUILDER, KINDS, Refusal, examine_builder
 from volant.fledge.builders.machine import (
     find_obstacles,
     find_range,
@@ -54,9 +54,7 @@ def find_chosen_builder(builders: list[Builder], refusals: list[Refusal]) -> Fin
         names = ", then ".join(builder.name for builder in builders)
         return Finding("image builder", "ok", f"{names} ({why})" if why else names)
     cures = [refusal.cure for refusal in refusals if refusal.cure]
-    install = (
-        "" if any(refusal.is_installed for refusal in refusals) else "apt-get install buildah crun uidmap"
-    )
+    install = "" if any(refusal.is_installed for refusal in refusals) else GET_A_BUILDER
     cure = cures[-1] if cures else install or "see above"
     return Finding("image builder", "missing", f"Dockerfiles cannot be built: {why}", cure)
 

@@ -9,7 +9,7 @@ import pytest
 from support.remembering_monitor import RememberingMonitor
 from volant.contract.finding import Finding
 from volant.fledge import doctor as module
-from volant.fledge.builders.choose import Refusal
+from volant.fledge.builders.choose import GET_A_BUILDER, Refusal
 from volant.fledge.builders.containers import Buildah, Podman
 from volant.fledge.builders.machine import Obstacle
 
@@ -22,7 +22,7 @@ def test_the_builders_that_work_are_named_in_their_order() -> None:
 
 
 def test_without_one_the_cure_is_that_of_the_one_that_is_installed() -> None:
-    assert module.find_chosen_builder([], [ABSENT]).mend == "apt-get install buildah crun uidmap"
+    assert module.find_chosen_builder([], [ABSENT]).mend == GET_A_BUILDER
     refused = Refusal("buildah", "newuidmap is not installed", "sudo apt-get install uidmap")
     found = module.find_chosen_builder([], [ABSENT, refused])
     assert (found.state, found.mend) == ("missing", "sudo apt-get install uidmap")

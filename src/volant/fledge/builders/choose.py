@@ -17,6 +17,8 @@ from volant.process import find_tool
 from volant.progress import Monitor
 
 KINDS: tuple[type[Builder], ...] = (Docker, Podman, Buildah)
+# For a machine without any; the last two are for users other than root.
+GET_A_BUILDER = "apt-get install buildah crun uidmap fuse-overlayfs"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def find_builder(choice: BuilderChoice, monitor: Monitor, *, host_network: bool 
             resolution=cure or "leave --builder out to take the first that works; 'fledge doctor' tells more",
         )
     if not installed:
-        cure = "apt-get install buildah crun uidmap fuse-overlayfs"
+        cure = GET_A_BUILDER
     raise ToolMissing(
         "cannot build the Dockerfile: no image builder works on this machine",
         details=[*map(str, refusals)],
