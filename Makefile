@@ -115,6 +115,9 @@ fresh-short: ## what of it continuous integration runs: the demo for both users,
 bench-daemon: build ## volantd with 10,000 rows and 20 VMs: speed, memory, adoption
 	$(BIN)/python -m bench daemon
 
+chaos-daemon: build ## kill the daemon at random under random requests, for CHAOS_SECONDS (600)
+	CHAOS_SECONDS=$${CHAOS_SECONDS:-600} $(BIN)/pytest -q -s tests/integration/volantd/test_random_kills.py
+
 bench-start: build ## forks against cold starts, the pause of a snapshot, memory of copies
 	$(BIN)/python -m bench start
 
