@@ -34,4 +34,8 @@ const page = readFileSync("src/index.html", "utf8")
   .replace("MAIN_STYLE", entries["src/style.css"])
   .replace("MAIN_SCRIPT", entries["src/main.tsx"]);
 writeFileSync(join(folder, "index.html"), page);
+// What is bundled is other people's work: their licences go along.
+const bundled = ["preact", "@xterm/xterm", "@xterm/addon-fit"];
+const licences = bundled.map((name) => `${name}\n\n${readFileSync(join("node_modules", name, "LICENSE"), "utf8")}`);
+writeFileSync(join(folder, "assets", "licences.txt"), licences.join("\n\n"));
 copyFileSync("src/icon.svg", join(folder, "assets", "icon.svg"));

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from volant.client.log_lines import read_lines
 from volant.errors import GuestFailed
 from volant.volar.client import Client
-from volant.volar.log_lines import read_lines
 from volant.volar.printable import make_printable_line
 
 if TYPE_CHECKING:

@@ -36,6 +36,7 @@ COMMANDS = {
     "doctor": Lazy("host", "doctor", "Tell what this host can do, and how to mend what it cannot."),
     "daemon": Lazy("daemon", "daemon", "Start, stop and inspect this user's volantd."),
     "context": Lazy("context", "context", "Keep addresses of several daemons, and choose one."),
+    "mcp": Lazy("mcp", "mcp", "Offer VMs to an agent (Model Context Protocol)."),
     "system": Lazy("system", "system", "The daemon, its host, and backups of all that it has."),
     "completion": Lazy("completion", "completion", "Print the completion script of a shell."),
     "version": Lazy("system", "version", "Print the versions of volar and of the daemon."),

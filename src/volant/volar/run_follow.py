@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from volant.client.log_lines import follow_lines, wait_for_return
 from volant.errors import GuestFailed, NotFound, Unreachable, VolantError, WrongState
 from volant.volar.boot_watch import LINES_THAT_MATTER, Observer, is_settled
 from volant.volar.client import Client, quoted
-from volant.volar.log_lines import follow_lines, wait_for_return
 from volant.volar.printable import make_printable_line
 
 if TYPE_CHECKING:

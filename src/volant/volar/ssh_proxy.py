@@ -35,7 +35,7 @@ def main() -> int:
             if flags == ["--host-key"]:
                 print(f"{vm} {host_key}")
                 return 0
-        from volant.volar.streams import open_stream, pump
+        from volant.client.streams import open_stream, pump
 
         with open_stream(client, f"/vms/{quoted(vm)}/ssh/stream") as stream:
             pump(stream, sys.stdin.fileno(), sys.stdout.fileno())

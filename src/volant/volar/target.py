@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
+from volant.client.connection import make_connector
 from volant.contract.paths import find_runtime_dir, find_socket, make_private_folder
 from volant.volar.client import Client
-from volant.volar.connection import make_connector
 from volant.volar.contexts import Daemon, find_contexts_file, read_contexts
 
 

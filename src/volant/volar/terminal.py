@@ -13,8 +13,8 @@ from contextlib import suppress
 import click
 from websockets.exceptions import ConnectionClosed
 
+from volant.client.streams import open_stream
 from volant.volar.client import Client
-from volant.volar.streams import open_stream
 
 LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh have it
 

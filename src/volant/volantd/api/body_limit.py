@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BODY_BYTES = 4 * 1024 * 1024
-_STREAMED = re.compile(r"/api/v1/(plugins|system/restore|vms/[^/]+/proxy(/.*)?)", re.DOTALL)
+_STREAMED = re.compile(r"/api/v1/(plugins|system/restore|vms/[^/]+/(files|proxy(/.*)?))", re.DOTALL)
 
 
 class BodyLimit:

@@ -89,6 +89,8 @@ RULES: Mapping[str, Need] = {
     f"WEBSOCKET {_V1}/vms/{{name}}/ports/{{port}}/stream": Need.USE_VM,
     f"WEBSOCKET {_V1}/vms/{{name}}/console": Need.USE_VM,
     f"WEBSOCKET {_V1}/vms/{{name}}/shell": Need.USE_VM,
+    f"GET {_V1}/vms/{{name}}/files": Need.USE_VM,
+    f"PUT {_V1}/vms/{{name}}/files": Need.USE_VM,
     f"ANY {_V1}/vms/{{name}}/proxy/{{path:path}}": Need.USE_VM,
     f"POST {_V1}/vms/{{name}}/snapshots": Need.ADMIN,
     f"POST {_V1}/vms/{{name}}/fork": Need.ADMIN,

@@ -34,3 +34,7 @@ class Metrics(PlainTextResponse):
 
 class Program(FileResponse):
     media_type = "application/octet-stream"
+
+
+class ByteStream(StreamingResponse):
+    media_type = "application/octet-stream"

@@ -90,8 +90,10 @@ class GuestConnection:
         variables = _make_variables(user, working_dir, env or {})
         with _reachable():
             async with self.ssh.create_process(shlex.join(command), env=variables, encoding=None) as process:
-                process.stdin.write(stdin)
-                process.stdin.write_eof()
+                # A command may have ended before it was given anything to read.
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.write(stdin)
+                    process.stdin.write_eof()
                 try:
                     async with asyncio.timeout(timeout_seconds):
                         stdout, stderr = await asyncio.gather(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from volant.volantd.api import guests, vms
+from volant.volantd.api import guest_files, guests, vms
 from volant.volantd.resource import Resource
 from volant.volantd.usage import FindUsers
 from volant.volantd.vms.adoption import adopt_all
@@ -26,7 +26,11 @@ VMS = Resource(
     name="vms",
     noun="VM",
     migrations=MIGRATIONS,
-    make_routers=lambda fleet: [vms.make_router(fleet), guests.make_router(fleet)],
+    make_routers=lambda fleet: [
+        vms.make_router(fleet),
+        guests.make_router(fleet),
+        guest_files.make_router(fleet),
+    ],
     sweep=adopt_all,
     tend=tend,
     find_users=find_users,

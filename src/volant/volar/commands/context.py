@@ -8,8 +8,8 @@ from typing import IO
 
 import click
 
+from volant.client.connection import make_connector
 from volant.errors import Conflict, NotFound, UsageError
-from volant.volar.connection import make_connector
 from volant.volar.contexts import (
     OWN,
     Contexts,

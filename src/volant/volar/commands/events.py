@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from volant.client.event_stream import EventReader
 from volant.errors import Unreachable
 from volant.volar.client import Client, has_gone_away
 from volant.volar.groups import Commands
@@ -91,25 +92,3 @@ def follow_events(client: Client, make_again: Callable[[], Client], vm: str | No
                 raise
         time.sleep(AGAIN_SECONDS)
         client = make_again()
-
-
-class EventReader:
-    """Server-sent events (HTML standard, section 9.2). `last_id` is that of the newest, over all streams read."""
-
-    def __init__(self) -> None:
-        self.last_id: int | None = None
-
-    def read(self, reply: Iterable[bytes]) -> Iterator[Event]:
-        """The data of each event."""
-        data: list[str] = []
-        for raw in reply:
-            line = raw.decode().rstrip("\r\n")
-            name, _, value = line.partition(":")
-            value = value.removeprefix(" ")
-            if name == "data":
-                data.append(value)
-            elif name == "id" and value.isdecimal():
-                self.last_id = int(value)
-            elif not line and data:
-                yield json.loads("\n".join(data))
-                data = []

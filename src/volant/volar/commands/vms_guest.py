@@ -162,7 +162,7 @@ def port_forward(context: click.Context, address: str, name: str, ports: str) ->
     """
     import socket
 
-    from volant.volar.streams import serve_forward
+    from volant.client.streams import serve_forward
 
     local, _, guest = ports.rpartition(":")
     if not guest.isdigit() or (local and not local.isdigit()):

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 import click
 
+from volant.client.log_lines import follow_lines, read_lines, wait_for_return
 from volant.errors import Unreachable
 from volant.volar.client import Client, quoted
-from volant.volar.log_lines import follow_lines, read_lines, wait_for_return
 from volant.volar.names import vm_argument
 from volant.volar.printable import make_printable, make_printable_line
 from volant.volar.target import make_client

@@ -86,7 +86,7 @@ def get(context: click.Context, name: str, output_format: Format) -> None:
 
 
 def read_boot(client: Client, vm: Vm) -> str:
-    from volant.volar.commands.events import EventReader
+    from volant.client.event_stream import EventReader
     from volant.volar.timeline import describe_boot
 
     if vm["status"] not in ("starting", "running"):

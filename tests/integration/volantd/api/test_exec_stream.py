@@ -14,9 +14,9 @@ import pytest
 from websockets.sync.client import ClientConnection
 
 from support.daemon_process import Daemon, create, start_daemon, wait_until
+from volant.client.streams import open_stream
 from volant.errors import InvalidInput, NotFound
 from volant.volar.client import Client
-from volant.volar.streams import open_stream
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from volant.client.client import Client, quoted
 from volant.errors import NotFound, Unreachable
-from volant.volar.client import Client, quoted
 
 if TYPE_CHECKING:
     from volant.contract.api_types import LogLine

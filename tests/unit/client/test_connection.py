@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from volant.client.connection import make_connector
 from volant.errors import Unreachable, UsageError
-from volant.volar.connection import make_connector
 
 
 def test_a_daemon_is_started_where_nobody_listens_and_only_there() -> None:

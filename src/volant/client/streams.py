@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from volant.client.client import Client, read_error
 from volant.errors import Unreachable, VolantError
-from volant.volar.client import Client, read_error
 
 CHUNK_BYTES = 1 << 16
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from support.in_process_daemon import InProcessDaemon
+from volant.client.streams import open_stream, pump
 from volant.errors import NotFound
-from volant.volar.streams import open_stream, pump
 
 
 class Stream:

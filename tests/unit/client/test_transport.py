@@ -9,7 +9,8 @@ import pytest
 import volant
 from support.in_process_daemon import InProcessDaemon
 from volant import errors
-from volant.volar.client import ERRORS, Client, encode_query, read_error
+from volant.client.client import Client
+from volant.client.transport import ERRORS, encode_query, read_error
 
 
 def test_every_error_class_is_one_that_the_client_knows() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from volant.client import log_lines
+from volant.client.client import Client
+from volant.client.log_lines import follow_lines, wait_for_return
 from volant.errors import NotFound, Unreachable
-from volant.volar import log_lines
-from volant.volar.client import Client
-from volant.volar.log_lines import follow_lines, wait_for_return
 
 
 def make_line(second: int, text: str) -> bytes:

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every operation of the API as a call, with its types."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from volant import errors
+from volant.client.connection import Connector
+from volant.client.transport import Transport, encode_query, has_gone_away, quoted, read_error
+
+if TYPE_CHECKING:
+    from volant.contract.api_types import (
+        Event,
+        ExecRequest,
+        ExecResult,
+        LogLine,
+        Plugin,
+        Secret,
+        Snapshot,
+        SystemInfo,
+        Token,
+        Vm,
+        VmCreate,
+        VmStats,
+        VmUpdate,
+    )
+
+__all__ = ["Client", "Condition", "encode_query", "has_gone_away", "quoted", "read_error"]
+
+Condition = Literal["running", "healthy", "stopped"]
+
+
+class Client(Transport):
+    """The API of the daemon at `address`: a socket's path or http://127.0.0.1:7777.
+
+    None: the daemon that VOLANT_API_BASE names, with the token of VOLANT_TOKEN, else this user's own.
+    """
+
+    def __init__(
+        self, address: str | None = None, token: str | None = None, *, connect: Connector | None = None
+    ) -> None:
+        if address is None:
+            from volant.contract.paths import find_socket
+
+            address = os.environ.get("VOLANT_API_BASE") or str(find_socket())
+            token = token or os.environ.get("VOLANT_TOKEN")
+        super().__init__(address, token, connect=connect)
+
+    def get_vm(self, name: str) -> Vm:
+        vm: Vm = self.get(f"/vms/{quoted(name)}")
+        return vm
+
+    def create_vm(self, request: VmCreate) -> Vm:
+        vm: Vm = self.make("/vms", request, timeout_seconds=120)
+        return vm
+
+    def list_vms(self, **filters: Any) -> list[Vm]:
+        """Every VM, or those that `filters` leave: status, plugin, health, label (a list of NAME=VALUE)."""
+        return self.get_all("/vms", **filters)
+
+    def get_vm_stats(self, name: str) -> VmStats:
+        found: VmStats = self.get(f"/vms/{quoted(name)}/stats")
+        return found
+
+    def get_plugin(self, reference: str) -> Plugin:
+        """A plugin by NAME (the newest enabled version) or NAME:VERSION."""
+        name, _, version = reference.partition(":")
+        plugin: Plugin = self.get(f"/plugins/{quoted(name)}", version=version)
+        return plugin
+
+    def list_plugins(self) -> list[Plugin]:
+        return self.get_all("/plugins")
+
+    def list_snapshots(self) -> list[Snapshot]:
+        return self.get_all("/snapshots")
+
+    def list_tokens(self) -> list[Token]:
+        return self.get_all("/tokens")
+
+    def list_secrets(self) -> list[Secret]:
+        return self.get_all("/secrets")
+
+    def get_system_info(self) -> SystemInfo:
+        found: SystemInfo = self.get("/system/info")
+        return found
+
+    # VMs
+
+    def wait(self, name: str, condition: Condition = "healthy", timeout_seconds: float = 300) -> Vm:
+        """The VM once it is `running`, `healthy` or `stopped`. GuestFailed where it is not so in time."""
+        query = {"wait": condition, "timeout": timeout_seconds}
+        vm: Vm = self.call("GET", f"/vms/{quoted(name)}", query=query, timeout_seconds=timeout_seconds + 30)
+        if condition not in (vm["status"], vm["health"]):
+            reason = vm["status_reason"] or vm["health_reason"]
+            raise errors.GuestFailed(
+                f"{name} is not {condition} but {vm['status']}, {vm['health']}", details=reason,
+                resolution=f"volar vms get {name}; volar vms logs {name}",
+            )  # fmt: skip
+        return vm
+
+    def update_vm(self, name: str, request: VmUpdate) -> Vm:
+        """Change a VM; `pending` of the reply names what counts from its next start."""
+        vm: Vm = self.call("PATCH", f"/vms/{quoted(name)}", body=request)
+        return vm
+
+    def start_vm(self, name: str) -> Vm:
+        vm: Vm = self.post(f"/vms/{quoted(name)}/start", timeout_seconds=120)
+        return vm
+
+    def stop_vm(self, name: str, *, timeout_seconds: float = 30, force: bool = False) -> Vm:
+        body = {"timeout_seconds": timeout_seconds, "force": force}
+        vm: Vm = self.post(f"/vms/{quoted(name)}/stop", body, timeout_seconds=timeout_seconds + 60)
+        return vm
+
+    def restart_vm(self, name: str) -> Vm:
+        vm: Vm = self.post(f"/vms/{quoted(name)}/restart", timeout_seconds=180)
+        return vm
+
+    def delete_vm(self, name: str, *, force: bool = False) -> None:
+        """Remove a VM and its disk. One that runs is stopped first, with `force` at once."""
+        self.delete(f"/vms/{quoted(name)}", force=force)
+
+    def fork_vm(self, name: str, names: Sequence[str]) -> list[Vm]:
+        """Running copies of a VM that runs, which go on from this instant."""
+        vms: list[Vm] = self.make(f"/vms/{quoted(name)}/fork", {"names": list(names)}, timeout_seconds=300)
+        return vms
+
+    # What reaches into a guest
+
+    def exec(
+        self, name: str, command: Sequence[str], *, stdin: bytes = b"", user: str = "", working_dir: str = "",
+        env: Mapping[str, str] | None = None, timeout_seconds: float = 60,
+    ) -> ExecResult:  # fmt: skip
+        """Run one command and return what it wrote. A failed command is a result, not an exception."""
+        request: ExecRequest = {
+            "command": list(command), "user": user, "working_dir": working_dir, "env": dict(env or {}),
+            "stdin_base64": base64.b64encode(stdin).decode(), "timeout_seconds": timeout_seconds,
+        }  # fmt: skip
+        result: ExecResult = self.post(
+            f"/vms/{quoted(name)}/exec", request, timeout_seconds=timeout_seconds + 30
+        )
+        return result
+
+    def logs(
+        self, name: str, *, follow: bool = False, process: str | None = None, since: str | None = None,
+        tail: int | None = None,
+    ) -> Iterator[LogLine]:  # fmt: skip
+        """Lines that processes wrote; with `follow` also those that come, until the VM ends."""
+        from volant.client.log_lines import follow_lines, read_lines
+
+        read = follow_lines if follow else read_lines
+        return read(self, name, process=process, since=since, tail=tail)
+
+    def read_file(self, name: str, path: str, *, most_bytes: int | None = None) -> bytes:
+        """A file of the guest. TooLarge where it has more than `most_bytes`."""
+        query = {"path": path}
+        with self.open("GET", f"/vms/{quoted(name)}/files", query=query, timeout_seconds=None) as reply:
+            content = reply.read() if most_bytes is None else reply.read(most_bytes + 1)
+        if most_bytes is not None and len(content) > most_bytes:
+            raise errors.TooLarge(f"cannot read {path} of VM {name}: it has more than {most_bytes} bytes")
+        return content
+
+    def write_file(self, name: str, path: str, content: bytes, *, mode: int = 0o644) -> None:
+        """Write a file of the guest: there whole or not at all. Its folder must exist."""
+        query, target = {"path": path, "mode": mode}, f"/vms/{quoted(name)}/files"
+        stream, length = io.BytesIO(content), len(content)
+        self.call("PUT", target, query=query, upload=stream, upload_length=length, timeout_seconds=None)
+
+    @contextmanager
+    def forward_port(self, name: str, port: int, *, local_port: int = 0) -> Iterator[int]:
+        """A TCP port of the guest on 127.0.0.1 while the context is open; yields the local port."""
+        from volant.client.streams import serve_forward
+
+        with socket.create_server(("127.0.0.1", local_port)) as listener:
+            path = f"/vms/{quoted(name)}/ports/{port}/stream"
+
+            def serve() -> None:
+                with suppress(OSError):  # the listener ends with the context
+                    serve_forward(self, path, listener, lambda problem: None)
+
+            serving = threading.Thread(target=serve, daemon=True)
+            serving.start()
+            try:
+                yield int(listener.getsockname()[1])
+            finally:
+                listener.shutdown(socket.SHUT_RDWR)
+                serving.join()
+
+    # Snapshots
+
+    def create_snapshot(self, vm: str, name: str | None = None) -> Snapshot:
+        found: Snapshot = self.make(f"/vms/{quoted(vm)}/snapshots", {"name": name}, timeout_seconds=300)
+        return found
+
+    def delete_snapshot(self, name: str) -> None:
+        self.delete(f"/snapshots/{quoted(name)}")
+
+    # Plugins and secrets
+
+    def install_plugin(self, path: Path) -> Plugin:
+        with path.open("rb") as stream:
+            length = path.stat().st_size
+            plugin: Plugin = self.call(
+                "POST", "/plugins", upload=stream, upload_length=length, timeout_seconds=None
+            )
+        return plugin
+
+    def remove_plugin(self, reference: str) -> None:
+        name, _, version = reference.partition(":")
+        self.delete(f"/plugins/{quoted(name)}", version=version)
+
+    def set_secret(self, name: str, value: bytes) -> Secret:
+        body = {"value_base64": base64.b64encode(value).decode()}
+        secret: Secret = self.call("PUT", f"/secrets/{quoted(name)}", body=body)
+        return secret
+
+    def delete_secret(self, name: str) -> None:
+        self.delete(f"/secrets/{quoted(name)}")
+
+    # Events
+
+    def events(self, *, vm: str = "", follow: bool = False) -> Iterator[Event]:
+        """What happened to VMs, oldest first; with `follow` what happens from now on."""
+        from volant.client.event_stream import EventReader
+
+        query = {"vm": vm, "follow": follow}
+        with self.open("GET", "/events/vms", query=query, timeout_seconds=None) as reply:
+            yield from EventReader().read(reply)
