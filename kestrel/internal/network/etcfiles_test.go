@@ -45,13 +45,16 @@ func TestWhatAnImageHasStays(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(root, "etc"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string]string{"mtab": "/dev/vda / ext4 rw 0 0\n", "machine-id": "uninitialized\n"} {
+	image := map[string]string{"mtab": "/dev/vda / ext4 rw 0 0\n", "machine-id": "uninitialized\n"}
+	for name, content := range image {
 		if err := os.WriteFile(filepath.Join(root, "etc", name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := names.FillEtc("vm-1"); err != nil {
-			t.Fatal(err)
-		}
+	}
+	if err := names.FillEtc("vm-1"); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range image {
 		if got := readEtc(t, root, name); got != content {
 			t.Errorf("%s became %q", name, got)
 		}
