@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a VM comes to be, on the nginx example: from its plugin, and from another VM's memory.
+"""How a VM comes to be, on the nginx example: from its plugin, from a template, and from another VM's memory.
 
-start-fork-vs-cold    `volar vms fork` to the copy's first HTTP 200, over `volar vms create` to the first; interleaved
+All of it interleaved, medians; BENCH_START_ROUNDS=2 is a short form. "Cold" is `volar vms create --cold` to HTTP 200.
+
+start-cold-vs-bare    cold, over a bare QEMU with the same kernel and disk whose init only starts the workload
+start-warm-vs-cold    `volar vms create` with a template of its shape to HTTP 200, over cold
+start-fork-vs-cold    `volar vms fork` to the copy's first HTTP 200, over cold
 snapshot-pause-ms     how long the original stood still for it, with a process that writes memory all the time
 fork20-mib-each       memory of a copy (PSS of its QEMU), the mean of 20 that idle
 """
@@ -32,6 +36,7 @@ class Bench(bench_line.Bench):
         return found
 
     def prepare(self) -> None:
+        self.environment["VOLANT_WARM_START"] = "on"
         super().prepare()
         self.volar("vms", "create", "original", "--plugin", "nginx")
         busy = (
@@ -43,7 +48,11 @@ class Bench(bench_line.Bench):
         """From the command's start to the first HTTP 200 of the VM that it makes."""
         began = time.perf_counter()
         with subprocess.Popen(
-            ["volar", *command], env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            ["volar", *command],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         ) as process:
             url = ""
             while time.perf_counter() - began < 120:
@@ -56,6 +65,24 @@ class Bench(bench_line.Bench):
                             return seconds
                 time.sleep(0.005)
         raise SystemExit("no page after 120 s")
+
+    def wait_for_template(self) -> None:
+        for _ in range(600):
+            if json.loads(self.volar("system", "warm", "list", "--output", "json")):
+                return
+            time.sleep(0.5)
+        raise SystemExit("no template after 300 s")
+
+    def create(self, name: str, *options: str) -> tuple[float, str]:
+        """Seconds to the page, and where they went; the VM is gone again."""
+        seconds = self.seconds_to_page(name, "vms", "create", name, "--plugin", "nginx", *options)
+        steps = self.describe_start(name)
+        self.volar("vms", "delete", name, "--force")
+        return seconds, steps
+
+    def describe_start(self, name: str) -> str:
+        lines = self.volar("vms", "get", name).splitlines()
+        return next((line.partition(":")[2].strip() for line in lines if line.startswith("boot:")), "")
 
 
 def read_pss_mib(pid: int) -> float:
@@ -79,13 +106,23 @@ def main() -> None:
     with make_own_folder() as home:
         bench = Bench(home)
         bench.prepare()
-        cold, forked, pauses = [], [], []
+        bench_line.seconds_to_page(bench.create_ours)[1].wait()
+        begin_bare = bench.make_bare()
+        bench.volar("vms", "delete", "bench", "--force")
+        bench.wait_for_template()
+        bare, cold, warm, forked, pauses = [], [], [], [], []
+        steps: dict[str, str] = {}
         for number in range(ROUNDS):
-            cold.append(
-                bench.seconds_to_page("cold", "vms", "create", "cold", "--plugin", "nginx", "--no-wait")
-            )
-            bench.volar("vms", "delete", "cold", "--force")
+            seconds, process = bench_line.seconds_to_page(begin_bare)
+            process.kill()
+            process.wait()
+            bare.append(seconds)
+            seconds, steps["cold"] = bench.create("cold", "--cold")
+            cold.append(seconds)
+            seconds, steps["warm"] = bench.create("warm")
+            warm.append(seconds)
             forked.append(bench.seconds_to_page("copy", "vms", "fork", "original", "copy"))
+            steps["fork"] = bench.describe_start("copy")
             bench.volar("vms", "delete", "copy", "--force")
             bench.volar("snapshots", "create", "original", f"s{number}")
             pauses.append(
@@ -93,9 +130,14 @@ def main() -> None:
             )
             bench.volar("snapshots", "delete", f"s{number}")
             print(
-                f"to page: cold {cold[-1]:.2f} s, fork {forked[-1]:.2f} s; pause {pauses[-1]:.0f} ms",
+                f"to page: bare {bare[-1]:.2f} s, cold {cold[-1]:.2f} s, warm {warm[-1]:.2f} s,"
+                f" fork {forked[-1]:.2f} s; pause {pauses[-1]:.0f} ms",
                 flush=True,
             )
+        for kind, found in steps.items():
+            print(f"{kind:5} {found}")
+        ratio("start-cold-vs-bare", statistics.median(cold) / statistics.median(bare))
+        ratio("start-warm-vs-cold", statistics.median(warm) / statistics.median(cold))
         ratio("start-fork-vs-cold", statistics.median(forked) / statistics.median(cold))
         ratio("snapshot-pause-ms", statistics.median(pauses), 0)
         ratio("fork20-mib-each", measure_copies(bench), 0)

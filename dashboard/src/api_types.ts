@@ -309,6 +309,10 @@ export interface SshSessionRequest {
   ttl_seconds?: number;
 }
 
+export interface StartRequest {
+  cold?: boolean;
+}
+
 export interface StopRequest {
   force?: boolean;
   timeout_seconds?: number;
@@ -327,6 +331,18 @@ export interface SystemInfo {
   state_dir: string;
   version: string;
   vms: number;
+}
+
+export interface TemplateInfo {
+  accelerator: "kvm" | "tcg";
+  created_at: string;
+  kernel: string;
+  key: string;
+  memory_mb: number;
+  network: boolean;
+  size_bytes: number;
+  took_seconds: number;
+  vcpu: number;
 }
 
 export interface Token {
@@ -373,6 +389,7 @@ export interface Vm {
   restarts: number;
   secrets: string[];
   started_at: string | null;
+  started_from: "boot" | "template" | "snapshot" | null;
   status: "created" | "starting" | "running" | "paused" | "suspended" | "stopping" | "stopped" | "failed";
   status_reason: string;
   url: string | null;
@@ -381,6 +398,7 @@ export interface Vm {
 
 export interface VmCreate {
   architecture?: "amd64" | "arm64" | null;
+  cold?: boolean;
   command?: string[];
   disk_size?: string | null;
   entrypoint?: string[];

@@ -174,14 +174,19 @@ def start_tool(
 
 
 def start_detached(
-    arguments: Sequence[str], log: Path, *, inherit: bool = False, pass_fds: Sequence[int] = ()
+    arguments: Sequence[str],
+    log: Path,
+    *,
+    inherit: bool = False,
+    pass_fds: Sequence[int] = (),
+    descriptors: Mapping[int, int] | None = None,
 ) -> int:
     """Start a program that outlives us, in a session of its own, and return its process id.
 
     Standard output and error are appended to `log`. Of our other descriptors it gets those of `pass_fds` (under the
-    same numbers) and none that our own caller left open: a pipe would never end and a lock never be free. With
-    `inherit` it gets our whole environment: it is a program of ours. The caller waits for it (as its parent) or leaves
-    it alone. Raises ToolMissing.
+    same numbers), those of `descriptors` (its number → ours) and none that our own caller left open: a pipe would never
+    end and a lock never be free. With `inherit` it gets our whole environment: it is a program of ours. The caller
+    waits for it (as its parent) or leaves it alone. Raises ToolMissing.
     """
     environment = dict(os.environ) if inherit else make_environment()
     try:
@@ -196,6 +201,7 @@ def start_detached(
                 *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _list_inheritable(pass_fds)),
                 # Onto itself: stays open in the child without ever being inheritable here.
                 *((os.POSIX_SPAWN_DUP2, descriptor, descriptor) for descriptor in pass_fds),
+                *((os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in (descriptors or {}).items()),
             ],
         )  # fmt: skip
     except FileNotFoundError as error:

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from volant.contract.agents import Architecture
@@ -116,7 +116,7 @@ class FakeMachine:
 
 class FakeHypervisor:
     kind: HypervisorKind = "qemu"
-    capabilities = Qemu.capabilities
+    capabilities = replace(Qemu.capabilities, templates=False)
 
     async def find_support(
         self, architecture: Architecture, *, kernel: Path | None, firmware: bool = False

@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from volant.contract.agents import Architecture
@@ -140,7 +140,7 @@ class MemoryHypervisor:
     """`act` is called before and after whatever changes the host."""
 
     kind: HypervisorKind = "qemu"
-    capabilities = Qemu.capabilities
+    capabilities = replace(Qemu.capabilities, templates=False)
     version = "1"
 
     def __init__(self, host: MemoryHost, act: Callable[[], None] = lambda: None) -> None:

@@ -78,6 +78,8 @@ WITHOUT_TEST_OF_THEIR_NAME = frozenset(
         "volantd/tokens/resource",
         "volantd/tokens/routes",
         "volantd/snapshots/taking",
+        "volantd/templates/resource",
+        "volantd/templates/routes",
         "volantd/vms/adoption",
         "volantd/vms/background",
         "volantd/vms/comeback",
@@ -108,6 +110,7 @@ WITHOUT_TEST_OF_THEIR_NAME = frozenset(
 )
 LONG_MODULES = frozenset(
     [
+        "contract/api_types",  # generated
         "fledge/layers",
     ]
 )

@@ -17,7 +17,7 @@ var answered = []string{"journalctl", "modprobe", "socat"}
 
 // installAgent puts the running agent where every guest has it and the commands that it answers in front of PATH, and
 // tells the kernel by which program it gets modules.
-func (a bootArchive) installAgent() error {
+func (a *bootArchive) installAgent() error {
 	if err := os.MkdirAll(contract.BinFolder, 0o755); err != nil {
 		return fmt.Errorf("cannot install the agent: %w", err)
 	}
@@ -35,14 +35,14 @@ func (a bootArchive) installAgent() error {
 
 // coverDiskAgent shows the running agent at its usual place, over whatever build the disk carries. On a read-only disk
 // without that place it is found by PATH instead.
-func (a bootArchive) coverDiskAgent() {
+func (a *bootArchive) coverDiskAgent() {
 	_ = os.MkdirAll(filepath.Dir(contract.AgentPath), 0o755)
 	if err := a.bindAgent(contract.AgentPath); err != nil {
 		_ = os.Symlink(contract.RunningAgent, filepath.Join(contract.BinFolder, filepath.Base(contract.AgentPath)))
 	}
 }
 
-func (a bootArchive) bindAgent(target string) error {
+func (a *bootArchive) bindAgent(target string) error {
 	mountPoint, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
 	if err == nil {
 		_ = mountPoint.Close()

@@ -46,10 +46,18 @@ func run(version string, started time.Time, journal *guest.Journal) error {
 	if err != nil {
 		return err
 	}
+	woken := &wokenGuest{}
+	if config.AwaitsSettings {
+		if woken, err = awaitSettings(config, archive, journal); err != nil {
+			return err
+		}
+		config, stamps = woken.settings, guest.NewStamps(time.Now())
+	}
 	stamps.Note("settings")
 	early, later := splitModules(config.Modules)
 	archive.load(early, journal.Warn)
 	stamps.NoteModules()
+	woken.takeCards(journal)
 	root := startMountingRoot(config.Root, journal)
 	resolvers := network.Configure(config.Network, config.Hostname, journal.Warn, func(late network.Resolvers) {
 		if len(config.Network.Nameservers) == 0 {
@@ -75,6 +83,7 @@ func run(version string, started time.Time, journal *guest.Journal) error {
 	journal.WarnError(network.RuntimeNames().FillEtc(config.VMID))
 	stamps.Note("names")
 	running := guest.New(version, config, children, stamps, journal)
+	running.UsePort(woken.port)
 	running.Start()
 	go running.Settle(guest.Later{
 		Wake:    wakeRuntime,

@@ -40,16 +40,20 @@ func isLater(name string) bool {
 }
 
 // load loads kernel modules in the order given. One that fails is a warning: whether the guest can do without it
-// shows when the disk or the network it would have driven is looked for.
-func (a bootArchive) load(names []string, warn func(string)) {
+// shows when the disk or the network it would have driven is looked for. What a template has loaded is left out.
+func (a *bootArchive) load(names []string, warn func(string)) {
 	for _, name := range names {
+		if a.loaded[name] {
+			continue
+		}
+		a.loaded[name] = true
 		if err := a.loadModule(name); err != nil {
 			warn(fmt.Sprintf("cannot load the kernel module %s: %v", name, err))
 		}
 	}
 }
 
-func (a bootArchive) loadModule(name string) error {
+func (a *bootArchive) loadModule(name string) error {
 	path := filepath.Join(filepath.Base(contract.ModulesFolder), name)
 	file, err := unix.Openat(a.folder, path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

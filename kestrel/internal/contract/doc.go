@@ -26,6 +26,10 @@ const (
 	ControlPortName = "volant.control.0"
 	// ForwardBindAddress is the bind address of a tcpip-forward that asks for a vsock port of CID 2.
 	ForwardBindAddress = "vsock"
+	// SettingsPrefix begins the line by which a host tells a guest that woke from memory who it is, AnswerPrefix the
+	// guest's answer.
+	SettingsPrefix = "VOLANT-SETTINGS "
+	AnswerPrefix   = "kestrel answers "
 	// RuntimeFolder is the agent's own, in RAM.
 	RuntimeFolder = "/run/kestrel"
 	// ModulesSerial is the serial number of the disk with the kernel's modules.

@@ -20,6 +20,7 @@ type GuestConfig struct {
 	UnixTimeNanoseconds int64               `json:"unix_time_nanoseconds"` // 0: leave the clock
 	Modules             []string            `json:"modules,omitempty"`     // load order, under ModulesFolder
 	Console             string              `json:"console"`
+	AwaitsSettings      bool                `json:"awaits_settings"` // a template: the rest comes over the control stream
 }
 
 // Root is the root disk, found by the serial number of its virtio-blk device.

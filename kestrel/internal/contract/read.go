@@ -174,6 +174,7 @@ func (s section) guestConfig() *GuestConfig {
 		UnixTimeNanoseconds: s.get("unix_time_nanoseconds").number(0),
 		Modules:             s.get("modules").texts(),
 		Console:             s.get("console").text("/dev/console"),
+		AwaitsSettings:      s.get("awaits_settings").boolean(),
 	}
 	config.Hostname = s.get("hostname").text(config.VMName)
 	s.get("mounts").each(func(item section) {

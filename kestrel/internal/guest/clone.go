@@ -18,10 +18,29 @@ import (
 )
 
 // Freeze holds everything but the agent still while the host takes a snapshot.
-func (g *Guest) Freeze() error { return g.freezer.Freeze() }
+func (g *Guest) Freeze() error {
+	err := g.freezer.Freeze()
+	g.held.Store(err == nil)
+	return err
+}
 
 // Thaw lets the guest go on after one.
-func (g *Guest) Thaw() error { return g.freezer.Thaw() }
+func (g *Guest) Thaw() error {
+	g.held.Store(false)
+	return g.freezer.Thaw()
+}
+
+// takeSettings is Become, asked for before there is a key that host and copy share.
+func (g *Guest) takeSettings(data []byte) error {
+	if !g.held.Load() {
+		return errors.New("this guest is not held for a snapshot")
+	}
+	become, err := contract.ParseBecome(data)
+	if err != nil {
+		return err
+	}
+	return g.Become(g.life, become.Settings, become.Entropy)
+}
 
 // Wake lets the guest go on that slept in its host's files. It is who it was; the time has gone on, and random numbers
 // that were drawn after its memory had been taken must not be drawn again.
@@ -66,6 +85,7 @@ func (g *Guest) Become(ctx context.Context, settings *contract.GuestConfig, entr
 	g.journal.Say("this is %s now, a copy of %s", settings.VMName, g.current.Load().VMName)
 	g.current.Store(settings)
 	g.changes.tell()
+	g.held.Store(false)
 	return g.freezer.ThawProcesses()
 }
 

@@ -65,14 +65,19 @@ func (g *Guest) openControl() error {
 	config.Subsystems = map[string]func(io.ReadWriteCloser){
 		"control": func(stream io.ReadWriteCloser) { _ = control.Serve(stream, g) },
 	}
-	var listener net.Listener = stream.ListenPort(g.config.Control.PortName)
 	if g.config.Control.Transport == "vsock" {
-		var err error
-		if listener, err = vsock.Listen(g.config.Control.VsockPort); err != nil {
+		listener, err := vsock.Listen(g.config.Control.VsockPort)
+		if err != nil {
 			return fmt.Errorf("cannot serve the host: %w", err)
 		}
+		serveDoor(sshd.New(config), listener)
+		return nil
 	}
-	serveDoor(sshd.New(config), listener)
+	if g.port == nil {
+		g.port = stream.ListenPort(g.config.Control.PortName)
+	}
+	g.port.OnSettings(g.takeSettings)
+	serveDoor(sshd.New(config), g.port)
 	return nil
 }
 

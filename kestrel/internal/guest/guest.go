@@ -25,6 +25,7 @@ import (
 	"github.com/volantvm/volant/kestrel/internal/secrets"
 	"github.com/volantvm/volant/kestrel/internal/snapshot"
 	"github.com/volantvm/volant/kestrel/internal/sshd"
+	"github.com/volantvm/volant/kestrel/internal/stream"
 	"github.com/volantvm/volant/kestrel/internal/supervise"
 )
 
@@ -72,6 +73,8 @@ type Guest struct {
 	freezer     *snapshot.Freezer
 	current     atomic.Pointer[contract.GuestConfig] // another than config in a copy of a snapshot
 	doorsOpen   chan struct{}
+	port        *stream.Port // of the host, where it was opened before
+	held        atomic.Bool  // for a snapshot; a copy of it is, too, until it has become another VM
 	networkDoor sync.Once
 }
 
@@ -123,6 +126,9 @@ func New(
 	})
 	return guest
 }
+
+// UsePort has the host served on a port that was opened already; nil: on one of its own.
+func (g *Guest) UsePort(port *stream.Port) { g.port = port }
 
 // openLogs keeps logs on the disk, or in RAM where that cannot be written. A guest without any is not worth having.
 func (g *Guest) openLogs() {

@@ -30,6 +30,20 @@ func Move(
 	return Configure(to, hostname, warn, late), errors.Join(problems...)
 }
 
+// TakeCards gives cards that have these hardware addresses, in the order of the settings, those of the settings.
+func TakeCards(addresses []string, to contract.GuestNetwork) error {
+	if len(addresses) != len(to.Interfaces) {
+		return fmt.Errorf("cannot take the network: it has %d cards, this guest %d", len(to.Interfaces), len(addresses))
+	}
+	var problems []error
+	for index, address := range addresses {
+		if err := leave(contract.Interface{MAC: address}, to.Interfaces[index]); err != nil {
+			problems = append(problems, fmt.Errorf("cannot take the network interface %s: %w", address, err))
+		}
+	}
+	return errors.Join(problems...)
+}
+
 // leave takes the old addresses off a card and gives it the new hardware address.
 func leave(old, wanted contract.Interface) error {
 	found, err := waitForLink(linksFolder, old.MAC, interfacePatience)

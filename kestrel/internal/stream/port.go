@@ -57,6 +57,7 @@ type Port struct {
 	device  *device
 	current *portConn
 	next    []byte // first bytes of a host that replaced the last one; owned by Accept between connections
+	take    func(settings []byte) error
 }
 
 // ListenPort returns a listener for the port that the host calls name. The port need not be there yet.
@@ -109,6 +110,11 @@ func (p *Port) firstChunk(dev *device) ([]byte, error) {
 	p.next = nil
 	buffer := make([]byte, chunkSize)
 	for !bytes.HasPrefix(chunk, identification[:4]) {
+		if bytes.HasPrefix(chunk, settingsMark) {
+			if err := p.answerSettings(dev, bytes.Clone(chunk)); err != nil {
+				return nil, err
+			}
+		}
 		count, err := dev.read(buffer, true)
 		if err != nil {
 			return nil, err
@@ -331,7 +337,7 @@ func (c *portConn) Read(buffer []byte) (int, error) {
 			c.end()
 			return 0, io.EOF
 		}
-		if bytes.HasPrefix(chunk[:count], identification) {
+		if bytes.HasPrefix(chunk[:count], identification) || bytes.HasPrefix(chunk[:count], settingsMark) {
 			c.end()
 			c.port.next = bytes.Clone(chunk[:count])
 			return 0, io.EOF

@@ -133,6 +133,9 @@ class Vm(ApiModel):
     last_console_lines: list[str] = Field(default_factory=list, description="only where the VM failed")
     created_at: str
     started_at: str | None = None
+    started_from: Literal["boot", "template", "snapshot"] | None = Field(
+        None, description="how its last start came to a running guest"
+    )
 
 
 class PublishRequest(RequestModel):
@@ -202,6 +205,7 @@ class VmCreate(RequestModel):
         description="no, on-failure, on-failure:N (N times in a row), always or unless-stopped",
     )
     start: bool = True
+    cold: bool = Field(False, description="boot at its first start, whatever it could wake from")
     labels: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -237,6 +241,10 @@ class VmUpdate(RequestModel):
     publish: list[PublishRequest] | None = Field(None, description="in place of those asked for before")
     labels: dict[str, str | None] = Field(default_factory=dict)
     restart: str | None = Field(None, pattern=RESTART_PATTERN)
+
+
+class StartRequest(RequestModel):
+    cold: bool = Field(False, description="boot, whatever it could wake from")
 
 
 class StopRequest(RequestModel):
@@ -348,6 +356,20 @@ class RestoreReply(ApiModel):
     plugins: int
     secrets: int
     notes: list[str] = Field(default_factory=list, description="what is left to be done by people")
+
+
+class TemplateInfo(ApiModel):
+    """The memory of a guest that is no VM yet, from which VMs of its shape wake."""
+
+    key: str
+    vcpu: int
+    memory_mb: int
+    accelerator: Literal["kvm", "tcg"]
+    kernel: str
+    network: bool
+    size_bytes: int
+    took_seconds: float
+    created_at: str
 
 
 class SystemInfo(ApiModel):

@@ -319,6 +319,10 @@ class SshSessionRequest(TypedDict):
     ttl_seconds: NotRequired[int]
 
 
+class StartRequest(TypedDict):
+    cold: NotRequired[bool]
+
+
 class StopRequest(TypedDict):
     force: NotRequired[bool]
     timeout_seconds: NotRequired[float]
@@ -337,6 +341,18 @@ class SystemInfo(TypedDict):
     state_dir: str
     version: str
     vms: int
+
+
+class TemplateInfo(TypedDict):
+    accelerator: Literal["kvm", "tcg"]
+    created_at: str
+    kernel: str
+    key: str
+    memory_mb: int
+    network: bool
+    size_bytes: int
+    took_seconds: float
+    vcpu: int
 
 
 class Token(TypedDict):
@@ -383,6 +399,7 @@ class Vm(TypedDict):
     restarts: int
     secrets: list[str]
     started_at: str | None
+    started_from: Literal["boot", "template", "snapshot"] | None
     status: Literal["created", "starting", "running", "paused", "suspended", "stopping", "stopped", "failed"]
     status_reason: str
     url: str | None
@@ -391,6 +408,7 @@ class Vm(TypedDict):
 
 class VmCreate(TypedDict):
     architecture: NotRequired[Literal["amd64", "arm64"] | None]
+    cold: NotRequired[bool]
     command: NotRequired[list[str]]
     disk_size: NotRequired[str | None]
     entrypoint: NotRequired[list[str]]

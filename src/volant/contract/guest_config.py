@@ -131,3 +131,8 @@ class GuestConfig(GuestModel):
         description="kernel modules in load order, paths under /volant/modules in the boot archive",
     )
     console: str = Field("/dev/console", description="where tagged logs of processes are copied to")
+    awaits_settings: bool = Field(
+        False,
+        description="a template, which is no VM yet: of all this only `modules` and `control.port_name` count, and the"
+        " VM's own come over the control stream (settings_line.py)",
+    )

@@ -47,6 +47,8 @@ from volant.volantd.resources import RESOURCES
 from volant.volantd.secrets.store import SecretStore
 from volant.volantd.settings import Settings
 from volant.volantd.tasks import end_tasks
+from volant.volantd.templates.store import TemplateStore
+from volant.volantd.templates.supply import TemplateSupply
 from volant.volantd.tokens.store import TokenStore
 from volant.volantd.usage import Usage
 from volant.volantd.vms.domain import Domain
@@ -203,6 +205,12 @@ def make_domain(settings: Settings, hypervisor: Hypervisor, stack: contextlib.Ex
         audit=make_audit(settings, stack),
         events=EventLog(database),
         hypervisor=hypervisor,
+        templates=TemplateSupply(
+            TemplateStore(settings.cache_dir / "templates"),
+            hypervisor,
+            settings.runtime_dir,
+            settings.warm_start == "on" and hypervisor.capabilities.templates,
+        ),
     )
     for resource in RESOURCES:
         if resource.find_users is not None:

@@ -7,7 +7,8 @@ from volant.volantd.plugins.resource import PLUGINS
 from volant.volantd.resource import Resource
 from volant.volantd.secrets.resource import SECRETS
 from volant.volantd.snapshots.resource import SNAPSHOTS
+from volant.volantd.templates.resource import TEMPLATES
 from volant.volantd.tokens.resource import TOKENS
 from volant.volantd.vms.resource import VMS
 
-RESOURCES: tuple[Resource, ...] = (PLUGINS, SECRETS, VMS, SNAPSHOTS, TOKENS)
+RESOURCES: tuple[Resource, ...] = (PLUGINS, SECRETS, VMS, SNAPSHOTS, TEMPLATES, TOKENS)

@@ -36,6 +36,10 @@ class Settings(BaseModel):
         description="whether guests reach the host's own services: in user mode those on 127.0.0.1, at 10.0.2.2; "
         "on the bridge all that listen on its addresses",
     )
+    warm_start: Literal["on", "off"] = Field(
+        "on",
+        description="whether VMs wake from templates, the memory of guests that were no VMs yet, or boot each",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = Field(
         "auto",

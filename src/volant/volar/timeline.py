@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from volant.contract.api_types import Event, Vm
 
 
+MACHINE_STEPS = {"boot": "machine", "template": "awake from a template", "snapshot": "awake from a snapshot"}
+
+
 def describe_boot(vm: Vm, events: Iterable[Event]) -> str:
     """The steps of the boot with their seconds: "agent 0.9 s, running 1.4 s, healthy 1.6 s"; empty before the first."""
     begin = vm["started_at"]
@@ -28,7 +31,11 @@ def describe_boot(vm: Vm, events: Iterable[Event]) -> str:
 def list_steps(event: Event) -> Iterator[str]:
     """What this event says for the first time of a boot."""
     data = event["data"]
-    if event["kind"] == "agent" and data.get("connected") is True:
+    if event["kind"] == "prepared":
+        yield "disk"
+    elif event["kind"] == "started":
+        yield MACHINE_STEPS[data.get("started_from", "boot")]
+    elif event["kind"] == "agent" and data.get("connected") is True:
         yield "agent"
     elif event["kind"] == "state" and data.get("status") == "running":
         yield "running"

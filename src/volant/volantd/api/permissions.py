@@ -59,6 +59,8 @@ RULES: Mapping[str, Need] = {
     f"GET {_V1}/secrets/{{name}}": Need.READ,
     f"PUT {_V1}/secrets/{{name}}": Need.ADMIN,
     f"DELETE {_V1}/secrets/{{name}}": Need.ADMIN,
+    f"GET {_V1}/templates": Need.READ,
+    f"DELETE {_V1}/templates": Need.ADMIN,
     f"GET {_V1}/snapshots": Need.READ,
     f"GET {_V1}/snapshots/{{name}}": Need.READ,
     f"DELETE {_V1}/snapshots/{{name}}": Need.ADMIN,

@@ -25,6 +25,7 @@ from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.networking import find_warnings, make_url
 from volant.volantd.vms.record import AttachedSecret, VmRecord
+from volant.volantd.vms.start_kind import find_start
 from volant.volantd.vms.states import WITH_PROCESS
 
 
@@ -50,6 +51,7 @@ def read_request(request: VmCreate) -> NewVm:
         isolated=request.isolated,
         restart=request.restart,
         start=request.start,
+        cold=request.cold,
         labels=request.labels,
     )
 
@@ -113,4 +115,5 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         last_console_lines=list(record.last_lines),
         created_at=record.created_at,
         started_at=record.started_at,
+        started_from=find_start(record.spec),
     )

@@ -14,7 +14,7 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
-from volant.contract.api import StopRequest, Vm, VmCreate, VmStats, VmUpdate
+from volant.contract.api import StartRequest, StopRequest, Vm, VmCreate, VmStats, VmUpdate
 from volant.errors import VolantError
 from volant.volantd.api.replies import JsonLines, TextStream
 from volant.volantd.api.retries import IdempotencyKey, make_key
@@ -112,8 +112,8 @@ def make_router(fleet: Fleet) -> APIRouter:
         await fleet.delete(name, force=force)
 
     @router.post("/{name}/start", response_model=Vm)
-    async def start(name: str) -> Response:
-        return describe(await fleet.start(name))
+    async def start(name: str, request: StartRequest | None = None) -> Response:
+        return describe(await fleet.start(name, cold=(request or StartRequest()).cold))
 
     @router.post("/{name}/stop", response_model=Vm)
     async def stop(name: str, request: StopRequest | None = None) -> Response:

@@ -27,6 +27,8 @@ ControlTransport = Literal["virtio-serial", "vsock"]
 # sun_path of unix(7) holds 108 bytes, the last of which is the terminating zero.
 SOCKET_PATH_LIMIT = 107
 FIRST_TAP_DESCRIPTOR = 100
+# RAM that was made before the process.
+MEMORY_DESCRIPTOR = 99
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +72,28 @@ class TapNic:
     tap: str
 
 
-Nic = UserNic | StreamNic | TapNic
+@dataclass(frozen=True, slots=True)
+class SilentNic:
+    """A NIC that leads nowhere: a template has it in the place of whatever a VM will have."""
+
+    mac: str
+
+
+Nic = UserNic | StreamNic | TapNic | SilentNic
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryImage:
     """A machine's memory and devices of one instant, in a folder of its own (0700: it holds the guest's secrets).
 
-    With `has_pages` the RAM is a file of its own, which machines that wake from it map privately and so share;
-    otherwise it is part of the state.
+    With `has_pages` the RAM is a file of its own, which machines that wake from it map privately and so share; with
+    `is_copied` each gets a copy instead, and is in nothing different from one that booted. Otherwise RAM is part of
+    the state.
     """
 
     folder: Path
     has_pages: bool = False
+    is_copied: bool = False
 
     @property
     def state(self) -> Path:
@@ -158,6 +169,8 @@ class Capabilities:
     restore: bool
     user_network: bool
     """A NIC without rights on the host: `UserNic` or `StreamNic`."""
+    templates: bool
+    """Memory of one machine becomes many others, with disks and NICs of their own."""
 
 
 @dataclass(frozen=True, slots=True)

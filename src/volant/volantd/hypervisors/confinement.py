@@ -156,7 +156,7 @@ def list_options(spec: VmSpec, program: str) -> list[str]:
 def _list_written_files(spec: VmSpec) -> list[Path]:
     """QEMU maps the pages that it wakes from privately, and opens their file for writing all the same (before 8.2)."""
     image = spec.wakes_from
-    pages = [image.memory] if image is not None and image.has_pages else []
+    pages = [image.memory] if image is not None and image.has_pages and not image.is_copied else []
     variables = [spec.uefi[1]] if spec.uefi is not None else []
     return [*(disk.path for disk in spec.disks if not disk.read_only), spec.console_log, *pages, *variables]
 

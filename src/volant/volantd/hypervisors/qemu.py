@@ -45,7 +45,7 @@ from volant.volantd.hypervisors.host_process import ExitStatus, HostProcess, fin
 from volant.volantd.hypervisors.nested import check_nested
 from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments, name_sockets
 from volant.volantd.hypervisors.qemu_disks import copy_disk, find_node, layer_disk
-from volant.volantd.hypervisors.qemu_memory import load_memory, save_memory
+from volant.volantd.hypervisors.qemu_memory import lend_memory, load_memory, save_memory
 from volant.volantd.hypervisors.qemu_traits import find_traits
 from volant.volantd.hypervisors.streams import connect_unix
 from volant.volantd.tasks import end_tasks
@@ -355,7 +355,13 @@ class Qemu:
 
     kind: HypervisorKind = "qemu"
     capabilities = Capabilities(
-        firmware=True, power_button=True, pause=True, snapshot=True, restore=True, user_network=True
+        firmware=True,
+        power_button=True,
+        pause=True,
+        snapshot=True,
+        restore=True,
+        user_network=True,
+        templates=True,
     )
 
     def __init__(
@@ -404,6 +410,17 @@ class Qemu:
             if machine.state is not MachineState.ENDED:
                 await machine.kill()
             raise
+        with lend_memory(spec) as (descriptors, fill):
+            pid = start_detached(command, spec.hypervisor_log, descriptors=descriptors)
+            machine = QemuMachine(spec, _take_child(pid))
+            try:
+                await asyncio.gather(machine.connect(), asyncio.to_thread(fill))
+                if spec.wakes_from is not None:
+                    await machine.wake(spec.wakes_from)
+            except BaseException:
+                if machine.state is not MachineState.ENDED:
+                    await machine.kill()
+                raise
         return machine
 
     def find_process(self, spec: VmSpec) -> ProcessIdentity | None:

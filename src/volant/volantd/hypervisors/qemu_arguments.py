@@ -22,9 +22,11 @@ from volant.contract.guest_config import CONTROL_PORT_NAME
 from volant.errors import InvalidInput
 from volant.volantd.hypervisors.base import (
     FIRST_TAP_DESCRIPTOR,
+    MEMORY_DESCRIPTOR,
     SOCKET_PATH_LIMIT,
     DiskDrive,
     Nic,
+    SilentNic,
     StreamNic,
     TapNic,
     VmSpec,
@@ -139,6 +141,8 @@ def _uefi(spec: VmSpec) -> Iterator[str]:
 def _memory(spec: VmSpec) -> str:
     """RAM that a snapshot can be copied from, or a private view of such a copy."""
     common = f"id=ram,size={spec.memory_mb}M"
+    if spec.wakes_from is not None and spec.wakes_from.is_copied:
+        return f"memory-backend-file,{common},mem-path=/proc/self/fd/{MEMORY_DESCRIPTOR},share=on"
     if spec.wakes_from is not None and spec.wakes_from.has_pages:
         return f"memory-backend-file,{common},mem-path={_escape(spec.wakes_from.memory)},share=off"
     return f"memory-backend-memfd,{common},share=on"
@@ -210,6 +214,8 @@ def _nic(index: int, nic: Nic, suffix: str) -> Iterator[str]:
     name = f"net{index}"
     if isinstance(nic, TapNic):
         yield from ("-netdev", f"tap,id={name},fd={FIRST_TAP_DESCRIPTOR + index}")
+    elif isinstance(nic, SilentNic):
+        yield from ("-netdev", f"hubport,id={name},hubid={index}")
     elif isinstance(nic, StreamNic):
         where = f"addr.type=unix,addr.path={_escape(nic.socket)}"
         yield from ("-netdev", f"stream,id={name},server=off,{where}")

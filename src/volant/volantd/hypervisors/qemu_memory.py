@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from qemu.qmp import QMPClient, QMPError
 
 from volant.errors import StorageFull, ToolFailed
-from volant.volantd.hypervisors.base import MemoryImage
+from volant.volantd.hypervisors.base import MEMORY_DESCRIPTOR, MemoryImage, VmSpec
 
 STATE_NAME = "state"
+# What QEMU calls its own.
+MEMFD_NAME = "memory-backend-memfd"
 POLL_SECONDS = 0.003
 SAVE_SECONDS = 120.0
 
@@ -37,7 +39,7 @@ async def save_memory(client: QMPClient, pid: int, folder: Path) -> MemoryImage:
         await _set_ignore_shared(client, pages is not None)
         await _migrate(client, image.state)
         if pages is not None:
-            await asyncio.to_thread(copy_pages, pages, image.memory)
+            await asyncio.to_thread(keep_pages, pages, image.memory)
     except BaseException:
         for path in (image.state, image.memory):
             path.unlink(missing_ok=True)
@@ -103,28 +105,51 @@ def open_shared_memory(pid: int) -> int | None:
     """A descriptor of the machine's RAM, or None where it is not shared (a machine that woke from a copy)."""
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(OSError):
-            if os.readlink(entry).startswith("/memfd:memory-backend-memfd"):
+            if os.readlink(entry).startswith(f"/memfd:{MEMFD_NAME}"):
                 return os.open(entry, os.O_RDONLY | os.O_CLOEXEC)
     return None
 
 
-def copy_pages(source: int, target: Path) -> None:
-    """Copy what was ever written of a memory file; the rest stays a hole. StorageFull where there is no room."""
-    size = os.fstat(source).st_size
+@contextmanager
+def lend_memory(spec: VmSpec) -> Iterator[tuple[Mapping[int, int], Callable[[], None]]]:
+    """Descriptors for a machine's process, by its numbers for them, and what fills its RAM beside its start."""
+    image = spec.wakes_from
+    if image is None or not image.is_copied:
+        yield {}, lambda: None
+        return
+    source = os.open(image.memory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        target = os.memfd_create(MEMFD_NAME)
+        try:
+            os.ftruncate(target, spec.memory_mb << 20)
+            yield {MEMORY_DESCRIPTOR: target}, lambda: copy_pages(source, target)
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+
+
+def copy_pages(source: int, target: int) -> None:
+    """Copy what was ever written of a memory file into an empty one of its size; the rest stays a hole."""
+    position, size = 0, os.fstat(source).st_size
+    while position < size:
+        try:
+            begin = os.lseek(source, position, os.SEEK_DATA)
+        except OSError:  # ENXIO: only holes follow
+            break
+        end = os.lseek(source, begin, os.SEEK_HOLE)
+        os.lseek(target, begin, os.SEEK_SET)
+        while begin < end:
+            begin += os.sendfile(target, source, begin, end - begin)
+        position = end
+
+
+def keep_pages(source: int, target: Path) -> None:
+    """Copy RAM to a file. StorageFull where there is no room."""
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.ftruncate(descriptor, size)
-        position = 0
-        while position < size:
-            try:
-                begin = os.lseek(source, position, os.SEEK_DATA)
-            except OSError:  # ENXIO: only holes follow
-                break
-            end = os.lseek(source, begin, os.SEEK_HOLE)
-            os.lseek(descriptor, begin, os.SEEK_SET)
-            while begin < end:
-                begin += os.sendfile(descriptor, source, begin, end - begin)
-            position = end
+        os.ftruncate(descriptor, os.fstat(source).st_size)
+        copy_pages(source, descriptor)
     except OSError as error:
         raise StorageFull(
             f"cannot keep the machine's memory: {error.strerror or error}",

@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from volant.volantd.hypervisors.base import DiskDrive, Nic, StreamNic, TapNic, UserNic, VmSpec
+from volant.volantd.hypervisors.base import DiskDrive, Nic, SilentNic, StreamNic, TapNic, UserNic, VmSpec
 from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments
 
 NOWHERE = Path("/nowhere")
@@ -47,6 +47,8 @@ def _strip_nic(nic: Nic) -> Nic:
             return StreamNic(NO_MAC, NOWHERE)
         case TapNic():
             return TapNic(NO_MAC, "tap")
+        case SilentNic():
+            return SilentNic(NO_MAC)
 
 
 def read_processor(cpuinfo: str) -> str:

@@ -8,6 +8,7 @@ import logging
 import time
 from pathlib import Path
 
+from volant.contract.settings_line import FEATURE
 from volant.errors import Conflict, VolantError, WrongState
 from volant.volantd.clock import now
 from volant.volantd.hypervisors.base import Hypervisor, Machine, MemoryImage
@@ -33,12 +34,13 @@ async def take_snapshot(
     with store.draft() as (identity, hidden):
         wake, layer, pause_ms = None, None, 0.0
         if record.state is VmState.RUNNING:
-            image, layer, pause_ms = await _hold_and_save(vm, record, hidden, store)
+            image, layer, pause_ms, takes_settings = await _hold_and_save(vm, record, hidden, store)
             assert record.spec is not None
             support = await hypervisor.find_support(record.spec.architecture, kernel=record.spec.kernel)
             traits = hypervisor.find_traits(record.spec)
             place = store.find_place(identity)
             wake = make_wake_source(record, record.spec, image, place, support.version, traits)
+            wake = wake.model_copy(update={"takes_settings": takes_settings})
         elif vm.files.disk.exists():
             prepared = await asyncio.to_thread(prepare_layer, vm.files.disk, store.layers)
             prepared.put_in_place()
@@ -55,7 +57,7 @@ async def take_snapshot(
 
 async def _hold_and_save(
     vm: RunningVm, record: VmRecord, folder: Path, store: SnapshotStore
-) -> tuple[MemoryImage, Path | None, float]:
+) -> tuple[MemoryImage, Path | None, float, bool]:
     guest = await vm.connect()
     hello = guest.control.hello
     if "snapshot" not in hello.features:
@@ -81,7 +83,7 @@ async def _hold_and_save(
         if prepared is not None:
             await asyncio.shield(_undo(machine, prepared))
         raise
-    return image, prepared.layer if prepared else None, pause_ms
+    return image, prepared.layer if prepared else None, pause_ms, FEATURE in hello.features
 
 
 async def _save(machine: Machine, folder: Path, prepared: PreparedLayer | None) -> MemoryImage:

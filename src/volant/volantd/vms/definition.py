@@ -54,6 +54,7 @@ class NewVm:
     isolated: bool = False
     restart: str = "on-failure"
     start: bool = True
+    cold: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     origin: Origin | None = None
     key: RequestKey | None = None

@@ -11,6 +11,8 @@ from pathlib import Path
 from volant.contract.disk_probe import QCOW2_MAGIC
 from volant.errors import InvalidInput, StorageFull, ToolFailed
 from volant.process import require_tool, run_tool
+from volant.volantd.vms.empty_overlay import write_empty_overlay
+from volant.whole_file import WholeFile
 
 # The header's incompatible features (docs/interop/qcow2.txt, bytes 72 to 79): an external data file.
 _DATA_FILE = 4
@@ -22,17 +24,12 @@ def make_overlay(overlay: Path, backing: Path, backing_format: str, size_bytes: 
         if size_bytes and read_virtual_size(overlay) < size_bytes:
             run_qemu_img(overlay, "resize", "-q", "-f", "qcow2", str(overlay), str(size_bytes))
         return overlay
-    draft = overlay.with_name(f".{overlay.name}.new")
-    try:
-        run_qemu_img(
-            overlay,
-            *("create", "-q", "-f", "qcow2", "-F", backing_format, "-b", str(backing)),
-            str(draft),
-            *([str(size_bytes)] if size_bytes else []),
-        )
-        os.replace(draft, overlay)
-    finally:
-        draft.unlink(missing_ok=True)
+    size_bytes = size_bytes or (
+        read_virtual_size(backing) if backing_format == "qcow2" else backing.stat().st_size
+    )
+    with WholeFile(overlay, mode=0o600, is_durable=False) as file:
+        write_empty_overlay(file.descriptor, backing, backing_format, size_bytes)
+        file.publish()
     return overlay
 
 

@@ -12,6 +12,7 @@ from volant.volantd.hypervisors.base import Hypervisor
 from volant.volantd.plugins.store import PluginStore
 from volant.volantd.secrets.store import SecretStore
 from volant.volantd.settings import Settings
+from volant.volantd.templates.supply import TemplateSupply
 from volant.volantd.tokens.store import TokenStore
 from volant.volantd.vms.events import EventLog
 from volant.volantd.vms.registry import VmRegistry
@@ -30,6 +31,7 @@ class Domain:
     audit: AuditLog
     events: EventLog
     hypervisor: Hypervisor
+    templates: TemplateSupply
 
     def find_hypervisor(self, kind: str) -> Hypervisor:
         """The driver that started a VM. Conflict where this daemon has none such."""

@@ -114,16 +114,16 @@ class Fleet:
             if request.origin is not None and request.origin.layer is not None:
                 layer = request.origin.layer
                 await asyncio.to_thread(make_overlay, vm.files.disk, layer, "qcow2", None)
-            return await self.start(record.id) if request.start else record
+            return await self.start(record.id, cold=request.cold) if request.start else record
         except BaseException:
             # Nobody asked for a VM that cannot be started: creating is all or nothing.
             await asyncio.shield(self.delete(record.id, force=True))
             raise
 
-    async def start(self, name: str) -> VmRecord:
+    async def start(self, name: str, *, cold: bool = False) -> VmRecord:
         """Start a VM that does not run; returns while it boots. Failed to start: an error, and state failed."""
         async with self.locked(name) as vm:
-            return await vm.start()
+            return await vm.start(cold=cold)
 
     async def stop(self, name: str, *, timeout_seconds: float = 30.0, force: bool = False) -> VmRecord:
         """Stop a VM: in order, by force when that takes too long or is asked for."""

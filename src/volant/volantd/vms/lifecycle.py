@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from volant.contract.agents import Architecture, find_agent
@@ -14,7 +15,7 @@ from volant.contract.disk_probe import has_bios_code
 from volant.contract.guest_config import MODULES_SERIAL
 from volant.volantd.boot.initrd import list_module_names, make_base_archive, write_initrd
 from volant.volantd.boot.kernel import Kernel, host_architecture, require_kernel
-from volant.volantd.boot.modules import order_modules, want_modules
+from volant.volantd.boot.modules import ModuleFile, order_modules, want_modules
 from volant.volantd.boot.seed import LABEL as SEED_LABEL
 from volant.volantd.boot.seed import write_seed
 from volant.volantd.boot.uefi import make_variables, require_uefi
@@ -30,11 +31,33 @@ from volant.volantd.hypervisors.groups import join_group
 from volant.volantd.network.user_mode import Reach, UserNetwork
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.settings import Settings
+from volant.volantd.templates.shape import Shape, find_shape
 from volant.volantd.vms.disks import list_chain, make_overlay
 from volant.volantd.vms.guest_settings import ROOT_SERIAL, make_guest_config
 from volant.volantd.vms.networking import attach, choose_reach, make_nics
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.seed_documents import make_seed_documents
+
+# A template leaves it to the VM that wakes (kestrel's boot/template.go): a driver looks at its disk once.
+DISK_DRIVER = "virtio_blk"
+
+
+@dataclass(frozen=True, slots=True)
+class BootParts:
+    """What a VM's boot archive has in common with others."""
+
+    base: Path
+    modules: tuple[ModuleFile, ...]
+
+
+StartMachine = Callable[[VmSpec], Awaitable[Machine]]
+Wake = Callable[[VmSpec, Shape, HostSupport, StartMachine], Awaitable[Machine | None]]
+
+
+async def no_wake(
+    _spec: VmSpec, _shape: Shape, _support: HostSupport, _start: StartMachine
+) -> Machine | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +109,10 @@ async def boot_vm(
     hypervisor: Hypervisor,
     settings: Settings,
     remember: Callable[[VmSpec], None],
-) -> Machine:
-    """Start a VM's process. `remember` stores the spec before the process exists, so that no process is ever
-    lost."""
+    wake: Wake = no_wake,
+) -> tuple[Machine, Shape | None]:
+    """Start a VM's process, and tell its shape where it booted and could have woken. `remember` stores the spec before
+    the process exists, so that no process is ever lost. `wake` is asked first, for a machine that need not boot."""
     files = find_files(settings, record.id)
     make_folders(files)
     architecture = record.definition.architecture or host_architecture()
@@ -102,14 +126,40 @@ async def boot_vm(
         size_bytes = record.definition.disk_size_bytes
         await asyncio.to_thread(make_overlay, files.disk, plugin.payload, plugin.format, size_bytes)
     uefi: tuple[Path, Path] | None = None
+    reach = choose_reach(settings, support.version)
+    shape: Shape | None = None
     if kernel is not None:
-        await asyncio.to_thread(write_boot_archive, record, plugin, kernel, support, files, settings)
+        parts = await asyncio.to_thread(find_boot_parts, record, kernel, support, settings)
+        spec = make_spec(record, plugin, kernel, support, files, reach)
+        if can_wake(plugin, parts):
+            shape = find_shape(spec, support, parts.base, list_module_names(parts.modules), hypervisor)
+            start = partial(start_attached, record, reach, files, hypervisor, remember)
+            if (machine := await wake(spec, shape, support, start)) is not None:
+                return machine, None
+        await asyncio.to_thread(write_boot_archive, record, plugin, parts, support, files)
     else:
         await asyncio.to_thread(write_seed_disk, record, plugin, files)
         uefi = await asyncio.to_thread(prepare_uefi, plugin, files, architecture)
-    reach = choose_reach(settings, support.version)
+        spec = make_spec(record, plugin, None, support, files, reach, uefi)
+    machine = await start_attached(record, reach, files, hypervisor, remember, spec)
+    return machine, shape
+
+
+def can_wake(plugin: StoredPlugin, parts: BootParts) -> bool:
+    """Whether such a VM can wake from a template: its root is a disk, whose driver the template has not loaded."""
+    return plugin.kind == "rootfs" and any(module.name == DISK_DRIVER for module in parts.modules)
+
+
+async def start_attached(
+    record: VmRecord,
+    reach: Reach,
+    files: VmFiles,
+    hypervisor: Hypervisor,
+    remember: Callable[[VmSpec], None],
+    spec: VmSpec,
+) -> Machine:
+    """Start a machine with its network, which comes up beside it."""
     network = await attach(record, reach, files.folder, files.sockets)
-    spec = make_spec(record, plugin, kernel, support, files, reach, uefi)
     remember(spec)
     try:
         machine = await hypervisor.start(spec)
@@ -143,21 +193,22 @@ def find_guest_kernel(settings: Settings, architecture: Architecture) -> Kernel:
     return require_kernel(architecture, settings.cache_dir / "kernels", explicit)
 
 
-def write_boot_archive(
-    record: VmRecord,
-    plugin: StoredPlugin,
-    kernel: Kernel,
-    support: HostSupport,
-    files: VmFiles,
-    settings: Settings,
-) -> None:
-    """Agent, drivers and guest.json, appended to an initramfs plugin's own archive."""
+def find_boot_parts(record: VmRecord, kernel: Kernel, support: HostSupport, settings: Settings) -> BootParts:
+    """Agent and drivers, as the part of the boot archive that VMs share."""
     modules = order_modules(
         kernel.modules, want_modules(support.bus, network=record.definition.network != "vsock", vsock=True)
     )
-    base = make_base_archive(find_agent(kernel.architecture), modules, settings.cache_dir)
-    config = make_guest_config(record, plugin, list_module_names(modules), support.control)
-    write_initrd(files.initrd, base, config, plugin.payload if plugin.kind == "initramfs" else None)
+    return BootParts(
+        make_base_archive(find_agent(kernel.architecture), modules, settings.cache_dir), tuple(modules)
+    )
+
+
+def write_boot_archive(
+    record: VmRecord, plugin: StoredPlugin, parts: BootParts, support: HostSupport, files: VmFiles
+) -> None:
+    """Agent, drivers and guest.json, appended to an initramfs plugin's own archive."""
+    config = make_guest_config(record, plugin, list_module_names(parts.modules), support.control)
+    write_initrd(files.initrd, parts.base, config, plugin.payload if plugin.kind == "initramfs" else None)
 
 
 def write_seed_disk(record: VmRecord, plugin: StoredPlugin, files: VmFiles) -> None:

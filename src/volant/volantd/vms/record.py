@@ -58,6 +58,8 @@ class WakeSource(StoredModel):
     hypervisor_version: str = ""
     traits: dict[str, str] = Field(default_factory=dict)
     """Of the machine, as its driver told them (`Hypervisor.find_traits`)."""
+    takes_settings: bool = False
+    """By a line of plain text, which is quicker than a connection: older agents do not."""
 
 
 class VmDefinition(StoredModel):

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import shutil
 import socket
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Unpack
 
 from volant.contract.agent import AgentState
@@ -25,24 +24,27 @@ from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.network.forward import PortForwarder
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.request_context import outside_of_requests
+from volant.volantd.templates.shape import Shape
 from volant.volantd.vms.background import Background
 from volant.volantd.vms.disk_layers import settle_overlay
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.endings import Outcome, find_outcome
 from volant.volantd.vms.holding import is_held, mark_held, unmark_held
 from volant.volantd.vms.kept_memory import discard_memory, has_memory, read_memory, use_memory
-from volant.volantd.vms.lifecycle import VmFiles, boot_vm, find_files
+from volant.volantd.vms.lifecycle import VmFiles, boot_vm, find_files, no_wake
 from volant.volantd.vms.monitor import Guest, VmMonitor
 from volant.volantd.vms.networking import detach, start_forwarding
 from volant.volantd.vms.process_log import ProcessLog
 from volant.volantd.vms.record import AgentFacts, VmRecord, WakeSource
 from volant.volantd.vms.registry import VmChanges
 from volant.volantd.vms.restart_policy import STABLE_SECONDS, find_delay_seconds, read_policy
+from volant.volantd.vms.start_kind import find_start
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.stopping import AGENT_WAIT_SECONDS, ask_agent_to_stop, press_power_button
 from volant.volantd.vms.update import VmUpdate, apply_update
 from volant.volantd.vms.vm_file import write_vm_file
-from volant.volantd.vms.waking import ENTROPY_BYTES, CannotWake, wake_vm
+from volant.volantd.vms.waking import CannotWake, let_guest_go_on, wake_vm
+from volant.volantd.vms.warm_start import provide_template, wake_from_template
 
 logger = logging.getLogger(__name__)
 
@@ -85,11 +87,11 @@ class RunningVm:
 
     # What people ask for
 
-    async def start(self, *, restarts: int = 0) -> VmRecord:
+    async def start(self, *, restarts: int = 0, cold: bool = False) -> VmRecord:
         """Returns while it boots, or once it goes on where it was suspended. Failed to start: an error, and state
-        failed, or suspended as before. `restarts` in a row led to this."""
+        failed, or suspended as before. `restarts` in a row led to this; `cold` boots whatever it could wake from."""
         before = self.record
-        source = self._find_memory(before)
+        source = None if cold else self._find_memory(before)
         goes_on = source is not None and source.spec.id == self.id
         record = self._registry.move(
             before, "resume" if goes_on else "start", VmState.STARTING, wanted=True,
@@ -100,9 +102,11 @@ class RunningVm:
         )  # fmt: skip
         self.tell("state", record)
         machine: Machine | None = None
+        shape: Shape | None = None
 
         def remember(spec: VmSpec) -> None:
             self.write_file(self._registry.update(record, spec=spec))
+            self.tell("prepared", record)
 
         try:
             plugin = self._domain.plugins.load(record.plugin_reference)
@@ -113,11 +117,7 @@ class RunningVm:
                 machine = await self._wake(record, plugin, source, remember)
             if machine is None:
                 goes_on = False
-                unmark_held(self.files.folder)
-                await asyncio.to_thread(discard_memory, self.files.folder)
-                machine = await boot_vm(
-                    record, plugin, self._domain.hypervisor, self._domain.settings, remember
-                )
+                machine, shape = await self._boot(record, plugin, remember, cold=cold)
             record = self._registry.update(record, process=machine.identity)
             if goes_on:
                 unmark_held(self.files.folder)
@@ -129,9 +129,13 @@ class RunningVm:
             await asyncio.shield(self.take_down(record))
             self._give_up(error.what if isinstance(error, VolantError) else "the start was interrupted")
             raise
+        self.tell("started", record, started_from=find_start(record.spec))
         if goes_on:
             self.tell("state", record)
         self.follow(record, machine)
+        if shape is not None and self.monitor is not None:
+            providing = provide_template(self._domain, self.monitor, shape)
+            self._background.run(providing, f"template by {record.name}")
         return record
 
     def _find_memory(self, record: VmRecord) -> WakeSource | None:
@@ -139,6 +143,15 @@ class RunningVm:
         if has_memory(self.files.folder):
             return read_memory(self.files.folder)
         return record.definition.wakes_from if record.started_at is None else None
+
+    async def _boot(
+        self, record: VmRecord, plugin: StoredPlugin, remember: Callable[[VmSpec], None], *, cold: bool
+    ) -> tuple[Machine, Shape | None]:
+        """From its disk, or awake from a template of its shape; the shape where there is none yet."""
+        unmark_held(self.files.folder)
+        await asyncio.to_thread(discard_memory, self.files.folder)
+        wake = no_wake if cold else partial(wake_from_template, self._domain, self.tell, record, plugin)
+        return await boot_vm(record, plugin, self._domain.hypervisor, self._domain.settings, remember, wake)
 
     def _give_up(self, reason: str) -> None:
         """After a failed start: with its memory still there a VM is suspended as before."""
@@ -185,7 +198,7 @@ class RunningVm:
             if guest is None:
                 continue
             try:
-                await _let_guest_go_on(guest)
+                await let_guest_go_on(guest)
             except VolantError as error:
                 logger.warning("VM %s: cannot let its guest go on yet: %s", self.id, error.what)
                 await asyncio.sleep(LET_GO_SECONDS)
@@ -434,11 +447,3 @@ class RunningVm:
             await self.monitor.release()
         if self._forwarder is not None:
             await self._forwarder.close()
-
-
-async def _let_guest_go_on(guest: Guest) -> None:
-    """Nobody knows for how long it was held, or whether its memory was ever somebody else's: where it can, it wakes."""
-    if "wake" in guest.control.hello.features:
-        await guest.control.wake(os.urandom(ENTROPY_BYTES))
-    else:
-        await guest.control.thaw()

@@ -16,6 +16,7 @@ from dataclasses import replace
 from volant.errors import ToolFailed
 from volant.volantd.guest.connection import open_connection
 from volant.volantd.guest.control import open_control
+from volant.volantd.guest.settings_line import send_settings
 from volant.volantd.hypervisors.base import DiskDrive, HostSupport, Hypervisor, Machine, Nic, VmSpec
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.settings import Settings
@@ -23,6 +24,7 @@ from volant.volantd.vms.disks import list_chain
 from volant.volantd.vms.guest_settings import ROOT_SERIAL, make_guest_config
 from volant.volantd.vms.keys import read_public_key
 from volant.volantd.vms.lifecycle import VmFiles, find_files, make_folders, wait_for_network
+from volant.volantd.vms.monitor import Guest
 from volant.volantd.vms.networking import attach, choose_reach, make_nics
 from volant.volantd.vms.record import VmRecord, WakeSource
 
@@ -128,6 +130,9 @@ async def become(
     """Make the copy this VM, and let its processes go on."""
     config = make_guest_config(record, plugin, [], support.control)
     stream = await machine.open_control()
+    if source.takes_settings:
+        await send_settings(stream, config, [], timeout_seconds=HANDSHAKE_SECONDS)
+        return
     public_key = read_public_key(source.host_key)
     async with (
         open_connection(
@@ -149,3 +154,11 @@ async def go_on(machine: Machine, source: WakeSource) -> None:
         open_control(connection) as control,
     ):
         await control.wake(os.urandom(ENTROPY_BYTES))
+
+
+async def let_guest_go_on(guest: Guest) -> None:
+    """Nobody knows for how long it was held, or whether its memory was ever somebody else's: where it can, it wakes."""
+    if "wake" in guest.control.hello.features:
+        await guest.control.wake(os.urandom(ENTROPY_BYTES))
+    else:
+        await guest.control.thaw()

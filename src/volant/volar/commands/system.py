@@ -7,9 +7,10 @@ import click
 
 from volant import __version__
 from volant.errors import VolantError
+from volant.sizes import show_size
 from volant.volar.commands.system_backup import backup, restore
 from volant.volar.groups import Commands
-from volant.volar.output import Format, output_option, show_object, show_rows
+from volant.volar.output import Format, format_age, output_option, show_object, show_rows
 from volant.volar.target import make_client
 
 SYSTEM_ANSWERS = {
@@ -61,6 +62,36 @@ def audit(context: click.Context, tail: int, target: str | None, output_format: 
     }
     wide = {"REQUEST": lambda entry: entry["request_id"], "MS": lambda entry: entry["milliseconds"]}
     show_rows(entries, output_format, kind="change", columns=columns, wide=wide)
+
+
+@system.group(cls=Commands, aliases={"ls": "list", "prune": "clear", "rm": "clear"})
+def warm() -> None:
+    """Templates: the memory of guests that are no VMs yet, from which VMs wake instead of booting."""
+
+
+@warm.command("list")
+@output_option
+@click.pass_context
+def list_templates(context: click.Context, output_format: Format) -> None:
+    """List the templates, the one that was used last first."""
+    columns = {
+        "KEY": lambda template: template["key"][:12],
+        "VCPU": lambda template: template["vcpu"],
+        "MEMORY": lambda template: f"{template['memory_mb']} MiB",
+        "ACCELERATOR": lambda template: template["accelerator"],
+        "KERNEL": lambda template: template["kernel"],
+        "SIZE": lambda template: show_size(template["size_bytes"]),
+        "AGE": lambda template: format_age(template["created_at"]),
+    }
+    show_rows(make_client(context).get("/templates"), output_format, kind="template", columns=columns)
+
+
+@warm.command()
+@click.pass_context
+def clear(context: click.Context) -> None:
+    """Remove all templates. VMs go on; the next one of each shape boots, and a template is made after it."""
+    make_client(context).delete("/templates")
+    click.echo("removed all templates")
 
 
 def _plain(value: object) -> object:

@@ -56,12 +56,14 @@ timeout_option = click.option(
 
 @click.command()
 @vms_argument
+@click.option("--cold", is_flag=True, help="Boot them, though there is a template to wake from.")
 @no_wait_option
 @timeout_option
 @click.pass_context
-def start(context: click.Context, names: tuple[str, ...], no_wait: bool, timeout: float) -> None:
+def start(context: click.Context, names: tuple[str, ...], cold: bool, no_wait: bool, timeout: float) -> None:
     """Start stopped or failed VMs."""
-    _begin(context, names, "start", "started", wait=not no_wait, timeout=timeout)
+    body = {"cold": True} if cold else None
+    _begin(context, names, "start", "started", body, wait=not no_wait, timeout=timeout)
 
 
 @click.command()
@@ -75,12 +77,13 @@ def restart(context: click.Context, names: tuple[str, ...], no_wait: bool, timeo
 
 
 def _begin(
-    context: click.Context, names: tuple[str, ...], verb: str, done: str, *, wait: bool, timeout: float
-) -> None:
+    context: click.Context, names: tuple[str, ...], verb: str, done: str, body: dict[str, bool] | None = None,
+    *, wait: bool, timeout: float,
+) -> None:  # fmt: skip
     client = make_client(context)
 
     def begin(name: str) -> str:
-        client.post(f"/vms/{quoted(name)}/{verb}", timeout_seconds=180)
+        client.post(f"/vms/{quoted(name)}/{verb}", body, timeout_seconds=180)
         if wait:
             from volant.volar.boot_watch import wait_for_workload
 

@@ -30,13 +30,14 @@ if TYPE_CHECKING:
 @click.option("--from-snapshot", "snapshot", type=SNAPSHOT, help="In place of a plugin: what another VM was.")
 @vm_options()
 @click.option("--no-start", is_flag=True, help="Only create it.")
+@click.option("--cold", is_flag=True, help="Boot it, though there is a template to wake from.")
 @no_wait_option
 @timeout_option
 @output_option
 @click.pass_context
 def create(
     context: click.Context, name: str, plugin: str, snapshot: str | None, options: VmOptions, no_start: bool,
-    no_wait: bool, timeout: float, output_format: Format,
+    cold: bool, no_wait: bool, timeout: float, output_format: Format,
 ) -> None:  # fmt: skip
     """Create a VM of a plugin, or of a snapshot, and start it; returns when its workload is healthy.
 
@@ -55,6 +56,8 @@ def create(
     if snapshot is not None:
         options = options.of_snapshot()
     request = options.make_request(client, name, plugin, start=not no_start)
+    if cold:
+        request["cold"] = True
     if snapshot is not None:
         request["snapshot"] = snapshot
     with delete_when_interrupted(client, name):

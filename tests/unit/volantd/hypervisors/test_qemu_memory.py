@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from volant.volantd.hypervisors.qemu_memory import copy_pages, open_shared_memory
+from volant.volantd.hypervisors.qemu_memory import keep_pages, open_shared_memory
 
 
 def test_pages_are_copied_and_holes_stay_holes(tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_pages_are_copied_and_holes_stay_holes(tmp_path: Path) -> None:
     for offset, content in ((0, b"first"), (5 << 20, b"x" * 10_000), (size - 4096, b"last")):
         os.pwrite(source, content, offset)
     target = tmp_path / "memory"
-    copy_pages(source, target)
+    keep_pages(source, target)
     copied = target.stat()
     assert copied.st_size == size
     assert copied.st_blocks * 512 < 1 << 20

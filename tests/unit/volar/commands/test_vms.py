@@ -18,7 +18,9 @@ def test_a_vm_lives_by_the_short_forms(volar: Volar, daemon: InProcessDaemon) ->
     assert volar("create", "one", "-p", "lives").exit_code == 0
     assert volar("wait", "vm/one").exit_code == 0
     (boot,) = [line for line in volar("get", "one").out.splitlines() if line.startswith("boot:")]
-    assert re.fullmatch(r"boot: +agent [\d.]+ s, running [\d.]+ s, healthy [\d.]+ s", boot)
+    assert re.fullmatch(
+        r"boot: +disk [\d.]+ s, machine [\d.]+ s, agent [\d.]+ s, running [\d.]+ s, healthy [\d.]+ s", boot
+    )
     assert volar("stop", "-t", "5", "one").out == "stopped one\n"
     again = volar("stop", "one")
     assert again.exit_code == 5, "the wrong state"

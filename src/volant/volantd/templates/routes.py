@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/templates: what VMs wake from."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter
+
+from volant.contract.api import TemplateInfo
+from volant.volantd.templates.store import Template
+from volant.volantd.vms.fleet import Fleet
+
+
+def make_router(fleet: Fleet) -> APIRouter:
+    router = APIRouter(tags=["templates"])
+    supply = fleet.domain.templates
+
+    @router.get("/templates")
+    async def list_templates() -> list[TemplateInfo]:
+        """Used last first."""
+        return [describe(template) for template in await asyncio.to_thread(supply.store.list_all)]
+
+    @router.delete("/templates", status_code=204)
+    async def clear() -> None:
+        """VMs that woke from them go on; new ones are made after the next boots."""
+        await supply.clear()
+
+    return router
+
+
+def describe(template: Template) -> TemplateInfo:
+    return TemplateInfo(
+        key=template.key,
+        vcpu=template.vcpu,
+        memory_mb=template.memory_mb,
+        accelerator=template.accelerator,
+        kernel=template.kernel,
+        network=template.has_network,
+        size_bytes=template.size_bytes,
+        took_seconds=round(template.took_seconds, 2),
+        created_at=template.created_at,
+    )

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which VMs may wake from the same template."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from support.template_shapes import TemplateHypervisor, make_shape, make_spec
+from volant.volantd.hypervisors.base import DiskDrive, TapNic
+from volant.volantd.hypervisors.qemu import Qemu
+from volant.volantd.templates.shape import list_hardware_addresses, make_template_spec
+
+OTHER_SHAPE = {"vcpu": 2, "memory_mb": 256, "accelerator": "kvm", "nics": (), "tsc_khz": 1_000_000}
+
+
+def test_names_files_and_networks_do_not_matter(tmp_path: Path) -> None:
+    qemu = Qemu(tmp_path)
+    spec = make_spec(tmp_path)
+    other = replace(
+        spec, id="2e1f", name="db", disks=(DiskDrive(tmp_path / "other.qcow2", "qcow2", "root"),),
+        nics=(TapNic("52:54:00:99:99:99", "vtap1"),), console_log=tmp_path / "elsewhere",
+    )  # fmt: skip
+    first, second = make_shape(tmp_path, qemu, spec), make_shape(tmp_path, qemu, other)
+    assert (first.key, first.versions) == (second.key, second.versions)
+
+
+@pytest.mark.parametrize("name", OTHER_SHAPE)
+def test_what_the_machine_is_matters(tmp_path: Path, name: str) -> None:
+    qemu = Qemu(tmp_path)
+    spec = make_spec(tmp_path)
+    other = replace(spec, **{name: OTHER_SHAPE[name]})
+    first, second = make_shape(tmp_path, qemu, spec), make_shape(tmp_path, qemu, other)
+    assert first.key != second.key
+    assert first.versions == second.versions
+
+
+def test_exchanged_programs_are_other_versions(tmp_path: Path) -> None:
+    hypervisor = TemplateHypervisor()
+    shapes = [make_shape(tmp_path, hypervisor), make_shape(tmp_path, hypervisor, version="8.0.0")]
+    for program in ("kernel", "qemu"):
+        os.utime(tmp_path / program, ns=(1, len(shapes)))
+        shapes.append(make_shape(tmp_path, hypervisor))
+    assert len({shape.key for shape in shapes}) == len({shape.versions for shape in shapes}) == 4
+
+
+def test_a_template_has_nothing_of_the_vm(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path / "vm" if (tmp_path / "vm").mkdir() is None else tmp_path)
+    template = make_template_spec(spec, Path("/template"))
+    assert str(tmp_path / "vm") not in repr(replace(template, kernel=None))
+    assert "web" not in repr(template)
+    assert spec.nics[0].mac not in repr(template)
+    assert list_hardware_addresses(spec) == [nic.mac for nic in template.nics]
