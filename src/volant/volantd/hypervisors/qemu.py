@@ -399,20 +399,9 @@ class Qemu:
         confinement = await asyncio.to_thread(find_confinement)
         group = await asyncio.to_thread(make_group, spec)
         command = make_command(spec, arguments, self._state_dir, confinement, group)
-        pid = start_detached(command, spec.hypervisor_log)
-        process = _take_child(pid)
-        machine = QemuMachine(spec, process, console_begin)
-        try:
-            await machine.connect()
-            if spec.wakes_from is not None:
-                await machine.wake(spec.wakes_from)
-        except BaseException:
-            if machine.state is not MachineState.ENDED:
-                await machine.kill()
-            raise
         with lend_memory(spec) as (descriptors, fill):
             pid = start_detached(command, spec.hypervisor_log, descriptors=descriptors)
-            machine = QemuMachine(spec, _take_child(pid))
+            machine = QemuMachine(spec, _take_child(pid), console_begin)
             try:
                 await asyncio.gather(machine.connect(), asyncio.to_thread(fill))
                 if spec.wakes_from is not None:
