@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Where `make install` puts the programs: root's for everybody, else this user's own.
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 
-.PHONY: test-kvm bench-daemon bench-start install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration integration-tools integration-rest e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean test-guide docs bench-boots bench-cli
+.PHONY: test-forks test-kvm bench-daemon bench-start install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration integration-tools integration-rest e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean test-guide docs bench-boots bench-cli
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ test-guide: build ## every case of the plugin guide, those included that are too
 
 test-kvm: build ## the line on KVM, inside a VM of ours whose emulated processor has it (minutes; not part of CI yet)
 	$(BIN)/pytest -q tests/kvm
+
+test-forks: build ## 200 VMs wake from one memory: no two are alike (long)
+	VOLANT_FORKS=$${VOLANT_FORKS:-200} $(BIN)/pytest -q tests/e2e/test_forks.py
 
 bench: build ## every bench against its peers; prints RATIO lines
 	$(BIN)/python -m bench

@@ -24,6 +24,7 @@ from pathlib import Path
 from bench import bench_line
 from bench.own_folder import make_own_folder
 from bench.results import ratio
+from bench.sleeping import Sleepers
 
 ROUNDS, COPIES = int(os.environ.get("BENCH_START_ROUNDS", "7")), 20
 
@@ -110,6 +111,7 @@ def main() -> None:
         begin_bare = bench.make_bare()
         bench.volar("vms", "delete", "bench", "--force")
         bench.wait_for_template()
+        sleepers = Sleepers(bench)
         bare, cold, warm, forked, pauses = [], [], [], [], []
         steps: dict[str, str] = {}
         for number in range(ROUNDS):
@@ -131,7 +133,7 @@ def main() -> None:
             bench.volar("snapshots", "delete", f"s{number}")
             print(
                 f"to page: bare {bare[-1]:.2f} s, cold {cold[-1]:.2f} s, warm {warm[-1]:.2f} s,"
-                f" fork {forked[-1]:.2f} s; pause {pauses[-1]:.0f} ms",
+                f" fork {forked[-1]:.2f} s; pause {pauses[-1]:.0f} ms, {sleepers.sleep_once()}",
                 flush=True,
             )
         for kind, found in steps.items():
@@ -139,5 +141,6 @@ def main() -> None:
         ratio("start-cold-vs-bare", statistics.median(cold) / statistics.median(bare))
         ratio("start-warm-vs-cold", statistics.median(warm) / statistics.median(cold))
         ratio("start-fork-vs-cold", statistics.median(forked) / statistics.median(cold))
+        sleepers.print_ratios(cold)
         ratio("snapshot-pause-ms", statistics.median(pauses), 0)
         ratio("fork20-mib-each", measure_copies(bench), 0)

@@ -258,6 +258,10 @@ export interface RestoreReply {
   vms: number;
 }
 
+export interface RestoreRequest {
+  snapshot: string;
+}
+
 export interface Secret {
   name: string;
   size_bytes: number;
@@ -392,6 +396,7 @@ export interface Vm {
   started_from: "boot" | "template" | "snapshot" | null;
   status: "created" | "starting" | "running" | "paused" | "suspended" | "stopping" | "stopped" | "failed";
   status_reason: string;
+  suspend_when_idle_seconds: number;
   url: string | null;
   warnings: string[];
 }
@@ -416,6 +421,7 @@ export interface VmCreate {
   snapshot?: string | null;
   ssh_keys?: string[];
   start?: boolean;
+  suspend_when_idle_seconds?: number | null;
   user_data_base64?: string | null;
 }
 

@@ -4,8 +4,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,7 +43,7 @@ def source(host: Host, nginx_plugin: Path) -> Iterator[str]:
     )
     wait_until("the witness", lambda: read_witness(host, SOURCE))
     yield SOURCE
-    for name in (SOURCE, "copy-1", "copy-2", "again"):
+    for name in (SOURCE, "copy-1", "copy-2", "again", "sleeper"):
         host.volar("vms", "delete", name, "--force", check=False)
 
 
@@ -98,10 +103,46 @@ def test_a_vm_of_a_snapshot_is_what_the_other_was(host: Host, source: str) -> No
     host.volar("vms", "delete", "again", "--force")
 
 
-def test_the_daemon_is_killed_and_the_layered_vm_goes_on(host: Host, source: str) -> None:
-    import os
-    import signal
+def test_it_sleeps_over_the_daemons_death_and_returns_to_what_it_was(
+    host: Host, source: str, tmp_path: Path
+) -> None:
+    """Suspended, woken by who connects, restored in place, and sent to another host: one VM for all of it."""
+    host.volar("vms", "create", "sleeper", "--plugin", "nginx", "--suspend-when-idle", "1h", timeout=300)
+    url = host.vm("sleeper")["url"]
+    run = partial(host.volar, "vms", "ssh", "sleeper")
+    before = run("cat /etc/machine-id; echo then > /root/disk; sync; echo mine > /dev/shm/memory").stdout
+    host.volar("snapshots", "create", "sleeper", "earlier")
+    run("echo now > /root/disk; sync; echo later > /dev/shm/memory")
+    pid = host.vm("sleeper")["hypervisor"]["pid"]
+    host.volar("vms", "suspend", "sleeper", timeout=300)
+    assert host.vm("sleeper")["status"] == "suspended"
+    assert not Path(f"/proc/{pid}").exists()
+    os.kill(host.daemon_pid(), signal.SIGKILL)
+    assert host.vm("sleeper")["status"] == "suspended"  # of the daemon that came back
+    with ThreadPoolExecutor(20) as pool:
+        pages = list(pool.map(lambda _: fetch(url, 120), range(20)))
+    assert all("Hello from Volant!" in page for page in pages)
+    assert host.vm("sleeper")["status"] == "running"
+    host_time, after = time.time(), run("cat /etc/machine-id /dev/shm/memory; date +%s").stdout.split()
+    assert after[:2] == [before.strip(), "later"]
+    assert abs(int(after[2]) - host_time) < 60
+    host.volar("vms", "pause", "sleeper")
+    host.volar("vms", "restore", "sleeper", "earlier", timeout=300)
+    assert run("cat /root/disk /dev/shm/memory /etc/machine-id").stdout == f"then\nmine\n{before}"
+    archive = str(tmp_path / "earlier.tar")
+    host.volar("snapshots", "export", "earlier", archive, "--with-memory", timeout=300)
+    host.volar("snapshots", "delete", "earlier")
+    host.volar("snapshots", "import", archive, "--name", "taken", timeout=300)
+    host.volar("vms", "create", "again", "--from-snapshot", "taken", timeout=300)
+    other = host.volar("vms", "ssh", "again", "cat /root/disk /dev/shm/memory /etc/machine-id").stdout.split()
+    assert other[:2] == ["then", "mine"]
+    assert other[2] != before.strip()
+    for name in ("again", "sleeper"):
+        host.volar("vms", "delete", name, "--force")
+    host.volar("snapshots", "delete", "taken")
 
+
+def test_the_daemon_is_killed_and_the_layered_vm_goes_on(host: Host, source: str) -> None:
     os.kill(host.daemon_pid(), signal.SIGKILL)
     assert host.vm(source)["status"] == "running"
     assert host.volar("vms", "ssh", source, "cat /root/disk").stdout == "now\n"

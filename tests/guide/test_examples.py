@@ -62,11 +62,25 @@ def test_an_example_serves_its_pages(host: Host, base_image: str, example: str) 
             assert host.volar(*written, check=False).returncode != 0
 
 
+# What pgbench changes in one transaction (https://www.postgresql.org/docs/15/pgbench.html): always the same sum.
+SUMS = (
+    "SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(bbalance) FROM pgbench_branches)"
+    " AND (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(tbalance) FROM pgbench_tellers)"
+    " AND (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(delta) FROM pgbench_history)"
+)
+POSTGRES = "/usr/lib/postgresql/15/bin"
+
+
 @pytest.mark.guide("1-1", "4.3-1", "4.3-2", "4.3-3")
-def test_postgres_runs_init_sql_once_and_keeps_its_rows(host: Host, base_image: str) -> None:
-    def ask(statement: str) -> str:
-        command = ["psql", "--username", "postgres", "--no-align", "--tuples-only", "--command", statement]
-        return host.volar("vms", "exec", "--user", "postgres", name, "--", *command).stdout.strip()
+def test_postgres_runs_init_sql_once_keeps_its_rows_and_is_forked_under_load(
+    host: Host, base_image: str
+) -> None:
+    def run(vm: str, *command: str) -> str:
+        return host.volar("vms", "exec", "--user", "postgres", vm, "--", *command, timeout=300).stdout.strip()
+
+    def ask(statement: str, vm: str = "") -> str:
+        options = ("--username", "postgres", "--no-align", "--tuples-only", "--command")
+        return run(vm or name, "psql", *options, statement)
 
     with booted(host, "postgres") as name:
         assert ask("SELECT rolname FROM pg_roles WHERE rolname = 'app'") == "app"
@@ -84,3 +98,20 @@ def test_postgres_runs_init_sql_once_and_keeps_its_rows(host: Host, base_image: 
         )
         assert ask("SELECT sum(number) FROM kept") == "500501"
         assert ask("SELECT count(*) FROM pg_roles WHERE rolname = 'app'") == "0"
+        run(name, f"{POSTGRES}/pgbench", "--initialize", "--quiet", "postgres")
+        load = f"nohup su postgres -c '{POSTGRES}/pgbench --client 2 --time 900 postgres' > /dev/null 2>&1 &"
+        host.volar("vms", "ssh", name, load)
+        count = "SELECT count(*) FROM pgbench_history"
+        wait_until("the load", lambda: int(ask(count)) > 20)
+        host.volar("vms", "fork", name, "copy", timeout=300)
+        try:
+            for vm in (name, "copy"):
+                assert ask(SUMS, vm) == "t"
+                before = int(ask(count, vm))
+                # The processes that wrote when the memory was taken write on, in both.
+                wait_until(f"{vm} to go on", lambda vm=vm, before=before: int(ask(count, vm)) > before)
+            run("copy", f"{POSTGRES}/pg_amcheck", "--install-missing", "--heapallindexed", "postgres")
+            assert ask(SUMS, "copy") == "t"
+            assert ask("SELECT sum(number) FROM kept", "copy") == "500501"
+        finally:
+            host.volar("vms", "delete", "copy", "--force", check=False)

@@ -74,7 +74,8 @@ class MemoryHost:
         else:
             process.is_paused = True
             process.content = spec.wakes_from.state.read_text()
-            if process.content != process.disk.read_text():
+            is_own = spec.socket_folder in spec.wakes_from.folder.parents
+            if is_own and process.content != process.disk.read_text():
                 self.misfits.append(spec.name)
         self._processes.append(process)
         return process

@@ -124,6 +124,7 @@ class Vm(ApiModel):
     secrets: list[str] = Field(default_factory=list, description="names only")
     labels: dict[str, str] = Field(default_factory=dict)
     restart: str = "on-failure"
+    suspend_when_idle_seconds: int = Field(0, description="0: never")
     restarts: int = Field(0, description="in a row, by the restart policy")
     pending: list[str] = Field(
         default_factory=list, description="what was changed and counts from the next start"
@@ -170,6 +171,10 @@ class Snapshot(ApiModel):
     created_at: str
 
 
+class RestoreRequest(RequestModel):
+    snapshot: str = Field(description="name or id, of this very VM")
+
+
 class ForkRequest(RequestModel):
     names: list[str] = Field(min_length=1, max_length=100, description="of the new VMs")
 
@@ -203,6 +208,12 @@ class VmCreate(RequestModel):
         "on-failure",
         pattern=RESTART_PATTERN,
         description="no, on-failure, on-failure:N (N times in a row), always or unless-stopped",
+    )
+    suspend_when_idle_seconds: int | None = Field(
+        None,
+        ge=0,
+        le=31_536_000,
+        description="its memory goes to the disk after so long without traffic; 0: never",
     )
     start: bool = True
     cold: bool = Field(False, description="boot at its first start, whatever it could wake from")

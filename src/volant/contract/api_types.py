@@ -268,6 +268,10 @@ class RestoreReply(TypedDict):
     vms: int
 
 
+class RestoreRequest(TypedDict):
+    snapshot: str
+
+
 class Secret(TypedDict):
     name: str
     size_bytes: int
@@ -402,6 +406,7 @@ class Vm(TypedDict):
     started_from: Literal["boot", "template", "snapshot"] | None
     status: Literal["created", "starting", "running", "paused", "suspended", "stopping", "stopped", "failed"]
     status_reason: str
+    suspend_when_idle_seconds: int
     url: str | None
     warnings: list[str]
 
@@ -426,6 +431,7 @@ class VmCreate(TypedDict):
     snapshot: NotRequired[str | None]
     ssh_keys: NotRequired[list[str]]
     start: NotRequired[bool]
+    suspend_when_idle_seconds: NotRequired[int | None]
     user_data_base64: NotRequired[str | None]
 
 

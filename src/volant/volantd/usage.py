@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-Used = Literal["plugin", "secret"]
-# Names of the users of one thing: what kind of thing, and its name (of a plugin NAME:VERSION).
+Used = Literal["plugin", "secret", "snapshot"]
+# Names of the users of one thing: what kind of thing, and its name (of a plugin NAME:VERSION, of a snapshot
+# its folder).
 FindUsers = Callable[[Used, str], list[str]]
 
 

@@ -20,6 +20,7 @@ TOP_ALIASES = {
     "pause": "vms pause",
     "unpause": "vms unpause",
     "suspend": "vms suspend",
+    "restore": "vms restore",
     "resume": "vms resume",
     "rm": "vms delete",
     "delete": "vms delete",

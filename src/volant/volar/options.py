@@ -41,6 +41,7 @@ class VmOptions:
     secret: tuple[str, ...]
     label: tuple[str, ...]
     restart: str | None
+    suspend_when_idle: int | None
 
     def make_request(self, client: Client, name: str, plugin: str, *, start: bool = True) -> VmCreate:
         """The API's request; what was not said is left to the daemon, resources to the plugin."""
@@ -63,6 +64,8 @@ class VmOptions:
             request["isolated"] = True
         if self.restart:
             request["restart"] = self.restart
+        if self.suspend_when_idle is not None:
+            request["suspend_when_idle_seconds"] = self.suspend_when_idle
         if self.cloud_init:
             request["user_data_base64"] = base64.b64encode(self.cloud_init.read()).decode()
         if self.architecture:
@@ -130,6 +133,10 @@ def vm_options(*, publish: Sequence[str] = ("--publish",)) -> Callable[[Command]
         click.option(
             "--restart", metavar="POLICY", help="no, on-failure[:N] (default: on-failure), always or unless-stopped."
         ),
+        click.option(
+            "--suspend-when-idle", type=Period(), metavar="TIME",
+            help="Suspend it after so long without traffic, e.g. 10m; whoever connects wakes it.",
+        ),
     )  # fmt: skip
 
     return collect(VmOptions, "options", chosen)
@@ -150,6 +157,23 @@ def collect(kind: type[Any], argument: str, chosen: Sequence[Any]) -> Callable[[
         return decorated  # type: ignore[no-any-return]  # click's options return what they are given
 
     return decorate
+
+
+class Period(Parameter):
+    """Seconds as a number, or with s, m, h or d."""
+
+    name = "time"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> int:
+        text = str(value).strip().lower()
+        number, unit = (text[:-1], text[-1]) if text[-1:] in ("s", "m", "h", "d") else (text, "s")
+        try:
+            seconds = int(float(number) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit])
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is not a time: give seconds, or 90s, 10m, 2h", parameter, context)
+        if not 0 <= seconds <= 31_536_000:
+            self.fail(f"{value!r} is not between 0 and 365d", parameter, context)
+        return seconds
 
 
 class Mebibytes(Parameter):

@@ -19,6 +19,8 @@ from support.memory_hypervisor import MemoryHost
 from support.plugin_files import make_plugin
 from volant.volantd import database
 from volant.volantd.hypervisors.base import EndKind
+from volant.volantd.snapshots import acts
+from volant.volantd.snapshots.resource import open_store
 from volant.volantd.vms import stopping
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.fleet import Fleet
@@ -63,6 +65,21 @@ async def sleep(fleet: Fleet) -> None:
     await fleet.delete("one", force=True)
 
 
+async def return_to_snapshots(fleet: Fleet) -> None:
+    """A VM becomes what it was, from each of its states."""
+    await fleet.domain.plugins.install(io.BytesIO(make_plugin()), source="test")
+    store = open_store(fleet.domain)
+    await create_running(fleet, "one")
+    await acts.take(fleet, store, "one", "then")
+    await acts.restore(fleet, store, "one", "then")
+    await fleet.suspend("one")
+    await acts.restore(fleet, store, "one", "then")
+    await fleet.stop("one", force=True)
+    await acts.restore(fleet, store, "one", "then")
+    await acts.delete(fleet, store, "then")
+    await fleet.delete("one", force=True)
+
+
 async def live_until_killed(fleet: Fleet, points: CrashPoints, live: Life) -> None:
     """Whoever waits for a dead daemon's answer waits in vain."""
     living = asyncio.ensure_future(live(fleet))
@@ -84,6 +101,7 @@ def check_consistency(fleet: Fleet, host: MemoryHost, home: Path) -> None:
     for folder in (home / "vms").glob("*"):
         assert (folder / "memory").exists() == (states[folder.name] is VmState.SUSPENDED)
         assert not (folder / "held").exists()
+    assert all(record.definition.restores_to is None for record in records)
     paused = {record.process for record in records if record.state is VmState.PAUSED}
     assert {process.identity for process in host.living if process.is_paused} == paused
     assert not (home / "lost+found").exists()
@@ -97,6 +115,8 @@ async def clear(fleet: Fleet, host: MemoryHost, home: Path) -> None:
     """What the next daemon found can be worked with."""
     for record in fleet.list_all():
         await fleet.delete(record.id, force=True)
+    for snapshot in open_store(fleet.domain).list_all():
+        await acts.delete(fleet, open_store(fleet.domain), snapshot.id)
     for plugin in fleet.domain.plugins.list_all():
         await fleet.domain.plugins.remove(plugin.name)
     check_consistency(fleet, host, home)
@@ -114,6 +134,15 @@ async def test_a_kill_at_every_write_of_a_sleep_never_wakes_a_memory_that_does_n
 ) -> None:
     answer_for_agents(monkeypatch)
     assert await kill_at_every_write(sleep, memory, monkeypatch) > 100, "the writes were not walked"
+
+
+async def test_a_kill_at_every_write_of_a_restore_leaves_the_old_or_the_new(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_for_agents(monkeypatch)
+    assert await kill_at_every_write(return_to_snapshots, memory, monkeypatch) > 100, (
+        "the writes were not walked"
+    )
 
 
 async def kill_at_every_write(life: Life, memory: Path, monkeypatch: pytest.MonkeyPatch) -> int:

@@ -3,11 +3,13 @@ from __future__ import annotations
 
 import io
 
+import click
 import pytest
 
 from volant.errors import UsageError
 from volant.volar.options import (
     Mebibytes,
+    Period,
     parse_environment,
     parse_publish,
     parse_secret,
@@ -69,3 +71,16 @@ def test_memory_in_mebibytes_or_dockers_units(text: str, mebibytes: int) -> None
 def test_memory_that_is_none(text: str) -> None:
     with pytest.raises(Exception, match=r"is not a size|less than 32"):
         Mebibytes().convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("10m", 600), ("1.5h", 5400), ("0", 0), ("2d", 172_800)]
+)
+def test_a_period_is_seconds(text: str, seconds: int) -> None:
+    assert Period().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "10x", "-1", "1e99d", "nan"])
+def test_no_period_is_refused(text: str) -> None:
+    with pytest.raises(click.UsageError):
+        Period().convert(text, None, None)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bodies are measured while they arrive, before anything is parsed: JSON takes ten times its size in memory.
 
-What is streamed instead (an uploaded plugin, a request to a workload) is bounded elsewhere or not ours.
+What is streamed instead (an uploaded plugin or snapshot, a request to a workload) is bounded elsewhere or not ours.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BODY_BYTES = 4 * 1024 * 1024
-_STREAMED = re.compile(r"/api/v1/(plugins|system/restore|vms/[^/]+/(files|proxy(/.*)?))", re.DOTALL)
+_STREAMED = re.compile(
+    r"/api/v1/(plugins|snapshots/import|system/restore|vms/[^/]+/(files|proxy(/.*)?))", re.DOTALL
+)
 
 
 class BodyLimit:

@@ -59,15 +59,15 @@ def make_router(fleet: Fleet) -> APIRouter:
     @router.post("/exec")
     async def execute(name: str, request: ExecRequest) -> ExecResult:
         """Run one command in the guest and return what it wrote."""
-        guest = await fleet.connect(name)
-        outcome = await guest.connection.run(
-            request.command,
-            user=request.user,
-            working_dir=request.working_dir,
-            env=request.env,
-            stdin=base64.b64decode(request.stdin_base64),
-            timeout_seconds=request.timeout_seconds,
-        )
+        async with fleet.enter(name) as guest:
+            outcome = await guest.connection.run(
+                request.command,
+                user=request.user,
+                working_dir=request.working_dir,
+                env=request.env,
+                stdin=base64.b64decode(request.stdin_base64),
+                timeout_seconds=request.timeout_seconds,
+            )
         return ExecResult(
             exit_code=outcome.exit_code,
             stdout=outcome.stdout.decode("utf-8", "replace"),
@@ -85,11 +85,14 @@ def make_router(fleet: Fleet) -> APIRouter:
         columns: Annotated[int, Query(ge=1, le=10_000)] = 80,
         rows: Annotated[int, Query(ge=1, le=10_000)] = 24,
     ) -> None:
-        guest = await fleet.connect(name)
         size = (columns, rows) if terminal else None
-        opening = guest.connection.open_process(command, user=user, working_dir=working_dir, terminal=size)
         with streams.count(name):
-            async with opening as process:
+            async with (
+                fleet.enter(name) as guest,
+                guest.connection.open_process(
+                    command, user=user, working_dir=working_dir, terminal=size
+                ) as process,
+            ):
                 await pump_process(websocket, process)
 
     @router.post("/ssh")
@@ -97,8 +100,9 @@ def make_router(fleet: Fleet) -> APIRouter:
         """Let a key log in for a while; the stream is at ssh/stream."""
         if (record := fleet.get(name)).has_own_system:
             return SshSession(**asdict(await own_sshd.authorize(record)))
-        guest = await fleet.connect(name)
-        return SshSession(host_key=await guest.control.authorize_ssh(request.public_key, request.ttl_seconds))
+        async with fleet.enter(name) as guest:
+            host_key = await guest.control.authorize_ssh(request.public_key, request.ttl_seconds)
+        return SshSession(host_key=host_key)
 
     @router.post("/ssh/signature")
     async def sign_for_ssh(name: str, request: SignatureRequest) -> Signature:
@@ -109,11 +113,12 @@ def make_router(fleet: Fleet) -> APIRouter:
     @router.websocket("/ssh/stream")
     async def stream_ssh(websocket: WebSocket, name: str, window: Window = 0) -> None:
         if (record := fleet.get(name)).has_own_system:
-            opening = own_sshd.open_stream(record)
-        else:
-            opening = (await fleet.connect(name)).connection.open_session_stream()
+            with streams.count(name):
+                async with own_sshd.open_stream(record) as (reader, writer):
+                    await pump(websocket, reader, writer, window=window)
+            return
         with streams.count(name):
-            async with opening as (reader, writer):
+            async with fleet.enter(name) as guest, guest.connection.open_session_stream() as (reader, writer):
                 await pump(websocket, reader, writer, window=window)
 
     @router.websocket("/shell")
@@ -126,22 +131,27 @@ def make_router(fleet: Fleet) -> APIRouter:
         window: Window = 0,
     ) -> None:
         """A terminal with a shell in it. `columns` and `rows` in a note change its size."""
-        guest = await fleet.connect(name)
         with streams.count(name):
-            async with guest.connection.open_shell(columns, rows, user=user) as (reader, writer, resize):
+            async with (
+                fleet.enter(name) as guest,
+                guest.connection.open_shell(columns, rows, user=user) as (reader, writer, resize),
+            ):
                 await pump(websocket, reader, writer, window=window, resize=resize)
 
     @router.websocket("/ports/{port}/stream")
     async def stream_port(websocket: WebSocket, name: str, port: Port, window: Window = 0) -> None:
-        guest = await fleet.connect(name)
         with streams.count(name):
-            async with guest.connection.open_port_stream(port) as (reader, writer):
+            async with (
+                fleet.enter(name) as guest,
+                guest.connection.open_port_stream(port) as (reader, writer),
+            ):
                 await pump(websocket, reader, writer, window=window)
 
     @router.websocket("/console")
     async def stream_console(websocket: WebSocket, name: str, window: Window = 0) -> None:
-        with streams.count(name):
-            connected = await fleet.find(fleet.get(name).id).open_console()
+        vm = fleet.find(fleet.get(name).id)
+        with streams.count(name), vm.use.session():
+            connected = await vm.open_console()
             reader, writer = await asyncio.open_connection(sock=connected)
             try:
                 await pump(websocket, reader, writer, window=window)
@@ -156,11 +166,11 @@ def make_router(fleet: Fleet) -> APIRouter:
         workload = fleet.domain.plugins.load(record.plugin_reference).manifest.workload
         if workload.port is None:
             raise Conflict(f"cannot proxy to VM {name}: its plugin names no workload.port")
-        guest = await fleet.connect(name)
         target = find_target(request.scope["raw_path"], request.scope["query_string"])
         stack = contextlib.AsyncExitStack()
-        reader, writer = await stack.enter_async_context(guest.connection.open_port_stream(workload.port))
+        guest = await stack.enter_async_context(fleet.enter(name))
         try:
+            reader, writer = await stack.enter_async_context(guest.connection.open_port_stream(workload.port))
             status, headers, body = await forward(reader, writer, request, target, f"{name}:{workload.port}")
         except BaseException:
             await stack.aclose()

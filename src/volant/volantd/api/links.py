@@ -14,6 +14,7 @@ MAKERS = {
     "plugins_install": "/api/v1/plugins/{name}",
     "secrets_put": "/api/v1/secrets/{name}",
     "snapshots_create": "/api/v1/snapshots/{name}",
+    "snapshots_take_in": "/api/v1/snapshots/{name}",
     "tokens_create": "/api/v1/tokens/{name}",
 }
 NAME = "$response.body#/name"

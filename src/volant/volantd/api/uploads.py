@@ -37,7 +37,7 @@ class BodyStream(io.RawIOBase):
                 if chunk:
                     return chunk
         except ClientDisconnect as error:
-            raise InvalidInput("cannot install the plugin: the upload was cut off") from error
+            raise InvalidInput("cannot read what is uploaded: it was cut off") from error
         return b""
 
 

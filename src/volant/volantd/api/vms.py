@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +20,7 @@ from volant.volantd.api.retries import IdempotencyKey, make_key
 from volant.volantd.api.vm_view import read_request, read_update
 from volant.volantd.api.vm_views import VmViews
 from volant.volantd.hypervisors.console import read_last_lines
+from volant.volantd.hypervisors.host_process import read_use
 from volant.volantd.request_context import note_target
 from volant.volantd.snapshots.acts import create_vm
 from volant.volantd.snapshots.store import SnapshotStore
@@ -188,7 +188,7 @@ def make_router(fleet: Fleet) -> APIRouter:
                 guest = await (await fleet.connect(name, timeout_seconds=1)).control.get_stats()
             except VolantError:
                 guest = None  # the host's half is worth having without it
-        memory, seconds = read_host_use(record.process.pid) if record.process else (0, 0.0)
+        memory, seconds = read_use(record.process.pid) if record.process else (0, 0.0)
         return VmStats(guest=guest, host_memory_bytes=memory, host_cpu_seconds=seconds)
 
     return router
@@ -261,13 +261,3 @@ def read_chunk(path: Path, position: int) -> bytes:
             return stream.read(CHUNK_BYTES)
     except FileNotFoundError:
         return b""
-
-
-def read_host_use(pid: int) -> tuple[int, float]:
-    """Resident bytes and CPU seconds of a process (proc(5)); zeros where it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0, 0.0
-    ticks = int(fields[11]) + int(fields[12])
-    return int(fields[21]) * os.sysconf("SC_PAGE_SIZE"), ticks / os.sysconf("SC_CLK_TCK")

@@ -1,32 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Published ports of bridged VMs: a listener of the daemon's own that carries bytes to the VM's address.
+"""Published ports that the daemon holds: a listener of its own that carries bytes to where the VM's ports are.
 
-A rule of the packet filter would be no help on loopback (it needs `route_localnet`, a host-wide setting), and
-would outlive the daemon. These listeners end with the daemon and come back when it adopts the VM.
+Those of bridged VMs, since a rule of the packet filter would be no help on loopback (it needs `route_localnet`, a
+host-wide setting), and those of VMs that sleep when they are idle: whoever connects is accepted, the VM is woken, and
+nobody sees a refused connection. These listeners end with the daemon and come back when it adopts the VM.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
-from volant.errors import Conflict, InvalidInput, NotPermitted
+from volant.errors import Conflict, InvalidInput, NotPermitted, VolantError
 from volant.volantd.network.forward_udp import UdpListener
 from volant.volantd.network.types import PublishedPort
 from volant.volantd.tasks import end_tasks
 
+logger = logging.getLogger(__name__)
+
 CHUNK_BYTES = 1 << 16
 CONNECT_SECONDS = 10.0
+# How many may wait to be accepted: a VM that wakes is often waited for by many.
+BACKLOG = 1024
+
+Target = tuple[str, int]
 
 
 class PortForwarder:
-    """The published ports of one VM. Use as an asynchronous context manager, or `start` and `close`."""
+    """The published ports of one VM. Use as an asynchronous context manager, or `start` and `close`.
 
-    def __init__(self, guest_address: str, published: Sequence[PublishedPort]) -> None:
-        self._guest_address = guest_address
+    `find_target` says where the host reaches the guest's end of a published port. `reach` is waited for before that is
+    connected to; its failure ends the client's connection.
+    """
+
+    def __init__(
+        self,
+        published: Sequence[PublishedPort],
+        find_target: Callable[[PublishedPort], Target],
+        reach: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.active_at = 0.0
+        """When somebody connected or a byte passed last, by the event loop's clock."""
         self._published = published
+        self._find_target = find_target
+        self._reach = reach or _reach_at_once
         self._servers: list[asyncio.Server | UdpListener] = []
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -46,20 +66,20 @@ class PortForwarder:
             assert task is not None
             self._connections.add(task)
             try:
-                await self._carry(port.guest_port, reader, writer)
+                await self._carry(self._find_target(port), reader, writer)
             finally:
                 self._connections.discard(task)
 
         where = f"{port.host_ip}:{port.host_port}"
         try:
             if port.protocol == "udp":
-                listener = UdpListener(self._guest_address, port.guest_port)
+                listener = UdpListener(self._find_target(port), self._reach_for_datagrams)
                 loop = asyncio.get_running_loop()
                 await loop.create_datagram_endpoint(
                     lambda: listener, local_addr=(port.host_ip, port.host_port)
                 )
                 return listener
-            return await asyncio.start_server(serve, port.host_ip, port.host_port)
+            return await asyncio.start_server(serve, port.host_ip, port.host_port, backlog=BACKLOG)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise Conflict(
@@ -74,21 +94,42 @@ class PortForwarder:
                 f"cannot publish port {port.guest_port} on {where}: {error.strerror}"
             ) from error
 
-    async def _carry(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(
+        self, target: Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._note_traffic()
         try:
+            await self._reach()
             async with asyncio.timeout(CONNECT_SECONDS):
-                guest_reader, guest_writer = await asyncio.open_connection(self._guest_address, port)
-        except (OSError, TimeoutError):
+                guest_reader, guest_writer = await asyncio.open_connection(*target)
+        except (OSError, TimeoutError, VolantError) as error:
             # The client was accepted already: all it can still be shown is a connection that ends at once.
+            logger.debug("nobody answers at %s:%d: %s", *target, error)
             writer.transport.abort()
             return
         try:
-            await asyncio.gather(_copy(reader, guest_writer), _copy(guest_reader, writer))
+            await asyncio.gather(self._copy(reader, guest_writer), self._copy(guest_reader, writer))
         except OSError:
             pass
         finally:
             writer.close()
             guest_writer.close()
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One direction until its end; the other may go on (half-closed connections are legal)."""
+        while chunk := await reader.read(CHUNK_BYTES):
+            self._note_traffic()
+            writer.write(chunk)
+            await writer.drain()
+        with suppress(OSError):
+            writer.write_eof()
+
+    async def _reach_for_datagrams(self) -> None:
+        self._note_traffic()
+        await self._reach()
+
+    def _note_traffic(self) -> None:
+        self.active_at = asyncio.get_running_loop().time()
 
     async def close(self) -> None:
         for server in self._servers:
@@ -104,10 +145,5 @@ class PortForwarder:
         await self.close()
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One direction until its end; the other may go on (half-closed connections are legal)."""
-    while chunk := await reader.read(CHUNK_BYTES):
-        writer.write(chunk)
-        await writer.drain()
-    with suppress(OSError):
-        writer.write_eof()
+async def _reach_at_once() -> None:
+    """It is there."""

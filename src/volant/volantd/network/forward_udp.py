@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Published UDP ports of bridged VMs: one socket toward the guest for each client, for as long as they talk.
+"""Published UDP ports that the daemon holds: one socket toward the guest for each client, for as long as they talk.
 
 So the guest's answers find their client, as they do behind a NAT. Whoever sends decides how many clients there seem to
 be: beyond a limit the one that was silent longest makes room.
@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+
+from volant.errors import VolantError
 
 IDLE_SECONDS = 60.0
 MOST_CLIENTS = 1024
@@ -22,8 +25,10 @@ Address = tuple[str, int]
 class UdpListener(asyncio.DatagramProtocol):
     """What the host's socket receives, carried to one port of the guest."""
 
-    def __init__(self, guest_address: str, guest_port: int) -> None:
-        self._guest = (guest_address, guest_port)
+    def __init__(self, guest: Address, reach: Callable[[], Awaitable[None]]) -> None:
+        """`reach` is waited for before the first datagram of a client goes to `guest`."""
+        self._guest = guest
+        self._reach = reach
         self._transport: asyncio.DatagramTransport | None = None
         self._clients: OrderedDict[Address, _Client] = OrderedDict()
 
@@ -36,7 +41,7 @@ class UdpListener(asyncio.DatagramProtocol):
         if client is None:
             while len(self._clients) >= MOST_CLIENTS:
                 self._clients.popitem(last=False)[1].close()
-            client = self._clients[peer] = _Client(self, self._transport, peer, self._guest)
+            client = self._clients[peer] = _Client(self, self._transport, peer, self._guest, self._reach)
         client.send(data)
 
     def touch(self, peer: Address) -> None:
@@ -58,18 +63,24 @@ class _Client(asyncio.DatagramProtocol):
     """One client's own socket toward the guest."""
 
     def __init__(
-        self, listener: UdpListener, back: asyncio.DatagramTransport, peer: Address, guest: Address
+        self,
+        listener: UdpListener,
+        back: asyncio.DatagramTransport,
+        peer: Address,
+        guest: Address,
+        reach: Callable[[], Awaitable[None]],
     ) -> None:
         self._listener, self._back, self._peer = listener, back, peer
         self._waiting: list[bytes] = []
         self._guest: asyncio.DatagramTransport | None = None
         loop = asyncio.get_running_loop()
         self._idle = loop.call_later(IDLE_SECONDS, listener.forget, peer)
-        self._opening = loop.create_task(self._open(guest))
+        self._opening = loop.create_task(self._open(guest, reach))
 
-    async def _open(self, guest: Address) -> None:
+    async def _open(self, guest: Address, reach: Callable[[], Awaitable[None]]) -> None:
         loop = asyncio.get_running_loop()
-        with suppress(OSError):
+        with suppress(OSError, TimeoutError, VolantError):
+            await reach()
             self._guest, _ = await loop.create_datagram_endpoint(lambda: self, remote_addr=guest)
             for data in self._waiting:
                 self._guest.sendto(data)

@@ -4,19 +4,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import BinaryIO
 
-from volant.errors import InvalidInput, WrongState
+from volant.errors import Conflict, InvalidInput, ToolMissing, WrongState
+from volant.volantd.boot.kernel import Kernel, host_architecture
+from volant.volantd.settings import Settings
+from volant.volantd.snapshots.exporting import Export, export_snapshot
+from volant.volantd.snapshots.importing import Import, find_plugin
 from volant.volantd.snapshots.record import Snapshot
 from volant.volantd.snapshots.store import SnapshotStore
 from volant.volantd.snapshots.taking import take_snapshot
 from volant.volantd.vms.definition import NewVm, Origin
 from volant.volantd.vms.fleet import Fleet
-from volant.volantd.vms.record import VmRecord
+from volant.volantd.vms.lifecycle import find_guest_kernel
+from volant.volantd.vms.record import RestorePoint, VmRecord
 from volant.volantd.vms.request_keys import RequestKey
-from volant.volantd.vms.states import VmState
+from volant.volantd.vms.restoring import restore_vm
+from volant.volantd.vms.states import WITH_PROCESS, VmState
 
 
 async def take(
@@ -43,6 +51,63 @@ async def create_vm(fleet: Fleet, snapshot: Snapshot, request: NewVm) -> VmRecor
         )
     origin = Origin(snapshot.definition, snapshot.layer, snapshot.wake)
     return await fleet.create(replace(request, plugin=snapshot.plugin_reference, origin=origin))
+
+
+async def restore(fleet: Fleet, store: SnapshotStore, vm_name: str, snapshot_name: str) -> VmRecord:
+    """The VM becomes what it was. With its memory it goes on where it was; without it boots, if it ran."""
+    async with fleet.locked(vm_name) as vm:
+        record, snapshot = vm.record, store.get(snapshot_name)
+        if snapshot.vm_id != record.id:
+            raise InvalidInput(
+                f"cannot restore VM {record.name} to snapshot {snapshot.name}: that is of VM {snapshot.vm_name}",
+                resolution=f"make a VM of it: volar vms create NEW --from-snapshot {snapshot.name}",
+            )
+        runs = snapshot.wake is not None or record.state in WITH_PROCESS
+        place = store.find_place(snapshot.id)
+        point = RestorePoint(
+            name=snapshot.name, folder=place, layer=snapshot.layer, wake=snapshot.wake, runs=runs
+        )
+        restored = await restore_vm(vm, point, snapshot.definition)
+    await asyncio.to_thread(store.sweep_layers)
+    return restored
+
+
+async def delete(fleet: Fleet, store: SnapshotStore, name: str) -> None:
+    """VMs that were made of it go on: their disks keep the layers that they stand on."""
+    snapshot = store.get(name)
+    users = fleet.domain.registry.find_users("snapshot", str(store.find_place(snapshot.id)))
+    if users:
+        raise Conflict(
+            f"cannot delete snapshot {snapshot.name}: {len(users)} VM{'s' if len(users) > 1 else ''} wake from it",
+            details=[f"VM {user}" for user in users],
+            resolution="start them once, or delete them: volar vms delete " + " ".join(users),
+        )
+    await asyncio.to_thread(store.remove, snapshot)
+
+
+async def export(fleet: Fleet, store: SnapshotStore, name: str, *, with_memory: bool) -> Export:
+    snapshot = store.get(name)
+    plugins = fleet.domain.plugins
+    installed, plugin = plugins.get(snapshot.plugin_reference), plugins.load(snapshot.plugin_reference)
+    return await asyncio.to_thread(
+        export_snapshot, snapshot, installed, plugin, store, with_memory=with_memory
+    )
+
+
+async def take_in(fleet: Fleet, store: SnapshotStore, stream: BinaryIO, name: str) -> Snapshot:
+    """An archive that somebody hands over, as a snapshot. It is read to its end, or to its first fault."""
+    kernel = await asyncio.to_thread(find_kernel, fleet.domain.settings)
+    archive = await asyncio.to_thread(Import, stream)
+    document = await asyncio.to_thread(archive.begin, name)
+    store.check_free(document.name)
+    plugin = find_plugin(document, fleet.domain.plugins)
+    return await asyncio.to_thread(archive.finish, document, store, plugin, kernel)
+
+
+def find_kernel(settings: Settings) -> Kernel | None:
+    with contextlib.suppress(ToolMissing):
+        return find_guest_kernel(settings, host_architecture())
+    return None
 
 
 async def fork(

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query, Request
+from starlette.responses import StreamingResponse
 
-from volant.contract.api import ForkRequest, PluginReference, Snapshot, SnapshotCreate, Vm
+from volant.contract.api import ForkRequest, PluginReference, RestoreRequest, Snapshot, SnapshotCreate, Vm
 from volant.volantd.api.retries import IdempotencyKey, make_key
+from volant.volantd.api.uploads import open_body
 from volant.volantd.api.vm_view import describe_vm
 from volant.volantd.snapshots import acts
+from volant.volantd.snapshots.document import SNAPSHOT_NAME
 from volant.volantd.snapshots.record import Snapshot as StoredSnapshot
 from volant.volantd.snapshots.store import SnapshotStore
 from volant.volantd.vms.fleet import Fleet
@@ -40,16 +44,36 @@ def make_router(fleet: Fleet, store: SnapshotStore) -> APIRouter:
     async def get(name: str) -> Snapshot:
         return describe(store.get(name))
 
+    @router.get("/snapshots/{name}/archive", response_class=StreamingResponse)
+    async def export(name: str, memory: bool = False) -> StreamingResponse:
+        """A tar of its disk and, with `memory`, of everything that the guest had in memory: its secrets, too."""
+        exported = await acts.export(fleet, store, name, with_memory=memory)
+        return StreamingResponse(exported.chunks(), media_type="application/x-tar")
+
+    @router.post("/snapshots/import", status_code=201)
+    async def take_in(
+        request: Request, name: Annotated[str, Query(pattern=f"({SNAPSHOT_NAME})|^$")] = ""
+    ) -> Snapshot:
+        """Take in the archive that is the body; with `name` under that one."""
+        with contextlib.closing(open_body(request.stream())) as stream:
+            return describe(await acts.take_in(fleet, store, stream, name))
+
     @router.delete("/snapshots/{name}", status_code=204)
     async def delete(name: str) -> None:
-        """VMs that were made of it go on."""
-        await asyncio.to_thread(store.remove, store.get(name))
+        """VMs that were made of it go on. One that has yet to wake from it keeps it: 409."""
+        await acts.delete(fleet, store, name)
 
     @router.post("/vms/{name}/snapshots", status_code=201)
     async def create(name: str, request: SnapshotCreate, idempotency_key: IdempotencyKey = None) -> Snapshot:
         """Disk and memory of one instant of a VM that runs, the disk alone of one that does not."""
         key = make_key(idempotency_key, f"vms/{name}/snapshots", request)
         return describe(await acts.take(fleet, store, name, request.name or "", key))
+
+    @router.post("/vms/{name}/restore")
+    async def restore(name: str, request: RestoreRequest) -> Vm:
+        """The VM becomes what it was at the snapshot; what it is now is lost."""
+        restored = await acts.restore(fleet, store, name, request.snapshot)
+        return describe_vm(fleet.domain, restored, "")
 
     @router.post("/vms/{name}/fork", status_code=201)
     async def fork(name: str, request: ForkRequest, idempotency_key: IdempotencyKey = None) -> list[Vm]:

@@ -120,6 +120,9 @@ class SnapshotStore:
         self.sweep_layers()
 
     def sweep_layers(self) -> None:
-        disks = self._vms.glob("*/root.qcow2*") if self._vms.is_dir() else ()
-        tops = [*disks, *(snapshot.layer for snapshot in self.list_all() if snapshot.layer is not None)]
-        sweep_layers(self.layers, tops)
+        sweep_layers(self.layers, self._list_tops())
+
+    def _list_tops(self) -> Iterator[Path]:
+        """Read as they are asked for, which is after the layers have been listed."""
+        yield from self._vms.glob("*/root.qcow2*") if self._vms.is_dir() else ()
+        yield from (snapshot.layer for snapshot in self.list_all() if snapshot.layer is not None)

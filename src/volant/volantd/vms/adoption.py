@@ -20,10 +20,11 @@ from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.holding import is_held, unmark_held
 from volant.volantd.vms.kept_memory import has_memory
 from volant.volantd.vms.lifecycle import find_files
-from volant.volantd.vms.networking import guard
+from volant.volantd.vms.networking import guard, sleeps_when_idle
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.recovery import remove_debris, set_aside_unknown
 from volant.volantd.vms.restart_policy import read_policy
+from volant.volantd.vms.restoring import finish_restore
 from volant.volantd.vms.running_vm import RunningVm
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.vm_file import NAME as VM_FILE
@@ -58,7 +59,9 @@ async def adopt_all(
         is_stopped = not record.wanted and record.state is not VmState.SUSPENDED
         if is_new_boot and record.definition.restart == "always" and record.started_at and is_stopped:
             record = fleet.domain.registry.update(record, wanted=True)
-        has_work = record.state in WITH_PROCESS or record.state is VmState.SUSPENDED
+        has_work = (
+            record.state in (*WITH_PROCESS, VmState.SUSPENDED) or record.definition.restores_to is not None
+        )
         if record.deleting or record.wanted or has_work:
             vm = fleet.find(record.id)
             # Free as yet, so this does not wait: what people ask for comes after the adoption.
@@ -86,7 +89,9 @@ async def _settle(fleet: Fleet, vm: RunningVm, record: VmRecord, restores: bool)
         if record.deleting:
             await fleet.finish_delete(vm, record)
             return
-        if has_memory(vm.files.folder) or record.state is VmState.SUSPENDED:
+        if record.definition.restores_to is not None:
+            await _restore_again(fleet, vm, record)
+        elif has_memory(vm.files.folder) or record.state is VmState.SUSPENDED:
             await _settle_suspended(fleet, vm, record)
         elif record.state in WITH_PROCESS:
             await _adopt(fleet, vm, record)
@@ -106,13 +111,26 @@ async def _settle_suspended(fleet: Fleet, vm: RunningVm, record: VmRecord) -> No
     machine = await _find_machine(fleet, record)
     if machine is not None:
         await machine.kill()
-    await vm.take_down(record)
+    await vm.take_down(record, keeps_ports=True)
     unmark_held(vm.files.folder)
     record = fleet.domain.registry.update(record, process=None)
+    if sleeps_when_idle(record) and has_memory(vm.files.folder):
+        try:
+            await vm.forward(record)
+        except VolantError as error:
+            logger.warning("VM %s is not woken by who connects: %s", record.name, error)
     if not has_memory(vm.files.folder):
         fleet.domain.registry.move(record, "resume", VmState.STOPPED, "its memory is gone", wanted=False)
     elif record.state in (VmState.STARTING, VmState.RUNNING):
         vm.move("suspend", VmState.SUSPENDED, "volantd ended meanwhile", wanted=False)
+
+
+async def _restore_again(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
+    machine = await _find_machine(fleet, record)
+    if machine is not None:
+        await machine.kill()
+    await vm.take_down(record)
+    await finish_restore(vm)
 
 
 async def _adopt(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:

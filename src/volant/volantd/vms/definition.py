@@ -53,6 +53,7 @@ class NewVm:
     disk_size: str | None = None
     isolated: bool = False
     restart: str = "on-failure"
+    suspend_when_idle_seconds: int | None = None
     start: bool = True
     cold: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -73,6 +74,13 @@ def choose_plugin(domain: Domain, request: NewVm) -> StoredPlugin:
     if plugin.boot == "firmware" and not hypervisor.capabilities.firmware:
         raise Conflict(
             f"cannot create VM {request.name}: {hypervisor.kind} boots no disks with a system of their own"
+        )
+    if request.suspend_when_idle_seconds and (
+        plugin.boot == "firmware" or not hypervisor.capabilities.restore
+    ):
+        who = "a plugin with a system of its own" if plugin.boot == "firmware" else hypervisor.kind
+        raise Conflict(
+            f"cannot create VM {request.name} to be suspended when it is idle: {who} cannot be suspended"
         )
     return plugin
 
@@ -108,6 +116,9 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
                 "env": {**definition.env, **request.env},
                 "labels": {**definition.labels, **request.labels},
                 "restart": request.restart,
+                "suspend_when_idle_seconds": definition.suspend_when_idle_seconds
+                if request.suspend_when_idle_seconds is None
+                else request.suspend_when_idle_seconds,
                 "wakes_from": request.origin.wake,
             }
         )
@@ -136,6 +147,7 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         disk_size_bytes=_choose_disk_size(domain, request, manifest),
         isolated=request.isolated,
         restart=request.restart,
+        suspend_when_idle_seconds=request.suspend_when_idle_seconds or 0,
         labels={**manifest.labels, **request.labels},
     )
 

@@ -13,13 +13,35 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from volant.volantd.vms.disks import list_chain, make_overlay, read_backing
 
 SUFFIX = ".qcow2"
+# Layers that somebody is about to stand on, which no file says yet; the sweep runs in a thread of its own.
+_held: Counter[Path] = Counter()
+
+
+def hold_layer(layer: Path) -> None:
+    _held[layer] += 1
+
+
+def release_layer(layer: Path) -> None:
+    _held[layer] -= 1
+
+
+@contextmanager
+def held_layer(layer: Path) -> Iterator[None]:
+    """Nobody sweeps it meanwhile."""
+    hold_layer(layer)
+    try:
+        yield
+    finally:
+        release_layer(layer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +59,13 @@ class PreparedLayer:
 
     def put_in_place(self) -> None:
         os.replace(self.overlay, self.disk)
+        release_layer(self.layer)
 
     def give_up(self) -> None:
         """The machine never switched: as if nothing had been prepared."""
         self.overlay.unlink(missing_ok=True)
         self.layer.unlink(missing_ok=True)
+        release_layer(self.layer)
 
 
 def name_layer(layer: Path) -> str:
@@ -56,7 +80,12 @@ def prepare_layer(disk: Path, layers: Path) -> PreparedLayer:
     """Name `disk` a layer too, and make an empty overlay over it beside. Blocking; StorageFull where it is full."""
     layers.mkdir(parents=True, exist_ok=True, mode=0o700)
     layer = layers / f"{secrets.token_hex(8)}{SUFFIX}"
-    os.link(disk, layer)
+    hold_layer(layer)
+    try:
+        os.link(disk, layer)
+    except BaseException:
+        release_layer(layer)
+        raise
     prepared = PreparedLayer(disk, layer, name_overlay(disk))
     try:
         prepared.overlay.unlink(missing_ok=True)
@@ -87,8 +116,11 @@ def sweep_layers(layers: Path, tops: Iterable[Path]) -> list[Path]:
     """Remove the layers that no disk stands on any more; returns them. Blocking."""
     if not layers.is_dir():
         return []
+    # In this order: what is held before the files are read is either held still or found in them.
+    there = list(layers.iterdir())
+    held = {layer for layer, count in list(_held.items()) if count > 0}
     used = {path for top in tops for path in list_chain(top)}
-    unused = [path for path in layers.iterdir() if path not in used]
+    unused = [path for path in there if path not in used and path not in held]
     for path in unused:
         path.unlink()
     return unused

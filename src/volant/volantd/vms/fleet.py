@@ -17,12 +17,13 @@ from volant.errors import InvalidInput, StorageFull, WrongState
 from volant.volantd.boot.kernel import host_architecture
 from volant.volantd.vms.background import Background
 from volant.volantd.vms.definition import NewVm, choose_plugin, make_definition
+from volant.volantd.vms.disk_layers import held_layer
 from volant.volantd.vms.disks import make_overlay
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.keys import make_private_key
 from volant.volantd.vms.lifecycle import find_guest_kernel
 from volant.volantd.vms.monitor import Guest
-from volant.volantd.vms.networking import choose_place, list_guest_ports
+from volant.volantd.vms.networking import choose_place, list_guest_ports, sleeps_when_idle
 from volant.volantd.vms.pausing import pause_vm, unpause_vm
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.registry import name_taken
@@ -30,7 +31,7 @@ from volant.volantd.vms.request_keys import RequestKey, RequestKeys
 from volant.volantd.vms.running_vm import RunningVm
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.stopping import AGENT_WAIT_SECONDS
-from volant.volantd.vms.suspending import suspend_vm
+from volant.volantd.vms.suspending import drop_memory, suspend_vm
 from volant.volantd.vms.update import VmUpdate
 
 DELETE_STOP_SECONDS = 10.0
@@ -113,7 +114,8 @@ class Fleet:
             vm.write_file(record)
             if request.origin is not None and request.origin.layer is not None:
                 layer = request.origin.layer
-                await asyncio.to_thread(make_overlay, vm.files.disk, layer, "qcow2", None)
+                with held_layer(layer):
+                    await asyncio.to_thread(make_overlay, vm.files.disk, layer, "qcow2", None)
             return await self.start(record.id, cold=request.cold) if request.start else record
         except BaseException:
             # Nobody asked for a VM that cannot be started: creating is all or nothing.
@@ -128,6 +130,8 @@ class Fleet:
     async def stop(self, name: str, *, timeout_seconds: float = 30.0, force: bool = False) -> VmRecord:
         """Stop a VM: in order, by force when that takes too long or is asked for."""
         async with self.locked(name) as vm:
+            if vm.record.state is VmState.SUSPENDED:
+                return await drop_memory(vm, force=force)
             return await vm.stop(timeout_seconds, force=force)
 
     async def restart(self, name: str, *, timeout_seconds: float = 30.0) -> VmRecord:
@@ -199,6 +203,17 @@ class Fleet:
     async def connect(self, name: str, timeout_seconds: float = AGENT_WAIT_SECONDS) -> Guest:
         """The agent's connection of a VM that runs; WrongState or Unreachable otherwise."""
         return await self.find(self._registry.get(name).id).connect(timeout_seconds)
+
+    @asynccontextmanager
+    async def enter(self, name: str) -> AsyncIterator[Guest]:
+        """As `connect`, for somebody who is in the guest for a while: it is not idle meanwhile, and is woken where it
+        sleeps because it was."""
+        record = self._registry.get(name)
+        vm = self.find(record.id)
+        with vm.use.session():
+            if record.state is VmState.SUSPENDED and sleeps_when_idle(record):
+                await vm.wake()
+            yield await vm.connect()
 
     @asynccontextmanager
     async def locked(self, name: str) -> AsyncIterator[RunningVm]:

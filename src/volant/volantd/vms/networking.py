@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from volant.contract.manifest import Manifest
@@ -30,6 +30,7 @@ from volant.volantd.vms.record import VmRecord
 
 NETWORK_SOCKET = "net.sock"
 SSH_PORT = 22
+INNER_PREFIX, FIRST_INNER_PORT = "127.126.", 10_000
 ON_BRIDGE: tuple[NetworkMode, ...] = ("bridged", "dhcp")
 
 
@@ -94,7 +95,7 @@ def make_nics(record: VmRecord, reach: Reach, sockets: Path) -> tuple[Nic, ...]:
         case "user" if reach == "outward":
             return (StreamNic(record.mac, sockets / NETWORK_SOCKET),)
         case "user":
-            return (UserNic(record.mac, record.ports, is_restricted=reach == "nowhere"),)
+            return (UserNic(record.mac, list_bound_ports(record), is_restricted=reach == "nowhere"),)
         case "bridged" | "dhcp":
             return (TapNic(record.mac, name_tap(record.id)),)
         case _:
@@ -111,7 +112,7 @@ async def attach(record: VmRecord, reach: Reach, folder: Path, sockets: Path) ->
         )
     elif record.definition.network == "user" and reach == "outward":
         network = UserNetwork(folder / "network.log")
-        network.start(sockets / NETWORK_SOCKET, record.mac, record.ports)
+        network.start(sockets / NETWORK_SOCKET, record.mac, list_bound_ports(record))
         return network
     return None
 
@@ -141,13 +142,46 @@ async def detach(record: VmRecord) -> None:
         await asyncio.to_thread(remove_tap, name_tap(record.id))
 
 
-async def start_forwarding(record: VmRecord) -> PortForwarder | None:
-    """Listen on the published ports of a bridged VM; in user mode the hypervisor does."""
-    if record.definition.network not in ON_BRIDGE or not record.ports or record.address is None:
+async def start_forwarding(
+    record: VmRecord, reach: Callable[[], Awaitable[None]] | None
+) -> PortForwarder | None:
+    """Listen on the published ports of a bridged VM, and of one that sleeps when it is idle: in user mode the
+    hypervisor does so otherwise. `reach` wakes it."""
+    address = record.address
+    if not record.ports or address is None:
         return None
-    forwarder = PortForwarder(record.address, record.ports)
+    reach = reach if sleeps_when_idle(record) else None
+    if record.definition.network in ON_BRIDGE:
+        forwarder = PortForwarder(record.ports, lambda port: (address, port.guest_port), reach)
+    elif sleeps_when_idle(record):
+        inner = {(port.guest_port, port.protocol): port for port in list_bound_ports(record)}
+
+        def find_target(port: PublishedPort) -> tuple[str, int]:
+            found = inner[port.guest_port, port.protocol]
+            return found.host_ip, found.host_port
+
+        forwarder = PortForwarder(record.ports, find_target, reach)
+    else:
+        return None
     await forwarder.start()
     return forwarder
+
+
+def sleeps_when_idle(record: VmRecord) -> bool:
+    return record.definition.suspend_when_idle_seconds > 0
+
+
+def list_bound_ports(record: VmRecord) -> tuple[PublishedPort, ...]:
+    """What the hypervisor binds in user mode: the published ports, or where the daemon holds those itself, a loopback
+    address beside the VM's own with a port for each of the guest's."""
+    if not sleeps_when_idle(record) or record.address is None:
+        return record.ports
+    inner_address = record.address.replace("127.127.", INNER_PREFIX, 1)
+    guest_ports = dict.fromkeys((port.guest_port, port.protocol) for port in record.ports)
+    return tuple(
+        PublishedPort(inner_address, FIRST_INNER_PORT + index, guest_port, protocol)
+        for index, (guest_port, protocol) in enumerate(guest_ports)
+    )
 
 
 def make_url(record: VmRecord, manifest: Manifest) -> str | None:

@@ -62,6 +62,16 @@ class WakeSource(StoredModel):
     """By a line of plain text, which is quicker than a connection: older agents do not."""
 
 
+class RestorePoint(StoredModel):
+    """What a VM is about to become again: of snapshot `name`, whose files are in `folder`. `runs`: afterwards."""
+
+    name: str
+    folder: Path
+    layer: Path | None
+    wake: WakeSource | None
+    runs: bool
+
+
 class VmDefinition(StoredModel):
     """What a VM is, resolved at its creation from the request and the plugin's manifest."""
 
@@ -80,8 +90,12 @@ class VmDefinition(StoredModel):
     run_once: bool = False
     architecture: Architecture | None = None
     """None: the host's."""
+    suspend_when_idle_seconds: int = 0
+    """0: never."""
     wakes_from: WakeSource | None = None
     """At its first start; whatever keeps it from that, it boots."""
+    restores_to: RestorePoint | None = None
+    """Written before anything is done, and gone when it is done."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,6 +200,14 @@ class VmRegistry:
         rows = self._database.fetch_all("SELECT state, count(*) AS count FROM vms GROUP BY state")
         return {VmState(row["state"]): row["count"] for row in rows}
 
+    def list_sleepers(self) -> list[VmRecord]:
+        """VMs that run and are to be suspended when they are idle."""
+        rows = self._database.fetch_all(
+            "SELECT * FROM vms WHERE state = 'running'"
+            " AND json_extract(definition, '$.suspend_when_idle_seconds') > 0"
+        )
+        return [read_row(row) for row in rows]
+
     def list_bridged(self) -> dict[str, str]:
         """Addresses of VMs on the bridge by name."""
         rows = self._database.fetch_all(
@@ -270,11 +278,13 @@ class VmRegistry:
         return found
 
     def find_users(self, used: Used, name: str) -> list[str]:
-        """Names of the VMs that use the plugin NAME:VERSION or the secret of this name."""
+        """Names of the VMs that use the plugin NAME:VERSION, the secret or the snapshot (by its folder)."""
         condition = {
             "plugin": "plugin_name || ':' || plugin_version = ?",
             "secret": "EXISTS (SELECT 1 FROM json_each(definition, '$.secrets')"
             " WHERE json_extract(value, '$.name') = ?)",
+            "snapshot": "? IN (json_extract(definition, '$.restores_to.folder'), CASE WHEN started_at IS NULL"
+            " THEN json_extract(definition, '$.wakes_from.image.folder') END)",
         }[used]
         rows = self._database.fetch_all(
             f"SELECT name FROM vms WHERE {condition} ORDER BY name",  # noqa: S608  # ours

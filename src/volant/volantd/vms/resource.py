@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from volant.volantd.api import guest_files, guests, vms
 from volant.volantd.resource import Resource
 from volant.volantd.usage import FindUsers
@@ -11,6 +13,7 @@ from volant.volantd.vms.backup import keep, settle
 from volant.volantd.vms.comeback import Comeback, bring_back
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.fleet import Fleet
+from volant.volantd.vms.idling import watch_idle
 from volant.volantd.vms.request_keys import MIGRATIONS
 
 
@@ -19,7 +22,7 @@ def find_users(domain: Domain) -> FindUsers:
 
 
 async def tend(fleet: Fleet) -> None:
-    await bring_back(fleet, Comeback(fleet.domain.settings.state_dir))
+    await asyncio.gather(bring_back(fleet, Comeback(fleet.domain.settings.state_dir)), watch_idle(fleet))
 
 
 VMS = Resource(

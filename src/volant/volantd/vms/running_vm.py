@@ -30,10 +30,10 @@ from volant.volantd.vms.disk_layers import settle_overlay
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.endings import Outcome, find_outcome
 from volant.volantd.vms.holding import is_held, mark_held, unmark_held
-from volant.volantd.vms.kept_memory import discard_memory, has_memory, read_memory, use_memory
+from volant.volantd.vms.kept_memory import discard_memory, has_memory, use_memory
 from volant.volantd.vms.lifecycle import VmFiles, boot_vm, find_files, no_wake
 from volant.volantd.vms.monitor import Guest, VmMonitor
-from volant.volantd.vms.networking import detach, start_forwarding
+from volant.volantd.vms.networking import detach, sleeps_when_idle, start_forwarding
 from volant.volantd.vms.process_log import ProcessLog
 from volant.volantd.vms.record import AgentFacts, VmRecord, WakeSource
 from volant.volantd.vms.registry import VmChanges
@@ -42,8 +42,10 @@ from volant.volantd.vms.start_kind import find_start
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.stopping import AGENT_WAIT_SECONDS, ask_agent_to_stop, press_power_button
 from volant.volantd.vms.update import VmUpdate, apply_update
+from volant.volantd.vms.use import Use
 from volant.volantd.vms.vm_file import write_vm_file
-from volant.volantd.vms.waking import CannotWake, let_guest_go_on, wake_vm
+from volant.volantd.vms.waiting import wait_for
+from volant.volantd.vms.waking import CannotWake, find_memory, let_guest_go_on, wake_vm
 from volant.volantd.vms.warm_start import provide_template, wake_from_template
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,8 @@ CONSOLE_TAIL_LINES = 20
 # How long a full disk may keep the end of a process from being written before whoever asked is told.
 WRITE_SECONDS = 10.0
 LET_GO_SECONDS = 1.0
+# How long whoever connects to a VM that could not wake waits for it to boot.
+BOOT_SECONDS = 120.0
 WAYS_BACK = {VmState.PAUSED: "unpause", VmState.SUSPENDED: "resume"}
 
 
@@ -62,6 +66,7 @@ class RunningVm:
         self.monitor: VmMonitor | None = None
         self.adoption: asyncio.Task[None] | None = None
         self._forwarder: PortForwarder | None = None
+        self.use = Use()
         self._followed_at = 0.0
         self._domain = domain
         self._registry = domain.registry
@@ -91,7 +96,7 @@ class RunningVm:
         """Returns while it boots, or once it goes on where it was suspended. Failed to start: an error, and state
         failed, or suspended as before. `restarts` in a row led to this; `cold` boots whatever it could wake from."""
         before = self.record
-        source = None if cold else self._find_memory(before)
+        source = None if cold else find_memory(before, self.files.folder)
         goes_on = source is not None and source.spec.id == self.id
         record = self._registry.move(
             before, "resume" if goes_on else "start", VmState.STARTING, wanted=True,
@@ -118,7 +123,8 @@ class RunningVm:
             if machine is None:
                 goes_on = False
                 machine, shape = await self._boot(record, plugin, remember, cold=cold)
-            record = self._registry.update(record, process=machine.identity)
+            definition = record.definition.model_copy(update={"restores_to": None})
+            record = self._registry.update(record, process=machine.identity, definition=definition)
             if goes_on:
                 unmark_held(self.files.folder)
                 await asyncio.to_thread(discard_memory, self.files.folder)
@@ -126,7 +132,7 @@ class RunningVm:
         except BaseException as error:
             if machine is not None:
                 await asyncio.shield(machine.kill())
-            await asyncio.shield(self.take_down(record))
+            await asyncio.shield(self.take_down(record, keeps_ports=has_memory(self.files.folder)))
             self._give_up(error.what if isinstance(error, VolantError) else "the start was interrupted")
             raise
         self.tell("started", record, started_from=find_start(record.spec))
@@ -137,12 +143,6 @@ class RunningVm:
             providing = provide_template(self._domain, self.monitor, shape)
             self._background.run(providing, f"template by {record.name}")
         return record
-
-    def _find_memory(self, record: VmRecord) -> WakeSource | None:
-        """Its own, where it is suspended; what it is made of, at its first start."""
-        if has_memory(self.files.folder):
-            return read_memory(self.files.folder)
-        return record.definition.wakes_from if record.started_at is None else None
 
     async def _boot(
         self, record: VmRecord, plugin: StoredPlugin, remember: Callable[[VmSpec], None], *, cold: bool
@@ -158,6 +158,9 @@ class RunningVm:
         if has_memory(self.files.folder):
             self.move("suspend", VmState.SUSPENDED, reason, process=None, wanted=False)
         else:
+            self._registry.update(
+                self.record, definition=self.record.definition.model_copy(update={"restores_to": None})
+            )
             self.fail(reason)
 
     async def _wake(
@@ -198,7 +201,7 @@ class RunningVm:
             if guest is None:
                 continue
             try:
-                await let_guest_go_on(guest)
+                await let_guest_go_on(guest.control)
             except VolantError as error:
                 logger.warning("VM %s: cannot let its guest go on yet: %s", self.id, error.what)
                 await asyncio.sleep(LET_GO_SECONDS)
@@ -208,8 +211,6 @@ class RunningVm:
     async def stop(self, timeout_seconds: float, *, force: bool) -> VmRecord:
         """In order by its agent or power button; by force when that takes too long or is asked for."""
         record = self.record
-        if record.state is VmState.SUSPENDED:
-            return await self._stop_suspended(record, force=force)
         if record.state not in WITH_PROCESS:
             if not record.wanted:
                 raise WrongState(f"cannot stop VM {record.name}: it is {record.state.value}")
@@ -244,21 +245,16 @@ class RunningVm:
             ) from None
         return self.record
 
-    async def _stop_suspended(self, record: VmRecord, *, force: bool) -> VmRecord:
-        """Nobody in it can be asked: what it had in memory is thrown away."""
-        if not force:
-            raise WrongState(
-                f"cannot stop VM {record.name} in order: it is suspended",
-                resolution=f"volar vms resume {record.name} first, or throw its memory away: --force",
-            )
-        await asyncio.to_thread(discard_memory, self.files.folder)
-        await self.take_down(record)
-        return self.move("stop", VmState.STOPPED, process=None, wanted=False)
-
     def move(self, verb: str, target: VmState, reason: str = "", **changes: Unpack[VmChanges]) -> VmRecord:
         """Its state along a legal move, and told."""
         record = self._registry.move(self.record, verb, target, reason, **changes)
         self.tell("state", record)
+        return record
+
+    def change(self, **changes: Unpack[VmChanges]) -> VmRecord:
+        """Its row, and the file in its folder."""
+        record = self._registry.update(self.record, **changes)
+        self.write_file(record)
         return record
 
     def update(self, update: VmUpdate) -> VmRecord:
@@ -345,7 +341,7 @@ class RunningVm:
         assert self.monitor is not None
         record = self.record
         if record.state is VmState.SUSPENDED:
-            await self.take_down(record)
+            await self.take_down(record, keeps_ports=True)
             agent = record.agent.model_copy(update={"connected": False})
             self._registry.update(record, process=None, agent=agent)
             self.monitor = None
@@ -420,13 +416,30 @@ class RunningVm:
     # What it has on the host
 
     async def forward(self, record: VmRecord) -> None:
-        self._forwarder = await start_forwarding(record)
+        if self._forwarder is None:
+            self._forwarder = await start_forwarding(record, self.wake)
 
-    async def take_down(self, record: VmRecord) -> None:
-        """Take away what only a running VM needs from the network."""
-        forwarder, self._forwarder = self._forwarder, None
-        if forwarder is not None:
-            await forwarder.close()
+    async def wake(self) -> None:
+        """Return once its ports can be connected to: where it sleeps it is woken, once for all who wait."""
+        if self.record.state is VmState.RUNNING and not self.lock.locked():
+            return
+        async with self.lock:
+            if self.record.state is VmState.SUSPENDED:
+                await self.start()
+        if self.record.state is VmState.STARTING:
+            await wait_for(self._registry, self._domain.events, self.id, "healthy", BOOT_SECONDS)
+
+    def is_used_since(self, moment: float) -> bool:
+        """By the event loop's clock."""
+        ports = self._forwarder.active_at if self._forwarder is not None else 0.0
+        return self.use.is_since(moment) or max(self._followed_at, ports) >= moment
+
+    async def take_down(self, record: VmRecord, *, keeps_ports: bool = False) -> None:
+        """Take away what only a running VM needs from the network. `keeps_ports`: it sleeps, and can be woken there."""
+        if not (keeps_ports and sleeps_when_idle(record)):
+            forwarder, self._forwarder = self._forwarder, None
+            if forwarder is not None:
+                await forwarder.close()
         try:
             await detach(record)
         except VolantError as error:

@@ -74,3 +74,16 @@ async def end_process(vm: RunningVm) -> None:
         await monitor.machine.kill()
         async with asyncio.timeout(END_SECONDS):
             await monitor.wait_ended()
+
+
+async def drop_memory(vm: RunningVm, *, force: bool) -> VmRecord:
+    """Stop a suspended VM: nobody in it can be asked, and what it had in memory is thrown away."""
+    record = vm.record
+    if not force:
+        raise WrongState(
+            f"cannot stop VM {record.name} in order: it is suspended",
+            resolution=f"volar vms resume {record.name} first, or throw its memory away: --force",
+        )
+    await asyncio.to_thread(discard_memory, vm.files.folder)
+    await vm.take_down(record)
+    return vm.move("stop", VmState.STOPPED, process=None, wanted=False)

@@ -12,25 +12,36 @@ import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from volant.errors import ToolFailed
 from volant.volantd.guest.connection import open_connection
-from volant.volantd.guest.control import open_control
+from volant.volantd.guest.control import ControlClient, open_control
 from volant.volantd.guest.settings_line import send_settings
 from volant.volantd.hypervisors.base import DiskDrive, HostSupport, Hypervisor, Machine, Nic, VmSpec
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.settings import Settings
 from volant.volantd.vms.disks import list_chain
 from volant.volantd.vms.guest_settings import ROOT_SERIAL, make_guest_config
+from volant.volantd.vms.kept_memory import has_memory, read_memory
 from volant.volantd.vms.keys import read_public_key
 from volant.volantd.vms.lifecycle import VmFiles, find_files, make_folders, wait_for_network
-from volant.volantd.vms.monitor import Guest
 from volant.volantd.vms.networking import attach, choose_reach, make_nics
 from volant.volantd.vms.record import VmRecord, WakeSource
 
 ENTROPY_BYTES = 64
 HANDSHAKE_SECONDS = 60.0
 NOUNS = {"devices": "set of devices"}
+
+
+def find_memory(record: VmRecord, folder: Path) -> WakeSource | None:
+    """What a VM wakes from at its next start: its own memory where it is suspended, that of the snapshot that it
+    returns to, and at its first start what it is made of."""
+    if has_memory(folder):
+        return read_memory(folder)
+    if record.definition.restores_to is not None:
+        return record.definition.restores_to.wake
+    return record.definition.wakes_from if record.started_at is None else None
 
 
 class CannotWake(Exception):
@@ -156,9 +167,9 @@ async def go_on(machine: Machine, source: WakeSource) -> None:
         await control.wake(os.urandom(ENTROPY_BYTES))
 
 
-async def let_guest_go_on(guest: Guest) -> None:
-    """Nobody knows for how long it was held, or whether its memory was ever somebody else's: where it can, it wakes."""
-    if "wake" in guest.control.hello.features:
-        await guest.control.wake(os.urandom(ENTROPY_BYTES))
+async def let_guest_go_on(control: ControlClient) -> None:
+    """Nobody knows for how long it was held, or whether its memory was ever another's: where it can, it wakes."""
+    if "wake" in control.hello.features:
+        await control.wake(os.urandom(ENTROPY_BYTES))
     else:
-        await guest.control.thaw()
+        await control.thaw()

@@ -102,6 +102,51 @@ def describe(snapshot: Snapshot) -> list[tuple[str, Any]]:
 
 
 @snapshots.command()
+@click.argument("name", type=SNAPSHOT)
+@click.argument("file", type=click.Path(allow_dash=True))
+@click.option("--with-memory", is_flag=True, help="With all that the guest had in memory, its secrets too.")
+@click.pass_context
+def export(context: click.Context, name: str, file: str, with_memory: bool) -> None:
+    """Write a snapshot to FILE (- for standard output), for another host that has the same plugin.
+
+    It holds what differs from the plugin's disk, and what the VM was; without its memory VMs of it boot.
+
+    \b
+    volar snapshots export before-upgrade - | zstd > before-upgrade.tar.zst
+    zstd -dc before-upgrade.tar.zst | volar snapshots import -
+    """
+    from volant.volar.archives import write_reply
+
+    client = make_client(context)
+    with client.open(
+        "GET", f"/snapshots/{quoted(name)}/archive", query={"memory": with_memory}, timeout_seconds=None
+    ) as reply:
+        write_reply(reply, file)
+    if file != "-":
+        click.echo(f"{name} has been written to {file}" + (", with its memory" if with_memory else ""))
+
+
+@snapshots.command("import")
+@click.argument("file", type=click.Path(allow_dash=True))
+@click.option("--name", help="Under another name than the archive's.")
+@click.pass_context
+def import_snapshot(context: click.Context, file: str, name: str | None) -> None:
+    """Take in a snapshot from FILE (- for standard input) that `volar snapshots export` wrote.
+
+    The archive is not trusted: digests are checked, and nothing of it reaches beyond the VMs that are made of it.
+    """
+    from volant.volar.archives import open_upload
+
+    with open_upload(file) as upload:
+        snapshot: Snapshot = make_client(context).call(
+            "POST", "/snapshots/import", query={"name": name}, upload=upload, timeout_seconds=None
+        )
+    click.echo(
+        f"{snapshot['name']} has been taken in ({'disk and memory' if snapshot['has_memory'] else 'disk'})"
+    )
+
+
+@snapshots.command()
 @click.argument("names", nargs=-1, required=True, type=SNAPSHOT)
 @click.pass_context
 def delete(context: click.Context, names: tuple[str, ...]) -> None:

@@ -27,6 +27,7 @@ COMMANDS = {
     "unpause": Lazy("vms_hold", "unpause", "Let paused VMs go on."),
     "suspend": Lazy("vms_hold", "suspend", "Put VMs' memory on the disk and end their processes."),
     "resume": Lazy("vms_hold", "resume", "Let suspended VMs go on where they were."),
+    "restore": Lazy("vms_restore", "restore", "Make a VM again what it was at a snapshot."),
     "kill": Lazy("vms", "kill", "Switch VMs off at once."),
     "delete": Lazy("vms", "delete", "Delete VMs with their disks."),
     "wait": Lazy("vms", "wait", "Wait until a VM is healthy, running or stopped."),

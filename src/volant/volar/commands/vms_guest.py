@@ -96,6 +96,8 @@ def find_own_system(client: Client, name: str, verb: str) -> bool:
     """Whether this VM boots its own system, with an SSH server of its own; WrongState unless it runs."""
     vm = client.get_vm(name)
     status = vm["status"]
+    if status == "suspended" and vm.get("suspend_when_idle_seconds", 0):
+        return False  # whoever enters it wakes it
     if status not in ("starting", "running", "stopping"):
         way = {"paused": "unpause", "suspended": "resume"}.get(status, "start")
         raise WrongState(f"cannot {verb} VM {name}: it is {status}", resolution=f"volar vms {way} {name}")

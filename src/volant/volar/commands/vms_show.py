@@ -128,6 +128,10 @@ def describe(vm: Vm, boot: str = "") -> list[tuple[str, Any]]:
         ("agent", _describe_agent(vm["agent"])),
         ("cloud-init", _describe_cloud_init(vm["cloud_init"])),
         ("secrets", ", ".join(vm["secrets"])),
+        (
+            "when idle",
+            f"suspended after {seconds} s" if (seconds := vm.get("suspend_when_idle_seconds", 0)) else "",
+        ),
         ("restart", vm["restart"] + (f", {count} in a row" if (count := vm.get("restarts", 0)) else "")),
         ("hypervisor", " ".join(kinds) + (f", {emulated} emulated" if emulated else "")),
         ("pid", hypervisor["pid"] if hypervisor else None),

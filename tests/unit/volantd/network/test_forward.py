@@ -28,7 +28,7 @@ async def test_bytes_pass_both_ways_and_halves_close_apart() -> None:
     guest = await asyncio.start_server(echo_in_capitals, "127.0.0.1", 0)
     guest_port = guest.sockets[0].getsockname()[1]
     published = PublishedPort(host_ip="127.0.0.1", host_port=find_free_port(), guest_port=guest_port)
-    async with PortForwarder("127.0.0.1", [published]):
+    async with PortForwarder([published], lambda port: ("127.0.0.1", port.guest_port)):
         reader, writer = await asyncio.open_connection("127.0.0.1", published.host_port)
         writer.write(b"x" * 300_000)
         writer.write_eof()
@@ -41,7 +41,7 @@ async def test_bytes_pass_both_ways_and_halves_close_apart() -> None:
 
 async def test_a_guest_that_refuses_ends_the_connection() -> None:
     published = PublishedPort(host_ip="127.0.0.1", host_port=find_free_port(), guest_port=find_free_port())
-    async with PortForwarder("127.0.0.1", [published]):
+    async with PortForwarder([published], lambda port: ("127.0.0.1", port.guest_port)):
         reader, writer = await asyncio.open_connection("127.0.0.1", published.host_port)
         assert await asyncio.wait_for(reader.read(), 10) == b""
         writer.close()
@@ -58,6 +58,6 @@ async def test_a_port_in_use_is_said_and_no_other_stays_open() -> None:
             for host_port in (free, taken)
         ]
         with pytest.raises(Conflict, match=f"127.0.0.1:{taken}: the port is in use"):
-            await PortForwarder("127.0.0.1", ports).start()
+            await PortForwarder(ports, lambda port: ("127.0.0.1", port.guest_port)).start()
     with pytest.raises(OSError):
         await asyncio.open_connection("127.0.0.1", free)

@@ -44,7 +44,7 @@ async def publish() -> AsyncIterator[PublishedPort]:
     with make_socket() as probe:
         free = probe.getsockname()[1]
     port = PublishedPort("127.0.0.1", free, guest.get_extra_info("sockname")[1], "udp")
-    async with PortForwarder("127.0.0.1", [port]):
+    async with PortForwarder([port], lambda port: ("127.0.0.1", port.guest_port)):
         yield port
     guest.close()
 
@@ -88,4 +88,4 @@ async def test_a_port_in_use_is_said() -> None:
     with make_socket() as taken:
         port = PublishedPort("127.0.0.1", taken.getsockname()[1], 53, "udp")
         with pytest.raises(Conflict, match="the port is in use"):
-            await PortForwarder("127.0.0.1", [port]).start()
+            await PortForwarder([port], lambda port: ("127.0.0.1", port.guest_port)).start()

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from volant.volantd.vms.disk_layers import name_overlay, prepare_layer, settle_overlay, sweep_layers
+from volant.volantd.vms.disk_layers import (
+    name_overlay,
+    prepare_layer,
+    release_layer,
+    settle_overlay,
+    sweep_layers,
+)
 from volant.volantd.vms.disks import list_chain, read_backing
 
 pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="needs qemu-img")
@@ -83,4 +89,6 @@ def test_after_a_crash_the_overlay_is_put_in_place_unless_the_machine_writes_pas
     settle_overlay(disk, "disk0")  # it has not
     assert disk.stat().st_ino == inode
     assert not name_overlay(disk).exists()
+    assert prepared.layer not in sweep_layers(layers, [disk]), "somebody prepares it"
+    release_layer(prepared.layer)  # its daemon was killed
     assert prepared.layer in sweep_layers(layers, [disk])

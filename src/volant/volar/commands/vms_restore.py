@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""volar vms restore."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from volant.volar.client import quoted
+from volant.volar.names import SNAPSHOT, VM
+from volant.volar.target import make_client
+
+if TYPE_CHECKING:
+    from volant.contract.api_types import Vm
+
+
+@click.command()
+@click.argument("vm", type=VM)
+@click.argument("snapshot", type=SNAPSHOT)
+@click.pass_context
+def restore(context: click.Context, vm: str, snapshot: str) -> None:
+    """Make a VM again what it was at one of its snapshots. What it is now is lost: its disk, and its memory.
+
+    With memory it goes on where it was, whether it runs now or not; from a snapshot of its disk alone it boots if it
+    runs now, and stays stopped otherwise. Its name, address, ports, labels and restart policy stay as they are.
+
+    \b
+    volar snapshots create db before-upgrade
+    volar vms restore db before-upgrade
+    """
+    restored: Vm = make_client(context).post(
+        f"/vms/{quoted(vm)}/restore", {"snapshot": snapshot}, timeout_seconds=300
+    )
+    click.echo(f"{vm} is what it was at {snapshot}, and {restored['status']}")

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from volant.volantd.snapshots.document import SnapshotDocument
+
+DIGEST = "0" * 64
+PLUGIN = {"name": "web", "version": "1.0.0", "checksum": f"sha256:{DIGEST}"}
+MEMORY = {
+    "architecture": "amd64", "machine": "microvm", "accelerator": "tcg", "kernel": "k", "nic": "stream",
+    "has_modules": False, "has_pages": True, "control_key": "", "host_key": "", "hypervisor_version": "7.2",
+    "traits": {},
+}  # fmt: skip
+
+
+def make(*files: tuple[str, int], **fields: Any) -> SnapshotDocument:
+    return SnapshotDocument.model_validate(
+        {
+            "name": "then", "vm_name": "one", "plugin": PLUGIN, "resources": {"vcpu": 1, "memory_mb": 64},
+            "network": "user", "created_at": "", "memory": None, **fields,
+            "files": [{"name": name, "size": size, "sha256": DIGEST} for name, size in files],
+        }
+    )  # fmt: skip
+
+
+def test_a_disk_and_a_memory_have_their_files() -> None:
+    make(("disk.qcow2", 1))
+    make(("disk.qcow2", 1), ("state", 1), ("memory", 64 << 20), memory=MEMORY)
+    make(("state", 1), memory={**MEMORY, "has_pages": False})
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [("disk.qcow2", 1), ("disk.qcow2", 1)],
+        [("state", 1)],
+        [("state", 1), ("memory", 1)],
+        [("state", 1 << 40), ("memory", 64 << 20)],
+    ],
+)
+def test_files_that_do_not_go_together_are_refused(files: list[tuple[str, int]]) -> None:
+    with pytest.raises(ValidationError, match="files: "):
+        make(*files, memory=MEMORY)
