@@ -24,6 +24,13 @@ from volant.contract.agent import GREETING_PREFIX
 CHOSEN = json.loads(Path(sys.argv[1]).read_text()) if __name__ == "__main__" else {}
 
 
+def serve_files(channel: asyncssh.SSHServerChannel) -> asyncssh.SFTPServer:
+    """SFTP over a folder of its own, beside its settings."""
+    root = Path(sys.argv[1]).parent / "files-of-the-guest"
+    root.mkdir(exist_ok=True)
+    return asyncssh.SFTPServer(channel, chroot=os.fsencode(root))
+
+
 def make_state(choice: str) -> dict[str, Any]:
     if choice == "broken":
         return {
@@ -152,7 +159,12 @@ async def main() -> None:
             host.sendall(b"left over from an earlier host\n" + GREETING_PREFIX.encode() + identification)
             connections.append(
                 await asyncssh.run_server(
-                    host, server_factory=Server, server_host_keys=[key], process_factory=serve, encoding=None
+                    host,
+                    server_factory=Server,
+                    server_host_keys=[key],
+                    process_factory=serve,
+                    sftp_factory=serve_files,
+                    encoding=None,
                 )
             )
         except (OSError, asyncssh.Error):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from support.fake_hypervisor import FakeHypervisor
@@ -90,6 +91,7 @@ class InProcessDaemon:
         self._fleet = Fleet(domain)
         await adopt_all(self._fleet)
         self._front = make_front(domain, self._fleet)
+        self._front.page.serve = self._serve_page
         application = self._front.make_listener(None)
         self._config = uvicorn.Config(application, lifespan="off", log_config=None, ws="websockets-sansio")
         self._config.load()
@@ -98,16 +100,20 @@ class InProcessDaemon:
         loop = asyncio.get_running_loop()
         await loop.connect_accepted_socket(lambda: PROTOCOL(self._config, self._state, {}), sock=far)
 
+    def _serve_page(self, listener: socket.socket) -> None:
+        self._page = self._loop.create_task(self._serve(self._front.make_page_listener(), listener))
+
     async def _listen(self) -> int:
-        loop = asyncio.get_running_loop()
-        config = uvicorn.Config(
-            self._front.make_listener(TOKEN), lifespan="off", log_config=None, ws="websockets-sansio"
-        )
-        config.load()
-        server = await loop.create_server(lambda: PROTOCOL(config, self._state, {}), "127.0.0.1", 0)
-        self._stack.callback(server.close)
-        port: int = server.sockets[0].getsockname()[1]
+        listener = socket.create_server(("127.0.0.1", 0))
+        await self._serve(self._front.make_listener(TOKEN), listener)
+        port: int = listener.getsockname()[1]
         return port
+
+    async def _serve(self, application: ASGIApp, listener: socket.socket) -> None:
+        config = uvicorn.Config(application, lifespan="off", log_config=None, ws="websockets-sansio")
+        config.load()
+        server = await self._loop.create_server(lambda: PROTOCOL(config, self._state, {}), sock=listener)
+        self._stack.callback(server.close)
 
     async def _close(self) -> None:
         for connection in list(self._state.connections):

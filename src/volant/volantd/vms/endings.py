@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the end of a VM's process means for the VM: a pure function."""
+"""What the end of a VM's process means for the VM: pure functions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from volant.volantd.hypervisors.base import EndKind, MachineEnd
+from volant.volantd.vms.record import VmRecord
+from volant.volantd.vms.restart_policy import read_policy
 from volant.volantd.vms.states import VmState
 
 
@@ -40,3 +42,14 @@ def find_outcome(state: VmState, end: MachineEnd, *, kill_reason: str, is_host_s
     if end.host_disk_full:
         reason = f"the host's disk is full: {reason}"
     return Outcome(VmState.FAILED, reason, by_itself=state in (VmState.RUNNING, VmState.PAUSED))
+
+
+def find_restarts(record: VmRecord, outcome: Outcome, *, is_stable: bool) -> int | None:
+    """How many restarts in a row there were, where the policy wants another one; else None. `is_stable`: it ran for so
+    long that those before do not count."""
+    restarts = 0 if is_stable else record.restarts
+    policy = read_policy(record.definition.restart)
+    wants = policy.wants(is_failure=outcome.state is VmState.FAILED, restarts=restarts)
+    # One that has run before is worth another try, too, where it does not get that far this time.
+    counts = outcome.by_itself or (outcome.state is VmState.FAILED and record.restarts > 0)
+    return restarts if counts and wants else None

@@ -28,8 +28,8 @@ from volant.volantd.templates.shape import Shape
 from volant.volantd.vms.background import Background
 from volant.volantd.vms.disk_layers import settle_overlay
 from volant.volantd.vms.domain import Domain
-from volant.volantd.vms.endings import Outcome, find_outcome
-from volant.volantd.vms.holding import is_held, mark_held, unmark_held
+from volant.volantd.vms.endings import find_outcome, find_restarts
+from volant.volantd.vms.holding import mark_held, unmark_held
 from volant.volantd.vms.kept_memory import discard_memory, has_memory, use_memory
 from volant.volantd.vms.lifecycle import VmFiles, boot_vm, find_files, no_wake
 from volant.volantd.vms.monitor import Guest, VmMonitor
@@ -37,7 +37,7 @@ from volant.volantd.vms.networking import detach, sleeps_when_idle, start_forwar
 from volant.volantd.vms.process_log import ProcessLog
 from volant.volantd.vms.record import AgentFacts, VmRecord, WakeSource
 from volant.volantd.vms.registry import VmChanges
-from volant.volantd.vms.restart_policy import STABLE_SECONDS, find_delay_seconds, read_policy
+from volant.volantd.vms.restart_policy import STABLE_SECONDS, find_delay_seconds
 from volant.volantd.vms.start_kind import find_start
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.stopping import AGENT_WAIT_SECONDS, ask_agent_to_stop, press_power_button
@@ -45,7 +45,7 @@ from volant.volantd.vms.update import VmUpdate, apply_update
 from volant.volantd.vms.use import Use
 from volant.volantd.vms.vm_file import write_vm_file
 from volant.volantd.vms.waiting import wait_for
-from volant.volantd.vms.waking import CannotWake, find_memory, let_guest_go_on, wake_vm
+from volant.volantd.vms.waking import CannotWake, find_memory, let_go_on, wake_vm
 from volant.volantd.vms.warm_start import provide_template, wake_from_template
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,6 @@ logger = logging.getLogger(__name__)
 CONSOLE_TAIL_LINES = 20
 # How long a full disk may keep the end of a process from being written before whoever asked is told.
 WRITE_SECONDS = 10.0
-LET_GO_SECONDS = 1.0
 # How long whoever connects to a VM that could not wake waits for it to boot.
 BOOT_SECONDS = 120.0
 WAYS_BACK = {VmState.PAUSED: "unpause", VmState.SUSPENDED: "resume"}
@@ -189,24 +188,10 @@ class RunningVm:
     async def let_go(self, timeout_seconds: float) -> None:
         """Have a guest go on that was held for a snapshot. What takes longer goes on beside: nobody waits for a guest
         that does not answer."""
-        task = self._background.run(self._let_go(), f"letting {self.id} go on")
+        task = self._background.run(
+            let_go_on(self.id, self.files.folder, lambda: self.monitor), f"letting {self.id} go on"
+        )
         await asyncio.wait({task}, timeout=timeout_seconds)
-
-    async def _let_go(self) -> None:
-        """Over as many connections as it takes, for as long as the machine runs."""
-        while (monitor := self.monitor) is not None and is_held(self.files.folder):
-            if monitor.machine.state is MachineState.PAUSED and not monitor.machine.problem:
-                await monitor.machine.resume()
-            guest = await monitor.wait_connected(AGENT_WAIT_SECONDS)
-            if guest is None:
-                continue
-            try:
-                await let_guest_go_on(guest.control)
-            except VolantError as error:
-                logger.warning("VM %s: cannot let its guest go on yet: %s", self.id, error.what)
-                await asyncio.sleep(LET_GO_SECONDS)
-            else:
-                unmark_held(self.files.folder)
 
     async def stop(self, timeout_seconds: float, *, force: bool) -> VmRecord:
         """In order by its agent or power button; by force when that takes too long or is asked for."""
@@ -351,7 +336,8 @@ class RunningVm:
         outcome = find_outcome(
             record.state, end, kill_reason=self.monitor.kill_reason, is_host_stopping=stopping
         )
-        restarts = self._find_restarts(record, outcome)
+        is_stable = asyncio.get_running_loop().time() - self._followed_at >= STABLE_SECONDS
+        restarts = find_restarts(record, outcome, is_stable=is_stable)
         # Before it is started again: a daemon that is killed in between leaves that to the next one.
         wanted = True if outcome.starts_again or restarts is not None else outcome.wanted
         if outcome.state is VmState.FAILED:
@@ -369,16 +355,6 @@ class RunningVm:
         elif restarts is not None:
             delay_seconds = find_delay_seconds(restarts)
             self._background.run(self.start_again(restarts + 1, delay_seconds), f"restart of {record.name}")
-
-    def _find_restarts(self, record: VmRecord, outcome: Outcome) -> int | None:
-        """How many restarts in a row there were, where the policy wants another one; else None."""
-        is_stable = asyncio.get_running_loop().time() - self._followed_at >= STABLE_SECONDS
-        restarts = 0 if is_stable else record.restarts
-        policy = read_policy(record.definition.restart)
-        wants = policy.wants(is_failure=outcome.state is VmState.FAILED, restarts=restarts)
-        # One that has run before is worth another try, too, where it does not get that far this time.
-        counts = outcome.by_itself or (outcome.state is VmState.FAILED and record.restarts > 0)
-        return restarts if counts and wants else None
 
     async def start_again(self, restarts: int = 0, delay_seconds: float = 0.0) -> None:
         """Start it without anybody asking, unless somebody has started, stopped or deleted it meanwhile."""

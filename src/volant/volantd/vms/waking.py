@@ -9,28 +9,44 @@ original's keys, which the source brings along.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from volant.errors import ToolFailed
+from volant.errors import ToolFailed, VolantError
 from volant.volantd.guest.connection import open_connection
 from volant.volantd.guest.control import ControlClient, open_control
 from volant.volantd.guest.settings_line import send_settings
-from volant.volantd.hypervisors.base import DiskDrive, HostSupport, Hypervisor, Machine, Nic, VmSpec
+from volant.volantd.hypervisors.base import (
+    DiskDrive,
+    HostSupport,
+    Hypervisor,
+    Machine,
+    MachineState,
+    Nic,
+    VmSpec,
+)
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.settings import Settings
 from volant.volantd.vms.disks import list_chain
 from volant.volantd.vms.guest_settings import ROOT_SERIAL, make_guest_config
+from volant.volantd.vms.holding import is_held, unmark_held
 from volant.volantd.vms.kept_memory import has_memory, read_memory
 from volant.volantd.vms.keys import read_public_key
 from volant.volantd.vms.lifecycle import VmFiles, find_files, make_folders, wait_for_network
+from volant.volantd.vms.monitor import VmMonitor
 from volant.volantd.vms.networking import attach, choose_reach, make_nics
 from volant.volantd.vms.record import VmRecord, WakeSource
+from volant.volantd.vms.stopping import AGENT_WAIT_SECONDS
+
+logger = logging.getLogger(__name__)
 
 ENTROPY_BYTES = 64
 HANDSHAKE_SECONDS = 60.0
+# Between tries to let a guest go on.
+RETRY_SECONDS = 1.0
 NOUNS = {"devices": "set of devices"}
 
 
@@ -167,7 +183,24 @@ async def go_on(machine: Machine, source: WakeSource) -> None:
         await control.wake(os.urandom(ENTROPY_BYTES))
 
 
-async def let_guest_go_on(control: ControlClient) -> None:
+async def let_go_on(vm_id: str, folder: Path, find_monitor: Callable[[], VmMonitor | None]) -> None:
+    """Have the guest go on that is held; over as many connections as it takes, for as long as the machine runs."""
+    while (monitor := find_monitor()) is not None and is_held(folder):
+        if monitor.machine.state is MachineState.PAUSED and not monitor.machine.problem:
+            await monitor.machine.resume()
+        guest = await monitor.wait_connected(AGENT_WAIT_SECONDS)
+        if guest is None:
+            continue
+        try:
+            await _let_guest_go_on(guest.control)
+        except VolantError as error:
+            logger.warning("VM %s: cannot let its guest go on yet: %s", vm_id, error.what)
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            unmark_held(folder)
+
+
+async def _let_guest_go_on(control: ControlClient) -> None:
     """Nobody knows for how long it was held, or whether its memory was ever another's: where it can, it wakes."""
     if "wake" in control.hello.features:
         await control.wake(os.urandom(ENTROPY_BYTES))
