@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of all tests."""
 
+import ast
 import gc
 import os
 import signal
 import sys
-from collections.abc import Generator
+import threading
 from pathlib import Path
+from typing import Any
 
-import pytest
 from hypothesis import settings
 
 pytest_plugins = ["support.host_fixtures"]
@@ -27,14 +28,19 @@ for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, lambda *_: None)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, object, object]:
-    """A failure is told from the test's syntax tree. Before Python 3.11.5 a finalizer that makes a tree of its own
-    meanwhile ended pytest in place of the test (CPython 106905)."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        return (yield)
-    finally:
-        if was_enabled:
-            gc.enable()
+def parse_undisturbed(*arguments: Any, **options: Any) -> ast.AST:
+    with PARSING:
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return _parse(*arguments, **options)
+        finally:
+            if was_enabled:
+                gc.enable()
+
+
+# Before Python 3.11.5 a syntax tree fails that is made while a finalizer or another thread makes one (CPython 106905):
+# pytest needs them to tell a failure, hypothesis to name what it tries.
+if sys.version_info < (3, 11, 5):
+    PARSING, _parse = threading.RLock(), ast.parse
+    ast.parse = parse_undisturbed  # type: ignore[assignment]
