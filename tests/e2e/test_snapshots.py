@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from support.host import Host, fetch, wait_until
+from volant.volantd.boot.kernel import host_architecture
 
 SOURCE = "original"
 # Started before the snapshot. Its name is read first: a line with the copy's name was read by the copy alone.
@@ -160,7 +161,9 @@ def test_a_backup_of_a_vm_that_runs_boots_elsewhere(host: Host, source: str, ngi
     assert len(read_witness(host, source)) > 0
     host.volar("vms", "stop", source)
     other = Host(Path(tempfile.mkdtemp(prefix="volant-", dir="/tmp")))
-    other.environment["VOLANT_KERNEL"] = str(next((host.home / "cache" / "kernels").glob("*-*")))
+    other.environment["VOLANT_KERNEL"] = str(
+        next((host.home / "cache" / "kernels").glob(f"{host_architecture()}-*"))
+    )
     try:
         told = other.volar("system", "restore", str(archive)).stderr
         assert "install these plugins again" in told
