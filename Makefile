@@ -113,7 +113,7 @@ fresh: ## type README's commands on a bare Debian, as root and as an ordinary us
 	@scripts/fresh.sh packages demo user install test
 
 fresh-short: ## what of it continuous integration runs: the demo for both users, and the tests of images, disks and tools
-	@FRESH_TEST='setup integration-tools' scripts/fresh.sh packages user demo+test
+	@FRESH_TEST='setup integration-tools' scripts/fresh.sh packages user install demo+test
 
 bench-daemon: build ## volantd with 10,000 rows and 20 VMs: speed, memory, adoption
 	$(BIN)/python -m bench daemon
