@@ -158,7 +158,7 @@ def _make_layout(
                 "config": {"mediaType": f"{base}.config.v1+json", **add(_config(layers))}}  # fmt: skip
     index = {"schemaVersion": 2, "manifests": [
         {"mediaType": f"{base}.manifest.v1+json", **add(json.dumps(manifest).encode()),
-         "annotations": {"org.opencontainers.image.ref.name": "bench:1.0.0"}}]}  # fmt: skip
+         "annotations": {"org.opencontainers.image.ref.name": "1.0.0"}}]}  # fmt: skip
     (partial / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     (partial / "index.json").write_text(json.dumps(index))
     partial.rename(folder)
