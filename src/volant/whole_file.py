@@ -86,6 +86,15 @@ def write_whole_file(target: Path, content: bytes, *, mode: int = 0o666, is_dura
         file.publish()
 
 
+def flush(path: Path) -> None:
+    """Until a file's bytes, or a folder's names, would be there after a power cut. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _open_partial(folder: Path, mode: int) -> tuple[int, Path]:
     while True:
         path = folder / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"

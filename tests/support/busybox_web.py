@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import io
 import shutil
-import tarfile
 from pathlib import Path
 
+from support.busybox_image import write_tar
 from support.host import Host
 from support.kvm_host import write_layout
 
@@ -36,23 +35,12 @@ CONFIG = {
 
 def make_web_plugin(folder: Path, host: Host, busybox: Path, architecture: str = "amd64") -> Path:
     layer = folder / f"web-{architecture}.tar"
-    with tarfile.open(layer, "w") as archive:
-        for name in ("bin", "www", "etc", "root"):
-            member = tarfile.TarInfo(name)
-            member.type, member.mode = tarfile.DIRTYPE, 0o755
-            archive.addfile(member)
-        for name, content, mode in (
-            ("bin/busybox", busybox.read_bytes(), 0o755),
-            ("www/index.html", PAGE.encode(), 0o644),
-            ("etc/passwd", b"root:x:0:0::/root:/bin/sh\n", 0o644),
-        ):
-            member = tarfile.TarInfo(name)
-            member.size, member.mode = len(content), mode
-            archive.addfile(member, io.BytesIO(content))
-        for applet in APPLETS:
-            member = tarfile.TarInfo(f"bin/{applet}")
-            member.type, member.linkname = tarfile.SYMTYPE, "busybox"
-            archive.addfile(member)
+    files = (
+        ("bin/busybox", busybox.read_bytes(), 0o755),
+        ("www/index.html", PAGE.encode(), 0o644),
+        ("etc/passwd", b"root:x:0:0::/root:/bin/sh\n", 0o644),
+    )
+    write_tar(layer, ("bin", "www", "etc", "root"), files, APPLETS)
     layout = folder / f"web-{architecture}"
     write_layout(layout, [layer], "web:1.0.0", CONFIG, architecture)
     target = folder / f"web-{architecture}.tar.gz"

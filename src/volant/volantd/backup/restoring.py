@@ -25,7 +25,7 @@ from volant.volantd.backup.taking import DATABASE
 from volant.volantd.database import Database
 from volant.volantd.lost_and_found import LostAndFound
 from volant.volantd.resource import Resource
-from volant.whole_file import write_whole_file
+from volant.whole_file import flush, write_whole_file
 
 PLAN = "plan.json"
 LOGS = (f"{DATABASE}-wal", f"{DATABASE}-shm")
@@ -47,7 +47,7 @@ class Staged:
     def publish(self) -> None:
         """From now on the backup is the state, which the daemon's next start makes true."""
         os.rename(self.folder, self.folder.with_name("ready"))
-        _flush(self.folder.parent)
+        flush(self.folder.parent)
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def stage_backup(
         plan = {"arriving": arriving, "leaving": leaving, "keeps": keeps}
         write_whole_file(folder / PLAN, json.dumps(plan).encode(), mode=0o600)
         for path in (*(path for path in state.rglob("*") if path.is_dir()), state, folder):
-            _flush(path)
+            flush(path)
         yield Staged(folder, head, counts, notes)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -136,7 +136,7 @@ def put_in_place(state_dir: Path) -> None:
                     os.rename(ready / "state" / name, state_dir / name)
             for name in plan["leaving"]:
                 _move(state_dir / name, aside / name)
-            _flush(state_dir)
+            flush(state_dir)
         except OSError as error:
             raise VolantError(
                 f"cannot finish restoring {state_dir}: {error.strerror}", details=[str(error.filename)]
@@ -150,14 +150,6 @@ def put_in_place(state_dir: Path) -> None:
 def _move(path: Path, aside: Path) -> None:
     if path.exists() and not aside.exists():
         os.rename(path, aside)
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def refuse_what_is_there(counts: dict[str, int], running: Sequence[str], *, replaces: bool) -> None:

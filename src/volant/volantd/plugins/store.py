@@ -35,6 +35,7 @@ from volant.errors import Conflict, InvalidInput, NotFound, StorageFull
 from volant.volantd.clock import now
 from volant.volantd.database import Database
 from volant.volantd.usage import Usage, describe_users
+from volant.whole_file import flush
 
 KEPT_MANIFESTS = 32
 
@@ -189,7 +190,7 @@ class PluginStore:
         if not target.exists():
             path.chmod(0o400)
             os.link(path, target)
-            _flush_folder(self._payloads)
+            flush(self._payloads)
 
     def find_payload(self, checksum: str) -> Path:
         return self._payloads / checksum.removeprefix("sha256:")
@@ -360,11 +361,3 @@ def version_key(version: str) -> tuple[object, ...]:
         (0, int(part), "") if part.isdigit() else (1, 0, part) for part in (pre.split(".") if pre else ())
     )
     return (*numbers, not pre, identifiers)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

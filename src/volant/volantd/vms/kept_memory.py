@@ -9,7 +9,6 @@ needs no more than that. It holds what the guest had in memory: 0600, and never 
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from volant.volantd.vms.record import WakeSource
-from volant.whole_file import write_whole_file
+from volant.whole_file import flush, write_whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ def keep_memory(hidden: Path, folder: Path, source: WakeSource) -> None:
     write_whole_file(hidden / FILE, source.model_dump_json().encode(), mode=0o600)
     sync_files(hidden)
     hidden.rename(find_place(folder))
-    _sync(folder)
+    flush(folder)
 
 
 def read_memory(folder: Path) -> WakeSource | None:
@@ -73,7 +72,7 @@ def use_memory(folder: Path) -> None:
     """It is of no use from now on, though a machine may still map it."""
     if has_memory(folder):
         find_place(folder).rename(folder / USED)
-        _sync(folder)
+        flush(folder)
 
 
 def discard_memory(folder: Path) -> None:
@@ -85,12 +84,4 @@ def discard_memory(folder: Path) -> None:
 def sync_files(folder: Path) -> None:
     """Until all of a folder's files, and their names, would be there after a power cut."""
     for path in (*folder.iterdir(), folder):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        flush(path)

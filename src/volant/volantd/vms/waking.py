@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,19 +162,19 @@ async def become(
     if source.takes_settings:
         await send_settings(stream, config, [], timeout_seconds=HANDSHAKE_SECONDS)
         return
-    public_key = read_public_key(source.host_key)
-    async with (
-        open_connection(
-            stream, source.control_key, public_key, timeout_seconds=HANDSHAKE_SECONDS
-        ) as connection,
-        open_control(connection) as control,
-    ):
+    async with _reach_original(stream, source) as control:
         await control.become(config, os.urandom(ENTROPY_BYTES))
 
 
 async def go_on(machine: Machine, source: WakeSource) -> None:
     """Let the VM that this memory is of go on where it was, with the time of now and random numbers of its own."""
-    stream = await machine.open_control()
+    async with _reach_original(await machine.open_control(), source) as control:
+        await control.wake(os.urandom(ENTROPY_BYTES))
+
+
+@asynccontextmanager
+async def _reach_original(stream: socket.socket, source: WakeSource) -> AsyncIterator[ControlClient]:
+    """The agent as the memory has it: it answers to the keys of the VM that it was."""
     public_key = read_public_key(source.host_key)
     async with (
         open_connection(
@@ -180,7 +182,7 @@ async def go_on(machine: Machine, source: WakeSource) -> None:
         ) as connection,
         open_control(connection) as control,
     ):
-        await control.wake(os.urandom(ENTROPY_BYTES))
+        yield control
 
 
 async def let_go_on(vm_id: str, folder: Path, find_monitor: Callable[[], VmMonitor | None]) -> None:

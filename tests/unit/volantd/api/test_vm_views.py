@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,13 +10,10 @@ from typing import Any
 
 import pytest
 
-from support.memory_hypervisor import MemoryHost, MemoryHypervisor
-from support.plugin_files import make_plugin
+from support.memory_fleet import open_fleet
 from volant.errors import NotFound
 from volant.volantd.api import vm_views
 from volant.volantd.api.vm_views import VmViews
-from volant.volantd.daemon import make_domain
-from volant.volantd.settings import Settings
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.update import VmUpdate
@@ -26,15 +21,10 @@ from volant.volantd.vms.update import VmUpdate
 
 @pytest.fixture
 async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
-    (tmp_path / "vmlinux").write_bytes(b"\x7fELF")
-    settings = Settings(state_dir=tmp_path, runtime_dir=tmp_path, kernel=tmp_path / "vmlinux")
-    with contextlib.ExitStack() as stack:
-        fleet = Fleet(make_domain(settings, MemoryHypervisor(MemoryHost()), stack))
-        await fleet.domain.plugins.install(io.BytesIO(make_plugin("web")), source="web")
+    async with open_fleet(tmp_path) as fleet:
         for name in ("a", "b", "c"):
             await fleet.create(NewVm(name=name, plugin="web", network="user", start=False))
         yield fleet
-        await fleet.release_all()
 
 
 async def read_list(views: VmViews, fleet: Fleet) -> list[Any]:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +10,8 @@ from typing import Any
 
 import pytest
 
-from support.memory_hypervisor import MemoryHost, MemoryHypervisor
-from support.plugin_files import make_plugin
+from support.memory_fleet import open_fleet
 from volant.errors import Conflict, InvalidInput
-from volant.volantd.daemon import make_domain
-from volant.volantd.settings import Settings
 from volant.volantd.snapshots import acts
 from volant.volantd.snapshots.store import SnapshotStore
 from volant.volantd.vms.definition import NewVm
@@ -29,16 +24,9 @@ KEY = RequestKey("uid 0", "k1", b"{}")
 
 @pytest.fixture
 async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
-    (tmp_path / "vmlinux").write_bytes(b"\x7fELF")
-    settings = Settings(state_dir=tmp_path, runtime_dir=tmp_path, kernel=tmp_path / "vmlinux")
-    with contextlib.ExitStack() as stack:
-        fleet = Fleet(make_domain(settings, MemoryHypervisor(MemoryHost()), stack))
-        await fleet.domain.plugins.install(io.BytesIO(make_plugin("web")), source="web")
+    async with open_fleet(tmp_path) as fleet:
         await fleet.create(NewVm(name="a", plugin="web", network="vsock", start=False))
         yield fleet
-        for record in fleet.list_all():
-            await fleet.delete(record.id, force=True)
-        await fleet.release_all()
 
 
 @pytest.fixture

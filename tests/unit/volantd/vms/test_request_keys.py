@@ -4,19 +4,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from support.memory_hypervisor import MemoryHost, MemoryHypervisor
-from support.plugin_files import make_plugin
+from support.memory_fleet import open_fleet
 from volant.errors import Conflict, InvalidInput
-from volant.volantd.daemon import make_domain
-from volant.volantd.settings import Settings
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.request_keys import RequestKey
@@ -27,15 +22,8 @@ WANTED = NewVm(name="a", plugin="web", network="vsock")
 
 @pytest.fixture
 async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
-    (tmp_path / "vmlinux").write_bytes(b"\x7fELF")
-    settings = Settings(state_dir=tmp_path, runtime_dir=tmp_path, kernel=tmp_path / "vmlinux")
-    with contextlib.ExitStack() as stack:
-        fleet = Fleet(make_domain(settings, MemoryHypervisor(MemoryHost()), stack))
-        await fleet.domain.plugins.install(io.BytesIO(make_plugin("web")), source="web")
+    async with open_fleet(tmp_path) as fleet:
         yield fleet
-        for record in fleet.list_all():
-            await fleet.delete(record.id, force=True)
-        await fleet.release_all()
 
 
 async def test_the_same_request_makes_one_vm_however_often_and_at_once(fleet: Fleet) -> None:
