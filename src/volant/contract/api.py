@@ -15,6 +15,7 @@ from volant.contract.agent import AgentStats, Check, CloudInitState, ProcessStat
 from volant.contract.guest_config import SECRETS_PORT
 from volant.contract.manifest import Manifest, Port, Resources
 from volant.contract.request_values import (
+    MOST_IDLE_SECONDS,
     Base64Text,
     HostAddress,
     HostPort,
@@ -212,7 +213,7 @@ class VmCreate(RequestModel):
     suspend_when_idle_seconds: int | None = Field(
         None,
         ge=0,
-        le=31_536_000,
+        le=MOST_IDLE_SECONDS,
         description="its memory goes to the disk after so long without traffic; 0: never",
     )
     start: bool = True

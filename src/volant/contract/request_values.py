@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 # The largest that a cloud's metadata service hands on (Compute Engine's 256 KiB; EC2 takes 16, OpenStack 64).
 MOST_USER_DATA_BYTES = 256 * 1024
 MOST_SECONDS = 86_400
+MOST_IDLE_SECONDS = 31_536_000
 _KEY_TYPE = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+")
 
 

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from volant.contract.agents import Architecture
 from volant.contract.manifest import Name, Resources
-from volant.contract.request_values import PublicKey, RequestModel, UserData
+from volant.contract.request_values import MOST_IDLE_SECONDS, PublicKey, RequestModel, UserData
 from volant.volantd.network.types import NetworkMode
+from volant.volantd.vms.record import VmDefinition
 
 DOCUMENT: Final = "snapshot.json"
 DISK: Final = "disk.qcow2"
@@ -25,6 +26,9 @@ SNAPSHOT_NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 # Device state is some hundred kB where memory has a file of its own, and all of the memory otherwise.
 MOST_STATE_OVERHEAD_BYTES = 256 << 20
 MOST_FILE_BYTES = 1 << 46
+# Of a VM's definition stays on its host: whose secrets it gets, what its disk became, what this host does with it.
+LEFT_OUT = frozenset({"secrets", "disk_size_bytes", "restart", "wakes_from", "restores_to"})
+CARRIED = frozenset(VmDefinition.model_fields) - LEFT_OUT
 
 
 class _Part(BaseModel):
@@ -61,6 +65,8 @@ class ArchivedMemory(_Part):
 
 
 class SnapshotDocument(RequestModel):
+    """Fields of a `VmDefinition` have its names, and the limits of a request."""
+
     schema_version: Literal[1] = 1
     name: str = Field(pattern=SNAPSHOT_NAME)
     vm_name: Name
@@ -75,6 +81,8 @@ class SnapshotDocument(RequestModel):
     user_data_base64: UserData = ""
     ssh_keys: list[PublicKey] = Field(default_factory=list, max_length=1000)
     labels: dict[str, str] = Field(default_factory=dict)
+    architecture: Architecture | None = None
+    suspend_when_idle_seconds: int = Field(0, ge=0, le=MOST_IDLE_SECONDS)
     pause_ms: float = Field(0.0, ge=0, allow_inf_nan=False)
     created_at: str = Field(max_length=40)
     memory: ArchivedMemory | None = None

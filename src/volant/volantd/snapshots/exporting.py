@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from volant.contract.manifest import Resources
 from volant.errors import Conflict
 from volant.volantd.hypervisors.base import Nic, StreamNic, TapNic, UserNic, VmSpec
 from volant.volantd.plugins.store import InstalledPlugin, StoredPlugin
 from volant.volantd.snapshots.document import (
+    CARRIED,
     DISK,
     DOCUMENT,
     PAGES,
@@ -112,21 +112,11 @@ def _measure(name: FileName, stream: BinaryIO) -> ArchivedFile:
 def make_document(
     snapshot: Snapshot, installed: InstalledPlugin, files: list[ArchivedFile], wake: WakeSource | None
 ) -> SnapshotDocument:
-    definition = snapshot.definition
     return SnapshotDocument(
+        **snapshot.definition.model_dump(include=set(CARRIED)),
         name=snapshot.name,
         vm_name=snapshot.vm_name,
         plugin=ArchivedPlugin(name=installed.name, version=installed.version, checksum=installed.checksum),
-        resources=Resources(**definition.resources.model_dump()),
-        network=definition.network,
-        isolated=definition.isolated,
-        env=definition.env,
-        entrypoint=definition.entrypoint,
-        command=definition.command,
-        run_once=definition.run_once,
-        user_data_base64=definition.user_data_base64,
-        ssh_keys=definition.ssh_keys,
-        labels=definition.labels,
         pause_ms=snapshot.pause_ms,
         created_at=snapshot.created_at,
         memory=None if wake is None else describe_memory(wake),
@@ -153,8 +143,8 @@ def describe_memory(wake: WakeSource) -> ArchivedMemory:
 
 
 def name_kernel(spec: VmSpec) -> str:
-    """By its folder, which the kernels' cache names after its version."""
-    return "" if spec.kernel is None else spec.kernel.parent.name
+    """By its file, whose name in the kernels' cache tells its version and its build."""
+    return "" if spec.kernel is None else spec.kernel.name
 
 
 def _name_nic(nics: tuple[Nic, ...]) -> str:

@@ -26,7 +26,7 @@ from volant.errors import Conflict, InvalidInput, StorageFull
 from volant.volantd.boot.kernel import Kernel
 from volant.volantd.hypervisors.base import DiskDrive, MemoryImage, Nic, StreamNic, TapNic, UserNic, VmSpec
 from volant.volantd.plugins.store import PluginStore, StoredPlugin
-from volant.volantd.snapshots.document import DISK, DOCUMENT, ArchivedMemory, SnapshotDocument
+from volant.volantd.snapshots.document import CARRIED, DISK, DOCUMENT, ArchivedMemory, SnapshotDocument
 from volant.volantd.snapshots.record import Snapshot
 from volant.volantd.snapshots.store import SnapshotStore
 from volant.volantd.vms.disk_layers import SUFFIX, hold_layer, release_layer
@@ -34,7 +34,7 @@ from volant.volantd.vms.disks import run_qemu_img
 from volant.volantd.vms.guest_settings import ROOT_SERIAL
 from volant.volantd.vms.kept_memory import sync_files
 from volant.volantd.vms.keys import read_public_key
-from volant.volantd.vms.record import VmDefinition, VmResources, WakeSource
+from volant.volantd.vms.record import VmDefinition, WakeSource
 
 MOST_DOCUMENT_BYTES = 8 << 20
 CHUNK_BYTES = 1 << 20
@@ -205,18 +205,7 @@ def take_disk(disk: Path, layers: Path, payload: Path, payload_format: str) -> P
 
 def make_definition(document: SnapshotDocument) -> VmDefinition:
     """What VMs of it will be. Secrets are this host's, and nobody here has attached any."""
-    return VmDefinition(
-        resources=VmResources(**document.resources.model_dump()),
-        network=document.network,
-        isolated=document.isolated,
-        env=document.env,
-        entrypoint=document.entrypoint,
-        command=document.command,
-        run_once=document.run_once,
-        user_data_base64=document.user_data_base64,
-        ssh_keys=document.ssh_keys,
-        labels=document.labels,
-    )
+    return VmDefinition.model_validate(document.model_dump(include=set(CARRIED)))
 
 
 def make_wake_source(
@@ -228,8 +217,8 @@ def make_wake_source(
             read_public_key(key)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise refuse(f"{DOCUMENT}: memory: a key of it is none") from error
-    if kernel is None or kernel.image.parent.name != memory.kernel:
-        here = "none" if kernel is None else kernel.image.parent.name
+    if kernel is None or kernel.image.name != memory.kernel:
+        here = "none" if kernel is None else kernel.image.name
         raise Conflict(
             f"cannot import snapshot {document.name} with its memory: that needs kernel {memory.kernel}",
             details=[f"this host has {here}"],

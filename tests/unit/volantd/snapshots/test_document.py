@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from volant.volantd.snapshots.document import SnapshotDocument
+from volant.volantd.snapshots.document import CARRIED, LEFT_OUT, SnapshotDocument
+from volant.volantd.vms.record import VmDefinition
 
 DIGEST = "0" * 64
 PLUGIN = {"name": "web", "version": "1.0.0", "checksum": f"sha256:{DIGEST}"}
@@ -25,6 +26,14 @@ def make(*files: tuple[str, int], **fields: Any) -> SnapshotDocument:
             "files": [{"name": name, "size": size, "sha256": DIGEST} for name, size in files],
         }
     )  # fmt: skip
+
+
+def test_each_field_of_a_vm_is_in_the_document_or_named_as_left_out() -> None:
+    fields = set(VmDefinition.model_fields)
+    assert fields >= LEFT_OUT
+    assert set(SnapshotDocument.model_fields) & fields == CARRIED
+    for name in CARRIED - {"resources", "network"}:
+        assert getattr(make(), name) == VmDefinition.model_fields[name].get_default(call_default_factory=True)
 
 
 def test_a_disk_and_a_memory_have_their_files() -> None:

@@ -57,6 +57,10 @@ def change(members: Members, act: Callable[[dict[str, Any]], object]) -> Members
     return {**members, "snapshot.json": json.dumps(document).encode()}
 
 
+def of_another_kernel(members: Members) -> Members:
+    return change(members, lambda document: document["memory"].update(kernel="another"))
+
+
 def rename(members: Members, before: str, after: str) -> Members:
     return {after if name == before else name: content for name, content in members.items()}
 
@@ -65,7 +69,9 @@ async def test_what_went_out_comes_in_and_another_vm_wakes_from_it(tmp_path: Pat
     host = MemoryHost()
     async with start_daemon_with_plugin(tmp_path, host) as fleet:
         store = open_store(fleet.domain)
-        await create_running(fleet, "one")
+        record = await create_running(fleet, "one")
+        asked = {"suspend_when_idle_seconds": 600, "env": {"A": "ü"}, "labels": {"a": "b"}}
+        fleet.domain.registry.update(record, definition=record.definition.model_copy(update=asked))
         then = host.living[0].content
         snapshot = await acts.take(fleet, store, "one", "then")
         small, whole = await export(fleet, with_memory=False), await export(fleet, with_memory=True)
@@ -79,6 +85,12 @@ async def test_what_went_out_comes_in_and_another_vm_wakes_from_it(tmp_path: Pat
             await acts.take_in(fleet, store, io.BytesIO(small), "")
         disk_alone = await acts.take_in(fleet, store, io.BytesIO(small), "small")
         assert (taken.name, taken.vm_id, disk_alone.wake) == ("then", "", None)
+        carried = snapshot.definition.model_copy(update={"restart": "on-failure"})
+        assert taken.definition == disk_alone.definition == carried
+        with pytest.raises(Conflict, match="needs kernel another"):
+            await acts.take_in(
+                fleet, store, io.BytesIO(pack(of_another_kernel(read_members(whole)))), "other"
+            )
         assert taken.wake is not None
         assert taken.wake.image.state.read_text() == then
         with pytest.raises(InvalidInput, match="that is of VM one"):
