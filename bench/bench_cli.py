@@ -3,6 +3,8 @@
 
 start-volar-vs-podman    `volar vms list` with the daemon up, over `podman ps`
 start-fledge-vs-podman   `fledge --help` over `podman --help`
+
+Beside them, what no program in Python gets below: the same interpreter that does nothing, in the same rounds.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 from bench.results import note, ratio
 
 ROUNDS = int(os.environ.get("BENCH_CLI_ROUNDS", "31"))
+NOTHING = [sys.executable, "-I", "-c", "pass"]
 PAIRS = {
     "start-volar-vs-podman": (["volar", "vms", "list"], ["podman", "ps"]),
     "start-fledge-vs-podman": (["fledge", "--help"], ["podman", "--help"]),
@@ -38,16 +41,22 @@ def main() -> None:
     environment = {**os.environ, "VOLANT_HOME": str(home), "PATH": path}
     try:
         for name, (ours, theirs) in PAIRS.items():
-            times: tuple[list[float], list[float]] = ([], [])
+            commands = (ours, theirs, NOTHING)
+            times: tuple[list[float], ...] = tuple([] for _ in commands)
             for number in range(ROUNDS + 1):
-                for command, found in zip((ours, theirs), times, strict=True):
+                for command, found in zip(commands, times, strict=True):
                     taken = milliseconds(command, environment)
                     if number:  # the first starts the daemon, and fills caches
                         found.append(taken)
             medians = [statistics.median(found) for found in times]
-            print(f"{' '.join(ours)} {medians[0]:.0f} ms, {' '.join(theirs)} {medians[1]:.0f} ms", flush=True)
-            for command, median in zip((ours, theirs), medians, strict=True):
+            words = [
+                f"{' '.join(command)} {median:.0f} ms"
+                for command, median in zip(commands, medians, strict=True)
+            ]
+            print(", ".join([*words[:2], f"Python alone {medians[2]:.0f} ms"]), flush=True)
+            for command, median in zip((ours, theirs), medians[:2], strict=True):
                 note(f"{'-'.join(command).replace('---', '-')}-ms", round(median))
+            note(f"{name}-floor", round(medians[2] / medians[1], 2))
             ratio(name, medians[0] / medians[1])
     finally:
         with contextlib.suppress(subprocess.SubprocessError):

@@ -24,8 +24,10 @@ entry points and the HTTP translator need no table of their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # loaded by every call of a program
+    from collections.abc import Sequence
+    from typing import ClassVar
 
 
 class VolantError(Exception):

@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The console scripts. A program whose libraries are not installed says which command brings them, and no more."""
+"""The console scripts. A program whose libraries are not installed says which command brings them, and no more.
+
+Every module that is loaded here is paid for by each call of a program: what a plain question needs is asked first.
+"""
 
 from __future__ import annotations
 
-import importlib
-import signal
 import sys
-from typing import TYPE_CHECKING
 
+from volant.help_pages import print_page
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from volant.installation import Part
 
 
 def fledge() -> None:
-    _run("fledge", "volant.fledge.cli", "fledge")
+    if not print_page("fledge", sys.argv[1:]):
+        _run("fledge", "volant.fledge.cli", "fledge")
 
 
 def volantd() -> None:
@@ -21,18 +25,29 @@ def volantd() -> None:
 
 
 def volar() -> None:
+    if print_page("volar", sys.argv[1:]):
+        return
+    import signal
+
     # Ctrl-C while modules are loaded ends us without a word; from main on it is handled.
     is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     if not is_ignored:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from volant.volar.fast_lane import list_vms
+
+    if list_vms(sys.argv[1:]):
+        return
     # It needs nothing but what every installation has.
-    main = importlib.import_module("volant.volar.cli").main
+    from volant.volar.cli import main
+
     if not is_ignored:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     main()
 
 
 def _run(program: str, module: str, part: Part) -> None:
+    import importlib
+
     try:
         importlib.import_module(module).main()
     except ModuleNotFoundError as error:

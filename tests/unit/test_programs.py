@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import sys
 import tomllib
@@ -23,7 +24,8 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: ModuleNotFoundError) -> No
     def main() -> None:
         raise error
 
-    monkeypatch.setattr(programs.importlib, "import_module", lambda name: SimpleNamespace(main=main))
+    monkeypatch.setattr(importlib, "import_module", lambda name: SimpleNamespace(main=main))
+    monkeypatch.setattr(sys, "argv", ["program"])
 
 
 @pytest.mark.parametrize("program", ["fledge", "volantd"])

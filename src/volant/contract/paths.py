@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a user's daemon keeps its state and listens: volantd makes these places, volar looks for the socket there.
+Beside them, the file in which volar keeps the addresses of other daemons.
 
 Root's are the system's own. A user's runtime folder may vanish at log-out and be missing in containers, so there is
 a fallback that only its owner can enter. `VOLANT_HOME` moves everything under one folder of its own (a second
@@ -8,17 +9,14 @@ daemon of the same user, the demo, tests).
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from volant.contract import places
 from volant.errors import NotPermitted
 
-SOCKET_NAME = "volantd.sock"
-# sun_path of unix(7) holds 107 bytes; what lies in the folder needs up to 40 of them.
-RUNTIME_DIR_LIMIT = 67
 # Below the state folder: distribution kernels, which are no secret, and the runtime folder, which a group may enter.
 SHARED_ENTRIES = frozenset({"cache", "run"})
 
@@ -35,22 +33,15 @@ def find_state_dir(environment: Mapping[str, str] = os.environ) -> Path:
 
 def find_runtime_dir(environment: Mapping[str, str] = os.environ) -> Path:
     """The folder of the daemon's socket."""
-    if home := environment.get("VOLANT_HOME"):
-        chosen = Path(home).absolute() / "run"
-        if len(os.fsencode(chosen)) <= RUNTIME_DIR_LIMIT:
-            return chosen
-        digest = hashlib.sha256(os.fsencode(chosen)).hexdigest()[:12]
-        return Path(f"/tmp/volant-{os.geteuid()}-{digest}")  # noqa: S108  # as below
-    if os.geteuid() == 0:
-        return Path("/run/volant")
-    runtime = environment.get("XDG_RUNTIME_DIR")
-    if runtime and os.access(runtime, os.W_OK):
-        return Path(runtime) / "volant"
-    return Path(f"/tmp/volant-{os.geteuid()}")  # noqa: S108  # made 0700, and refused when it is somebody else's
+    return Path(places.find_runtime_dir(environment))
 
 
 def find_socket(environment: Mapping[str, str] = os.environ) -> Path:
-    return find_runtime_dir(environment) / SOCKET_NAME
+    return find_runtime_dir(environment) / places.SOCKET_NAME
+
+
+def find_contexts_file(environment: Mapping[str, str] = os.environ) -> Path:
+    return Path(places.find_contexts_file(environment))
 
 
 def make_private_folder(folder: Path) -> None:
@@ -83,7 +74,7 @@ def _take_folder(folder: Path) -> int:
         raise NotPermitted(
             f"cannot use {folder}: {error.strerror}", resolution="set VOLANT_HOME to a folder of yours"
         ) from error
-    if not stat.S_ISDIR(found.st_mode) or {place.st_uid, found.st_uid} != {os.geteuid()}:
+    if not places.is_own_folder(place, found):
         raise NotPermitted(
             f"cannot use {folder}: it is not a folder of this user",
             resolution="remove it, or set VOLANT_HOME",

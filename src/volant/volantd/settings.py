@@ -11,7 +11,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from volant.contract.paths import SOCKET_NAME, find_runtime_dir, find_state_dir
+from volant.contract.paths import find_runtime_dir, find_state_dir
+from volant.contract.places import SOCKET_NAME
 from volant.errors import InvalidInput
 from volant.volantd.log_format import LogFormat
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from volant.contract.paths import find_contexts_file
 from volant.errors import InvalidInput, NotFound, NotPermitted
 
-FILE_NAME = "contexts.json"
 # The name of this user's own daemon, which needs no entry.
 OWN = "default"
 
@@ -39,13 +39,6 @@ class Contexts(NamedTuple):
                 resolution="see 'volar context list', or make it: volar context add",
             )
         return self.daemons[name]
-
-
-def find_contexts_file(environment: Mapping[str, str] = os.environ) -> Path:
-    if home := environment.get("VOLANT_HOME"):
-        return Path(home).absolute() / FILE_NAME
-    home = environment.get("HOME") or os.path.expanduser("~")
-    return Path(environment.get("XDG_CONFIG_HOME") or f"{home}/.config") / "volant" / FILE_NAME
 
 
 def read_contexts(path: Path) -> Contexts:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
 import click
 
 from volant.sizes import show_size
-from volant.volar.printable import is_printable, make_printable, make_printable_json, make_printable_line
+from volant.volar.printable import is_printable, make_printable, make_printable_json
+from volant.volar.tables import format_cell, make_rows_table, make_table
 
 Format = Literal["table", "wide", "json", "yaml", "name"]
 FORMATS = ("table", "wide", "json", "yaml", "name")
@@ -49,7 +49,8 @@ def show_rows(
             click.echo(f"{kind}/{make_name(row)}")
     else:
         shown = {**columns, **(wide or {})} if output_format == "wide" else columns
-        print_table(list(shown), [[format_cell(cell(row)) for cell in shown.values()] for row in rows])
+        for line in make_rows_table(rows, shown):
+            click.echo(line)
 
 
 def make_name(row: Row) -> str:
@@ -106,38 +107,5 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         click.echo(line)
 
 
-def make_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns padded with spaces: no frames, so that awk and cut can read them."""
-    rows = [[make_printable_line(text) for text in row] for row in rows]
-    widths = [max(len(text) for text in column) for column in zip(headings, *rows, strict=True)]
-    return [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in (headings, *rows)
-    ]
-
-
-def format_cell(value: Any) -> str:
-    if value is None or value == "":
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)
-
-
 def format_size(count: int | None) -> str:
     return "-" if count is None else show_size(count)
-
-
-def format_age(stamp: str | None) -> str:
-    """How long ago an RFC 3339 time was: 5s, 3m, 2h, 4d."""
-    if not stamp:
-        return "-"
-    return format_duration((datetime.now(UTC) - datetime.fromisoformat(stamp)).total_seconds())
-
-
-def format_duration(seconds: float) -> str:
-    whole = max(0, int(seconds))
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if whole >= length:
-            return f"{whole // length}{unit}"
-    return f"{whole}s"

@@ -13,9 +13,9 @@ from typing import Any
 import click
 
 from volant.client.connection import make_connector
-from volant.contract.paths import find_runtime_dir, find_socket, make_private_folder
+from volant.contract.paths import find_contexts_file, find_runtime_dir, find_socket, make_private_folder
 from volant.volar.client import Client
-from volant.volar.contexts import Daemon, find_contexts_file, read_contexts
+from volant.volar.contexts import Daemon, read_contexts
 
 
 def make_client(context: click.Context, *, autostart: bool = True) -> Client:

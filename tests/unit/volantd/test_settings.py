@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from volant.contract.paths import RUNTIME_DIR_LIMIT, find_runtime_dir, find_socket, find_state_dir
+from volant.contract.paths import find_runtime_dir, find_socket, find_state_dir
+from volant.contract.places import RUNTIME_DIR_LIMIT
 from volant.errors import InvalidInput
 from volant.volantd.settings import read_settings
 

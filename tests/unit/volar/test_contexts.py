@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from volant.contract.paths import find_contexts_file
 from volant.errors import InvalidInput, NotFound, NotPermitted
 from volant.volar.contexts import (
     OWN,
     Contexts,
     Daemon,
-    find_contexts_file,
     find_token,
     read_contexts,
     write_contexts,

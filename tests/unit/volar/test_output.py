@@ -2,16 +2,12 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from ruamel.yaml import YAML
 
 from volant.volar.output import (
-    format_age,
-    format_duration,
     format_size,
-    make_table,
     show_document,
     show_facts,
     show_rows,
@@ -48,18 +44,6 @@ def test_names_are_what_other_commands_take(capsys: pytest.CaptureFixture[str]) 
     show_rows([{"name": "db"}], "name", kind="vm", columns={})
     show_rows([{"name": "web", "version": "1.0.0"}], "name", kind="plugin", columns={})
     assert capsys.readouterr().out == "vm/db\nplugin/web:1.0.0\n"
-
-
-def test_tables_are_columns_of_spaces() -> None:
-    assert make_table(["A", "LONG"], [["wide one", "1"], ["x", ""]]) == ["A         LONG", "wide one  1", "x"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(-3, "0s"), (59.9, "59s"), (60, "1m"), (7200, "2h"), (3 * 86400, "3d")]
-)
-def test_durations_have_one_unit(seconds: float, shown: str) -> None:
-    assert format_duration(seconds) == shown
-    assert format_age((datetime.now(UTC) - timedelta(seconds=seconds + 0.01)).isoformat()) == shown
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from volant.contract.paths import find_contexts_file
 from volant.errors import NotFound
-from volant.volar.contexts import Contexts, Daemon, find_contexts_file, write_contexts
+from volant.volar.contexts import Contexts, Daemon, write_contexts
 from volant.volar.target import choose_daemon
 
 LAB, PROD = Daemon("/run/lab.sock"), Daemon("http://127.0.0.1:7777", "t0ken")

@@ -9,13 +9,13 @@ from typing import IO
 import click
 
 from volant.client.connection import make_connector
+from volant.contract.paths import find_contexts_file
 from volant.errors import Conflict, NotFound, UsageError
 from volant.volar.contexts import (
     OWN,
     Contexts,
     Daemon,
     change_contexts,
-    find_contexts_file,
     read_contexts,
     write_contexts,
 )

@@ -14,7 +14,6 @@ from volant.volar.groups import Commands
 from volant.volar.names import PLUGIN
 from volant.volar.output import (
     Format,
-    format_age,
     format_size,
     make_name,
     output_option,
@@ -23,6 +22,7 @@ from volant.volar.output import (
     show_rows,
 )
 from volant.volar.plugin_upload import upload_plugin
+from volant.volar.tables import format_age
 from volant.volar.target import make_client
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from volant.volar.client import quoted
 from volant.volar.docker_words import LIST_AND_REMOVE
 from volant.volar.groups import Commands
 from volant.volar.names import SECRET
-from volant.volar.output import Format, format_age, output_option, show_rows
+from volant.volar.output import Format, output_option, show_rows
+from volant.volar.tables import format_age
 from volant.volar.target import make_client
 
 

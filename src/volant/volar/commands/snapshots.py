@@ -11,7 +11,8 @@ from volant.sizes import show_size
 from volant.volar.client import quoted
 from volant.volar.groups import Commands
 from volant.volar.names import SNAPSHOT, VM
-from volant.volar.output import Format, format_age, output_option, show_object, show_rows
+from volant.volar.output import Format, output_option, show_object, show_rows
+from volant.volar.tables import format_age
 from volant.volar.target import make_client
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from volant.errors import VolantError
 from volant.sizes import show_size
 from volant.volar.commands.system_backup import backup, restore
 from volant.volar.groups import Commands
-from volant.volar.output import Format, format_age, output_option, show_object, show_rows
+from volant.volar.output import Format, output_option, show_object, show_rows
+from volant.volar.tables import format_age
 from volant.volar.target import make_client
 
 SYSTEM_ANSWERS = {

@@ -9,7 +9,8 @@ from volant.volar.client import quoted
 from volant.volar.durations import DURATION
 from volant.volar.groups import Commands
 from volant.volar.names import TOKEN
-from volant.volar.output import Format, format_age, output_option, show_object, show_rows
+from volant.volar.output import Format, output_option, show_object, show_rows
+from volant.volar.tables import format_age
 from volant.volar.target import make_client
 
 TOKEN_ALIASES = {"ls": "list", "rm": "delete", "remove": "delete", "revoke": "delete", "renew": "rotate"}

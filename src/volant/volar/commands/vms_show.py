@@ -10,28 +10,13 @@ import click
 from volant.volar.client import Client
 from volant.volar.labels import format_labels, parse_labels
 from volant.volar.names import PLUGIN, vm_argument, vms_argument
-from volant.volar.output import (
-    Format,
-    format_age,
-    output_option,
-    show_document,
-    show_object,
-    show_rows,
-)
+from volant.volar.output import Format, output_option, show_document, show_object, show_rows
 from volant.volar.target import make_client
+from volant.volar.vm_columns import COLUMNS
 
 if TYPE_CHECKING:
     from volant.contract.api_types import AgentInfo, CloudInitState, Crash, ProcessState, Vm
 
-COLUMNS = {
-    "NAME": lambda vm: vm["name"],
-    "STATUS": lambda vm: vm["status"],
-    "HEALTH": lambda vm: vm["health"] if vm["status"] in ("running", "paused") else "",
-    "PLUGIN": lambda vm: f"{vm['plugin']['name']}:{vm['plugin']['version']}",
-    "IP": lambda vm: vm["ip"],
-    "URL": lambda vm: vm["url"],
-    "AGE": lambda vm: format_age(vm["created_at"]),
-}
 WIDE = {
     "NETWORK": lambda vm: vm["network"],
     "VCPU": lambda vm: vm["resources"]["vcpu"],

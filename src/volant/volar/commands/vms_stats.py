@@ -16,13 +16,12 @@ from volant.volar.client import Client
 from volant.volar.names import VM
 from volant.volar.output import (
     Format,
-    format_duration,
     format_size,
-    make_table,
     output_option,
     show_document,
     show_object,
 )
+from volant.volar.tables import format_duration, make_table
 from volant.volar.target import make_client
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from unit.volar.conftest import Volar
-from volant.volar.contexts import find_contexts_file
+from volant.contract.paths import find_contexts_file
 
 
 @pytest.fixture(autouse=True)
