@@ -5,21 +5,20 @@ and its control groups go with it."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.unpacked_packages import unpack_packages
+
 PACKAGES = ("docker.io", "containerd", "runc", "libdevmapper1.02.1")
-CACHE = Path(__file__).resolve().parents[2] / ".cache" / "tests"
 START_SECONDS = 60
 
 
@@ -42,21 +41,7 @@ class DockerDaemon:
 
 
 def unpack_docker() -> Path:
-    """The folder that Debian's packages were unpacked into, fetched on first use."""
-    target = CACHE / "docker"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / ".docker.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists():
-            with tempfile.TemporaryDirectory(dir=CACHE, prefix=".docker-") as name:
-                work = Path(name)
-                work.chmod(0o755)
-                command = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *PACKAGES]
-                subprocess.run(command, cwd=work, check=True, capture_output=True)
-                for package in work.glob("*.deb"):
-                    subprocess.run(["dpkg-deb", "-x", str(package), str(work / "root")], check=True)
-                (work / "root").rename(target)
-    return target
+    return unpack_packages("docker", PACKAGES)
 
 
 @contextmanager

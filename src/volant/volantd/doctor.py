@@ -20,6 +20,8 @@ from volant.volantd.hypervisors import groups
 from volant.volantd.hypervisors.confinement import find_confinement
 from volant.volantd.hypervisors.qemu import PROGRAMS, Qemu
 from volant.volantd.lost_and_found import LostAndFound
+from volant.volantd.network.bridge import BRIDGE, is_bridge_installed
+from volant.volantd.network.host_firewall import list_obstacles
 from volant.volantd.network.user_mode import find_outward_obstacle
 from volant.volantd.settings import Settings
 
@@ -63,6 +65,8 @@ def examine(settings: Settings) -> list[Finding]:
         )
     else:
         findings.append(Finding("limits", "ok", "a control group with limits for each VM"))
+    if os.geteuid() == 0 and settings.bridge_mark.exists():
+        findings += find_bridged_network()
     findings.append(find_disk_space(settings))
     lost = LostAndFound(settings.state_dir)
     if lost.list_all():
@@ -79,6 +83,18 @@ def find_user_network(settings: Settings, qemu_version: str) -> Finding:
         fact = f"guests reach nothing, only their published ports are reached: {obstacle}"
         return Finding("user network", "limited", fact, "apt-get install passt, or VOLANT_HOST_LOOPBACK=open")
     return Finding("user network", "ok", "passt; guests do not reach this host's 127.0.0.1")
+
+
+def find_bridged_network() -> list[Finding]:
+    subject = "bridged network"
+    if not is_bridge_installed():
+        return [Finding(subject, "limited", f"{BRIDGE} is gone", "volar setup network")]
+    try:
+        obstacles = list_obstacles(BRIDGE)
+    except VolantError as error:
+        return [Finding(subject, "limited", error.what, error.resolution)]
+    limited = [Finding(subject, "limited", obstacle.fact, obstacle.mend) for obstacle in obstacles]
+    return limited or [Finding(subject, "ok", f"{BRIDGE}, and no packet filter of this host is in its way")]
 
 
 def find_program(name: str, package: str, otherwise: Literal["limited", "missing"]) -> Finding:

@@ -23,6 +23,7 @@ from volant.volantd.network.bridge import (
     list_taps,
     remove_bridge,
 )
+from volant.volantd.network.host_firewall import list_obstacles
 from volant.volantd.service import check_service, remove_service, setup_service
 from volant.volantd.settings import Settings
 
@@ -56,6 +57,8 @@ def setup_network(settings: Settings, *, dry_run: bool) -> None:
     make_state_folder(settings.state_dir)
     settings.bridge_mark.touch(mode=0o600)
     click.echo(f"bridge {BRIDGE} is ready: {SUBNET}, gateway {GATEWAY}; new VMs are bridged from now on")
+    for obstacle in list_obstacles(BRIDGE):
+        click.echo(f"but {obstacle.fact}; try: {obstacle.mend}")
 
 
 def remove_network(settings: Settings, *, dry_run: bool) -> None:

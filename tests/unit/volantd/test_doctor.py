@@ -7,6 +7,7 @@ import pytest
 
 from volant.contract.finding import Finding
 from volant.volantd import doctor
+from volant.volantd.network.host_firewall import Obstacle
 
 
 @pytest.fixture
@@ -49,3 +50,13 @@ def test_a_fledge_that_does_not_work_is_a_finding(fledge: Path, script: str, fac
 
 def test_without_fledge_there_is_nothing_to_tell(fledge: Path) -> None:
     assert doctor.find_builder_findings() == []
+
+
+def test_what_stands_in_the_bridges_way_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "is_bridge_installed", lambda: False)
+    assert [found.fact for found in doctor.find_bridged_network()] == ["volant0 is gone"]
+    monkeypatch.setattr(doctor, "is_bridge_installed", lambda: True)
+    monkeypatch.setattr(doctor, "list_obstacles", lambda bridge: [Obstacle(f"{bridge}: no", "do this")])
+    assert doctor.find_bridged_network() == [Finding("bridged network", "limited", "volant0: no", "do this")]
+    monkeypatch.setattr(doctor, "list_obstacles", lambda bridge: [])
+    assert [found.state for found in doctor.find_bridged_network()] == ["ok"]

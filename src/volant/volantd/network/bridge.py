@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 
 from volant.errors import Conflict, NotPermitted, ToolFailed
 from volant.process import require_tool
+from volant.volantd.network.host_firewall import leave_firewalls, pass_docker, pass_firewalls
 from volant.volantd.network.packet_filter import (
     install_rules,
     make_guest_rules,
     make_host_rules,
-    pass_docker,
     remove_guest_rules,
     remove_rules,
 )
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from pyroute2 import IPRoute
 
 BRIDGE = "volant0"
+# Its own, since a bridge without one takes the lowest of its ports', and guests would have to learn the gateway's anew
+# whenever a VM comes or goes. Locally administered, and never a VM's (those begin with 52:54).
+BRIDGE_MAC = "02:76:6f:6c:61:6e"
 SUBNET = ipaddress.IPv4Network("192.168.127.0/24")
 GATEWAY = ipaddress.IPv4Address("192.168.127.1")
 FIRST_LEASE = ipaddress.IPv4Address("192.168.127.100")
@@ -44,7 +47,7 @@ FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 def describe_bridge() -> list[str]:
     """What `install_bridge` does, as commands that a person could type instead."""
     return [
-        f"ip link add {BRIDGE} type bridge",
+        f"ip link add {BRIDGE} address {BRIDGE_MAC} type bridge",
         f"ip address add {GATEWAY}/{SUBNET.prefixlen} dev {BRIDGE}",
         f"ip link set {BRIDGE} up",
         "sysctl -w net.ipv4.ip_forward=1",
@@ -72,7 +75,7 @@ def install_bridge(*, is_host_open: bool = False) -> None:
                 "add", index=index, address=str(GATEWAY), prefixlen=SUBNET.prefixlen,
                 broadcast=str(SUBNET.broadcast_address),
             )  # fmt: skip
-        netlink.link("set", index=index, state="up")
+        netlink.link("set", index=index, address=BRIDGE_MAC, state="up")
     if FORWARDING.read_text().strip() != "1":
         try:
             FORWARDING.write_text("1\n")
@@ -83,14 +86,15 @@ def install_bridge(*, is_host_open: bool = False) -> None:
             ) from error
     rules = make_host_rules(BRIDGE, SUBNET, is_host_open=is_host_open)
     install_rules(rules, "set the packet filter of bridged mode")
-    pass_docker(BRIDGE)
+    pass_firewalls(BRIDGE)
 
 
 def remove_bridge() -> None:
     """Take back all that `install_bridge` made, but for ip_forward, which others may rely on by now."""
     with _netlink("remove the bridge") as netlink:
         _remove_link(netlink, BRIDGE)
-    remove_rules(BRIDGE)
+    remove_rules()
+    leave_firewalls(BRIDGE)
 
 
 def name_tap(vm_id: str) -> str:

@@ -14,9 +14,6 @@ from ipaddress import IPv4Address, IPv4Network
 from volant.process import find_tool, run_tool
 
 TABLE = "volant"
-# Docker's own chain for rules of others; it drops what it does not know where forwarding is concerned.
-DOCKER_CHAIN = "DOCKER-USER"
-LOCK_SECONDS = "5"
 
 
 def make_host_rules(bridge: str, subnet: IPv4Network, *, is_host_open: bool = False) -> str:
@@ -103,47 +100,9 @@ def remove_guest_rules(tap: str) -> None:
         install_rules("\n".join(verbs) + "\n", f"remove the filter of {tap}")
 
 
-def remove_rules(bridge: str) -> None:
-    """Take all of it away, in Docker's chain too; harmless where it is gone."""
+def remove_rules() -> None:
+    """Take all of it away; harmless where it is gone."""
     if find_tool("nft"):
         for family in ("ip", "netdev"):
             # Exit code 1: there is no such table.
             run_tool(["nft", "delete", "table", family, TABLE], accepted_exit_codes=(0, 1))
-    for rule in _list_docker_rules(bridge):
-        while _has_docker_chain() and _has_docker_rule(rule):
-            _run_iptables("-D", DOCKER_CHAIN, *rule)
-
-
-def pass_docker(bridge: str) -> None:
-    """Where Docker drops what is forwarded, let guests out and their answers in; harmless where it is done already."""
-    if not _has_docker_chain():
-        return
-    for rule in _list_docker_rules(bridge):
-        if not _has_docker_rule(rule):
-            _run_iptables("-I", DOCKER_CHAIN, *rule)
-
-
-def _list_docker_rules(bridge: str) -> list[list[str]]:
-    mark = ["-m", "comment", "--comment", TABLE, "-j", "ACCEPT"]
-    answers = ["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"]
-    # The last is for VM to VM, where bridged frames cross the IP rules.
-    return [
-        ["-i", bridge, "!", "-o", bridge, *mark],
-        ["-o", bridge, *answers, *mark],
-        ["-i", bridge, "-o", bridge, *mark],
-    ]
-
-
-def _has_docker_chain() -> bool:
-    return find_tool("iptables") is not None and _run_iptables("-n", "-L", DOCKER_CHAIN, is_asked=True)
-
-
-def _has_docker_rule(rule: list[str]) -> bool:
-    return _run_iptables("-C", DOCKER_CHAIN, *rule, is_asked=True)
-
-
-def _run_iptables(*arguments: str, is_asked: bool = False) -> bool:
-    """Docker's rules are iptables' and may be of its older kind: so its own program, which knows which."""
-    codes = range(256) if is_asked else (0,)
-    done = run_tool(["iptables", "-w", LOCK_SECONDS, *arguments], accepted_exit_codes=codes)
-    return done.returncode == 0

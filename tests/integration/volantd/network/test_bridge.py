@@ -69,6 +69,8 @@ def test_making_and_removing_twice_is_no_error(inside: Run) -> None:
 
 def test_a_tap_joins_the_bridge_and_goes(inside: Run) -> None:
     python(inside, "install_bridge(); make_tap(name_tap('vm-1'), *VM); make_tap(name_tap('vm-1'), *VM)")
+    # Guests need not learn the gateway's address anew when others come and go.
+    assert links(inside)["volant0"]["address"] == "02:76:6f:6c:61:6e"
     tap = python(inside, "print(json.dumps(list_taps()))")
     assert len(tap) == 1
     assert len(tap[0]) <= 15
@@ -102,6 +104,10 @@ def test_setup_makes_the_bridge_and_takes_it_away(inside: Run, tmp_path: Path) -
         return inside("env", f"VOLANT_HOME={tmp_path}", volantd, "setup", "network", *options, check=check)
 
     setup()
+    inside("iptables", "-P", "FORWARD", "DROP")
+    assert "but ip filter FORWARD drops" in setup().stdout
+    inside("iptables", "-P", "FORWARD", "ACCEPT")
+    assert "but" not in setup().stdout
     python(inside, "make_tap('vtap0', *VM)")
     refused = setup("--remove", check=False)
     assert refused.returncode != 0
