@@ -159,6 +159,12 @@ export interface InitramfsFile {
   url: string | null;
 }
 
+export interface KernelInfo {
+  architecture: "amd64" | "arm64";
+  is_default: boolean;
+  name: string;
+}
+
 export interface LogLine {
   time: string;
   process: string;
@@ -380,6 +386,8 @@ export interface Vm {
   id: string;
   ip: string | null;
   isolated: boolean;
+  kernel: string | null;
+  kernel_arguments: string;
   labels: Record<string, string>;
   last_console_lines: string[];
   name: string;
@@ -409,6 +417,8 @@ export interface VmCreate {
   entrypoint?: string[];
   env?: Record<string, string>;
   isolated?: boolean;
+  kernel?: string | null;
+  kernel_arguments?: string;
   labels?: Record<string, string>;
   name: string;
   network?: "bridged" | "user" | "vsock" | "dhcp" | null;
@@ -436,6 +446,8 @@ export interface VmStats {
 export interface VmUpdate {
   disk_size?: string | null;
   env?: Record<string, string | null>;
+  kernel?: string | "" | null;
+  kernel_arguments?: string | null;
   labels?: Record<string, string | null>;
   memory_mb?: number | null;
   publish?: PublishRequest[] | null;

@@ -95,7 +95,11 @@ def test_the_guest_reaches_no_service_on_the_hosts_loopback(host: Host, vm: str)
 @pytest.mark.guide("1-1", "8.2-1", "10-3")
 def test_a_restart_keeps_what_the_guest_wrote(host: Host, vm: str) -> None:
     host.volar("vms", "ssh", vm, "echo kept > /root/kept")
+    host.volar("vms", "update", vm, "--kernel-arguments", 'volant.trial="a b"')
+    assert host.vm(vm)["pending"] == ["kernel_arguments"]
     host.volar("vms", "restart", vm)
+    assert 'volant.trial="a b"' in host.volar("vms", "ssh", vm, "cat /proc/cmdline").stdout
+    assert host.vm(vm)["pending"] == []
     assert host.volar("vms", "ssh", vm, "cat /root/kept").stdout == "kept\n"
     assert "Hello from Volant!" in fetch(host.vm(vm)["url"])
 

@@ -19,6 +19,8 @@ from volant.contract.request_values import (
     Base64Text,
     HostAddress,
     HostPort,
+    KernelArguments,
+    KernelName,
     PublicKey,
     RequestModel,
     Seconds,
@@ -125,6 +127,8 @@ class Vm(ApiModel):
     secrets: list[str] = Field(default_factory=list, description="names only")
     labels: dict[str, str] = Field(default_factory=dict)
     restart: str = "on-failure"
+    kernel: str | None = Field(None, description="as /system/kernels names it; null: this host's usual one")
+    kernel_arguments: str = Field("", description="added to the kernel's command line")
     suspend_when_idle_seconds: int = Field(0, description="0: never")
     restarts: int = Field(0, description="in a row, by the restart policy")
     pending: list[str] = Field(
@@ -216,6 +220,12 @@ class VmCreate(RequestModel):
         le=MOST_IDLE_SECONDS,
         description="its memory goes to the disk after so long without traffic; 0: never",
     )
+    kernel: KernelName | None = Field(
+        None, description="as /system/kernels names it; null: this host's usual one"
+    )
+    kernel_arguments: KernelArguments = Field(
+        "", description="added to the kernel's command line, for all in the guest to read"
+    )
     start: bool = True
     cold: bool = Field(False, description="boot at its first start, whatever it could wake from")
     labels: dict[str, str] = Field(default_factory=dict)
@@ -253,6 +263,8 @@ class VmUpdate(RequestModel):
     publish: list[PublishRequest] | None = Field(None, description="in place of those asked for before")
     labels: dict[str, str | None] = Field(default_factory=dict)
     restart: str | None = Field(None, pattern=RESTART_PATTERN)
+    kernel: KernelName | Literal[""] | None = Field(None, description='"": this host\'s usual one')
+    kernel_arguments: KernelArguments | None = Field(None, description="in place of those before")
 
 
 class StartRequest(RequestModel):
@@ -368,6 +380,14 @@ class RestoreReply(ApiModel):
     plugins: int
     secrets: int
     notes: list[str] = Field(default_factory=list, description="what is left to be done by people")
+
+
+class KernelInfo(ApiModel):
+    """A kernel of this host that guests can boot."""
+
+    name: str
+    architecture: Literal["amd64", "arm64"]
+    is_default: bool = Field(description="what VMs boot that name none")
 
 
 class TemplateInfo(ApiModel):

@@ -169,6 +169,12 @@ class InitramfsFile(TypedDict):
     url: str | None
 
 
+class KernelInfo(TypedDict):
+    architecture: Literal["amd64", "arm64"]
+    is_default: bool
+    name: str
+
+
 class LogLine(TypedDict):
     time: str
     process: str
@@ -390,6 +396,8 @@ class Vm(TypedDict):
     id: str
     ip: str | None
     isolated: bool
+    kernel: str | None
+    kernel_arguments: str
     labels: dict[str, str]
     last_console_lines: list[str]
     name: str
@@ -419,6 +427,8 @@ class VmCreate(TypedDict):
     entrypoint: NotRequired[list[str]]
     env: NotRequired[dict[str, str]]
     isolated: NotRequired[bool]
+    kernel: NotRequired[str | None]
+    kernel_arguments: NotRequired[str]
     labels: NotRequired[dict[str, str]]
     name: str
     network: NotRequired[Literal["bridged", "user", "vsock", "dhcp"] | None]
@@ -447,6 +457,8 @@ class VmStats(TypedDict):
 class VmUpdate(TypedDict):
     disk_size: NotRequired[str | None]
     env: NotRequired[dict[str, str | None]]
+    kernel: NotRequired[str | Literal[""] | None]
+    kernel_arguments: NotRequired[str | None]
     labels: NotRequired[dict[str, str | None]]
     memory_mb: NotRequired[int | None]
     publish: NotRequired[list[PublishRequest] | None]

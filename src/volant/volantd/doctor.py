@@ -43,7 +43,7 @@ def examine(settings: Settings) -> list[Finding]:
     except VolantError as error:
         findings.append(Finding("agent", "missing", error.what, error.resolution))
     try:
-        kernel = require_kernel(architecture, settings.cache_dir / "kernels", settings.kernel)
+        kernel = require_kernel(architecture, settings.kernels_dir, settings.kernel)
         findings.append(Finding("kernel", "ok", f"{kernel.version} ({kernel.image})"))
         if findings[0].state == "ok":
             support = asyncio.run(Qemu(settings.cache_dir).find_support(architecture, kernel=kernel.image))

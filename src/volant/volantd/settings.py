@@ -81,6 +81,10 @@ class Settings(BaseModel):
         return self.state_dir / "cache"
 
     @property
+    def kernels_dir(self) -> Path:
+        return self.cache_dir / "kernels"
+
+    @property
     def bridge_mark(self) -> Path:
         """Exists once a person has agreed to the bridge."""
         return self.state_dir / "bridged"

@@ -31,7 +31,7 @@ from volant.volantd.settings import Settings
 def setup_kernel(settings: Settings, architecture: Architecture | None = None, *, dry_run: bool) -> None:
     """Fetch the guests' kernel into the state folder. It is never installed on the host."""
     architecture = architecture or host_architecture()
-    kernels = settings.cache_dir / "kernels"
+    kernels = settings.kernels_dir
     explicit = settings.kernel if architecture == host_architecture() else None
     present = find_kernel(architecture, kernels, explicit)
     if present is not None:
@@ -81,7 +81,7 @@ def remove_network(settings: Settings, *, dry_run: bool) -> None:
 
 def remove_kernel(settings: Settings, *, dry_run: bool) -> None:
     """Remove the kernels that setup fetched; the next start of a VM needs one again."""
-    kernels = settings.cache_dir / "kernels"
+    kernels = settings.kernels_dir
     if dry_run:
         click.echo(f"rm -r {kernels}")
         return

@@ -42,6 +42,8 @@ class VmOptions:
     label: tuple[str, ...]
     restart: str | None
     suspend_when_idle: int | None
+    kernel: str | None
+    kernel_arguments: str | None
 
     def make_request(self, client: Client, name: str, plugin: str, *, start: bool = True) -> VmCreate:
         """The API's request; what was not said is left to the daemon, resources to the plugin."""
@@ -70,6 +72,10 @@ class VmOptions:
             request["user_data_base64"] = base64.b64encode(self.cloud_init.read()).decode()
         if self.architecture:
             request["architecture"] = self.architecture  # type: ignore[typeddict-item]  # one of its choices
+        if self.kernel:
+            request["kernel"] = self.kernel
+        if self.kernel_arguments:
+            request["kernel_arguments"] = self.kernel_arguments
         if self.cpus or self.memory or self.nested:
             request["resources"] = self._complete_resources(
                 client.get_plugin(plugin)["manifest"]["resources"]
@@ -88,6 +94,8 @@ class VmOptions:
             "--disk-size": self.disk_size,
             "--nested": self.nested or None,
             "--architecture": self.architecture,
+            "--kernel": self.kernel,
+            "--kernel-arguments": self.kernel_arguments,
         }
         for name, value in fixed.items():
             if value is not None:
@@ -136,6 +144,10 @@ def vm_options(*, publish: Sequence[str] = ("--publish",)) -> Callable[[Command]
         click.option(
             "--suspend-when-idle", type=Period(), metavar="TIME",
             help="Suspend it after so long without traffic, e.g. 10m; whoever connects wakes it.",
+        ),
+        click.option("--kernel", metavar="NAME", help="One of volar system kernels, in place of the usual one."),
+        click.option(
+            "--kernel-arguments", metavar="TEXT", help='Add to the kernel\'s command line, e.g. "loglevel=7".'
         ),
     )  # fmt: skip
 

@@ -47,6 +47,7 @@ RULES: Mapping[str, Need] = {
     f"GET {_V1}/system/backup": Need.ADMIN,
     f"POST {_V1}/system/restore": Need.ADMIN,
     f"GET {_V1}/system/doctor": Need.READ,
+    f"GET {_V1}/system/kernels": Need.READ,
     f"POST {_V1}/dashboard/links": Need.ADMIN,
     f"GET {_V1}/events/vms": Need.READ,
     f"GET {_V1}/plugins": Need.READ,

@@ -16,12 +16,14 @@ from pydantic import Field
 
 from volant import __version__
 from volant.contract.agents import find_agent
-from volant.contract.api import AuditEntry, HostFinding, SystemInfo
+from volant.contract.api import AuditEntry, HostFinding, KernelInfo, SystemInfo
 from volant.errors import VolantError
 from volant.volantd.api.replies import EventStream, Metrics, Program
 from volant.volantd.boot.kernel import host_architecture
+from volant.volantd.boot.named_kernels import list_all_kernels
 from volant.volantd.doctor import examine
 from volant.volantd.lost_and_found import LostAndFound
+from volant.volantd.settings import Settings
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.events import GAP, Event
 from volant.volantd.vms.fleet import Fleet
@@ -72,6 +74,11 @@ def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
         entries = await asyncio.to_thread(domain.audit.read, limit, target)
         return [AuditEntry(**asdict(entry)) for entry in entries]
 
+    @router.get("/system/kernels", tags=["system"])
+    async def kernels() -> list[KernelInfo]:
+        """The kernels that guests can boot, each architecture's newest first."""
+        return await asyncio.to_thread(list_kernels, domain.settings)
+
     @router.get("/system/doctor", tags=["system"])
     async def doctor() -> list[HostFinding]:
         """What the daemon's host can and cannot do, each finding with how to mend it. Takes seconds."""
@@ -106,6 +113,15 @@ def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
         return EventStream(stream(), headers={"Cache-Control": "no-store"})
 
     return router
+
+
+def list_kernels(settings: Settings) -> list[KernelInfo]:
+    found: list[KernelInfo] = []
+    for architecture, name in list_all_kernels(settings.kernels_dir):
+        has_other = settings.kernel is not None and architecture == host_architecture()
+        is_first = all(kernel.architecture != architecture for kernel in found)
+        found.append(KernelInfo(name=name, architecture=architecture, is_default=is_first and not has_other))
+    return found
 
 
 async def with_pauses(items: AsyncIterator[Event], seconds: float) -> AsyncIterator[Event | None]:

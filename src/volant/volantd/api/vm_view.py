@@ -51,6 +51,8 @@ def read_request(request: VmCreate) -> NewVm:
         isolated=request.isolated,
         restart=request.restart,
         suspend_when_idle_seconds=request.suspend_when_idle_seconds,
+        kernel=request.kernel,
+        kernel_arguments=request.kernel_arguments,
         start=request.start,
         cold=request.cold,
         labels=request.labels,
@@ -67,6 +69,8 @@ def read_update(request: VmUpdate) -> update.VmUpdate:
         publish=None if publish is None else [PortRequest(**port.model_dump()) for port in publish],
         labels=request.labels,
         restart=request.restart,
+        kernel=request.kernel,
+        kernel_arguments=request.kernel_arguments,
     )
 
 
@@ -109,6 +113,8 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         secrets=[attached.name for attached in record.definition.secrets],
         labels=record.definition.labels,
         restart=record.definition.restart,
+        kernel=record.definition.kernel,
+        kernel_arguments=record.definition.kernel_arguments,
         suspend_when_idle_seconds=record.definition.suspend_when_idle_seconds,
         restarts=record.restarts,
         pending=list(record.pending),

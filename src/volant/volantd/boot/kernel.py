@@ -68,15 +68,17 @@ def find_kernel(architecture: Architecture, kernels: Path, explicit: Path | None
                 resolution="set VOLANT_KERNEL to a kernel image or the folder of an unpacked package",
             )
         return _make_kernel(image, architecture, kernels)
-    if not kernels.is_dir():
-        return None
-    folders = sorted(
-        kernels.glob(f"{architecture}-*"), key=lambda folder: _version_key(folder.name), reverse=True
-    )
-    for folder in folders:
+    for folder in list_kernel_folders(architecture, kernels):
         if (found := _find_image(folder)) is not None:
             return _make_kernel(found, architecture, kernels)
     return None
+
+
+def list_kernel_folders(architecture: Architecture, kernels: Path) -> list[Path]:
+    """Those in which there is an image, the newest first."""
+    folders = kernels.glob(f"{architecture}-*") if kernels.is_dir() else ()
+    with_image = [folder for folder in folders if _find_image(folder) is not None]
+    return sorted(with_image, key=lambda folder: _version_key(folder.name), reverse=True)
 
 
 def require_kernel(architecture: Architecture, kernels: Path, explicit: Path | None = None) -> Kernel:

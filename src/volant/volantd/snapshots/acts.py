@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import BinaryIO
 
-from volant.errors import Conflict, InvalidInput, ToolMissing, WrongState
+from volant.errors import Conflict, InvalidInput, NotFound, ToolMissing, WrongState
 from volant.volantd.boot.kernel import Kernel, host_architecture
 from volant.volantd.settings import Settings
+from volant.volantd.snapshots.document import SnapshotDocument
 from volant.volantd.snapshots.exporting import Export, export_snapshot
 from volant.volantd.snapshots.importing import Import, find_plugin
 from volant.volantd.snapshots.record import Snapshot
@@ -44,7 +45,9 @@ async def create_vm(fleet: Fleet, snapshot: Snapshot, request: NewVm) -> VmRecor
     """A VM of a snapshot. What the snapshot's VM was decides what this one is; another name, labels, environment and
     published ports may be asked for."""
     fixed = ("vcpu", "memory_mb", "network", "disk_size")
-    if given := [name for name in fixed if getattr(request, name) is not None]:
+    given = [name for name in fixed if getattr(request, name) is not None]
+    given += [name for name in ("kernel", "kernel_arguments") if getattr(request, name)]
+    if given:
         raise InvalidInput(
             f"cannot create VM {request.name} with another {given[0]} than snapshot {snapshot.name} has",
             resolution="leave it out, or create the VM from its plugin",
@@ -96,17 +99,18 @@ async def export(fleet: Fleet, store: SnapshotStore, name: str, *, with_memory: 
 
 async def take_in(fleet: Fleet, store: SnapshotStore, stream: BinaryIO, name: str) -> Snapshot:
     """An archive that somebody hands over, as a snapshot. It is read to its end, or to its first fault."""
-    kernel = await asyncio.to_thread(find_kernel, fleet.domain.settings)
     archive = await asyncio.to_thread(Import, stream)
     document = await asyncio.to_thread(archive.begin, name)
+    kernel = await asyncio.to_thread(find_kernel, fleet.domain.settings, document)
     store.check_free(document.name)
     plugin = find_plugin(document, fleet.domain.plugins)
     return await asyncio.to_thread(archive.finish, document, store, plugin, kernel)
 
 
-def find_kernel(settings: Settings) -> Kernel | None:
-    with contextlib.suppress(ToolMissing):
-        return find_guest_kernel(settings, host_architecture())
+def find_kernel(settings: Settings, document: SnapshotDocument) -> Kernel | None:
+    """What its VM would boot here."""
+    with contextlib.suppress(ToolMissing, NotFound):
+        return find_guest_kernel(settings, document.architecture or host_architecture(), document.kernel)
     return None
 
 

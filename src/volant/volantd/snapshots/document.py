@@ -13,7 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from volant.contract.agents import Architecture
 from volant.contract.manifest import Name, Resources
-from volant.contract.request_values import MOST_IDLE_SECONDS, PublicKey, RequestModel, UserData
+from volant.contract.request_values import (
+    MOST_IDLE_SECONDS,
+    KernelArguments,
+    KernelName,
+    PublicKey,
+    RequestModel,
+    UserData,
+)
 from volant.volantd.network.types import NetworkMode
 from volant.volantd.vms.record import VmDefinition
 
@@ -83,6 +90,8 @@ class SnapshotDocument(RequestModel):
     labels: dict[str, str] = Field(default_factory=dict)
     architecture: Architecture | None = None
     suspend_when_idle_seconds: int = Field(0, ge=0, le=MOST_IDLE_SECONDS)
+    kernel: KernelName | None = None
+    kernel_arguments: KernelArguments = ""
     pause_ms: float = Field(0.0, ge=0, allow_inf_nan=False)
     created_at: str = Field(max_length=40)
     memory: ArchivedMemory | None = None

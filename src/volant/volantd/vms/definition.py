@@ -54,6 +54,8 @@ class NewVm:
     isolated: bool = False
     restart: str = "on-failure"
     suspend_when_idle_seconds: int | None = None
+    kernel: str | None = None
+    kernel_arguments: str = ""
     start: bool = True
     cold: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -70,6 +72,7 @@ def choose_plugin(domain: Domain, request: NewVm) -> StoredPlugin:
             resolution=f"volar plugins enable {plugin.manifest.name}:{plugin.manifest.version}",
         )
     _check_architecture(request, plugin)
+    check_kernel(request.name, plugin.boot, is_chosen=bool(request.kernel or request.kernel_arguments))
     hypervisor = domain.hypervisor
     if plugin.boot == "firmware" and not hypervisor.capabilities.firmware:
         raise Conflict(
@@ -96,6 +99,15 @@ def _check_architecture(request: NewVm, plugin: StoredPlugin) -> None:
         f"and its guest would be {wanted}",
         resolution=f"{built}, or emulate the other: --architecture {plugin.architecture}",
     )
+
+
+def check_kernel(vm_name: str, boot: str, *, is_chosen: bool) -> None:
+    """Refuse to choose what the VM's own boot loader chooses."""
+    if is_chosen and boot == "firmware":
+        raise Conflict(
+            f"cannot choose kernel or kernel arguments of VM {vm_name}: its disk boots a system of its own",
+            resolution="change its boot loader's configuration in the guest, e.g. /etc/default/grub",
+        )
 
 
 def check_variables(names: Iterable[str]) -> None:
@@ -148,6 +160,8 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         isolated=request.isolated,
         restart=request.restart,
         suspend_when_idle_seconds=request.suspend_when_idle_seconds or 0,
+        kernel=request.kernel,
+        kernel_arguments=request.kernel_arguments,
         labels={**manifest.labels, **request.labels},
     )
 

@@ -25,7 +25,7 @@ from volant.volantd.vms.lifecycle import find_guest_kernel
 from volant.volantd.vms.monitor import Guest
 from volant.volantd.vms.networking import choose_place, list_guest_ports, sleeps_when_idle
 from volant.volantd.vms.pausing import pause_vm, unpause_vm
-from volant.volantd.vms.record import VmRecord
+from volant.volantd.vms.record import VmDefinition, VmRecord
 from volant.volantd.vms.registry import name_taken
 from volant.volantd.vms.request_keys import RequestKey, RequestKeys
 from volant.volantd.vms.running_vm import RunningVm
@@ -84,8 +84,7 @@ class Fleet:
         plugin = choose_plugin(self.domain, request)
         definition = make_definition(self.domain, request, plugin.manifest)
         if plugin.boot == "kernel":
-            architecture = definition.architecture or host_architecture()
-            await asyncio.to_thread(find_guest_kernel, self.domain.settings, architecture)
+            await self._find_kernel(definition, definition.kernel)
         taken = self._registry.list_addresses()
         address, ports = choose_place(
             request.name,
@@ -164,7 +163,14 @@ class Fleet:
 
     async def update(self, name: str, update: VmUpdate) -> VmRecord:
         async with self.locked(name) as vm:
+            if update.kernel:
+                await self._find_kernel(vm.record.definition, update.kernel)
             return vm.update(update)
+
+    async def _find_kernel(self, definition: VmDefinition, name: str | None) -> None:
+        """NotFound where there is none, and ready to be booted afterwards."""
+        architecture = definition.architecture or host_architecture()
+        await asyncio.to_thread(find_guest_kernel, self.domain.settings, architecture, name)
 
     async def delete(self, name: str, *, force: bool = False) -> None:
         """Remove a VM with its disk; one that runs is stopped first, at once with `force`."""

@@ -13,9 +13,11 @@ from pathlib import Path
 from volant.contract.agents import Architecture, find_agent
 from volant.contract.disk_probe import has_bios_code
 from volant.contract.guest_config import MODULES_SERIAL
+from volant.contract.kernel_arguments import split_kernel_arguments
 from volant.volantd.boot.initrd import list_module_names, make_base_archive, write_initrd
 from volant.volantd.boot.kernel import Kernel, host_architecture, require_kernel
 from volant.volantd.boot.modules import ModuleFile, order_modules, want_modules
+from volant.volantd.boot.named_kernels import require_named_kernel
 from volant.volantd.boot.seed import LABEL as SEED_LABEL
 from volant.volantd.boot.seed import write_seed
 from volant.volantd.boot.uefi import make_variables, require_uefi
@@ -118,7 +120,7 @@ async def boot_vm(
     architecture = record.definition.architecture or host_architecture()
     kernel = None
     if plugin.boot == "kernel":
-        kernel = await asyncio.to_thread(find_guest_kernel, settings, architecture)
+        kernel = await asyncio.to_thread(find_guest_kernel, settings, architecture, record.definition.kernel)
     support = await hypervisor.find_support(
         architecture, kernel=kernel.image if kernel else None, firmware=kernel is None
     )
@@ -187,10 +189,12 @@ def make_folders(files: VmFiles) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
-def find_guest_kernel(settings: Settings, architecture: Architecture) -> Kernel:
-    """The kernel that settings name is one for this host's own architecture."""
+def find_guest_kernel(settings: Settings, architecture: Architecture, name: str | None = None) -> Kernel:
+    """The kernel of that name, or the usual one; the one that settings give is for this host's own architecture."""
+    if name is not None:
+        return require_named_kernel(name, architecture, settings.kernels_dir)
     explicit = settings.kernel if architecture == host_architecture() else None
-    return require_kernel(architecture, settings.cache_dir / "kernels", explicit)
+    return require_kernel(architecture, settings.kernels_dir, explicit)
 
 
 def find_boot_parts(record: VmRecord, kernel: Kernel, support: HostSupport, settings: Settings) -> BootParts:
@@ -271,6 +275,7 @@ def make_spec(
         hypervisor_log=files.hypervisor_log,
         kernel=kernel.image if kernel else None,
         initrd=files.initrd if kernel else None,
+        extra_cmdline=split_kernel_arguments(record.definition.kernel_arguments) if kernel else (),
         tsc_khz=support.tsc_khz,
         uefi=uefi,
         nested=record.definition.resources.nested,

@@ -92,6 +92,9 @@ class VmDefinition(StoredModel):
     """None: the host's."""
     suspend_when_idle_seconds: int = 0
     """0: never."""
+    kernel: str | None = None
+    """By its name here (`boot.named_kernels`); None: the usual one."""
+    kernel_arguments: str = ""
     wakes_from: WakeSource | None = None
     """At its first start; whatever keeps it from that, it boots."""
     restores_to: RestorePoint | None = None

@@ -15,14 +15,21 @@ from volant.volantd.vms.record import RestorePoint, VmDefinition, VmRecord
 from volant.volantd.vms.running_vm import RunningVm
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 
+GOES_BACK = (
+    "resources",
+    "disk_size_bytes",
+    "env",
+    "entrypoint",
+    "command",
+    "kernel",
+    "kernel_arguments",
+)
 DRAFT = ".root.qcow2.restored"
 
 
 async def restore_vm(vm: RunningVm, point: RestorePoint, then: VmDefinition) -> VmRecord:
     """Called with the VM's lock held. `then`: what it was; its name, ports, labels and restart policy stay."""
-    was = {
-        name: getattr(then, name) for name in ("resources", "disk_size_bytes", "env", "entrypoint", "command")
-    }
+    was = {name: getattr(then, name) for name in GOES_BACK}
     now = vm.record.definition.model_copy(update={**was, "restores_to": point})
     vm.change(definition=now, pending=())
     return await finish_restore(vm)

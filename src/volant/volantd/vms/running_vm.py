@@ -26,6 +26,7 @@ from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.request_context import outside_of_requests
 from volant.volantd.templates.shape import Shape
 from volant.volantd.vms.background import Background
+from volant.volantd.vms.definition import check_kernel
 from volant.volantd.vms.disk_layers import settle_overlay
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.endings import find_outcome, find_restarts
@@ -246,6 +247,8 @@ class RunningVm:
         """Change what it is; what its process was given already is pending until the next start."""
         record = self.record
         plugin = self._domain.plugins.get(record.plugin_reference)
+        is_chosen = bool(update.kernel or update.kernel_arguments)
+        check_kernel(record.name, plugin.boot, is_chosen=is_chosen)
         disk_bytes = record.definition.disk_size_bytes or plugin.virtual_size_bytes
         changed = apply_update(record, update, disk_bytes)
         if changed.changed:

@@ -15,12 +15,13 @@ from volant.volantd.vms.record import VmDefinition, VmRecord, VmResources
 
 SECTOR_BYTES = 512
 # What a process that runs has been given already; the rest counts at once.
-AT_START = frozenset({"vcpu", "memory_mb", "disk_size", "env", "publish"})
+AT_START = frozenset({"vcpu", "memory_mb", "disk_size", "env", "publish", "kernel", "kernel_arguments"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmUpdate:
-    """None leaves it as it is; in a mapping it removes the key. `publish` replaces what was asked for before."""
+    """None leaves it as it is; in a mapping it removes the key. `publish` replaces what was asked for before, as do
+    `kernel_arguments`; `kernel` "" is the usual one."""
 
     vcpu: int | None = None
     memory_mb: int | None = None
@@ -29,6 +30,8 @@ class VmUpdate:
     publish: Sequence[PortRequest] | None = None
     labels: Mapping[str, str | None] = field(default_factory=dict)
     restart: str | None = None
+    kernel: str | None = None
+    kernel_arguments: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,10 @@ def apply_update(record: VmRecord, update: VmUpdate, disk_bytes: int) -> Updated
             "env": _merge(before.env, update.env),
             "labels": _merge(before.labels, update.labels),
             "restart": update.restart or before.restart,
+            "kernel": before.kernel if update.kernel is None else update.kernel or None,
+            "kernel_arguments": before.kernel_arguments
+            if update.kernel_arguments is None
+            else update.kernel_arguments,
         }
     )
     ports = record.ports if update.publish is None else _publish(record, update.publish)
@@ -70,6 +77,8 @@ def apply_update(record: VmRecord, update: VmUpdate, disk_bytes: int) -> Updated
         "publish": ports != record.ports,
         "labels": definition.labels != before.labels,
         "restart": definition.restart != before.restart,
+        "kernel": definition.kernel != before.kernel,
+        "kernel_arguments": definition.kernel_arguments != before.kernel_arguments,
     }
     return UpdatedVm(definition, ports, tuple(name for name, differs in differences.items() if differs))
 

@@ -40,6 +40,19 @@ def info(context: click.Context, output_format: Format) -> None:
 
 
 @system.command()
+@output_option
+@click.pass_context
+def kernels(context: click.Context, output_format: Format) -> None:
+    """List the kernels that --kernel of vms create and update takes."""
+    columns = {
+        "NAME": lambda kernel: kernel["name"],
+        "ARCHITECTURE": lambda kernel: kernel["architecture"],
+        "DEFAULT": lambda kernel: "yes" if kernel["is_default"] else "",
+    }
+    show_rows(make_client(context).get("/system/kernels"), output_format, kind="kernel", columns=columns)
+
+
+@system.command()
 @click.option(
     "-n", "--tail", type=click.IntRange(1, 10_000), default=100, show_default=True, help="How many."
 )

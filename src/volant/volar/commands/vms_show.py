@@ -106,6 +106,8 @@ def describe(vm: Vm, boot: str = "") -> list[tuple[str, Any]]:
         ("plugin", f"{vm['plugin']['name']} {vm['plugin']['version']}"),
         ("labels", "\n".join(f"{name}={value}" for name, value in vm.get("labels", {}).items())),
         ("resources", f"{resources['vcpu']} vCPU, {resources['memory_mb']} MiB{nested}"),
+        ("kernel", vm["kernel"]),
+        ("kernel arguments", vm["kernel_arguments"]),
         ("network", vm["network"]),
         ("ip", vm["ip"]),
         ("url", vm["url"]),

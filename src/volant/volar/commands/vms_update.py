@@ -26,13 +26,16 @@ from volant.volar.target import make_client
 @click.option("-l", "--label", multiple=True, metavar="NAME=VALUE")
 @click.option("--label-rm", multiple=True, metavar="NAME", help="Remove a label.")
 @click.option("--restart", metavar="POLICY", help="no, on-failure[:N], always or unless-stopped.")
+@click.option("--kernel", metavar="NAME", help='One of volar system kernels; "" for the usual one.')
+@click.option("--kernel-arguments", metavar="TEXT", help='In place of those before; "" for none.')
 @click.pass_context
 def update(
     context: click.Context, name: str, cpus: int | None, memory: int | None, disk_size: str | None,
     env: tuple[str, ...], env_rm: tuple[str, ...], publish: tuple[str, ...], publish_none: bool,
-    label: tuple[str, ...], label_rm: tuple[str, ...], restart: str | None,
+    label: tuple[str, ...], label_rm: tuple[str, ...], restart: str | None, kernel: str | None,
+    kernel_arguments: str | None,
 ) -> None:  # fmt: skip
-    """Change a VM: CPUs, memory, disk, environment, ports, labels, restart policy.
+    """Change a VM: CPUs, memory, disk, environment, ports, labels, restart policy, kernel.
 
     What its process was given already counts from the next start, and is named.
     """
@@ -44,6 +47,8 @@ def update(
         "publish": [parse_publish(text) for text in publish] if publish or publish_none else None,
         "labels": {**_read_pairs(label, "--label"), **dict.fromkeys(label_rm)},
         "restart": restart,
+        "kernel": kernel,
+        "kernel_arguments": kernel_arguments,
     }
     vm = make_client(context).call("PATCH", f"/vms/{quoted(name)}", body=body)
     click.echo(f"updated {name}")

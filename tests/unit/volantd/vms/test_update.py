@@ -42,6 +42,16 @@ def test_each_change_and_when_it_counts(record: VmRecord) -> None:
     assert updated.at_start == ("vcpu", "memory_mb", "disk_size", "env")
 
 
+def test_kernel_and_its_arguments_are_replaced_and_taken_back(record: VmRecord) -> None:
+    chosen = apply_update(record, VmUpdate(kernel="own", kernel_arguments="a=1"), GIB)
+    assert (chosen.definition.kernel, chosen.definition.kernel_arguments) == ("own", "a=1")
+    assert chosen.at_start == ("kernel", "kernel_arguments")
+    record = dataclasses.replace(record, definition=chosen.definition)
+    assert apply_update(record, VmUpdate(vcpu=1), GIB).definition.kernel == "own"
+    usual = apply_update(record, VmUpdate(kernel="", kernel_arguments=""), GIB)
+    assert (usual.definition.kernel, usual.definition.kernel_arguments) == (None, "")
+
+
 def test_the_same_again_is_no_change(record: VmRecord) -> None:
     update = VmUpdate(
         vcpu=record.definition.resources.vcpu, env={"A": "1", "Z": None}, labels={"tier": "web"}
