@@ -127,6 +127,12 @@ export interface ExecResult {
   stdout: string;
 }
 
+export interface FieldChange {
+  after: string | null;
+  before: string | null;
+  name: string;
+}
+
 export interface ForkRequest {
   names: string[];
 }
@@ -407,6 +413,15 @@ export interface Vm {
   suspend_when_idle_seconds: number;
   url: string | null;
   warnings: string[];
+}
+
+export interface VmChange {
+  action: "update" | "restore";
+  fields: FieldChange[];
+  pending: string[];
+  request_id: string;
+  time: string;
+  who: string;
 }
 
 export interface VmCreate {

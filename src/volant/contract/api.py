@@ -267,6 +267,21 @@ class VmUpdate(RequestModel):
     kernel_arguments: KernelArguments | None = Field(None, description="in place of those before")
 
 
+class FieldChange(ApiModel):
+    name: str = Field(description="as in a VM's update, e.g. vcpu, env.NAME or labels.NAME")
+    before: str | None = Field(description="null: there was none; *** for a variable's value")
+    after: str | None
+
+
+class VmChange(ApiModel):
+    time: str
+    who: str = Field(description='"uid 1000" or "token NAME"')
+    request_id: str
+    action: Literal["update", "restore"]
+    fields: list[FieldChange]
+    pending: list[str] = Field(description="what of it counts from the next start")
+
+
 class StartRequest(RequestModel):
     cold: bool = Field(False, description="boot, whatever it could wake from")
 

@@ -137,6 +137,12 @@ class ExecResult(TypedDict):
     stdout: str
 
 
+class FieldChange(TypedDict):
+    after: str | None
+    before: str | None
+    name: str
+
+
 class ForkRequest(TypedDict):
     names: list[str]
 
@@ -417,6 +423,15 @@ class Vm(TypedDict):
     suspend_when_idle_seconds: int
     url: str | None
     warnings: list[str]
+
+
+class VmChange(TypedDict):
+    action: Literal["update", "restore"]
+    fields: list[FieldChange]
+    pending: list[str]
+    request_id: str
+    time: str
+    who: str
 
 
 class VmCreate(TypedDict):

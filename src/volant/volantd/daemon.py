@@ -54,6 +54,7 @@ from volant.volantd.usage import Usage
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.events import EventLog
 from volant.volantd.vms.fleet import Fleet
+from volant.volantd.vms.history import ChangeHistory
 from volant.volantd.vms.networking import find_default_mode
 from volant.volantd.vms.recovery import refuse_fresh_database
 from volant.volantd.vms.registry import VmRegistry
@@ -204,6 +205,7 @@ def make_domain(settings: Settings, hypervisor: Hypervisor, stack: contextlib.Ex
         tokens=TokenStore(database),
         audit=make_audit(settings, stack),
         events=EventLog(database),
+        history=ChangeHistory(database),
         hypervisor=hypervisor,
         templates=TemplateSupply(
             TemplateStore(settings.cache_dir / "templates"),

@@ -13,7 +13,7 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
-from volant.contract.api import StartRequest, StopRequest, Vm, VmCreate, VmStats, VmUpdate
+from volant.contract.api import StartRequest, StopRequest, Vm, VmChange, VmCreate, VmStats, VmUpdate
 from volant.errors import VolantError
 from volant.volantd.api.replies import JsonLines, TextStream
 from volant.volantd.api.retries import IdempotencyKey, make_key
@@ -105,6 +105,11 @@ def make_router(fleet: Fleet) -> APIRouter:
     async def update(name: str, request: VmUpdate) -> Response:
         """Change a VM. `pending` of the reply names what counts from its next start."""
         return describe(await fleet.update(name, read_update(request)))
+
+    @router.get("/{name}/history")
+    async def history(name: str) -> list[VmChange]:
+        """What was changed of a VM, oldest first; the newest hundred changes are kept."""
+        return [VmChange(**asdict(change)) for change in fleet.domain.history.read(fleet.get(name))]
 
     @router.delete("/{name}", status_code=204)
     async def delete(name: str, force: bool = False) -> None:

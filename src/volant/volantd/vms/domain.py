@@ -15,6 +15,7 @@ from volant.volantd.settings import Settings
 from volant.volantd.templates.supply import TemplateSupply
 from volant.volantd.tokens.store import TokenStore
 from volant.volantd.vms.events import EventLog
+from volant.volantd.vms.history import ChangeHistory
 from volant.volantd.vms.registry import VmRegistry
 
 
@@ -30,6 +31,7 @@ class Domain:
     tokens: TokenStore
     audit: AuditLog
     events: EventLog
+    history: ChangeHistory
     hypervisor: Hypervisor
     templates: TemplateSupply
 

@@ -177,8 +177,10 @@ class VmMonitor:
         ]
         try:
             done, _ = await asyncio.wait(followers, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            # A stream that breaks ends several at once: each is asked, the first one's word counts.
+            failures = [failure for task in done if (failure := task.exception()) is not None]
+            if failures:
+                raise failures[0]
         finally:
             self.guest = None
             self._connected.clear()

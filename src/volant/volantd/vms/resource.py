@@ -8,13 +8,13 @@ import asyncio
 from volant.volantd.api import guest_files, guests, vms
 from volant.volantd.resource import Resource
 from volant.volantd.usage import FindUsers
+from volant.volantd.vms import history, request_keys
 from volant.volantd.vms.adoption import adopt_all
 from volant.volantd.vms.backup import keep, settle
 from volant.volantd.vms.comeback import Comeback, bring_back
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.idling import watch_idle
-from volant.volantd.vms.request_keys import MIGRATIONS
 
 
 def find_users(domain: Domain) -> FindUsers:
@@ -28,7 +28,7 @@ async def tend(fleet: Fleet) -> None:
 VMS = Resource(
     name="vms",
     noun="VM",
-    migrations=MIGRATIONS,
+    migrations=(*request_keys.MIGRATIONS, *history.MIGRATIONS),  # in the order in which they were released
     make_routers=lambda fleet: [
         vms.make_router(fleet),
         guests.make_router(fleet),

@@ -31,7 +31,7 @@ async def restore_vm(vm: RunningVm, point: RestorePoint, then: VmDefinition) -> 
     """Called with the VM's lock held. `then`: what it was; its name, ports, labels and restart policy stay."""
     was = {name: getattr(then, name) for name in GOES_BACK}
     now = vm.record.definition.model_copy(update={**was, "restores_to": point})
-    vm.change(definition=now, pending=())
+    vm.change("restore", definition=now, pending=())
     return await finish_restore(vm)
 
 

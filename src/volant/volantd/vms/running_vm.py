@@ -30,6 +30,7 @@ from volant.volantd.vms.definition import check_kernel
 from volant.volantd.vms.disk_layers import settle_overlay
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.endings import find_outcome, find_restarts
+from volant.volantd.vms.history import Action
 from volant.volantd.vms.holding import mark_held, unmark_held
 from volant.volantd.vms.kept_memory import discard_memory, has_memory, use_memory
 from volant.volantd.vms.lifecycle import VmFiles, boot_vm, find_files, no_wake
@@ -237,9 +238,13 @@ class RunningVm:
         self.tell("state", record)
         return record
 
-    def change(self, **changes: Unpack[VmChanges]) -> VmRecord:
-        """Its row, and the file in its folder."""
-        record = self._registry.update(self.record, **changes)
+    def change(self, action: Action | None = None, **changes: Unpack[VmChanges]) -> VmRecord:
+        """Its row, and the file in its folder; with `action` its history."""
+        with self._domain.database.transaction():
+            before = self.record
+            record = self._registry.update(before, **changes)
+            if action is not None:
+                self._domain.history.add(action, before, record)
         self.write_file(record)
         return record
 
@@ -254,11 +259,10 @@ class RunningVm:
         if changed.changed:
             lives = record.state in WITH_PROCESS or record.state is VmState.SUSPENDED
             pending = changed.at_start if lives else ()
-            record = self._registry.update(
-                record, definition=changed.definition, ports=changed.ports,
+            record = self.change(
+                "update", definition=changed.definition, ports=changed.ports,
                 pending=[*record.pending, *(name for name in pending if name not in record.pending)],
             )  # fmt: skip
-            self.write_file(record)
             self.tell("updated", record, changed=list(changed.changed))
         return record
 

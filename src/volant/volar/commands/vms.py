@@ -20,6 +20,7 @@ COMMANDS = {
     "get": Lazy("vms_show", "get", "Show one VM: state, health, address, and what went wrong."),
     "inspect": Lazy("vms_show", "inspect", "Print everything about VMs as JSON."),
     "update": Lazy("vms_update", "update", "Change a VM: CPUs, memory, disk, environment, ports, labels."),
+    "history": Lazy("vms_history", "history", "Show what was changed of a VM, and by whom."),
     "start": Lazy("vms", "start", "Start stopped or failed VMs."),
     "stop": Lazy("vms", "stop", "Stop VMs in order."),
     "restart": Lazy("vms", "restart", "Stop and start VMs; their disks stay."),
