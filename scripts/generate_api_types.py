@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Schema = Mapping[str, Any]
@@ -24,7 +25,6 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 '''
-PLAIN_TYPES = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 
 
 def make_api_types(openapi: Schema, streamed: Mapping[str, Schema]) -> str:
@@ -36,7 +36,7 @@ def make_api_types(openapi: Schema, streamed: Mapping[str, Schema]) -> str:
         if schemas[name].get("type") == "object":
             parts.append(make_class(name, schemas[name], all_present=name in replies))
         else:
-            parts.append(f"{name} = {make_type(schemas[name])}\n")
+            parts.append(f"{name} = {make_type(schemas[name], PYTHON)}\n")
     return format_module("\n\n".join(parts))
 
 
@@ -79,32 +79,53 @@ def make_class(name: str, schema: Schema, *, all_present: bool) -> str:
     required = set(schema.get("required", ()))
     lines = [f"class {name}(TypedDict):"]
     for field, details in schema.get("properties", {}).items():
-        text = make_type(details)
+        text = make_type(details, PYTHON)
         lines.append(
             f"    {field}: " + (text if all_present or field in required else f"NotRequired[{text}]")
         )
     return "\n".join(lines if len(lines) > 1 else [*lines, "    pass"]) + "\n"
 
 
-def make_type(schema: Schema) -> str:
-    """One schema as a type expression; Any where the schema says nothing that a type can."""
+@dataclass(frozen=True)
+class TypeLanguage:
+    """How a language writes types down; `unknown` where a schema says nothing that a type can."""
+
+    plain: Mapping[str, str]
+    unknown: str
+    make_literal: Callable[[Sequence[Any]], str]
+    make_list: Callable[[str], str]
+    make_mapping: Callable[[str], str]
+
+
+def make_type(schema: Schema, language: TypeLanguage) -> str:
+    """One schema as a type expression."""
     if "$ref" in schema:
         return read_reference(schema)
     if "anyOf" in schema:
-        return " | ".join(dict.fromkeys(make_type(each) for each in schema["anyOf"]))
+        return " | ".join(dict.fromkeys(make_type(each, language) for each in schema["anyOf"]))
     if "const" in schema:
-        return f"Literal[{schema['const']!r}]"
+        return language.make_literal([schema["const"]])
     if "enum" in schema:
-        return f"Literal[{', '.join(repr(value) for value in schema['enum'])}]"
+        return language.make_literal(schema["enum"])
     match schema.get("type"):
         case "array":
-            return f"list[{make_type(schema.get('items', {}))}]"
+            return language.make_list(make_type(schema.get("items", {}), language))
         case "object":
             values = schema.get("additionalProperties", True)
-            return f"dict[str, {make_type(values) if isinstance(values, Mapping) else 'Any'}]"
+            is_typed = isinstance(values, Mapping)
+            return language.make_mapping(make_type(values, language) if is_typed else language.unknown)
         case str(plain):
-            return PLAIN_TYPES[plain]
-    return "Any"
+            return language.plain[plain]
+    return language.unknown
+
+
+PYTHON = TypeLanguage(
+    plain={"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"},
+    unknown="Any",
+    make_literal=lambda values: f"Literal[{', '.join(repr(value) for value in values)}]",
+    make_list=lambda item: f"list[{item}]",
+    make_mapping=lambda value: f"dict[str, {value}]",
+)
 
 
 def format_module(text: str) -> str:

@@ -23,6 +23,7 @@ WITHOUT_TEST_OF_THEIR_NAME = frozenset(
         "contract/agents",
         "contract/api",
         "contract/api_types",
+        "contract/system_api",
         "contract/daemon_process",
         "contract/guest_config",
         "contract/image_config",

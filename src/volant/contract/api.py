@@ -31,12 +31,7 @@ from volant.contract.request_values import (
 VmStatus = Literal["created", "starting", "running", "paused", "suspended", "stopping", "stopped", "failed"]
 VmHealth = Literal["starting", "healthy", "unhealthy", "unknown"]
 NetworkMode = Literal["bridged", "user", "vsock", "dhcp"]
-
-
 RESTART_PATTERN = r"^(no|always|unless-stopped|on-failure(:[1-9][0-9]{0,5})?)$"
-
-
-MOST_LIFETIME_SECONDS = 10 * 365 * 86_400
 
 
 class ApiModel(BaseModel):
@@ -346,108 +341,10 @@ class Secret(ApiModel):
     vms: list[str] = Field(default_factory=list)
 
 
-class TokenCreate(RequestModel):
-    name: str = Field(max_length=63)
-    scope: str = Field(max_length=66, description="read, vm:NAME or admin")
-    lifetime_seconds: int | None = Field(
-        30 * 86_400, ge=1, le=MOST_LIFETIME_SECONDS, description="null: for ever"
-    )
-
-
-class TokenRotate(RequestModel):
-    overlap_seconds: int = Field(3600, ge=0, le=MOST_LIFETIME_SECONDS)
-
-
-class Token(ApiModel):
-    name: str
-    scope: str
-    created_at: str
-    expires_at: str | None
-    previous_until: str | None = Field(description="how long the one before the last rotation is taken")
-
-
-class NewToken(Token):
-    token: str
-
-
-class AuditEntry(ApiModel):
-    time: str
-    request_id: str
-    who: str = Field(description='"uid 1000" or "token NAME"')
-    action: str = Field(description="the operation, as operationId here names it")
-    target: str
-    status: int = Field(description="of the reply; 0: not known, the daemon ended before")
-    error: str = Field(description="its code, or empty")
-    milliseconds: int
-
-
 class VmStats(ApiModel):
     guest: AgentStats | None = None
     host_memory_bytes: int = 0
     host_cpu_seconds: float = 0
-
-
-class RestoreReply(ApiModel):
-    """What is there once the daemon, which begins anew, answers again."""
-
-    taken_at: str
-    vms: int
-    plugins: int
-    secrets: int
-    notes: list[str] = Field(default_factory=list, description="what is left to be done by people")
-
-
-class KernelInfo(ApiModel):
-    """A kernel of this host that guests can boot."""
-
-    name: str
-    architecture: Literal["amd64", "arm64"]
-    is_default: bool = Field(description="what VMs boot that name none")
-
-
-class TemplateInfo(ApiModel):
-    """The memory of a guest that is no VM yet, from which VMs of its shape wake."""
-
-    key: str
-    vcpu: int
-    memory_mb: int
-    accelerator: Literal["kvm", "tcg"]
-    kernel: str
-    network: bool
-    size_bytes: int
-    took_seconds: float
-    created_at: str
-
-
-class SystemInfo(ApiModel):
-    version: str
-    api_versions: list[str] = Field(default_factory=lambda: ["v1"])
-    hypervisor: str = ""
-    accelerator: str = ""
-    accelerator_reason: str = ""
-    kernel: str = ""
-    default_network: NetworkMode = "user"
-    state_dir: str = ""
-    instance: str = Field("", description="another one whenever the daemon has begun anew")
-    vms: int = 0
-    plugins: int = 0
-    lost_and_found: list[str] = Field(
-        default_factory=list, description="what no row of the database names, set aside at start"
-    )
-
-
-class DashboardLink(ApiModel):
-    url: str
-    expires_seconds: int
-
-
-class HostFinding(ApiModel):
-    """What `volar doctor` says of one subject."""
-
-    subject: str
-    state: Literal["ok", "limited", "missing"]
-    fact: str
-    mend: str = ""
 
 
 class Event(ApiModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from volant.contract.api import DashboardLink
+from volant.contract.system_api import DashboardLink
 from volant.volantd.dashboard.page import Page
 from volant.volantd.dashboard.sessions import CODE_SECONDS
 from volant.volantd.request_context import find_request

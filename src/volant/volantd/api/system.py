@@ -16,7 +16,7 @@ from pydantic import Field
 
 from volant import __version__
 from volant.contract.agents import find_agent
-from volant.contract.api import AuditEntry, HostFinding, KernelInfo, SystemInfo
+from volant.contract.system_api import AuditEntry, HostFinding, KernelInfo, SystemInfo
 from volant.errors import VolantError
 from volant.volantd.api.replies import EventStream, Metrics, Program
 from volant.volantd.boot.kernel import host_architecture

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 from fastapi import APIRouter, Request
 
-from volant.contract.api import RestoreReply
+from volant.contract.system_api import RestoreReply
 from volant.volantd.api.replies import TarStream
 from volant.volantd.api.uploads import open_body
 from volant.volantd.backup.restoring import refuse_what_is_there, stage_backup

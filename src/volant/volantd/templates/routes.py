@@ -7,7 +7,7 @@ import asyncio
 
 from fastapi import APIRouter
 
-from volant.contract.api import TemplateInfo
+from volant.contract.system_api import TemplateInfo
 from volant.volantd.templates.store import Template
 from volant.volantd.vms.fleet import Fleet
 

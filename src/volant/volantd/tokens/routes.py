@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from fastapi import APIRouter
 
-from volant.contract.api import NewToken, Token, TokenCreate, TokenRotate
+from volant.contract.system_api import NewToken, Token, TokenCreate, TokenRotate
 from volant.volantd.request_context import note_target
 from volant.volantd.tokens.store import TokenStore
 
