@@ -431,6 +431,7 @@ export interface VmCreate {
   disk_size?: string | null;
   entrypoint?: string[];
   env?: Record<string, string>;
+  hypervisor?: "auto" | "qemu" | "cloud-hypervisor";
   isolated?: boolean;
   kernel?: string | null;
   kernel_arguments?: string;

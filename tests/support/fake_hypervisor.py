@@ -85,6 +85,9 @@ class FakeMachine:
     async def open_console(self) -> socket.socket:
         raise NotImplementedError
 
+    def listen_for_guest(self, port: int) -> socket.socket | None:
+        return None
+
     async def press_power_button(self) -> None:
         raise NotImplementedError
 
@@ -117,6 +120,9 @@ class FakeMachine:
 class FakeHypervisor:
     kind: HypervisorKind = "qemu"
     capabilities = replace(Qemu.capabilities, templates=False)
+
+    def is_installed(self, architecture: Architecture) -> bool:
+        return True
 
     async def find_support(
         self, architecture: Architecture, *, kernel: Path | None, firmware: bool = False

@@ -112,6 +112,9 @@ class MemoryMachine:
     async def open_console(self) -> socket.socket:
         raise Unreachable("there is no console")
 
+    def listen_for_guest(self, port: int) -> socket.socket | None:
+        return None
+
     async def press_power_button(self) -> None:
         self.act()
         self.process.finish(EndKind.POWERED_OFF)
@@ -147,6 +150,9 @@ class MemoryHypervisor:
     def __init__(self, host: MemoryHost, act: Callable[[], None] = lambda: None) -> None:
         self._host = host
         self._act = act
+
+    def is_installed(self, architecture: Architecture) -> bool:
+        return True
 
     async def find_support(
         self, architecture: Architecture, *, kernel: Path | None, firmware: bool = False

@@ -54,7 +54,7 @@ func run(version string, started time.Time, journal *guest.Journal) error {
 		config, stamps = woken.settings, guest.NewStamps(time.Now())
 	}
 	stamps.Note("settings")
-	early, later := splitModules(config.Modules)
+	early, later := splitModules(config.Modules, config.Control.Transport)
 	archive.load(early, journal.Warn)
 	stamps.NoteModules()
 	woken.takeCards(journal)

@@ -27,11 +27,23 @@ func TestModulesThatNobodyWaitsForComeLater(t *testing.T) {
 	early, later := splitModules([]string{
 		"virtio_ring.ko", "virtio_blk.ko", "virtio_console.ko", "virtio-rng.ko", "net/virtio_net.ko", "vsock.ko",
 		"vmw_vsock_virtio_transport_common.ko", "vsock_loopback.ko",
-	})
+	}, "virtio-serial")
 	if want := []string{"virtio_ring.ko", "virtio_blk.ko", "net/virtio_net.ko"}; !slices.Equal(early, want) {
 		t.Errorf("early are %v", early)
 	}
 	if len(later) != 5 || later[0] != "virtio_console.ko" || later[4] != "vsock_loopback.ko" {
+		t.Errorf("later are %v", later)
+	}
+}
+
+func TestTheModulesOfTheHostsOwnWayInComeFirst(t *testing.T) {
+	early, later := splitModules([]string{
+		"virtio_console.ko", "virtio_blk.ko", "vsock.ko", "vmw_vsock_virtio_transport.ko",
+	}, "vsock")
+	if want := []string{"virtio_blk.ko", "vsock.ko", "vmw_vsock_virtio_transport.ko"}; !slices.Equal(early, want) {
+		t.Errorf("early are %v", early)
+	}
+	if want := []string{"virtio_console.ko"}; !slices.Equal(later, want) {
 		t.Errorf("later are %v", later)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -15,12 +16,19 @@ import (
 
 // Modules that nothing needs before the workload starts: the control port waits for its driver, and a process that
 // wants a vsock port waits for the port.
-var laterModules = []string{"virtio_console", "virtio_rng", "vsock", "vmw_vsock_"}
+var laterModules = []string{"virtio_console", "virtio_rng"}
+
+// The same, unless the host itself comes in by vsock: then the agent listens there first of all.
+var vsockModules = []string{"vsock", "vmw_vsock_"}
 
 // splitModules keeps the order within both halves.
-func splitModules(names []string) (early, later []string) {
+func splitModules(names []string, transport string) (early, later []string) {
+	prefixes := laterModules
+	if transport != "vsock" {
+		prefixes = append(slices.Clone(prefixes), vsockModules...)
+	}
 	for _, name := range names {
-		if isLater(name) {
+		if hasPrefix(name, prefixes) {
 			later = append(later, name)
 		} else {
 			early = append(early, name)
@@ -29,14 +37,9 @@ func splitModules(names []string) (early, later []string) {
 	return early, later
 }
 
-func isLater(name string) bool {
+func hasPrefix(name string, prefixes []string) bool {
 	plain := strings.ReplaceAll(filepath.Base(name), "-", "_")
-	for _, prefix := range laterModules {
-		if strings.HasPrefix(plain, prefix) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(plain, prefix) })
 }
 
 // load loads kernel modules in the order given. One that fails is a warning: whether the guest can do without it

@@ -204,6 +204,9 @@ class VmCreate(RequestModel):
     architecture: Literal["amd64", "arm64"] | None = Field(
         None, description="of the guest's processor, where it is not the host's: emulated, and slow"
     )
+    hypervisor: Literal["auto", "qemu", "cloud-hypervisor"] = Field(
+        "auto", description="auto: QEMU, or what else is installed and can do what is asked for"
+    )
     restart: str = Field(
         "on-failure",
         pattern=RESTART_PATTERN,

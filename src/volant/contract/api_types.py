@@ -441,6 +441,7 @@ class VmCreate(TypedDict):
     disk_size: NotRequired[str | None]
     entrypoint: NotRequired[list[str]]
     env: NotRequired[dict[str, str]]
+    hypervisor: NotRequired[Literal["auto", "qemu", "cloud-hypervisor"]]
     isolated: NotRequired[bool]
     kernel: NotRequired[str | None]
     kernel_arguments: NotRequired[str]

@@ -47,7 +47,7 @@ def serve(listen: str | None, log_level: str | None, log_format: str | None) -> 
     gc.disable()  # until all is there that stays
     from volant.volantd.daemon import run_daemon
 
-    asyncio.run(run_daemon(settings, make_hypervisor(settings)))
+    asyncio.run(run_daemon(settings, make_hypervisor(settings), make_others(settings)))
 
 
 @main_group.command()
@@ -94,7 +94,7 @@ def shutdown(timeout_seconds: float) -> None:
     settings = read_settings()
     from volant.volantd.shutdown import shut_down
 
-    asyncio.run(shut_down(settings, make_hypervisor(settings), timeout_seconds))
+    asyncio.run(shut_down(settings, make_hypervisor(settings), timeout_seconds, make_others(settings)))
 
 
 @main_group.command()
@@ -119,13 +119,19 @@ def import_vms() -> None:
     from volant.volantd.import_command import run_import
 
     settings = read_settings()
-    run_import(settings, make_hypervisor(settings))
+    run_import(settings, make_hypervisor(settings), make_others(settings))
 
 
 def make_hypervisor(settings: Settings) -> Hypervisor:
     from volant.volantd.hypervisors.qemu import Qemu
 
     return Qemu(settings.cache_dir, state_dir=settings.state_dir, wanted_accelerator=settings.accelerator)
+
+
+def make_others(settings: Settings) -> tuple[Hypervisor, ...]:
+    from volant.volantd.hypervisors.cloud_hypervisor.driver import CloudHypervisor
+
+    return (CloudHypervisor(state_dir=settings.state_dir, wanted_accelerator=settings.accelerator),)
 
 
 def main() -> None:

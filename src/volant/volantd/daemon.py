@@ -15,7 +15,7 @@ import secrets
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,22 +76,22 @@ class Server(uvicorn.Server):
         yield
 
 
-async def run_daemon(settings: Settings, hypervisor: Hypervisor) -> None:
-    """Serve until SIGTERM or SIGINT, or until the socket's place is taken away. VMs run on."""
+async def run_daemon(settings: Settings, hypervisor: Hypervisor, others: Sequence[Hypervisor] = ()) -> None:
+    """Serve until SIGTERM or SIGINT, or until the socket's place is taken away. VMs run on. `hypervisor`: the usual."""
     share_heap()
     make_state_folder(settings.state_dir)
     make_private_folder(settings.runtime_dir)
     with hold_lock(settings):
-        while await serve_state(settings, hypervisor):
+        while await serve_state(settings, hypervisor, others):
             logger.info("beginning anew with what was restored")
 
 
-async def serve_state(settings: Settings, hypervisor: Hypervisor) -> bool:
+async def serve_state(settings: Settings, hypervisor: Hypervisor, others: Sequence[Hypervisor] = ()) -> bool:
     """From reading the state to letting go of it; whether to begin again, since another one takes its place."""
     with contextlib.ExitStack() as stack:
         put_in_place(settings.state_dir)
         refuse_fresh_database(settings)
-        domain = make_domain(settings, hypervisor, stack)
+        domain = make_domain(settings, hypervisor, stack, others)
         fleet = Fleet(domain)
         listeners = open_listeners(settings, stack)
         ended, begins_anew = asyncio.Event(), asyncio.Event()
@@ -191,7 +191,12 @@ async def open_names(settings: Settings, fleet: Fleet) -> NameServer | None:
     return names
 
 
-def make_domain(settings: Settings, hypervisor: Hypervisor, stack: contextlib.ExitStack) -> Domain:
+def make_domain(
+    settings: Settings,
+    hypervisor: Hypervisor,
+    stack: contextlib.ExitStack,
+    others: Sequence[Hypervisor] = (),
+) -> Domain:
     database = Database(settings.database, Reserve(settings.reserve))
     stack.callback(database.close)
     database.bring_up_to_date({resource.name: resource.migrations for resource in RESOURCES})
@@ -207,6 +212,7 @@ def make_domain(settings: Settings, hypervisor: Hypervisor, stack: contextlib.Ex
         events=EventLog(database),
         history=ChangeHistory(database),
         hypervisor=hypervisor,
+        others=tuple(others),
         templates=TemplateSupply(
             TemplateStore(settings.cache_dir / "templates"),
             hypervisor,

@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from volant.contract.agents import find_agent
+from volant.contract.agents import Architecture, find_agent
 from volant.contract.finding import Finding, parse_findings
 from volant.errors import ToolFailed, VolantError
 from volant.process import find_tool, run_tool
 from volant.volantd.boot.kernel import host_architecture, require_kernel
 from volant.volantd.hypervisors import groups
+from volant.volantd.hypervisors.cloud_hypervisor.driver import CloudHypervisor
 from volant.volantd.hypervisors.confinement import find_confinement
 from volant.volantd.hypervisors.qemu import PROGRAMS, Qemu
 from volant.volantd.lost_and_found import LostAndFound
@@ -53,6 +54,7 @@ def examine(settings: Settings) -> list[Finding]:
             )
             findings.append(Finding("accelerator", state, f"{support.accelerator}: {support.reason}", mend))
             findings.append(find_user_network(settings, support.version))
+        findings += find_cloud_hypervisor(settings, architecture, kernel.image)
     except VolantError as error:
         findings.append(Finding("kernel", "missing", error.what, error.resolution or "volar setup kernel"))
     confinement = find_confinement()
@@ -73,6 +75,18 @@ def examine(settings: Settings) -> list[Finding]:
         fact = f"{len(lost.list_all())} VMs or plugins that the database does not know are in {lost.folder}"
         findings.append(Finding("lost+found", "limited", fact, "volantd import-vms, or remove them"))
     return [*findings, *find_builder_findings()]
+
+
+def find_cloud_hypervisor(settings: Settings, architecture: Architecture, kernel: Path) -> list[Finding]:
+    """Only where it is installed: nobody needs it."""
+    hypervisor = CloudHypervisor(state_dir=settings.state_dir, wanted_accelerator=settings.accelerator)
+    if not hypervisor.is_installed(architecture):
+        return []
+    try:
+        support = asyncio.run(hypervisor.find_support(architecture, kernel=kernel))
+    except VolantError as error:
+        return [Finding("cloud-hypervisor", "limited", error.what, error.resolution)]
+    return [Finding("cloud-hypervisor", "ok", f"{support.version}: {support.reason}")]
 
 
 def find_user_network(settings: Settings, qemu_version: str) -> Finding:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 import click
 
@@ -16,7 +17,7 @@ from volant.volantd.settings import Settings
 from volant.volantd.vms.recovery import import_vms
 
 
-def run_import(settings: Settings, hypervisor: Hypervisor) -> None:
+def run_import(settings: Settings, hypervisor: Hypervisor, others: Sequence[Hypervisor] = ()) -> None:
     make_state_folder(settings.state_dir)
     with contextlib.ExitStack() as stack:
         try:
@@ -27,7 +28,7 @@ def run_import(settings: Settings, hypervisor: Hypervisor) -> None:
                 resolution="volar daemon stop, then try again; VMs run on meanwhile",
             ) from error
         put_in_place(settings.state_dir)
-        results = import_vms(make_domain(settings, hypervisor, stack))
+        results = import_vms(make_domain(settings, hypervisor, stack, others))
     for result in results:
         if not result.problem:
             click.echo(f"imported {result.name}")

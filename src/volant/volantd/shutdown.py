@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 
 import click
 
@@ -22,7 +23,9 @@ from volant.volantd.vms.comeback import Comeback, stop_all
 from volant.volantd.vms.fleet import Fleet
 
 
-async def shut_down(settings: Settings, hypervisor: Hypervisor, timeout_seconds: float) -> None:
+async def shut_down(
+    settings: Settings, hypervisor: Hypervisor, timeout_seconds: float, others: Sequence[Hypervisor] = ()
+) -> None:
     await asyncio.to_thread(stop_daemon, settings.socket, settings.state_dir / "volantd.log")
     if not settings.database.is_file():
         click.echo("there are no VMs")
@@ -30,7 +33,7 @@ async def shut_down(settings: Settings, hypervisor: Hypervisor, timeout_seconds:
     with contextlib.ExitStack() as stack:
         stack.enter_context(hold_lock(settings))
         put_in_place(settings.state_dir)
-        fleet = Fleet(make_domain(settings, hypervisor, stack))
+        fleet = Fleet(make_domain(settings, hypervisor, stack, others))
         await adopt_all(fleet, restores=False)
         stopped = await stop_all(fleet, Comeback(settings.state_dir), timeout_seconds)
         await fleet.release_all()

@@ -31,6 +31,7 @@ class VmOptions:
     disk_size: str | None
     nested: bool
     architecture: str | None
+    hypervisor: str | None
     network: str | None
     isolated: bool
     publish: tuple[str, ...]
@@ -76,6 +77,8 @@ class VmOptions:
             request["kernel"] = self.kernel
         if self.kernel_arguments:
             request["kernel_arguments"] = self.kernel_arguments
+        if self.hypervisor:
+            request["hypervisor"] = self.hypervisor  # type: ignore[typeddict-item]  # one of its choices
         if self.cpus or self.memory or self.nested:
             request["resources"] = self._complete_resources(
                 client.get_plugin(plugin)["manifest"]["resources"]
@@ -121,6 +124,10 @@ def vm_options(*, publish: Sequence[str] = ("--publish",)) -> Callable[[Command]
         click.option("--nested", is_flag=True, help="Let the guest run VMs of its own, if this host can."),
         click.option(
             "--architecture", type=click.Choice(["amd64", "arm64"]), help="Emulate this one; slow."
+        ),
+        click.option(
+            "--hypervisor", type=click.Choice(["auto", "qemu", "cloud-hypervisor"]),
+            help="What runs it (default: auto, which is QEMU where it is installed).",
         ),
         click.option("--network", "--net", metavar="MODE", help="Network mode: bridged, dhcp, user or vsock."),
         click.option("--isolated", is_flag=True, help="Keep it and the bridge's other VMs apart."),

@@ -8,6 +8,7 @@ import pytest
 from volant.contract.finding import Finding
 from volant.volantd import doctor
 from volant.volantd.network.host_firewall import Obstacle
+from volant.volantd.settings import Settings
 
 
 @pytest.fixture
@@ -60,3 +61,16 @@ def test_what_stands_in_the_bridges_way_is_told(monkeypatch: pytest.MonkeyPatch)
     assert doctor.find_bridged_network() == [Finding("bridged network", "limited", "volant0: no", "do this")]
     monkeypatch.setattr(doctor, "list_obstacles", lambda bridge: [])
     assert [found.state for found in doctor.find_bridged_network()] == ["ok"]
+
+
+def test_cloud_hypervisor_is_a_finding_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(state_dir=tmp_path, runtime_dir=tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert doctor.find_cloud_hypervisor(settings, "amd64", tmp_path / "vmlinux") == []
+    write(tmp_path / "cloud-hypervisor", "echo cloud-hypervisor v38.0.0")
+    (found,) = doctor.find_cloud_hypervisor(settings, "amd64", tmp_path / "vmlinux")
+    assert (found.subject, found.state) == ("cloud-hypervisor", "limited")
+    assert "older than v51.0" in found.fact
+    assert "install a newer one" in found.mend

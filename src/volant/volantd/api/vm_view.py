@@ -50,6 +50,7 @@ def read_request(request: VmCreate) -> NewVm:
         disk_size=request.disk_size,
         isolated=request.isolated,
         restart=request.restart,
+        hypervisor=request.hypervisor,
         suspend_when_idle_seconds=request.suspend_when_idle_seconds,
         kernel=request.kernel,
         kernel_arguments=request.kernel_arguments,

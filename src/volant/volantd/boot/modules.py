@@ -28,8 +28,9 @@ CORE = ("virtio_blk", "virtio_console", "virtio_rng")
 NETWORK = ("virtio_net",)
 # Answers CID 2 inside the guest, and only as long as no guest-to-host transport is loaded beside it.
 VSOCK_LOOPBACK = ("vsock_loopback",)
+# Leads CID 2 out of the guest, to whoever answers on the host.
+VSOCK_DEVICE = ("vmw_vsock_virtio_transport",)
 BUS: dict[Bus, tuple[str, ...]] = {"mmio": ("virtio_mmio",), "pci": ("virtio_pci",)}
-EVERYTHING = (*BUS["mmio"], *BUS["pci"], *CORE, *NETWORK, *VSOCK_LOOPBACK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,10 @@ class ModuleFile:
         return read_module(self.path)
 
 
-def want_modules(bus: Bus, *, network: bool, vsock: bool = True) -> tuple[str, ...]:
+def want_modules(bus: Bus, *, network: bool, has_vsock_device: bool = False) -> tuple[str, ...]:
     """Names of the drivers that a guest on this kind of machine wants, without their dependencies."""
-    return (*BUS[bus], *CORE, *(NETWORK if network else ()), *(VSOCK_LOOPBACK if vsock else ()))
+    vsock = VSOCK_DEVICE if has_vsock_device else VSOCK_LOOPBACK
+    return (*BUS[bus], *CORE, *(NETWORK if network else ()), *vsock)
 
 
 def order_modules(modules: Path | None, wanted: Iterable[str]) -> list[ModuleFile]:

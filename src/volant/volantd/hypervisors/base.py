@@ -20,7 +20,7 @@ from volant.contract.agents import Architecture
 from volant.volantd.network.types import PublishedPort
 
 Accelerator = Literal["kvm", "tcg"]
-MachineType = Literal["microvm", "q35", "virt"]
+MachineType = Literal["microvm", "q35", "virt", "cloud-hypervisor"]
 Bus = Literal["mmio", "pci"]
 HypervisorKind = Literal["qemu", "cloud-hypervisor"]
 ControlTransport = Literal["virtio-serial", "vsock"]
@@ -171,6 +171,10 @@ class Capabilities:
     """A NIC without rights on the host: `UserNic` or `StreamNic`."""
     templates: bool
     """Memory of one machine becomes many others, with disks and NICs of their own."""
+    emulation: bool
+    """Guests of another architecture than the host's."""
+    knows_secret_users: bool
+    """Whoever answers a guest's secrets learns which of its users asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +274,10 @@ class Machine(Protocol):
     async def open_console(self) -> socket.socket:
         """A stream to and from the serial console. Unreachable where the hypervisor does not answer."""
 
+    def listen_for_guest(self, port: int) -> socket.socket | None:
+        """A listening socket for what the guest connects to CID 2 at `port`, where that comes out on this host; None
+        where the agent listens in the guest."""
+
     async def press_power_button(self) -> None:
         """Ask the guest's own system to power off (ACPI); whether it does is for the guest to say."""
 
@@ -308,6 +316,9 @@ class Hypervisor(Protocol):
     kind: HypervisorKind
     """The name under which a VM's record remembers who started it."""
     capabilities: Capabilities
+
+    def is_installed(self, architecture: Architecture) -> bool:
+        """Whether its program for such guests is on this host, working or not."""
 
     async def find_support(
         self, architecture: Architecture, *, kernel: Path | None, firmware: bool = False

@@ -40,7 +40,15 @@ CAP_NET_BIND_SERVICE, CAPABILITY_VERSION = 10, 0x20080522
 
 # linux/landlock.h; the numbers of the three calls are the same on every architecture.
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
-EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, MAKE_SOCK = 1, 2, 4, 8, 1 << 9
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_FILE, MAKE_REG, MAKE_SOCK = (
+    1,
+    2,
+    4,
+    8,
+    1 << 5,
+    1 << 8,
+    1 << 9,
+)
 TRUNCATE, IOCTL_DEV = 1 << 14, 1 << 15
 # What each version of the interface can restrict among files: all of it is, and given back where it is named.
 HANDLED_FILES = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1}
@@ -53,6 +61,7 @@ RIGHTS = {
     "--write": READ_FILE | WRITE_FILE | TRUNCATE,
     "--device": READ_FILE | WRITE_FILE | IOCTL_DEV,
     "--sockets": MAKE_SOCK | READ_DIR,
+    "--folder": READ_FILE | WRITE_FILE | TRUNCATE | READ_DIR | MAKE_REG | REMOVE_FILE,
 }
 FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 
@@ -78,12 +87,25 @@ def join_group(folder: str) -> None:
     os.close(descriptor)
 
 
-def open_tap(name: str, descriptor: int) -> None:
+def open_tap(name: str) -> int:
+    """A descriptor of a tap device that exists."""
+    opened = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        request = struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
+        fcntl.ioctl(opened, TUNSETIFF, request)
+    except BaseException:
+        os.close(opened)
+        raise
+    return opened
+
+
+def pass_tap(name: str, descriptor: int) -> None:
     """The tap device under a number that the hypervisor's arguments name."""
-    opened = os.open("/dev/net/tun", os.O_RDWR)
-    fcntl.ioctl(opened, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
-    os.dup2(opened, descriptor, inheritable=True)
-    if opened != descriptor:
+    opened = open_tap(name)
+    if opened == descriptor:
+        os.set_inheritable(opened, True)
+    else:
+        os.dup2(opened, descriptor, inheritable=True)
         os.close(opened)
 
 
@@ -182,7 +204,7 @@ def confine(options: list[tuple[str, str]]) -> None:
     for name, value in options:
         if name == "--tap":
             device, _, descriptor = value.partition(":")
-            open_tap(device, int(descriptor))
+            pass_tap(device, int(descriptor))
     if "--hide" in given:
         hide(given["--hide"], [path for _, path in rules])
     if os.geteuid() == 0:

@@ -96,10 +96,16 @@ def make_command(
     state_dir: Path | None,
     confinement: Confinement,
     group: Path | None = None,
+    *,
+    folders: Sequence[Path] = (),
+    opens_taps: bool = True,
 ) -> list[str]:
     """The hypervisor's command behind the program that confines it. The VM's files are given to its user here. `group`:
-    the control group that holds the VM."""
+    the control group that holds the VM; `folders`: where it may do as it likes; `opens_taps`: it gets them opened."""
     options = [*list_options(spec, command[0]), *([] if confinement.landlock else ["--any-file"])]
+    options += [f"--folder={folder}" for folder in folders]
+    if not opens_taps:
+        options = [option for option in options if not option.startswith("--tap=")]
     if group is not None:
         options.append(f"--group={group}")
     groups = list_groups(Path(KVM)) if spec.accelerator == "kvm" else []
@@ -110,7 +116,7 @@ def make_command(
         and _is_reachable(spec, state_dir)
     ):
         user = choose_user(spec.id)
-        give_files(spec, user, state_dir)
+        give_files(spec, user, state_dir, folders)
         options += [f"--hide={state_dir}", f"--user={user}", *(f"--groups={group}" for group in groups)]
     return [*make_launcher(), *options, "--", *command]
 
@@ -167,14 +173,14 @@ def _list_read_files(spec: VmSpec) -> list[Path]:
     return [path for path in (*disks, spec.kernel, spec.initrd, code) if path is not None]
 
 
-def give_files(spec: VmSpec, user: int, state_dir: Path) -> None:
+def give_files(spec: VmSpec, user: int, state_dir: Path, folders: Sequence[Path] = ()) -> None:
     """The VM's folder and what it writes belong to its user; what it shares with other VMs can be read by all users,
     behind a state folder that none of them can enter."""
     own = spec.socket_folder
     sockets = [nic.socket for nic in spec.nics if isinstance(nic, StreamNic)]
     for bits, paths in (
         (0o666, _list_written_files(spec)),
-        (0o444, [own, *sockets, *_list_read_files(spec)]),
+        (0o444, [own, *folders, *sockets, *_list_read_files(spec)]),
     ):
         for path in paths:
             if path == own or own in path.parents:

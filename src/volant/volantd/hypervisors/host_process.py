@@ -128,6 +128,12 @@ class HostProcess:
             self._pidfd = -1
 
 
+def take_child(pid: int) -> HostProcess:
+    """Hold of a child just started, which may have ended already but is not reaped."""
+    identity = identify(pid) or ProcessIdentity(pid, 0, "")
+    return HostProcess(identity, os.pidfd_open(pid))
+
+
 def read_use(pid: int) -> tuple[int, float]:
     """Resident bytes and CPU seconds of a process (proc(5)); zeros where it has ended."""
     try:

@@ -14,7 +14,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,13 +127,30 @@ def try_kvm(
     silence_seconds: float = SILENCE_SECONDS,
 ) -> Obstacle | None:
     """Boot `kernel` with KVM to its first process: None when it got there, else what happened."""
+
+    def make_arguments(initrd: Path) -> list[str]:
+        return make_probe_arguments(program, architecture, kernel, initrd, has_microvm=has_microvm)
+
+    return boot_to_init(
+        make_arguments, kernel, timeout_seconds=timeout_seconds, silence_seconds=silence_seconds
+    )
+
+
+def boot_to_init(
+    make_arguments: Callable[[Path], Sequence[str]],
+    kernel: Path,
+    *,
+    timeout_seconds: float = PROBE_SECONDS,
+    silence_seconds: float = SILENCE_SECONDS,
+) -> Obstacle | None:
+    """As `try_kvm`, with the command that `make_arguments` makes for an initrd; its console is standard output."""
     with tempfile.TemporaryDirectory(prefix="volant-probe-") as name:
         initrd = Path(name) / "initrd"
         with initrd.open("wb") as stream:
             archive = CpioWriter(stream)
             archive.add(b"init", stat.S_IFREG | 0o755, b"not a program: the kernel only has to find it\n")
             archive.finish()
-        arguments = make_probe_arguments(program, architecture, kernel, initrd, has_microvm=has_microvm)
+        arguments = make_arguments(initrd)
         return _listen(make_probe_command(arguments, [kernel, initrd]), timeout_seconds, silence_seconds)
 
 
@@ -186,7 +203,7 @@ def _explain(seen: bytes, *, ended: bool, timed_out: bool) -> Obstacle:
     lines = [line.strip() for line in seen.decode("utf-8", "replace").splitlines() if line.strip()]
     last = repr(lines[-1][:200]) if lines else "nothing"
     if ended:
-        return Obstacle(f"QEMU ended; its last words: {last}")
+        return Obstacle(f"the hypervisor ended; its last words: {last}")
     if timed_out and lines:
         return Obstacle(
             f"a test guest was still booting when its time was over; its last words: {last}",

@@ -23,7 +23,7 @@ from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
 
 from volant.contract.agents import Architecture
 from volant.errors import Conflict, ToolFailed, VolantError
-from volant.process import require_tool, start_detached
+from volant.process import find_tool, require_tool, start_detached
 from volant.volantd.hypervisors.accelerator import AcceleratorProbe
 from volant.volantd.hypervisors.base import (
     Capabilities,
@@ -41,7 +41,7 @@ from volant.volantd.hypervisors.confinement import find_confinement, make_comman
 from volant.volantd.hypervisors.console import read_last_lines, trim_log
 from volant.volantd.hypervisors.crash import MemoryWatch, find_cause
 from volant.volantd.hypervisors.groups import make_group, was_killed_for_memory
-from volant.volantd.hypervisors.host_process import ExitStatus, HostProcess, find_process, identify
+from volant.volantd.hypervisors.host_process import ExitStatus, HostProcess, find_process, take_child
 from volant.volantd.hypervisors.nested import check_nested
 from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments, name_sockets
 from volant.volantd.hypervisors.qemu_disks import copy_disk, find_node, layer_disk
@@ -110,6 +110,9 @@ class QemuMachine:
 
     async def open_console(self) -> socket.socket:
         return await connect_unix(self._sockets.console)
+
+    def listen_for_guest(self, port: int) -> socket.socket | None:
+        return None
 
     async def press_power_button(self) -> None:
         await self._execute("system_powerdown")
@@ -362,6 +365,8 @@ class Qemu:
         restore=True,
         user_network=True,
         templates=True,
+        emulation=True,
+        knows_secret_users=True,
     )
 
     def __init__(
@@ -373,6 +378,9 @@ class Qemu:
     ) -> None:
         self._state_dir = state_dir
         self._probe = AcceleratorProbe(cache, wanted_accelerator)
+
+    def is_installed(self, architecture: Architecture) -> bool:
+        return find_tool(PROGRAMS[architecture][0]) is not None
 
     async def find_support(
         self, architecture: Architecture, *, kernel: Path | None, firmware: bool = False
@@ -401,7 +409,7 @@ class Qemu:
         command = make_command(spec, arguments, self._state_dir, confinement, group)
         with lend_memory(spec) as (descriptors, fill):
             pid = start_detached(command, spec.hypervisor_log, descriptors=descriptors)
-            machine = QemuMachine(spec, _take_child(pid), console_begin)
+            machine = QemuMachine(spec, take_child(pid), console_begin)
             try:
                 await asyncio.gather(machine.connect(), asyncio.to_thread(fill))
                 if spec.wakes_from is not None:
@@ -427,9 +435,3 @@ class Qemu:
             logger.warning("adopted %s without QMP: %s", spec.name, error.what)
             machine.keep_watch()
         return machine
-
-
-def _take_child(pid: int) -> HostProcess:
-    """Hold of a child just started, which may have ended already but is not reaped."""
-    identity = identify(pid) or ProcessIdentity(pid, 0, "")
-    return HostProcess(identity, os.pidfd_open(pid))

@@ -37,7 +37,11 @@ async def take(
             return made
         name = snapshot_name or f"{vm.record.name}-{secrets.token_hex(3)}"
         return await take_snapshot(
-            vm, store, fleet.domain.hypervisor, name, key.text_and_content if key else ""
+            vm,
+            store,
+            fleet.domain.find_hypervisor(vm.record.hypervisor),
+            name,
+            key.text_and_content if key else "",
         )
 
 

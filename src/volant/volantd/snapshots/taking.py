@@ -31,6 +31,11 @@ async def take_snapshot(
     store.check_free(name)
     if record.state is not VmState.RUNNING and record.state in WITH_PROCESS:
         raise WrongState(f"cannot take a snapshot of VM {record.name}: it is {record.state.value}")
+    if record.state is VmState.RUNNING and not hypervisor.capabilities.snapshot:
+        raise Conflict(
+            f"cannot take a snapshot of VM {record.name}: {hypervisor.kind} cannot keep a machine's memory",
+            resolution=f"stop it first for one of its disk: volar vms stop {record.name}",
+        )
     with store.draft() as (identity, hidden):
         wake, layer, pause_ms = None, None, 0.0
         if record.state is VmState.RUNNING:

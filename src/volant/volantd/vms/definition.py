@@ -8,12 +8,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from volant.contract.agents import Architecture
 from volant.contract.manifest import Manifest
 from volant.errors import Conflict, InvalidInput
 from volant.sizes import read_size
 from volant.volantd.boot.kernel import host_architecture
+from volant.volantd.hypervisors.base import HypervisorKind
 from volant.volantd.network.types import NetworkMode, PortRequest
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.domain import Domain
@@ -40,6 +42,7 @@ class NewVm:
     vcpu: int | None = None
     memory_mb: int | None = None
     nested: bool | None = None
+    hypervisor: HypervisorKind | Literal["auto"] | None = None
     architecture: Architecture | None = None
     network: NetworkMode | None = None
     publish: Sequence[PortRequest] = ()
@@ -73,18 +76,6 @@ def choose_plugin(domain: Domain, request: NewVm) -> StoredPlugin:
         )
     _check_architecture(request, plugin)
     check_kernel(request.name, plugin.boot, is_chosen=bool(request.kernel or request.kernel_arguments))
-    hypervisor = domain.hypervisor
-    if plugin.boot == "firmware" and not hypervisor.capabilities.firmware:
-        raise Conflict(
-            f"cannot create VM {request.name}: {hypervisor.kind} boots no disks with a system of their own"
-        )
-    if request.suspend_when_idle_seconds and (
-        plugin.boot == "firmware" or not hypervisor.capabilities.restore
-    ):
-        who = "a plugin with a system of its own" if plugin.boot == "firmware" else hypervisor.kind
-        raise Conflict(
-            f"cannot create VM {request.name} to be suspended when it is idle: {who} cannot be suspended"
-        )
     return plugin
 
 

@@ -33,10 +33,19 @@ class Domain:
     events: EventLog
     history: ChangeHistory
     hypervisor: Hypervisor
+    """The usual one."""
     templates: TemplateSupply
+    others: tuple[Hypervisor, ...] = ()
+    """Further kinds that VMs may be made for."""
+
+    @property
+    def hypervisors(self) -> tuple[Hypervisor, ...]:
+        return (self.hypervisor, *self.others)
 
     def find_hypervisor(self, kind: str) -> Hypervisor:
-        """The driver that started a VM. Conflict where this daemon has none such."""
-        if kind != self.hypervisor.kind:
-            raise Conflict(f"cannot reach a VM of {kind}: this volantd works with {self.hypervisor.kind}")
-        return self.hypervisor
+        """The driver of a VM. Conflict where this daemon has none such."""
+        for hypervisor in self.hypervisors:
+            if hypervisor.kind == kind:
+                return hypervisor
+        known = " and ".join(hypervisor.kind for hypervisor in self.hypervisors)
+        raise Conflict(f"cannot reach a VM of {kind}: this volantd works with {known}")

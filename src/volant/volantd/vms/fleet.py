@@ -20,6 +20,7 @@ from volant.volantd.vms.definition import NewVm, choose_plugin, make_definition
 from volant.volantd.vms.disk_layers import held_layer
 from volant.volantd.vms.disks import make_overlay
 from volant.volantd.vms.domain import Domain
+from volant.volantd.vms.hypervisor_choice import choose_hypervisor
 from volant.volantd.vms.keys import make_private_key
 from volant.volantd.vms.lifecycle import find_guest_kernel
 from volant.volantd.vms.monitor import Guest
@@ -83,6 +84,7 @@ class Fleet:
             raise name_taken(request.name)
         plugin = choose_plugin(self.domain, request)
         definition = make_definition(self.domain, request, plugin.manifest)
+        hypervisor = choose_hypervisor(self.domain, request, plugin, definition)
         if plugin.boot == "kernel":
             await self._find_kernel(definition, definition.kernel)
         taken = self._registry.list_addresses()
@@ -104,7 +106,7 @@ class Fleet:
             ports=ports,
             control_key=make_private_key(),
             host_key=make_private_key(),
-            hypervisor=self.domain.hypervisor.kind,
+            hypervisor=hypervisor.kind,
             on_add=functools.partial(self.request_keys.add, request.key),
         )
         vm = self.find(record.id)
@@ -143,7 +145,7 @@ class Fleet:
 
     async def pause(self, name: str) -> VmRecord:
         async with self.locked(name) as vm:
-            return await pause_vm(vm, self.domain.hypervisor.capabilities)
+            return await pause_vm(vm, self.domain.find_hypervisor(vm.record.hypervisor).capabilities)
 
     async def unpause(self, name: str) -> VmRecord:
         async with self.locked(name) as vm:
@@ -152,7 +154,7 @@ class Fleet:
     async def suspend(self, name: str) -> VmRecord:
         """Its memory goes to the disk, its process ends."""
         async with self.locked(name) as vm:
-            return await suspend_vm(vm, self.domain.hypervisor)
+            return await suspend_vm(vm, self.domain.find_hypervisor(vm.record.hypervisor))
 
     async def resume(self, name: str) -> VmRecord:
         """A suspended VM goes on where it was, or boots where its memory is of no use any more."""

@@ -74,7 +74,8 @@ class IdleWatch:
         async with vm.lock:
             seconds = vm.record.definition.suspend_when_idle_seconds
             if vm.record.state is VmState.RUNNING and not vm.is_used_since(began):
-                await suspend_vm(vm, self._fleet.domain.hypervisor, reason=f"idle for {seconds} s")
+                hypervisor = self._fleet.domain.find_hypervisor(vm.record.hypervisor)
+                await suspend_vm(vm, hypervisor, reason=f"idle for {seconds} s")
 
 
 async def watch_idle(fleet: Fleet) -> None:

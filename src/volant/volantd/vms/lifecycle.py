@@ -133,7 +133,7 @@ async def boot_vm(
     if kernel is not None:
         parts = await asyncio.to_thread(find_boot_parts, record, kernel, support, settings)
         spec = make_spec(record, plugin, kernel, support, files, reach)
-        if can_wake(plugin, parts):
+        if hypervisor.capabilities.templates and can_wake(plugin, parts):
             shape = find_shape(spec, support, parts.base, list_module_names(parts.modules), hypervisor)
             start = partial(start_attached, record, reach, files, hypervisor, remember)
             if (machine := await wake(spec, shape, support, start)) is not None:
@@ -199,9 +199,12 @@ def find_guest_kernel(settings: Settings, architecture: Architecture, name: str 
 
 def find_boot_parts(record: VmRecord, kernel: Kernel, support: HostSupport, settings: Settings) -> BootParts:
     """Agent and drivers, as the part of the boot archive that VMs share."""
-    modules = order_modules(
-        kernel.modules, want_modules(support.bus, network=record.definition.network != "vsock", vsock=True)
+    wanted = want_modules(
+        support.bus,
+        network=record.definition.network != "vsock",
+        has_vsock_device=support.control == "vsock",
     )
+    modules = order_modules(kernel.modules, wanted)
     return BootParts(
         make_base_archive(find_agent(kernel.architecture), modules, settings.cache_dir), tuple(modules)
     )

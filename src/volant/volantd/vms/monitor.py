@@ -17,6 +17,7 @@ from volant.volantd.guest.connection import GuestConnection, open_connection
 from volant.volantd.guest.control import ControlClient, list_missing_features, open_control
 from volant.volantd.hypervisors.base import Machine, MachineEnd
 from volant.volantd.tasks import end_tasks
+from volant.volantd.vms.answering import answer_at, open_listeners
 from volant.volantd.vms.keys import read_public_key
 from volant.volantd.vms.pace import Pace
 from volant.volantd.vms.process_log import ProcessLog
@@ -77,6 +78,15 @@ class VmMonitor:
         self._connected = asyncio.Event()
         self._ended = asyncio.Event()
         self._tasks = [asyncio.create_task(self._watch_process(), name=f"process of {record.name}")]
+        self._secret_ports = sorted({attached.port or SECRETS_PORT for attached in record.definition.secrets})
+        listeners = open_listeners(machine, self._secret_ports, record.name)
+        self._tasks += [
+            asyncio.create_task(
+                answer_at(listener, port, answer_secret), name=f"port {port} of {record.name}"
+            )
+            for port, listener in listeners.items()
+        ]
+        self._host_answers = bool(listeners)
         if record.spec is not None and record.spec.kernel is not None:
             self._tasks.append(asyncio.create_task(self._keep_connected(), name=f"agent of {record.name}"))
 
@@ -153,10 +163,10 @@ class VmMonitor:
             return self._answer_secret(port)
 
         hello = guest.control.hello
-        ports = sorted({attached.port or SECRETS_PORT for attached in self._record.definition.secrets})
         missing = list_missing_features(hello)
         try:
-            await guest.connection.answer_secrets(ports, answer)
+            if not self._host_answers:
+                await guest.connection.answer_secrets(self._secret_ports, answer)
         except Exception as error:
             # The VM is worth having without; its own processes see a refused connection.
             logger.warning("VM %s: its agent does not take secrets: %s", self._record.name, error)

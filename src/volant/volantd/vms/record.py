@@ -16,7 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from volant.contract.agent import AgentState
 from volant.contract.agents import Architecture
-from volant.volantd.hypervisors.base import CrashCause, MemoryImage, ProcessIdentity, VmSpec
+from volant.volantd.hypervisors.base import (
+    CrashCause,
+    HypervisorKind,
+    MemoryImage,
+    ProcessIdentity,
+    VmSpec,
+)
 from volant.volantd.network.types import NetworkMode, PublishedPort
 from volant.volantd.vms.states import VmState
 
@@ -55,6 +61,7 @@ class WakeSource(StoredModel):
     spec: VmSpec
     control_key: str
     host_key: str
+    hypervisor: HypervisorKind = "qemu"
     hypervisor_version: str = ""
     traits: dict[str, str] = Field(default_factory=dict)
     """Of the machine, as its driver told them (`Hypervisor.find_traits`)."""
@@ -106,10 +113,10 @@ class VmRecord:
     """`wanted` says whether the VM should run (what a reboot of the host restores), `state` what it last did.
 
     `deleting` belongs to a VM whose files are going: that is finished at the next start of the daemon. `control_key`
-    and `host_key` are private keys (OpenSSH): ours for the agent, and the agent's own. `spec` is that of the last
-    start, by the driver of `hypervisor`; `process` is None unless it was seen to run. `restarts` counts those in a row
-    that the restart policy made. `pending` names what was changed since the start and counts from the next one.
-    `crash` is why it failed last, where its process had crashed.
+    and `host_key` are private keys (OpenSSH): ours for the agent, and the agent's own. `hypervisor` is the kind that
+    it was made for, `spec` that of the last start; `process` is None unless it was seen to run. `restarts` counts
+    those in a row that the restart policy made. `pending` names what was changed since the start and counts from the
+    next one. `crash` is why it failed last, where its process had crashed.
     """
 
     id: str
@@ -125,7 +132,7 @@ class VmRecord:
     ports: tuple[PublishedPort, ...]
     control_key: str
     host_key: str
-    hypervisor: str
+    hypervisor: HypervisorKind
     process: ProcessIdentity | None
     spec: VmSpec | None
     agent: AgentFacts
@@ -163,6 +170,7 @@ def make_wake_source(
         spec=replace(spec, wakes_from=None),
         control_key=record.control_key,
         host_key=record.host_key,
+        hypervisor=record.hypervisor,
         hypervisor_version=version,
         traits=dict(traits),
     )

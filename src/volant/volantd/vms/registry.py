@@ -20,7 +20,7 @@ from volant.contract.agent import AgentState
 from volant.errors import Conflict, NotFound
 from volant.volantd.clock import now
 from volant.volantd.database import Database
-from volant.volantd.hypervisors.base import CrashCause, ProcessIdentity, VmSpec
+from volant.volantd.hypervisors.base import CrashCause, HypervisorKind, ProcessIdentity, VmSpec
 from volant.volantd.network.dhcp import Lease
 from volant.volantd.network.types import PublishedPort
 from volant.volantd.usage import Used
@@ -43,7 +43,7 @@ class VmChanges(TypedDict, total=False):
     """What may change in a row beside the state and its reason."""
 
     wanted: bool
-    hypervisor: str
+    hypervisor: HypervisorKind
     process: ProcessIdentity | None
     spec: VmSpec | None
     agent: AgentFacts
@@ -83,7 +83,7 @@ class VmRegistry:
         ports: Sequence[PublishedPort],
         control_key: str,
         host_key: str,
-        hypervisor: str,
+        hypervisor: HypervisorKind,
         on_add: Callable[[str], object] = lambda vm_id: None,
     ) -> VmRecord:
         """A new VM in state created, in one transaction with `on_add`, which is told its id.

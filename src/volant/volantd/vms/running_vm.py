@@ -19,7 +19,14 @@ from volant.contract.agent import AgentState
 from volant.errors import NotFound, StorageFull, Unreachable, VolantError, WrongState
 from volant.volantd.clock import now
 from volant.volantd.host_state import is_host_stopping
-from volant.volantd.hypervisors.base import CrashCause, EndKind, Machine, MachineEnd, MachineState, VmSpec
+from volant.volantd.hypervisors.base import (
+    CrashCause,
+    EndKind,
+    Machine,
+    MachineEnd,
+    MachineState,
+    VmSpec,
+)
 from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.network.forward import PortForwarder
 from volant.volantd.plugins.store import StoredPlugin
@@ -101,7 +108,7 @@ class RunningVm:
         goes_on = source is not None and source.spec.id == self.id
         record = self._registry.move(
             before, "resume" if goes_on else "start", VmState.STARTING, wanted=True,
-            hypervisor=self._domain.hypervisor.kind, restarts=restarts,
+            restarts=restarts,
             pending=before.pending if goes_on else (), process=None, spec=None,
             guest=before.guest if goes_on else None, last_lines=[], exit_code=None, crash=None,
             started_at=now(),
@@ -151,8 +158,9 @@ class RunningVm:
         """From its disk, or awake from a template of its shape; the shape where there is none yet."""
         unmark_held(self.files.folder)
         await asyncio.to_thread(discard_memory, self.files.folder)
+        hypervisor = self._domain.find_hypervisor(record.hypervisor)
         wake = no_wake if cold else partial(wake_from_template, self._domain, self.tell, record, plugin)
-        return await boot_vm(record, plugin, self._domain.hypervisor, self._domain.settings, remember, wake)
+        return await boot_vm(record, plugin, hypervisor, self._domain.settings, remember, wake)
 
     def _give_up(self, reason: str) -> None:
         """After a failed start: with its memory still there a VM is suspended as before."""
@@ -174,9 +182,10 @@ class RunningVm:
                 mark_held(self.files.folder)
             use_memory(self.files.folder)
 
+        hypervisor = self._domain.find_hypervisor(record.hypervisor)
         try:
             return await wake_vm(
-                record, plugin, source, self._domain.hypervisor, self._domain.settings, remember, going_on
+                record, plugin, source, hypervisor, self._domain.settings, remember, going_on
             )
         except (CannotWake, VolantError) as error:
             if has_memory(self.files.folder) and not isinstance(error, CannotWake):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from volant.errors import InvalidInput
-from volant.volantd.hypervisors.base import ProcessIdentity, VmSpec
+from volant.volantd.hypervisors.base import HypervisorKind, ProcessIdentity, VmSpec
 from volant.volantd.network.types import PublishedPort
 from volant.volantd.vms.record import AgentFacts, VmDefinition, VmRecord
 from volant.volantd.vms.states import VmState
@@ -43,7 +43,7 @@ class VmFile(BaseModel):
     ports: tuple[PublishedPort, ...]
     control_key: str
     host_key: str
-    hypervisor: str = "qemu"
+    hypervisor: HypervisorKind = "qemu"
     spec: VmSpec | None
     created_at: str
 

@@ -135,6 +135,8 @@ def check_fit(spec: VmSpec, source: WakeSource, support: HostSupport, hypervisor
 
     if not hypervisor.capabilities.restore:
         raise refuse(f"{hypervisor.kind} wakes no machines")
+    if source.hypervisor != hypervisor.kind:
+        raise refuse(f"its memory is of {source.hypervisor}")
     if source.hypervisor_version and source.hypervisor_version != support.version:
         raise refuse(f"its memory is of {source.hypervisor_version}, and this host has {support.version}")
     if source.spec.accelerator != support.accelerator:

@@ -84,7 +84,7 @@ def test_a_qemu_that_stays_up_after_an_internal_error_is_not_waited_for(tmp_path
 
 def test_an_unknown_end_is_told_in_its_own_words(tmp_path: Path) -> None:
     found = probe(tmp_path, "say('no such cpu'); sys.exit(1)")
-    assert found == Obstacle("QEMU ended; its last words: 'no such cpu'")
+    assert found == Obstacle("the hypervisor ended; its last words: 'no such cpu'")
 
 
 @pytest.mark.parametrize(("flag", "module"), [("vmx", "kvm_intel"), ("svm", "kvm_amd"), ("", "firmware")])

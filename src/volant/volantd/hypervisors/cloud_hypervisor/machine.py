@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One Cloud Hypervisor process, ours or adopted. Its API tells and is told; nothing of it is kept open in between."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+from volant.errors import Conflict, ToolFailed, Unreachable, VolantError
+from volant.volantd.hypervisors.base import MachineEnd, MachineState, MemoryImage, ProcessIdentity, VmSpec
+from volant.volantd.hypervisors.cloud_hypervisor.api import VmmApi
+from volant.volantd.hypervisors.cloud_hypervisor.configuration import VmmFiles
+from volant.volantd.hypervisors.cloud_hypervisor.endings import REBOOTING, explain_end, read_events
+from volant.volantd.hypervisors.cloud_hypervisor.vsock import listen_for_guest, open_guest_port
+from volant.volantd.hypervisors.console import read_last_lines, trim_log
+from volant.volantd.hypervisors.crash import MemoryWatch
+from volant.volantd.hypervisors.groups import was_killed_for_memory
+from volant.volantd.hypervisors.host_process import HostProcess
+from volant.volantd.tasks import end_tasks
+
+logger = logging.getLogger(__name__)
+
+# The agent's port in every guest (contract.guest_config.Control.vsock_port).
+AGENT_PORT = 1024
+ANSWER_SECONDS = 10.0
+WATCH_INTERVAL_SECONDS = 1.0
+LOG_LINES = 20
+
+
+class CloudHypervisorMachine:
+    def __init__(self, spec: VmSpec, process: HostProcess, console_begin: int = 0) -> None:
+        """`console_begin`: how long the console's log was before this process wrote to it."""
+        self.spec = spec
+        self.api = VmmApi(VmmFiles(spec.socket_folder).api, spec.name)
+        self._files = VmmFiles(spec.socket_folder)
+        self._process = process
+        self._console_begin = console_begin
+        self._asked_to_end = False
+        self._paused = False
+        self._resumed = asyncio.Event()
+        self._memory = MemoryWatch()
+        self._watch = asyncio.create_task(self._wait_for_end())
+        self._chores = asyncio.create_task(self._do_chores())
+
+    @property
+    def identity(self) -> ProcessIdentity:
+        return self._process.identity
+
+    @property
+    def state(self) -> MachineState:
+        if self._process.is_ended:
+            return MachineState.ENDED
+        return MachineState.PAUSED if self._paused else MachineState.RUNNING
+
+    @property
+    def problem(self) -> str:
+        return ""
+
+    async def look(self) -> None:
+        """Whether it stands still, of a process that is adopted or has just woken. Unreachable, ToolFailed."""
+        info = await self.api.get("vm.info", timeout_seconds=ANSWER_SECONDS)
+        self._paused = info.get("state") == "Paused"
+
+    async def wait(self) -> MachineEnd:
+        return await asyncio.shield(self._watch)
+
+    async def kill(self) -> MachineEnd:
+        self._asked_to_end = True
+        self._process.kill()
+        return await self.wait()
+
+    async def wait_answering(self, timeout_seconds: float) -> None:
+        """Until its API answers. ToolFailed where the process ends first or says nothing in time."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_seconds
+        while True:
+            try:
+                await self.api.get("vmm.ping", timeout_seconds=ANSWER_SECONDS)
+            except Unreachable:
+                if self._process.is_ended:
+                    status = await self._process.wait()
+                    ended = status.signal or f"exit code {status.exit_code}"
+                    raise self._refuse(f"Cloud Hypervisor ended with {ended}") from None
+                if loop.time() >= deadline:
+                    raise self._refuse(
+                        f"Cloud Hypervisor did not answer within {timeout_seconds:g} s"
+                    ) from None
+                await asyncio.sleep(0.01)
+            else:
+                return
+
+    def _refuse(self, reason: str) -> ToolFailed:
+        log = read_last_lines(self.spec.hypervisor_log, LOG_LINES)
+        return ToolFailed(f"cannot start {self.spec.name}: {reason}", details=log)
+
+    async def open_control(self) -> socket.socket:
+        return await open_guest_port(self._files.vsock, AGENT_PORT)
+
+    async def open_console(self) -> socket.socket:
+        raise Unreachable(
+            f"cannot attach to the console of VM {self.spec.name}: Cloud Hypervisor's goes one way, to the log",
+            resolution=f"read it: volar vms logs {self.spec.name} --console   (volar vms ssh gives a shell)",
+        )
+
+    def listen_for_guest(self, port: int) -> socket.socket | None:
+        return listen_for_guest(self._files.find_answering(port), self._files.folder)
+
+    async def press_power_button(self) -> None:
+        await self.api.put("vm.power-button", timeout_seconds=ANSWER_SECONDS)
+
+    async def pause(self) -> None:
+        if self.state is not MachineState.RUNNING:
+            raise Conflict(f"cannot pause {self.spec.name}: it is {self.state.value}")
+        await self.api.put("vm.pause", timeout_seconds=ANSWER_SECONDS)
+        self._paused = True
+
+    async def resume(self) -> None:
+        if self.state is not MachineState.PAUSED:
+            raise Conflict(f"cannot resume {self.spec.name}: it is {self.state.value}")
+        await self.api.put("vm.resume", timeout_seconds=ANSWER_SECONDS)
+        self._paused = False
+        self._resumed.set()
+
+    async def save_memory(self, folder: Path) -> MemoryImage:
+        raise Conflict(f"cannot save the memory of {self.spec.name}: not yet")
+
+    async def layer_disk(self, index: int, overlay: Path, name: str) -> None:
+        raise Conflict(f"cannot layer the disk of {self.spec.name}: Cloud Hypervisor keeps the disks it has")
+
+    async def copy_disk(self, index: int, target: Path, begun: Callable[[], Awaitable[None]]) -> None:
+        raise Conflict(f"cannot copy the disk of {self.spec.name} while it runs", resolution="stop it first")
+
+    async def find_layer(self, index: int) -> str:
+        return ""
+
+    async def wait_resumed(self) -> None:
+        await self._resumed.wait()
+        self._resumed.clear()
+
+    async def release(self) -> None:
+        await end_tasks((self._watch, self._chores))
+        self._process.close()
+
+    async def _do_chores(self) -> None:
+        """Keep the console's log small, and end what boots again by itself: that is for whoever owns the VM."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_SECONDS)
+            trim_log(self.spec.console_log)
+            if REBOOTING in read_events(self._files.events):
+                self._process.kill()
+
+    async def _wait_for_end(self) -> MachineEnd:
+        status = await self._process.wait()
+        is_killed = not self._asked_to_end and status.signal in (None, "SIGKILL") and not status.exit_code
+        killed_for_memory = is_killed and self._memory.was_killed(self.identity.pid)
+        await end_tasks((self._chores,))
+        end = explain_end(
+            status,
+            events=read_events(self._files.events),
+            asked_to_end=self._asked_to_end,
+            memory_full=was_killed_for_memory(self.spec.id),
+            killed_for_memory=killed_for_memory,
+            console=read_last_lines(self.spec.console_log, 50, since=self._console_begin),
+            log=read_last_lines(self.spec.hypervisor_log, LOG_LINES),
+        )
+        remove_files(self._files)
+        return end
+
+
+def remove_files(files: VmmFiles) -> None:
+    """What one process leaves behind, its own and ours for its guest."""
+    for path in (files.api, files.events, files.vsock, *files.folder.glob(f"{files.vsock.name}_*")):
+        with suppress(OSError):
+            path.unlink()
+
+
+async def take_over(machine: CloudHypervisorMachine) -> None:
+    """Of an adopted process; one that does not answer is still ours to watch and to kill."""
+    try:
+        await machine.look()
+    except VolantError as error:
+        logger.warning("adopted %s without its API: %s", machine.spec.name, error.what)
