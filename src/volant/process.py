@@ -198,7 +198,7 @@ def start_detached(
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
-                *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _list_inheritable(pass_fds)),
+                *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in list_inheritable(pass_fds)),
                 # Onto itself: stays open in the child without ever being inheritable here.
                 *((os.POSIX_SPAWN_DUP2, descriptor, descriptor) for descriptor in pass_fds),
                 *((os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in (descriptors or {}).items()),
@@ -208,7 +208,7 @@ def start_detached(
         raise _make_missing(arguments) from error
 
 
-def _list_inheritable(wanted: Sequence[int]) -> list[int]:
+def list_inheritable(wanted: Sequence[int]) -> list[int]:
     """Our open descriptors that a child would get, beside the standard streams and those wanted."""
     found = []
     for name in os.listdir("/proc/self/fd"):

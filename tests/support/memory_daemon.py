@@ -60,7 +60,7 @@ def answer_for_agents(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     told: list[str] = []
 
     def tell(word: str) -> Callable[..., Any]:
-        async def call(*_: object) -> None:
+        async def call(*_: object, **__: object) -> None:
             told.append(word)
 
         return call
@@ -78,6 +78,7 @@ def answer_for_agents(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(VmMonitor, "wait_connected", wait_connected)
     monkeypatch.setattr(waking, "go_on", tell("wake"))
+    monkeypatch.setattr(waking, "become", tell("become"))
     return told
 
 

@@ -3,6 +3,7 @@
 package boot
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -36,6 +37,9 @@ func awaitSettings(template *contract.GuestConfig, archive *bootArchive, journal
 		become, err := contract.ParseBecome(data)
 		if err != nil {
 			return err
+		}
+		if become.Settings == nil {
+			return errors.New("this guest is no VM yet: it cannot go on as one")
 		}
 		// Before anything that may need random numbers.
 		if err := snapshot.Reseed(become.Entropy); err != nil {

@@ -174,6 +174,11 @@ type SnapshotWake struct {
 	Entropy             []byte `json:"entropy_base64"`
 }
 
+// SnapshotFreeze are the params of snapshot.freeze. Disks false: file systems need not be whole without the memory.
+type SnapshotFreeze struct {
+	Disks *bool `json:"disks"`
+}
+
 // CloneBecome are the params of clone.become: a guest.json, and at least 32 bytes of the host's randomness (base64).
 type CloneBecome struct {
 	GuestConfig json.RawMessage `json:"guest_config"`

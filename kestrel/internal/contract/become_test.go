@@ -20,6 +20,13 @@ func TestParseBecome(t *testing.T) {
 	}
 }
 
+func TestParseBecomeWithoutSettings(t *testing.T) {
+	become, err := ParseBecome([]byte(`{"unix_time_nanoseconds": 7, "entropy_base64": "` + strings.Repeat("QUJD", 11) + `"}`))
+	if err != nil || become.Settings != nil || become.UnixTimeNanoseconds != 7 {
+		t.Errorf("got %+v, %v", become, err)
+	}
+}
+
 func TestParseBecomeRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		`{`:                      "not valid JSON",

@@ -20,8 +20,13 @@ func ParseGuestConfig(data []byte) (*GuestConfig, error) {
 	if !gjson.ValidBytes(data) {
 		return nil, fmt.Errorf("it is not valid JSON: %w", explainJSON(data))
 	}
+	return readGuestConfig(gjson.ParseBytes(data))
+}
+
+// readGuestConfig reads it out of a document that is valid.
+func readGuestConfig(value gjson.Result) (*GuestConfig, error) {
 	reader := &reader{}
-	document := section{reader: reader, value: gjson.ParseBytes(data)}
+	document := section{reader: reader, value: value}
 	config := document.guestConfig()
 	switch {
 	case reader.problem != nil:

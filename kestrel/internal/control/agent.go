@@ -32,8 +32,8 @@ type Agent interface {
 	StopProcess(name string) error
 	RestartProcess(name string) error
 	SetClock(now time.Time) error
-	// Freeze holds processes and file systems still for a snapshot, Thaw lets them go on.
-	Freeze() error
+	// Freeze holds processes and, with disks, file systems still for a snapshot; Thaw lets them go on.
+	Freeze(disks bool) error
 	Thaw() error
 	// Wake lets a frozen guest go on that slept in its host's files: with the time of now and fresh random numbers.
 	Wake(now time.Time, entropy []byte) error

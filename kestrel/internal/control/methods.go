@@ -49,7 +49,7 @@ func init() {
 		"process.restart":  {serve: serveProcess(Agent.RestartProcess), slow: true},
 		"clock.set":        {serve: serveClock},
 		"power.stop":       {serve: servePower},
-		"snapshot.freeze":  {serve: func(c *conversation, _ context.Context, _ request) (any, error) { return empty{}, c.agent.Freeze() }, slow: true},
+		"snapshot.freeze":  {serve: serveFreeze, slow: true},
 		"snapshot.thaw":    {serve: func(c *conversation, _ context.Context, _ request) (any, error) { return empty{}, c.agent.Thaw() }, slow: true},
 		"snapshot.wake":    {serve: serveWake, slow: true},
 		"clone.become":     {serve: serveBecome, slow: true},
@@ -238,6 +238,14 @@ func serveBecome(c *conversation, ctx context.Context, call request) (any, error
 		return nil, invalid(call, fmt.Sprintf("entropy has at least %d bytes", minEntropyBytes))
 	}
 	return empty{}, c.agent.Become(ctx, settings, params.Entropy)
+}
+
+func serveFreeze(c *conversation, _ context.Context, call request) (any, error) {
+	params, err := readParams[contract.SnapshotFreeze](call)
+	if err != nil {
+		return nil, err
+	}
+	return empty{}, c.agent.Freeze(params.Disks == nil || *params.Disks)
 }
 
 func serveClock(c *conversation, _ context.Context, call request) (any, error) {

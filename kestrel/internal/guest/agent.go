@@ -28,7 +28,7 @@ func (g *Guest) Hello() contract.Hello {
 	bootID, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return contract.Hello{
 		AgentVersion: g.version,
-		Features:     []string{"sftp", "streamlocal", "vsock-forward", "workload-forward", "settings-apply", "snapshot", "wake", "settings-line"},
+		Features:     []string{"sftp", "streamlocal", "vsock-forward", "workload-forward", "settings-apply", "snapshot", "wake", "settings-line", "wake-line"},
 		BootID:       strings.TrimSpace(string(bootID)),
 	}
 }

@@ -73,8 +73,8 @@ type Guest struct {
 	freezer     *snapshot.Freezer
 	current     atomic.Pointer[contract.GuestConfig] // another than config in a copy of a snapshot
 	doorsOpen   chan struct{}
-	port        *stream.Port // of the host, where it was opened before
-	held        atomic.Bool  // for a snapshot; a copy of it is, too, until it has become another VM
+	port        *stream.Port         // of the host, where it was opened before
+	held        atomic.Pointer[hold] // for a snapshot; a copy of it is, too, until it has become another VM
 	networkDoor sync.Once
 }
 

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/volantvm/volant/kestrel/internal/contract"
 )
 
 func splitLines(text string) (lines [][]string) {
@@ -39,5 +41,30 @@ func TestAnInterfaceThatComesLateIsWaitedFor(t *testing.T) {
 	}()
 	if found, err := waitForLink(folder, "52:54:00:12:34:56", time.Minute); err != nil || found.index != 2 {
 		t.Errorf("found %v, %v", found, err)
+	}
+}
+
+func TestConfigurationsOfOtherCardsAreTheSameToTheKernel(t *testing.T) {
+	gateway, other := "10.0.2.2", "10.0.2.3"
+	make := func(mac, address string, gateway *string) contract.GuestNetwork {
+		card := contract.Interface{MAC: mac, Mode: "static", Addresses: []string{address}, Gateway: gateway}
+		return contract.GuestNetwork{Interfaces: []contract.Interface{card}, Nameservers: []string{"10.0.2.3"}}
+	}
+	from := make("52:54:00:00:00:01", "10.0.2.15/24", &gateway)
+	same := "10.0.2.2"
+	if !differInCardsAlone(from, make("52:54:00:00:00:02", "10.0.2.15/24", &same)) {
+		t.Error("another hardware address is another configuration")
+	}
+	leased := make("52:54:00:00:00:02", "10.0.2.15/24", &gateway)
+	leased.Interfaces[0].Mode = "dhcp"
+	for what, to := range map[string]contract.GuestNetwork{
+		"address": make("52:54:00:00:00:02", "10.0.2.16/24", &gateway),
+		"gateway": make("52:54:00:00:00:02", "10.0.2.15/24", &other),
+		"route":   make("52:54:00:00:00:02", "10.0.2.15/24", nil),
+		"lease":   leased,
+	} {
+		if differInCardsAlone(from, to) {
+			t.Errorf("another %s makes no difference", what)
+		}
 	}
 }

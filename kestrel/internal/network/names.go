@@ -129,7 +129,7 @@ func (n Names) put(path string, content []byte) error {
 
 // writeThrough writes in place, so that the file keeps its owner and mode, and makes what is missing on the way.
 func writeThrough(target string, content []byte) error {
-	err := os.WriteFile(target, content, 0o644)
+	err := overwrite(target, content)
 	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
 		return err
 	}
@@ -148,6 +148,22 @@ func writeThrough(target string, content []byte) error {
 		return err
 	}
 	return os.WriteFile(target, content, 0o644)
+}
+
+// overwrite never empties the file: ext4 would write an emptied one to its disk at once, while whoever waits for the
+// guest waits for that, too.
+func overwrite(target string, content []byte) error {
+	file, err := os.OpenFile(target, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	if err == nil {
+		if err = file.Truncate(int64(len(content))); errors.Is(err, unix.EINVAL) {
+			err = nil // no regular file: it has no length
+		}
+	}
+	return errors.Join(err, file.Close())
 }
 
 // cover bind-mounts a file of the runtime folder over one that cannot be written. Over one that is not there, or a link

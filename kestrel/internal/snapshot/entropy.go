@@ -21,11 +21,17 @@ const (
 // Reseed mixes the host's bytes into the kernel's random numbers and has every processor's generator start anew from
 // them. Writing to /dev/urandom would mix without starting anew: two copies of one memory would go on alike for a while.
 func Reseed(entropy []byte) error {
-	device, err := os.OpenFile("/dev/urandom", os.O_RDWR, 0)
+	device, err := openRandom()
 	if err != nil {
 		return fmt.Errorf("cannot renew the random numbers: %w", err)
 	}
 	defer func() { _ = device.Close() }()
+	return reseed(device, entropy)
+}
+
+func openRandom() (*os.File, error) { return os.OpenFile("/dev/urandom", os.O_RDWR, 0) }
+
+func reseed(device *os.File, entropy []byte) error {
 	message := entropyMessage(entropy)
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, device.Fd(), ioctlAddEntropy, uintptr(unsafe.Pointer(&message[0])))
 	runtime.KeepAlive(message)

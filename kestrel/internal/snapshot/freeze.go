@@ -35,7 +35,8 @@ type Freezer struct {
 
 	Processes string // what is known of each process: /proc
 
-	ioctl func(path string, request uint) error
+	ioctl  func(path string, request uint) error
+	frozen []string // mount points of the file systems that are
 }
 
 // NewFreezer is the freezer of this guest.
@@ -43,14 +44,19 @@ func NewFreezer() *Freezer {
 	return &Freezer{Cgroups: "/sys/fs/cgroup", Mounts: "/proc/self/mounts", Processes: "/proc", ioctl: ioctlPath}
 }
 
-// Freeze stops all processes, writes what is dirty and freezes the file systems on disks. Where one of it fails, all
-// of it is undone.
-func (f *Freezer) Freeze() error {
+// Freeze stops all processes, writes what is dirty and, where disks says so, freezes the file systems on them: needed
+// where the disk alone is to be whole, and not where its memory goes with it. Where one of it fails, all of it is undone.
+func (f *Freezer) Freeze(disks bool) error {
 	err := f.freezeProcesses()
 	if err == nil {
 		unix.Sync()
+	}
+	if err == nil && disks {
 		err = f.eachDisk(func(target string) error {
-			if err := f.ioctl(target, ioctlFreeze); err != nil && err != unix.EOPNOTSUPP && err != unix.EBUSY {
+			err := f.ioctl(target, ioctlFreeze)
+			if err == nil || err == unix.EBUSY {
+				f.frozen = append(f.frozen, target)
+			} else if err != unix.EOPNOTSUPP {
 				return fmt.Errorf("cannot freeze the file system at %s: %w", target, err)
 			}
 			return nil
@@ -69,12 +75,14 @@ func (f *Freezer) Thaw() error {
 
 // ThawDisks lets file systems be written again while processes stay where they are.
 func (f *Freezer) ThawDisks() error {
-	return f.eachDisk(func(target string) error {
-		if err := f.ioctl(target, ioctlThaw); err != nil && err != unix.EINVAL && err != unix.EOPNOTSUPP {
-			return fmt.Errorf("cannot thaw the file system at %s: %w", target, err)
+	var problems []error
+	for _, target := range f.frozen {
+		if err := f.ioctl(target, ioctlThaw); err != nil && err != unix.EINVAL {
+			problems = append(problems, fmt.Errorf("cannot thaw the file system at %s: %w", target, err))
 		}
-		return nil
-	})
+	}
+	f.frozen = nil
+	return errors.Join(problems...)
 }
 
 // ThawProcesses lets processes go on.

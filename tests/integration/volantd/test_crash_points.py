@@ -80,6 +80,21 @@ async def return_to_snapshots(fleet: Fleet) -> None:
     await fleet.delete("one", force=True)
 
 
+async def multiply(fleet: Fleet) -> None:
+    """Copies of a VM that runs: forks, and those of a snapshot that outlives some of them."""
+    await fleet.domain.plugins.install(io.BytesIO(make_plugin()), source="test")
+    store = open_store(fleet.domain)
+    await create_running(fleet, "one")
+    await acts.fork(fleet, store, "one", ["two", "three"])
+    await fleet.delete("two", force=True)
+    snapshot = await acts.take(fleet, store, "one", "then")
+    await acts.create_vm(fleet, snapshot, NewVm(name="four", plugin=""))
+    await fleet.delete("one", force=True)
+    await acts.delete(fleet, store, "then")
+    for name in ("three", "four"):
+        await fleet.delete(name, force=True)
+
+
 async def live_until_killed(fleet: Fleet, points: CrashPoints, live: Life) -> None:
     """Whoever waits for a dead daemon's answer waits in vain."""
     living = asyncio.ensure_future(live(fleet))
@@ -102,6 +117,9 @@ def check_consistency(fleet: Fleet, host: MemoryHost, home: Path) -> None:
         assert (folder / "memory").exists() == (states[folder.name] is VmState.SUSPENDED)
         assert not (folder / "held").exists()
     assert all(record.definition.restores_to is None for record in records)
+    store = open_store(fleet.domain)
+    places = [str(store.find_place(snapshot.id)) for snapshot in store.list_all() if snapshot.is_hidden]
+    assert all(fleet.domain.registry.find_users("snapshot", place) for place in places)
     paused = {record.process for record in records if record.state is VmState.PAUSED}
     assert {process.identity for process in host.living if process.is_paused} == paused
     assert not (home / "lost+found").exists()
@@ -143,6 +161,13 @@ async def test_a_kill_at_every_write_of_a_restore_leaves_the_old_or_the_new(
     assert await kill_at_every_write(return_to_snapshots, memory, monkeypatch) > 100, (
         "the writes were not walked"
     )
+
+
+async def test_a_kill_at_every_write_of_a_fork_leaves_whole_vms_and_no_memory(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_for_agents(monkeypatch)
+    assert await kill_at_every_write(multiply, memory, monkeypatch) > 100, "the writes were not walked"
 
 
 async def kill_at_every_write(life: Life, memory: Path, monkeypatch: pytest.MonkeyPatch) -> int:

@@ -211,8 +211,12 @@ func (a *Agent) SetClock(now time.Time) error {
 }
 
 // Freeze is noted.
-func (a *Agent) Freeze() error {
-	a.change("freeze", func() {})
+func (a *Agent) Freeze(disks bool) error {
+	what := "freeze"
+	if !disks {
+		what = "freeze processes"
+	}
+	a.change(what, func() {})
 	return nil
 }
 

@@ -144,9 +144,9 @@ class ControlClient:
     async def set_clock(self, unix_time_nanoseconds: int) -> None:
         await self.call("clock.set", {"unix_time_nanoseconds": unix_time_nanoseconds})
 
-    async def freeze(self) -> None:
-        """Hold processes still and file systems whole, for a snapshot; `thaw` lets them go on."""
-        await self.call("snapshot.freeze")
+    async def freeze(self, *, disks: bool) -> None:
+        """Hold processes still, and with `disks` file systems whole, for a snapshot; `thaw` lets them go on."""
+        await self.call("snapshot.freeze", {"disks": disks})
 
     async def thaw(self) -> None:
         await self.call("snapshot.thaw")

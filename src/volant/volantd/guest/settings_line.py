@@ -7,10 +7,11 @@ import asyncio
 import base64
 import secrets
 import socket
+import time
 from collections.abc import Sequence
 
 from volant.contract.guest_config import GuestConfig
-from volant.contract.settings_line import ANSWER_PREFIX, SETTINGS_PREFIX, Become
+from volant.contract.settings_line import ANSWER_PREFIX, SETTINGS_PREFIX, Become, Wake
 from volant.errors import GuestFailed, Unreachable
 
 ENTROPY_BYTES = 64
@@ -26,10 +27,20 @@ async def send_settings(
     """Returns once the guest has become that VM; GuestFailed with its words where it cannot. Closes the stream."""
     become = Become(
         guest_config=config,
-        entropy_base64=base64.b64encode(secrets.token_bytes(ENTROPY_BYTES)).decode(),
+        entropy_base64=_draw_entropy(),
         hardware_addresses=list(hardware_addresses),
     )
     await _ask(stream, become.model_dump_json(exclude_defaults=True).encode(), timeout_seconds)
+
+
+async def send_wake(stream: socket.socket, *, timeout_seconds: float) -> None:
+    """Returns once the guest goes on as who it was; GuestFailed with its words where it cannot. Closes the stream."""
+    wake = Wake(unix_time_nanoseconds=time.time_ns(), entropy_base64=_draw_entropy())
+    await _ask(stream, wake.model_dump_json().encode(), timeout_seconds)
+
+
+def _draw_entropy() -> str:
+    return base64.b64encode(secrets.token_bytes(ENTROPY_BYTES)).decode()
 
 
 async def wait_for_template(stream: socket.socket, *, timeout_seconds: float) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The program that becomes a hypervisor: it gives up everything that this VM does not need, then executes QEMU.
 
-Runs alone (`python -I -S confine.py OPTION… -- PROGRAM ARGUMENT…`), with the standard library only. What it does, in
+Runs alone (`python -I -S confine.py OPTION… -- PROGRAM ARGUMENT…`) or as a fork of the fork server, with the standard
+library only. What it does, in
 this order and each only where an option says so: join a control group, open tap devices, hide a folder behind an empty
 one in a mount namespace, drop capabilities, become another user, die with its parent, allow no new privileges, and
 allow by Landlock (Documentation/userspace-api/landlock.rst) only the files that are named. Whatever fails ends it with
@@ -223,7 +224,7 @@ def confine(options: list[tuple[str, str]]) -> None:
         restrict_files(rules, has_network="--network" in given)
 
 
-def main(arguments: list[str]) -> None:
+def main(*arguments: str) -> None:
     end = arguments.index("--")
     pairs = (argument.partition("=") for argument in arguments[:end])
     command = arguments[end + 1 :]
@@ -236,4 +237,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

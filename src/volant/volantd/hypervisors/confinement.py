@@ -90,7 +90,7 @@ def choose_user(vm_id: str) -> int:
     return FIRST_USER + int(vm_id, 16) % USER_COUNT
 
 
-def make_command(
+def make_confined_arguments(
     spec: VmSpec,
     command: Sequence[str],
     state_dir: Path | None,
@@ -100,7 +100,7 @@ def make_command(
     folders: Sequence[Path] = (),
     opens_taps: bool = True,
 ) -> list[str]:
-    """The hypervisor's command behind the program that confines it. The VM's files are given to its user here. `group`:
+    """What `confine` is told to become the hypervisor's command. The VM's files are given to its user here. `group`:
     the control group that holds the VM; `folders`: where it may do as it likes; `opens_taps`: it gets them opened."""
     options = [*list_options(spec, command[0]), *([] if confinement.landlock else ["--any-file"])]
     options += [f"--folder={folder}" for folder in folders]
@@ -118,7 +118,7 @@ def make_command(
         user = choose_user(spec.id)
         give_files(spec, user, state_dir, folders)
         options += [f"--hide={state_dir}", f"--user={user}", *(f"--groups={group}" for group in groups)]
-    return [*make_launcher(), *options, "--", *command]
+    return [*options, "--", *command]
 
 
 def list_groups(device: Path) -> list[int] | None:

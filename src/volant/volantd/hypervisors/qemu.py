@@ -23,7 +23,9 @@ from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
 
 from volant.contract.agents import Architecture
 from volant.errors import Conflict, ToolFailed, VolantError
-from volant.process import find_tool, require_tool, start_detached
+from volant.forked_programs import start_forked
+from volant.process import find_tool, require_tool
+from volant.volantd.hypervisors import confine
 from volant.volantd.hypervisors.accelerator import AcceleratorProbe
 from volant.volantd.hypervisors.base import (
     Capabilities,
@@ -37,7 +39,7 @@ from volant.volantd.hypervisors.base import (
     ProcessIdentity,
     VmSpec,
 )
-from volant.volantd.hypervisors.confinement import find_confinement, make_command
+from volant.volantd.hypervisors.confinement import find_confinement, make_confined_arguments
 from volant.volantd.hypervisors.console import read_last_lines, trim_log
 from volant.volantd.hypervisors.crash import MemoryWatch, find_cause
 from volant.volantd.hypervisors.groups import make_group, was_killed_for_memory
@@ -406,9 +408,9 @@ class Qemu:
         console_begin = spec.console_log.stat().st_size
         confinement = await asyncio.to_thread(find_confinement)
         group = await asyncio.to_thread(make_group, spec)
-        command = make_command(spec, arguments, self._state_dir, confinement, group)
+        confined = make_confined_arguments(spec, arguments, self._state_dir, confinement, group)
         with lend_memory(spec) as (descriptors, fill):
-            pid = start_detached(command, spec.hypervisor_log, descriptors=descriptors)
+            pid = start_forked(confine.__file__, confined, spec.hypervisor_log, descriptors=descriptors)
             machine = QemuMachine(spec, take_child(pid), console_begin)
             try:
                 await asyncio.gather(machine.connect(), asyncio.to_thread(fill))

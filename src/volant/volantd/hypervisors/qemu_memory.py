@@ -53,6 +53,8 @@ async def save_memory(client: QMPClient, pid: int, folder: Path) -> MemoryImage:
 async def load_memory(client: QMPClient, image: MemoryImage) -> None:
     """Give a machine that was started with `-incoming defer` its state; it is paused then."""
     await _set_ignore_shared(client, image.has_pages)
+    # QEMU would have the guest announce itself, while it still has the name and address of whom it was copied from.
+    await client.execute("migrate-set-parameters", {"announce-rounds": 0})
     with image.state.open("rb") as stream:
         await _pass_descriptor(client, stream.fileno())
         await client.execute("migrate-incoming", {"uri": f"fd:{STATE_NAME}"})

@@ -5,7 +5,7 @@ passt opens a socket of the host for whatever address a frame names. It does not
 versions) or 0.0.0.0, which Linux takes for the same, so a guest that writes its own frames would reach every service
 of the host that trusts loopback. Here such frames end.
 
-Runs alone (`python -I -S frame_filter.py LISTENER PASST STATUS MAC ADDRESS GATEWAY`), with the standard library only:
+Runs as a fork of the fork server (LISTENER PASST STATUS MAC ADDRESS GATEWAY), with the standard library only:
 one is started for each VM. Both its ends are UNIX stream sockets with each frame after its length in four bytes, as
 QEMU's `-netdev stream` and passt speak. It ends when either side does, and the other one then sees that. A byte is
 written to STATUS once passt has answered.
@@ -142,7 +142,3 @@ def wait_for_guest(listener_descriptor: int) -> int:
             os.unlink(listener.getsockname())
         guest.setblocking(True)
         return guest.detach()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -14,12 +14,12 @@ import os
 import re
 import signal
 import socket
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from volant.errors import Conflict, ToolFailed, VolantError
+from volant.forked_programs import start_forked
 from volant.process import find_tool, start_detached
 from volant.volantd.network import frame_filter
 from volant.volantd.network.types import PublishedPort
@@ -31,6 +31,8 @@ GATEWAY = "10.0.2.2"
 NAME_SERVER = "10.0.2.3"
 
 READY_SECONDS = 20.0
+# The numbers under which the filter has its sockets.
+FIRST_END = 10
 STREAM_QEMU_VERSION = (7, 2)
 Reach = Literal["outward", "nowhere", "everything"]
 
@@ -82,13 +84,13 @@ class UserNetwork:
             reader, writer = os.pipe()
             stack.callback(os.close, writer)
             self._watch_status(reader)
-            self._spawn(make_passt_arguments(theirs.fileno(), published), [theirs.fileno()])
-            program = [sys.executable, "-I", "-S", "-B", frame_filter.__file__]
-            ends = [listener.fileno(), ours.fileno(), writer]
-            self._spawn([*program, *map(str, ends), mac, GUEST_ADDRESS, GATEWAY], ends)
+            passt = make_passt_arguments(theirs.fileno(), published)
+            self._follow(start_detached(passt, self._log, pass_fds=[theirs.fileno()]))
+            ends = dict(enumerate((listener.fileno(), ours.fileno(), writer), start=FIRST_END))
+            arguments = [*map(str, ends), mac, GUEST_ADDRESS, GATEWAY]
+            self._follow(start_forked(frame_filter.__file__, arguments, self._log, descriptors=ends))
 
-    def _spawn(self, arguments: Sequence[str], descriptors: Sequence[int]) -> None:
-        pid = start_detached(arguments, self._log, pass_fds=descriptors)
+    def _follow(self, pid: int) -> None:
         self.processes.append(pid)
         loop = asyncio.get_running_loop()
         pidfd = os.pidfd_open(pid)

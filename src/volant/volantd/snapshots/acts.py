@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from volant.volantd.snapshots.importing import Import, find_plugin
 from volant.volantd.snapshots.record import Snapshot
 from volant.volantd.snapshots.store import SnapshotStore
 from volant.volantd.snapshots.taking import take_snapshot
+from volant.volantd.tasks import end_tasks
 from volant.volantd.vms.definition import NewVm, Origin
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.lifecycle import find_guest_kernel
@@ -27,11 +29,20 @@ from volant.volantd.vms.request_keys import RequestKey
 from volant.volantd.vms.restoring import restore_vm
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 
+# More would wait for each other.
+COPIES_AT_ONCE = os.cpu_count() or 1
+
 
 async def take(
-    fleet: Fleet, store: SnapshotStore, vm_name: str, snapshot_name: str, key: RequestKey | None = None
+    fleet: Fleet,
+    store: SnapshotStore,
+    vm_name: str,
+    snapshot_name: str,
+    key: RequestKey | None = None,
+    *,
+    disks: bool = True,
 ) -> Snapshot:
-    """One snapshot, or with a key that one was made for before: that."""
+    """One snapshot, or with a key that one was made for before: that. `disks`: whole without the memory, too."""
     async with fleet.locked(vm_name) as vm:
         if key is not None and (made := store.find_made(key)) is not None:
             return made
@@ -42,6 +53,7 @@ async def take(
             fleet.domain.find_hypervisor(vm.record.hypervisor),
             name,
             key.text_and_content if key else "",
+            disks=disks,
         )
 
 
@@ -146,17 +158,25 @@ async def _fork(
             f"cannot fork VM {record.name}: it is {record.state.value}",
             resolution=f"start it first: volar vms start {record.name}",
         )
-    snapshot = await take(fleet, store, source, f".fork-{secrets.token_hex(6)}")
-    made: list[VmRecord] = []
-    try:
-        for name, key in zip(names, keys, strict=True):
+    snapshot = await take(fleet, store, source, f".fork-{secrets.token_hex(6)}", disks=False)
+    turns = asyncio.Semaphore(COPIES_AT_ONCE)
+
+    async def make(name: str, key: RequestKey | None) -> VmRecord:
+        async with turns:
             request = NewVm(name=name, plugin="", restart=record.definition.restart, key=key)
-            made.append(await create_vm(fleet, snapshot, request))
+            return await create_vm(fleet, snapshot, request)
+
+    tasks = [asyncio.create_task(make(name, key)) for name, key in zip(names, keys, strict=True)]
+    try:
+        return list(await asyncio.gather(*tasks))
     except BaseException:
-        for vm in made:
-            await fleet.delete(vm.id, force=True)
+        await end_tasks(tasks)
+        for task in tasks:
+            if not task.cancelled() and task.exception() is None:
+                await fleet.delete(task.result().id, force=True)
         raise
     finally:
         # Their memory is mapped and their disks keep the layer.
-        await asyncio.shield(asyncio.to_thread(store.remove, snapshot))
-    return made
+        fleet.background.run(
+            asyncio.to_thread(store.remove, snapshot), f"removal of snapshot {snapshot.name}"
+        )

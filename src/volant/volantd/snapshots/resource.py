@@ -19,7 +19,13 @@ def open_store(domain: Domain) -> SnapshotStore:
 
 
 async def sweep(fleet: Fleet) -> None:
-    await asyncio.to_thread(open_store(fleet.domain).sweep)
+    """What was cut off, and what a fork needed whose daemon was killed: no copy wakes from it any more."""
+    store = open_store(fleet.domain)
+    for snapshot in store.list_all():
+        place = str(store.find_place(snapshot.id))
+        if snapshot.is_hidden and not fleet.domain.registry.find_users("snapshot", place):
+            await asyncio.to_thread(store.remove, snapshot)
+    await asyncio.to_thread(store.sweep)
 
 
 def find_users(domain: Domain) -> FindUsers:

@@ -8,7 +8,6 @@ import logging
 import time
 from pathlib import Path
 
-from volant.contract.settings_line import FEATURE
 from volant.errors import Conflict, VolantError, WrongState
 from volant.volantd.clock import now
 from volant.volantd.hypervisors.base import Hypervisor, Machine, MemoryImage
@@ -16,6 +15,7 @@ from volant.volantd.snapshots.record import Snapshot
 from volant.volantd.snapshots.store import SnapshotStore
 from volant.volantd.vms.disk_layers import PreparedLayer, prepare_layer
 from volant.volantd.vms.holding import held
+from volant.volantd.vms.monitor import Guest
 from volant.volantd.vms.record import VmRecord, make_wake_source
 from volant.volantd.vms.running_vm import RunningVm
 from volant.volantd.vms.states import WITH_PROCESS, VmState
@@ -24,9 +24,16 @@ logger = logging.getLogger(__name__)
 
 
 async def take_snapshot(
-    vm: RunningVm, store: SnapshotStore, hypervisor: Hypervisor, name: str, request_key: str = ""
+    vm: RunningVm,
+    store: SnapshotStore,
+    hypervisor: Hypervisor,
+    name: str,
+    request_key: str = "",
+    *,
+    disks: bool = True,
 ) -> Snapshot:
-    """Of a VM that runs with its memory, of one that does not of its disk alone. Called with the VM's lock held."""
+    """Of a VM that runs with its memory, of one that does not of its disk alone. `disks`: file systems are whole
+    without the memory, too. Called with the VM's lock held."""
     record = vm.record
     store.check_free(name)
     if record.state is not VmState.RUNNING and record.state in WITH_PROCESS:
@@ -39,13 +46,14 @@ async def take_snapshot(
     with store.draft() as (identity, hidden):
         wake, layer, pause_ms = None, None, 0.0
         if record.state is VmState.RUNNING:
-            image, layer, pause_ms, takes_settings = await _hold_and_save(vm, record, hidden, store)
+            guest = await connect(vm, record)
+            image, layer, pause_ms = await _hold_and_save(vm, guest, hidden, store, disks=disks)
             assert record.spec is not None
             support = await hypervisor.find_support(record.spec.architecture, kernel=record.spec.kernel)
             traits = hypervisor.find_traits(record.spec)
             place = store.find_place(identity)
-            wake = make_wake_source(record, record.spec, image, place, support.version, traits)
-            wake = wake.model_copy(update={"takes_settings": takes_settings})
+            features = guest.control.hello.features
+            wake = make_wake_source(record, record.spec, image, place, support.version, traits, features)
         elif vm.files.disk.exists():
             prepared = await asyncio.to_thread(prepare_layer, vm.files.disk, store.layers)
             prepared.put_in_place()
@@ -60,9 +68,7 @@ async def take_snapshot(
     return snapshot
 
 
-async def _hold_and_save(
-    vm: RunningVm, record: VmRecord, folder: Path, store: SnapshotStore
-) -> tuple[MemoryImage, Path | None, float, bool]:
+async def connect(vm: RunningVm, record: VmRecord) -> Guest:
     guest = await vm.connect()
     hello = guest.control.hello
     if "snapshot" not in hello.features:
@@ -70,13 +76,19 @@ async def _hold_and_save(
             f"cannot take a snapshot of VM {record.name}: its agent {hello.agent_version} cannot be held still",
             resolution=f"restart it: it boots with this host's agent then (volar vms restart {record.name})",
         )
+    return guest
+
+
+async def _hold_and_save(
+    vm: RunningVm, guest: Guest, folder: Path, store: SnapshotStore, *, disks: bool
+) -> tuple[MemoryImage, Path | None, float]:
     assert vm.monitor is not None
     machine = vm.monitor.machine
     prepared: PreparedLayer | None = None
     if vm.files.disk.exists():
         prepared = await asyncio.to_thread(prepare_layer, vm.files.disk, store.layers)
     try:
-        async with held(vm, guest):
+        async with held(vm, guest, disks=disks):
             began = time.monotonic()
             await machine.pause()
             try:
@@ -88,7 +100,7 @@ async def _hold_and_save(
         if prepared is not None:
             await asyncio.shield(_undo(machine, prepared))
         raise
-    return image, prepared.layer if prepared else None, pause_ms, FEATURE in hello.features
+    return image, prepared.layer if prepared else None, pause_ms
 
 
 async def _save(machine: Machine, folder: Path, prepared: PreparedLayer | None) -> MemoryImage:

@@ -111,7 +111,7 @@ async def _hold(vm: RunningVm, record: VmRecord, stack: AsyncExitStack) -> bool:
         guest = await vm.connect(AGENT_SECONDS)
         if "snapshot" not in guest.control.hello.features:
             return False
-        await stack.enter_async_context(held(vm, guest))
+        await stack.enter_async_context(held(vm, guest, disks=True))
     except VolantError as error:
         logger.warning("VM %s cannot be held still: %s", record.name, error.what)
         return False

@@ -33,11 +33,12 @@ def unmark_held(folder: Path) -> None:
 
 
 @asynccontextmanager
-async def held(vm: RunningVm, guest: Guest) -> AsyncIterator[None]:
-    """The guest's processes stand still and its file systems are whole on their disks."""
+async def held(vm: RunningVm, guest: Guest, *, disks: bool) -> AsyncIterator[None]:
+    """The guest's processes stand still and what they wrote is on its disks: with `disks` as file systems that are
+    whole by themselves, otherwise as after a power cut."""
     mark_held(vm.files.folder)
     try:
-        await guest.control.freeze()
+        await guest.control.freeze(disks=disks)
         yield
     finally:
         await asyncio.shield(vm.let_go(LET_GO_SECONDS))

@@ -8,7 +8,7 @@ which are for requests. Any other change is a migration, held to the golden rows
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from volant.contract.agent import AgentState
 from volant.contract.agents import Architecture
+from volant.contract.settings_line import FEATURE, WAKE_FEATURE
 from volant.volantd.hypervisors.base import (
     CrashCause,
     HypervisorKind,
@@ -67,6 +68,8 @@ class WakeSource(StoredModel):
     """Of the machine, as its driver told them (`Hypervisor.find_traits`)."""
     takes_settings: bool = False
     """By a line of plain text, which is quicker than a connection: older agents do not."""
+    wakes_by_line: bool = False
+    """The same for a guest that goes on as who it was."""
 
 
 class RestorePoint(StoredModel):
@@ -162,9 +165,15 @@ class VmRecord:
 
 
 def make_wake_source(
-    record: VmRecord, spec: VmSpec, image: MemoryImage, place: Path, version: str, traits: Mapping[str, str]
+    record: VmRecord,
+    spec: VmSpec,
+    image: MemoryImage,
+    place: Path,
+    version: str,
+    traits: Mapping[str, str],
+    features: Collection[str],
 ) -> WakeSource:
-    """`place`: where the image is going to be."""
+    """`place`: where the image is going to be; `features`: of its agent."""
     return WakeSource(
         image=replace(image, folder=place),
         spec=replace(spec, wakes_from=None),
@@ -173,4 +182,6 @@ def make_wake_source(
         hypervisor=record.hypervisor,
         hypervisor_version=version,
         traits=dict(traits),
+        takes_settings=FEATURE in features,
+        wakes_by_line=WAKE_FEATURE in features,
     )

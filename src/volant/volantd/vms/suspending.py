@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A VM's memory goes to the disk and its process ends, in `suspend_vm`; `RunningVm.start` is the way back.
 
-The guest is held still first, so that its disk is whole by itself: where the memory cannot be used some day, the VM
-boots from it. `kept_memory` says at which instant the VM is suspended.
+The guest is held still and has written everything first: where the memory cannot be used some day, the VM boots from
+its disk and has lost nothing. `kept_memory` says at which instant the VM is suspended.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import asyncio
 import time
 
 from volant.errors import Conflict, WrongState
-from volant.volantd.hypervisors.base import Hypervisor, Machine
+from volant.volantd.hypervisors.base import Hypervisor
 from volant.volantd.vms.holding import mark_held, unmark_held
 from volant.volantd.vms.kept_memory import discard_memory, draft_memory, find_place, keep_memory
+from volant.volantd.vms.monitor import Guest
 from volant.volantd.vms.record import VmRecord, make_wake_source
 from volant.volantd.vms.running_vm import RunningVm
 from volant.volantd.vms.states import VmState
@@ -42,9 +43,9 @@ async def suspend_vm(vm: RunningVm, hypervisor: Hypervisor, *, reason: str = "")
     began = time.monotonic()
     mark_held(vm.files.folder)
     try:
-        await guest.control.freeze()
+        await guest.control.freeze(disks=False)
         await vm.monitor.machine.pause()
-        await _keep(vm, record, vm.monitor.machine, hypervisor)
+        await _keep(vm, record, guest, hypervisor)
         record = vm.move("suspend", VmState.SUSPENDED, reason, wanted=False)
     except BaseException:
         await asyncio.shield(asyncio.to_thread(discard_memory, vm.files.folder))
@@ -56,14 +57,22 @@ async def suspend_vm(vm: RunningVm, hypervisor: Hypervisor, *, reason: str = "")
     return vm.record
 
 
-async def _keep(vm: RunningVm, record: VmRecord, machine: Machine, hypervisor: Hypervisor) -> None:
-    assert record.spec is not None
+async def _keep(vm: RunningVm, record: VmRecord, guest: Guest, hypervisor: Hypervisor) -> None:
+    assert record.spec is not None and vm.monitor is not None
     folder = vm.files.folder
     support = await hypervisor.find_support(record.spec.architecture, kernel=record.spec.kernel)
     traits = hypervisor.find_traits(record.spec)
     with draft_memory(folder) as hidden:
-        image = await machine.save_memory(hidden)
-        source = make_wake_source(record, record.spec, image, find_place(folder), support.version, traits)
+        image = await vm.monitor.machine.save_memory(hidden)
+        source = make_wake_source(
+            record,
+            record.spec,
+            image,
+            find_place(folder),
+            support.version,
+            traits,
+            guest.control.hello.features,
+        )
         await asyncio.to_thread(keep_memory, hidden, folder, source)
 
 

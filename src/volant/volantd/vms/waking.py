@@ -20,7 +20,7 @@ from pathlib import Path
 from volant.errors import ToolFailed, VolantError
 from volant.volantd.guest.connection import open_connection
 from volant.volantd.guest.control import ControlClient, open_control
-from volant.volantd.guest.settings_line import send_settings
+from volant.volantd.guest.settings_line import send_settings, send_wake
 from volant.volantd.hypervisors.base import (
     DiskDrive,
     HostSupport,
@@ -170,7 +170,11 @@ async def become(
 
 async def go_on(machine: Machine, source: WakeSource) -> None:
     """Let the VM that this memory is of go on where it was, with the time of now and random numbers of its own."""
-    async with _reach_original(await machine.open_control(), source) as control:
+    stream = await machine.open_control()
+    if source.wakes_by_line:
+        await send_wake(stream, timeout_seconds=HANDSHAKE_SECONDS)
+        return
+    async with _reach_original(stream, source) as control:
         await control.wake(os.urandom(ENTROPY_BYTES))
 
 

@@ -23,7 +23,7 @@ from volant.volantd.hypervisors.confinement import (
     Confinement,
     choose_user,
     find_confinement,
-    make_command,
+    make_confined_arguments,
     make_launcher,
     make_probe_command,
 )
@@ -147,7 +147,7 @@ def intrude(state: Path, confinement: Confinement) -> dict[str, Any]:
         program = [PYTHON, "-I", "-S", "-c", INTRUDER, *facts]
         before = os.umask(0o077)  # as volantd has it
         try:
-            done = run_tool(make_command(spec, program, state, confinement))
+            done = run_tool([*make_launcher(), *make_confined_arguments(spec, program, state, confinement)])
         finally:
             os.umask(before)
     found: dict[str, Any] = json.loads(done.stdout)

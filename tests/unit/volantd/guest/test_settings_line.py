@@ -7,12 +7,13 @@ import asyncio
 import base64
 import json
 import socket
+import time
 
 import pytest
 
 from volant.contract.guest_config import Control, GuestConfig
 from volant.errors import GuestFailed, Unreachable
-from volant.volantd.guest.settings_line import send_settings, wait_for_template
+from volant.volantd.guest.settings_line import send_settings, send_wake, wait_for_template
 
 CONFIG = GuestConfig(
     vm_id="7f3c",
@@ -55,6 +56,16 @@ async def test_settings_arrive_whole_and_what_an_earlier_host_left_is_skipped() 
     assert sent["hardware_addresses"] == ["52:54:00:00:00:01"]
     assert len(base64.b64decode(sent["entropy_base64"])) >= 32
     assert host.fileno() == -1
+
+
+async def test_a_guest_that_goes_on_is_told_the_time_and_random_bytes() -> None:
+    host, guest = pair()
+    playing = asyncio.create_task(play(guest, "kestrel answers {word} ok\r\n"))
+    await send_wake(host, timeout_seconds=5)
+    sent = json.loads(await playing)
+    assert abs(sent["unix_time_nanoseconds"] - time.time_ns()) < 5_000_000_000
+    assert len(base64.b64decode(sent["entropy_base64"])) >= 32
+    assert "guest_config" not in sent
 
 
 async def test_no_two_guests_are_given_the_same_random_bytes() -> None:

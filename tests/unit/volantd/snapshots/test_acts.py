@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 
 from support.memory_fleet import open_fleet
+from support.template_shapes import make_spec
 from volant.errors import Conflict, InvalidInput
+from volant.volantd.hypervisors.base import MemoryImage
 from volant.volantd.snapshots import acts
+from volant.volantd.snapshots.resource import sweep
 from volant.volantd.snapshots.store import SnapshotStore
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.fleet import Fleet
-from volant.volantd.vms.record import VmRecord
+from volant.volantd.vms.record import VmRecord, WakeSource
 from volant.volantd.vms.request_keys import RequestKey
 
 KEY = RequestKey("uid 0", "k1", b"{}")
@@ -68,3 +71,21 @@ async def test_forks_are_made_once_for_a_key_and_anew_where_a_kill_left_some(
     assert forked == [["b", "c"]]
     with pytest.raises(Conflict, match="taken"):
         await acts.fork(fleet, store, "a", ["b", "c"], replace(KEY, text="k2"))
+
+
+async def test_what_a_fork_needed_goes_with_the_daemon_unless_a_copy_has_yet_to_wake(
+    fleet: Fleet, store: SnapshotStore, tmp_path: Path
+) -> None:
+    kept = await acts.take(fleet, store, "a", "kept")
+    cut_off = await acts.take(fleet, store, "a", ".fork-1")
+    needed = await acts.take(fleet, store, "a", ".fork-2")
+    place = store.find_place(needed.id)
+    wake = WakeSource(image=MemoryImage(place), spec=make_spec(tmp_path), control_key="", host_key="")
+    with_memory = needed.model_copy(update={"wake": wake})
+    await acts.create_vm(fleet, with_memory, NewVm(name="late", plugin="", start=False))
+    await sweep(fleet)
+    assert {snapshot.id for snapshot in store.list_all()} == {kept.id, needed.id}
+    assert not store.find_place(cut_off.id).exists()
+    await fleet.delete("late", force=True)
+    await sweep(fleet)
+    assert [snapshot.id for snapshot in store.list_all()] == [kept.id]

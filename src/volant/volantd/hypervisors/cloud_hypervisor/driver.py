@@ -17,7 +17,8 @@ from typing import Literal
 
 from volant.contract.agents import Architecture
 from volant.errors import ToolFailed, ToolMissing
-from volant.process import find_tool, run_tool, start_detached
+from volant.forked_programs import start_forked
+from volant.process import find_tool, run_tool
 from volant.volantd.hypervisors import confine
 from volant.volantd.hypervisors.base import (
     Capabilities,
@@ -42,7 +43,7 @@ from volant.volantd.hypervisors.cloud_hypervisor.machine import (
 )
 from volant.volantd.hypervisors.cloud_hypervisor.probe import make_probe_arguments
 from volant.volantd.hypervisors.cloud_hypervisor.traits import find_traits
-from volant.volantd.hypervisors.confinement import find_confinement, make_command
+from volant.volantd.hypervisors.confinement import find_confinement, make_confined_arguments
 from volant.volantd.hypervisors.groups import make_group
 from volant.volantd.hypervisors.host_process import HostProcess, find_process, take_child
 from volant.volantd.hypervisors.kvm_probe import boot_to_init, find_kvm_obstacle
@@ -109,14 +110,14 @@ class CloudHypervisor:
         files.memory.mkdir(mode=0o700, exist_ok=True)
         spec.hypervisor_log.unlink(missing_ok=True)
         group = await asyncio.to_thread(make_group, spec)
-        command = make_command(
+        confined = make_confined_arguments(
             spec, arguments, self._state_dir, confinement, group, opens_taps=False, folders=(files.memory,)
         )
         with ExitStack() as stack:
             opened = {1: spec.console_log, EVENTS_DESCRIPTOR: files.events}
             descriptors = {number: stack.enter_context(_append(path)) for number, path in opened.items()}
             console_begin = os.fstat(descriptors[1]).st_size
-            pid = start_detached(command, spec.hypervisor_log, descriptors=descriptors)
+            pid = start_forked(confine.__file__, confined, spec.hypervisor_log, descriptors=descriptors)
         machine = CloudHypervisorMachine(spec, take_child(pid), console_begin)
         try:
             await machine.wait_answering(START_TIMEOUT_SECONDS)
