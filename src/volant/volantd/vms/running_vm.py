@@ -16,7 +16,7 @@ from functools import cached_property, partial
 from typing import Unpack
 
 from volant.contract.agent import AgentState
-from volant.errors import NotFound, StorageFull, Unreachable, VolantError, WrongState
+from volant.errors import NotFound, StorageFull, VolantError, WrongState
 from volant.volantd.clock import now
 from volant.volantd.host_state import is_host_stopping
 from volant.volantd.hypervisors.base import (
@@ -44,6 +44,7 @@ from volant.volantd.vms.lifecycle import VmFiles, boot_vm, find_files, no_wake
 from volant.volantd.vms.monitor import Guest, VmMonitor
 from volant.volantd.vms.networking import detach, sleeps_when_idle, start_forwarding
 from volant.volantd.vms.process_log import ProcessLog
+from volant.volantd.vms.reaching import reach_guest
 from volant.volantd.vms.record import AgentFacts, VmRecord, WakeSource
 from volant.volantd.vms.registry import VmChanges
 from volant.volantd.vms.restart_policy import STABLE_SECONDS, find_delay_seconds
@@ -64,7 +65,6 @@ CONSOLE_TAIL_LINES = 20
 WRITE_SECONDS = 10.0
 # How long whoever connects to a VM that could not wake waits for it to boot.
 BOOT_SECONDS = 120.0
-WAYS_BACK = {VmState.PAUSED: "unpause", VmState.SUSPENDED: "resume"}
 
 
 class RunningVm:
@@ -279,25 +279,7 @@ class RunningVm:
         """The agent's connection; WrongState or Unreachable where there is none."""
         if self.adoption is not None:
             await asyncio.wait({self.adoption}, timeout=timeout_seconds)
-        record = self.record
-        if self.monitor is None or record.state not in WITH_PROCESS or record.state is VmState.PAUSED:
-            verb = WAYS_BACK.get(record.state, "start")
-            raise WrongState(
-                f"cannot reach into VM {record.name}: it is {record.state.value}",
-                resolution=f"{verb} it first: volar vms {verb} {record.name}",
-            )
-        if record.has_own_system:
-            raise Unreachable(
-                f"cannot reach into VM {record.name}: it boots its own system, in which no agent answers",
-                resolution="reach it over the network",
-            )
-        guest = await self.monitor.wait_connected(timeout_seconds)
-        if guest is None:
-            raise Unreachable(
-                f"cannot reach into VM {record.name}: its agent does not answer",
-                resolution=f"see what the console says: volar vms logs {record.name} --console",
-            )
-        return guest
+        return await reach_guest(self.record, self.monitor, timeout_seconds)
 
     async def open_console(self) -> socket.socket:
         record = self.record
