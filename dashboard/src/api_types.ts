@@ -412,6 +412,7 @@ export interface Vm {
   status_reason: string;
   suspend_when_idle_seconds: number;
   url: string | null;
+  volumes: VolumeAttachment[];
   warnings: string[];
 }
 
@@ -449,6 +450,7 @@ export interface VmCreate {
   start?: boolean;
   suspend_when_idle_seconds?: number | null;
   user_data_base64?: string | null;
+  volumes?: VolumeAttachment[];
 }
 
 export type VmState = "created" | "starting" | "running" | "paused" | "suspended" | "stopping" | "stopped" | "failed";
@@ -469,6 +471,30 @@ export interface VmUpdate {
   publish?: PublishRequest[] | null;
   restart?: string | null;
   vcpu?: number | null;
+}
+
+export interface Volume {
+  created_at: string;
+  id: string;
+  name: string;
+  size_bytes: number;
+  used_bytes: number;
+  vms: string[];
+}
+
+export interface VolumeAttachment {
+  name: string;
+  read_only: boolean;
+  target: string;
+}
+
+export interface VolumeCreate {
+  name: string;
+  size?: string;
+}
+
+export interface VolumeResize {
+  size: string;
 }
 
 export interface Workload {

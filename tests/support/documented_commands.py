@@ -32,5 +32,5 @@ def check_command(line: str) -> None:
         for name in (*parameter.opts, *parameter.secondary_opts)
     }
     for word in rest:
-        if word.startswith("-") and word != "--":
+        if word.startswith("-") and word not in ("-", "--"):
             assert word.split("=")[0] in known, f"{line!r}: no option {word}"

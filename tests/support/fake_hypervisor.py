@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from support.memory_hypervisor import copy_disk
 from volant.contract.agents import Architecture
 from volant.process import start_detached
 from volant.volantd.hypervisors.base import (
@@ -107,8 +108,11 @@ class FakeMachine:
         return image
 
     async def copy_disk(self, index: int, target: Path, begun: Callable[[], Awaitable[None]]) -> None:
-        shutil.copyfile(self.spec.disks[index].path, target)
+        copy_disk(self.spec.disks[index], target)
         await begun()
+
+    async def resize_disk(self, index: int, size_bytes: int) -> None:
+        assert self.spec.disks[index].path.stat().st_size == size_bytes
 
     async def wait_resumed(self) -> None:
         await self.process.wait()

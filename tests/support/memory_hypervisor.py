@@ -7,14 +7,16 @@ import asyncio
 import itertools
 import os
 import secrets
+import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from volant.contract.agents import Architecture
 from volant.errors import Unreachable
 from volant.volantd.hypervisors.base import (
+    DiskDrive,
     EndKind,
     HostSupport,
     HypervisorKind,
@@ -27,6 +29,7 @@ from volant.volantd.hypervisors.base import (
 from volant.volantd.hypervisors.host_process import read_boot_id
 from volant.volantd.hypervisors.qemu import Qemu
 from volant.volantd.hypervisors.qemu_traits import find_traits
+from volant.volantd.vms.disks import run_qemu_img
 
 
 @dataclass(eq=False)
@@ -136,8 +139,23 @@ class MemoryMachine:
         image.state.write_text(self.process.content)
         return image
 
+    async def copy_disk(self, index: int, target: Path, begun: Callable[[], Awaitable[None]]) -> None:
+        await begun()
+        copy_disk(self.process.spec.disks[index], target)
+
+    async def resize_disk(self, index: int, size_bytes: int) -> None:
+        assert self.process.spec.disks[index].path.stat().st_size == size_bytes
+
     async def release(self) -> None:
         pass
+
+
+def copy_disk(disk: DiskDrive, target: Path) -> None:
+    """What a QEMU does to a QCOW2 that is there, as far as anybody can see."""
+    if disk.format == "qcow2":
+        shutil.copyfile(disk.path, target)
+    else:
+        run_qemu_img(target, "convert", "-f", "raw", "-O", "qcow2", str(disk.path), str(target))
 
 
 class MemoryHypervisor:

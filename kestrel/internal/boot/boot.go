@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/volantvm/volant/kestrel/internal/clock"
+	"github.com/volantvm/volant/kestrel/internal/disks"
 	"github.com/volantvm/volant/kestrel/internal/guest"
 	"github.com/volantvm/volant/kestrel/internal/network"
 	"github.com/volantvm/volant/kestrel/internal/power"
@@ -75,7 +76,9 @@ func run(version string, started time.Time, journal *guest.Journal) error {
 		return err
 	}
 	journal.WarnError(mountSecrets(config.Secrets))
-	mountFurtherDisks(config.Mounts, children, journal)
+	if err := disks.MountAll(config.Mounts, children, journal.Warn); err != nil {
+		return err
+	}
 	journal.WarnError(archive.installAgent())
 	journal.WarnError(clock.SetAtBoot(config.UnixTimeNanoseconds))
 	stamps.Note("userland")

@@ -5,11 +5,11 @@ package boot
 import (
 	"fmt"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/volantvm/volant/kestrel/internal/contract"
+	"github.com/volantvm/volant/kestrel/internal/disks"
 	"github.com/volantvm/volant/kestrel/internal/guest"
 	"github.com/volantvm/volant/kestrel/internal/power"
 )
@@ -21,7 +21,7 @@ const rootFolder = "/root.disk"
 type rootDisk struct {
 	wanted  *contract.Root // nil: a plugin that lives in RAM
 	journal *guest.Journal
-	disk    disk
+	disk    disks.Disk
 	mounted chan error
 }
 
@@ -37,10 +37,10 @@ func startMountingRoot(wanted *contract.Root, journal *guest.Journal) *rootDisk 
 }
 
 func (r *rootDisk) mount() (err error) {
-	if r.disk, err = findDisk("/sys/block", r.wanted.Serial, diskPatience); err != nil {
+	if r.disk, err = disks.Find(r.wanted.Serial); err != nil {
 		return fmt.Errorf("cannot find the root disk: %w", err)
 	}
-	if err := mountDisk(r.disk, rootFolder, r.wanted.Fstype, r.wanted.ReadOnly, r.journal); err != nil {
+	if err := r.disk.Mount(rootFolder, r.wanted.Fstype, r.wanted.ReadOnly, r.journal.Warn); err != nil {
 		return fmt.Errorf("cannot mount the root disk: %w", err)
 	}
 	return nil
@@ -70,60 +70,9 @@ func (r *rootDisk) enter() error {
 
 // look reports damage and grows the file system to its disk.
 func (r *rootDisk) look() {
-	if r.wanted != nil && isExt(r.wanted.Fstype) {
-		r.journal.WarnError(lookAtExt(r.disk, "/", r.wanted.ReadOnly, r.journal))
+	if r.wanted != nil {
+		r.journal.WarnError(r.disk.Look("/", r.wanted.Fstype, r.wanted.ReadOnly, r.journal.Warn))
 	}
-}
-
-// mountDisk mounts a disk's file system; the kernel replays a journal by itself.
-func mountDisk(found disk, target, fstype string, readOnly bool, journal *guest.Journal) error {
-	if err := os.MkdirAll(target, 0o755); err != nil && !isFolder(target) {
-		return err
-	}
-	var flags uintptr
-	if readOnly {
-		flags = unix.MS_RDONLY
-	}
-	err := unix.Mount(found.device, target, fstype, flags, "")
-	if (err == unix.EACCES || err == unix.EROFS) && !readOnly {
-		journal.Warn(fmt.Sprintf("%s is write-protected: mounted read-only", found.device))
-		err = unix.Mount(found.device, target, fstype, unix.MS_RDONLY, "")
-	}
-	if err != nil {
-		return fmt.Errorf("%s as %s: %w%s", found.device, fstype, err, explainMount(found, fstype))
-	}
-	return nil
-}
-
-// explainMount says what the disk holds where that is why it cannot be mounted.
-func explainMount(found disk, fstype string) string {
-	if !isExt(fstype) {
-		return ""
-	}
-	if _, err := found.superblock(); err != nil {
-		return fmt.Sprintf(" (%v)", err)
-	}
-	return " (its ext4 file system is damaged or of a kind that this kernel does not know)"
-}
-
-func isExt(fstype string) bool { return strings.HasPrefix(fstype, "ext") }
-
-// lookAtExt tells of damage that a journal does not mend, and makes the file system as large as its disk.
-func lookAtExt(found disk, target string, readOnly bool, journal *guest.Journal) error {
-	block, err := found.superblock()
-	if err != nil {
-		return fmt.Errorf("cannot look at the file system on %s: %w", found.device, err)
-	}
-	if block.hasErrors {
-		journal.Warn(fmt.Sprintf("the file system on %s is marked as damaged: check it with e2fsck", found.device))
-	}
-	if blocks := found.sizeBytes / block.blockSize; blocks > block.blockCount && !readOnly {
-		if err := grow(target, blocks); err != nil {
-			return fmt.Errorf("cannot grow the file system on %s from %d to %d blocks: %w",
-				found.device, block.blockCount, blocks, err)
-		}
-	}
-	return nil
 }
 
 // switchRoot is switch_root(8) without its exec.

@@ -39,6 +39,8 @@ type Agent interface {
 	Wake(now time.Time, entropy []byte) error
 	// Become makes a frozen copy of a guest the VM of these settings, with random numbers of its own, and lets it go on.
 	Become(ctx context.Context, settings *contract.GuestConfig, entropy []byte) error
+	// GrowVolume makes the file system of the volume with this serial number as large as its disk has become.
+	GrowVolume(serial string) error
 	// Stop begins the end of the guest and returns.
 	Stop(request contract.PowerStop) error
 }

@@ -48,6 +48,7 @@ func init() {
 		"process.stop":     {serve: serveProcess(Agent.StopProcess), slow: true},
 		"process.restart":  {serve: serveProcess(Agent.RestartProcess), slow: true},
 		"clock.set":        {serve: serveClock},
+		"volume.grow":      {serve: serveGrow, slow: true},
 		"power.stop":       {serve: servePower},
 		"snapshot.freeze":  {serve: serveFreeze, slow: true},
 		"snapshot.thaw":    {serve: func(c *conversation, _ context.Context, _ request) (any, error) { return empty{}, c.agent.Thaw() }, slow: true},
@@ -259,6 +260,19 @@ func serveClock(c *conversation, _ context.Context, call request) (any, error) {
 		return nil, invalid(call, "unix_time_nanoseconds is a time after 1970")
 	}
 	return empty{}, c.agent.SetClock(time.Unix(0, params.Nanoseconds))
+}
+
+func serveGrow(c *conversation, _ context.Context, call request) (any, error) {
+	params, err := readParams[struct {
+		Serial string `json:"serial"`
+	}](call)
+	if err != nil {
+		return nil, err
+	}
+	if params.Serial == "" {
+		return nil, invalid(call, "serial says which volume")
+	}
+	return empty{}, c.agent.GrowVolume(params.Serial)
 }
 
 func servePower(c *conversation, _ context.Context, call request) (any, error) {

@@ -200,6 +200,7 @@ func TestBadMessages(t *testing.T) {
 		`{"jsonrpc": "2.0", "id": 1, "method": 5}`:                                       -32600,
 		`{"jsonrpc": "2.0", "id": 1, "method": "clock.set", "params": []}`:               -32602,
 		`{"jsonrpc": "2.0", "id": 1, "method": "clock.set"}`:                             -32602,
+		`{"jsonrpc": "2.0", "id": 1, "method": "volume.grow"}`:                           -32602,
 		`{"jsonrpc": "2.0", "id": 1, "method": "process.stop"}`:                          -32602,
 		`{"jsonrpc": "2.0", "method": "logs.read"}`:                                      -32600,
 		`{"jsonrpc": "2.0", "id": 1, "method": "logs.read", "params": {"tail": -1}}`:     -32602,

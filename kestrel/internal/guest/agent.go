@@ -15,6 +15,7 @@ import (
 	"github.com/volantvm/volant/kestrel/internal/clock"
 	"github.com/volantvm/volant/kestrel/internal/contract"
 	"github.com/volantvm/volant/kestrel/internal/control"
+	"github.com/volantvm/volant/kestrel/internal/disks"
 	"github.com/volantvm/volant/kestrel/internal/network"
 	"github.com/volantvm/volant/kestrel/internal/power"
 	"github.com/volantvm/volant/kestrel/internal/supervise"
@@ -28,7 +29,7 @@ func (g *Guest) Hello() contract.Hello {
 	bootID, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return contract.Hello{
 		AgentVersion: g.version,
-		Features:     []string{"sftp", "streamlocal", "vsock-forward", "workload-forward", "settings-apply", "snapshot", "wake", "settings-line", "wake-line"},
+		Features:     []string{"sftp", "streamlocal", "vsock-forward", "workload-forward", "settings-apply", "snapshot", "wake", "settings-line", "wake-line", "volume-grow"},
 		BootID:       strings.TrimSpace(string(bootID)),
 	}
 }
@@ -118,6 +119,16 @@ func (g *Guest) RestartProcess(name string) error {
 
 // SetClock brings the guest's clock to the host's.
 func (g *Guest) SetClock(now time.Time) error { return clock.Set(now) }
+
+// GrowVolume makes the file system of a volume as large as its disk has become.
+func (g *Guest) GrowVolume(serial string) error {
+	for _, mount := range g.current.Load().Mounts {
+		if mount.Serial == serial && !mount.ReadOnly {
+			return disks.Grow(serial, mount.Target, g.journal.Warn)
+		}
+	}
+	return &control.Error{Code: contract.ErrorNotFound, Message: fmt.Sprintf("no volume %q is mounted for writing", serial)}
+}
 
 // Stop begins the end of the guest.
 func (g *Guest) Stop(request contract.PowerStop) error {

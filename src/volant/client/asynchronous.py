@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         VmCreate,
         VmStats,
         VmUpdate,
+        Volume,
     )
 
 # How many items of a stream may lie here before the daemon is made to wait.
@@ -123,6 +124,15 @@ class AsyncClient:
 
     async def delete_snapshot(self, name: str) -> None:
         await asyncio.to_thread(self._client.delete_snapshot, name)
+
+    async def list_volumes(self) -> list[Volume]:
+        return await asyncio.to_thread(self._client.list_volumes)
+
+    async def create_volume(self, name: str, size: str = "10G") -> Volume:
+        return await asyncio.to_thread(self._client.create_volume, name, size)
+
+    async def delete_volume(self, name: str) -> None:
+        await asyncio.to_thread(self._client.delete_volume, name)
 
     async def list_plugins(self) -> list[Plugin]:
         return await asyncio.to_thread(self._client.list_plugins)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         VmCreate,
         VmStats,
         VmUpdate,
+        Volume,
     )
 
 __all__ = ["Client", "Condition", "encode_query", "has_gone_away", "quoted", "read_error"]
@@ -82,6 +83,18 @@ class Client(Transport):
 
     def list_snapshots(self) -> list[Snapshot]:
         return self.get_all("/snapshots")
+
+    def list_volumes(self) -> list[Volume]:
+        return self.get_all("/volumes")
+
+    def create_volume(self, name: str, size: str = "10G") -> Volume:
+        """An empty volume; it takes what is written to it, not more."""
+        volume: Volume = self.post("/volumes", {"name": name, "size": size}, timeout_seconds=120)
+        return volume
+
+    def delete_volume(self, name: str) -> None:
+        """With all that is in it; Conflict while a VM has it."""
+        self.delete(f"/volumes/{quoted(name)}")
 
     def list_tokens(self) -> list[Token]:
         return self.get_all("/tokens")

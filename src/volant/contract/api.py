@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from volant.contract.agent import AgentStats, Check, CloudInitState, ProcessState
 from volant.contract.guest_config import SECRETS_PORT
 from volant.contract.manifest import Manifest, Port, Resources
 from volant.contract.request_values import (
     MOST_IDLE_SECONDS,
+    ApiModel,
     Base64Text,
     HostAddress,
     HostPort,
@@ -27,15 +28,12 @@ from volant.contract.request_values import (
     UserData,
     UserId,
 )
+from volant.contract.volumes_api import VolumeAttachment
 
 VmStatus = Literal["created", "starting", "running", "paused", "suspended", "stopping", "stopped", "failed"]
 VmHealth = Literal["starting", "healthy", "unhealthy", "unknown"]
 NetworkMode = Literal["bridged", "user", "vsock", "dhcp"]
 RESTART_PATTERN = r"^(no|always|unless-stopped|on-failure(:[1-9][0-9]{0,5})?)$"
-
-
-class ApiModel(BaseModel):
-    model_config = ConfigDict(extra="forbid")
 
 
 class ErrorReply(ApiModel):
@@ -120,6 +118,7 @@ class Vm(ApiModel):
     hypervisor: HypervisorInfo | None = None
     cloud_init: CloudInitState = Field(default_factory=CloudInitState)
     secrets: list[str] = Field(default_factory=list, description="names only")
+    volumes: list[VolumeAttachment] = Field(default_factory=list)
     labels: dict[str, str] = Field(default_factory=dict)
     restart: str = "on-failure"
     kernel: str | None = Field(None, description="as /system/kernels names it; null: this host's usual one")
@@ -199,6 +198,7 @@ class VmCreate(RequestModel):
     user_data_base64: UserData | None = Field(None, description="cloud-init user-data, as the file's bytes")
     ssh_keys: list[PublicKey] = Field(default_factory=list, max_length=1000)
     secrets: list[SecretAttachment] = Field(default_factory=list)
+    volumes: list[VolumeAttachment] = Field(default_factory=list)
     isolated: bool = Field(False, description="reaches no other VM, nor is it reached; on the bridge only")
     disk_size: str | None = Field(None, description="grow the root disk to this, e.g. 20G")
     architecture: Literal["amd64", "arm64"] | None = Field(

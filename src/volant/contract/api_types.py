@@ -422,6 +422,7 @@ class Vm(TypedDict):
     status_reason: str
     suspend_when_idle_seconds: int
     url: str | None
+    volumes: list[VolumeAttachment]
     warnings: list[str]
 
 
@@ -459,6 +460,7 @@ class VmCreate(TypedDict):
     start: NotRequired[bool]
     suspend_when_idle_seconds: NotRequired[int | None]
     user_data_base64: NotRequired[str | None]
+    volumes: NotRequired[list[VolumeAttachment]]
 
 
 VmState = Literal["created", "starting", "running", "paused", "suspended", "stopping", "stopped", "failed"]
@@ -480,6 +482,30 @@ class VmUpdate(TypedDict):
     publish: NotRequired[list[PublishRequest] | None]
     restart: NotRequired[str | None]
     vcpu: NotRequired[int | None]
+
+
+class Volume(TypedDict):
+    created_at: str
+    id: str
+    name: str
+    size_bytes: int
+    used_bytes: int
+    vms: list[str]
+
+
+class VolumeAttachment(TypedDict):
+    name: str
+    read_only: bool
+    target: str
+
+
+class VolumeCreate(TypedDict):
+    name: str
+    size: NotRequired[str]
+
+
+class VolumeResize(TypedDict):
+    size: str
 
 
 class Workload(TypedDict):

@@ -23,6 +23,12 @@ MOST_IDLE_SECONDS = 31_536_000
 _KEY_TYPE = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+")
 
 
+class ApiModel(BaseModel):
+    """What the API answers, and what stands in requests."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class RequestModel(BaseModel):
     """Base of what clients send: no unknown keys, no text that is none."""
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from volant.contract.api import ApiModel, NetworkMode
-from volant.contract.request_values import RequestModel
+from volant.contract.api import NetworkMode
+from volant.contract.request_values import ApiModel, RequestModel
 
 MOST_LIFETIME_SECONDS = 10 * 365 * 86_400
 

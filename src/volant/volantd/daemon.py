@@ -58,6 +58,7 @@ from volant.volantd.vms.history import ChangeHistory
 from volant.volantd.vms.networking import find_default_mode
 from volant.volantd.vms.recovery import refuse_fresh_database
 from volant.volantd.vms.registry import VmRegistry
+from volant.volantd.volumes.store import VolumeStore
 from volant.whole_file import write_whole_file
 
 logger = logging.getLogger(__name__)
@@ -207,6 +208,7 @@ def make_domain(
         registry=VmRegistry(database),
         plugins=PluginStore(database, settings.state_dir / "plugins", usage),
         secrets=SecretStore(database, settings.state_dir / "secrets.key", usage),
+        volumes=VolumeStore(settings.state_dir, usage),
         tokens=TokenStore(database),
         audit=make_audit(settings, stack),
         events=EventLog(database),

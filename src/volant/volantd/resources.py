@@ -10,5 +10,6 @@ from volant.volantd.snapshots.resource import SNAPSHOTS
 from volant.volantd.templates.resource import TEMPLATES
 from volant.volantd.tokens.resource import TOKENS
 from volant.volantd.vms.resource import VMS
+from volant.volantd.volumes.resource import VOLUMES
 
-RESOURCES: tuple[Resource, ...] = (PLUGINS, SECRETS, VMS, SNAPSHOTS, TEMPLATES, TOKENS)
+RESOURCES: tuple[Resource, ...] = (PLUGINS, SECRETS, VOLUMES, VMS, SNAPSHOTS, TEMPLATES, TOKENS)

@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO
 
-from volant.errors import NotFound, UsageError
+from volant.errors import NotFound, UsageError, VolantError
 from volant.whole_file import WholeFile
 
 CHUNK_BYTES = 1 << 20
+# More than a backup's last member and what fills it up.
+TAIL_BYTES = 1 << 16
 
 
 def write_reply(reply: IO[bytes], file: str) -> None:
@@ -31,6 +34,38 @@ def write_reply(reply: IO[bytes], file: str) -> None:
         target.publish()
 
 
+def write_backup(reply: IO[bytes], file: str) -> tuple[list[str], int]:
+    """As `write_reply`, of an archive that ends with a result. Returns the notes for people and the size in bytes.
+
+    Raises what the daemon says where it did not finish.
+    """
+    if file == "-":
+        if sys.stdout.isatty():
+            raise UsageError("cannot write a backup to a terminal", resolution="name a file, or use a pipe")
+        return _write_checked(_read(reply), sys.stdout.fileno())
+    with WholeFile(Path(file), mode=0o600) as target:
+        written = _write_checked(_read(reply), target.descriptor)
+        target.publish()
+    return written
+
+
+def _write_checked(chunks: Iterator[bytes], descriptor: int) -> tuple[list[str], int]:
+    tail, size = b"", 0
+    for chunk in chunks:
+        view = memoryview(chunk)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        tail, size = (tail + chunk)[-TAIL_BYTES:], size + len(chunk)
+    begin = tail.rfind(b"result.json\0")
+    if begin < 0:
+        raise VolantError("cannot take the backup: it was cut short", resolution="see the daemon's log")
+    length = int(tail[begin + 124 : begin + 135], 8)  # the size's field of a tar header
+    result = json.loads(tail[begin + 512 : begin + 512 + length])
+    if result["error"]:
+        raise VolantError(f"cannot take the backup: {result['error']}")
+    return result["notes"], size
+
+
 @contextmanager
 def open_upload(file: str) -> Iterator[Iterator[bytes]]:
     """The pieces of a file, or with "-" of standard input."""
@@ -45,6 +80,6 @@ def open_upload(file: str) -> Iterator[Iterator[bytes]]:
         yield _read(stream)
 
 
-def _read(stream: BinaryIO) -> Iterator[bytes]:
+def _read(stream: IO[bytes]) -> Iterator[bytes]:
     while chunk := stream.read(CHUNK_BYTES):
         yield chunk

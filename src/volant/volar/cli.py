@@ -29,6 +29,7 @@ COMMANDS = {
     "plugins": Lazy("plugins", "plugins", "Install, list and remove plugins."),
     "secrets": Lazy("secrets", "secrets", "Keep values that VMs may fetch."),
     "tokens": Lazy("tokens", "tokens", "Let programs in over TCP, each as far as it needs to."),
+    "volumes": Lazy("volumes", "volumes", "Disks that VMs mount, and that outlive them."),
     "snapshots": Lazy("snapshots", "snapshots", "Keep what VMs were at one instant."),
     "dashboard": Lazy("dashboard", "dashboard", "Open the daemon's page in a browser."),
     "events": Lazy("events", "events", "Show what happens to VMs."),

@@ -13,9 +13,7 @@ from volant.errors import UsageError
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OWN_KERNEL = "leave it out: a VM has a kernel, and so namespaces, of its own"
-_NO_VOLUMES = (
-    "a VM keeps its disk until it is deleted: volar cp copies files in and out, COPY puts them into the image"
-)
+_NO_VOLUMES = "-v NAME:/path mounts a volume; volar cp copies files in and out"
 _IN_THE_GUEST = "say it in the guest: --cloud-init FILE"
 _IN_THE_IMAGE = "say it in the Dockerfile, or under plugin.manifest.workload in fledge.toml"
 _NO_LOGS = "leave it out: volar logs keeps what processes write"
@@ -40,7 +38,6 @@ REFUSED_FLAGS = {
     "--no-healthcheck": "leave HEALTHCHECK out of the Dockerfile",
 }
 REFUSED = {
-    "-v/--volume": _NO_VOLUMES,
     "--mount": _NO_VOLUMES,
     "--volumes-from": _NO_VOLUMES,
     "--tmpfs": _IN_THE_GUEST,

@@ -44,6 +44,8 @@ TOP_ALIASES = {
     "container": "vms",
     "instance": "vms",
     "plugin": "plugins",
+    "volume": "volumes",
+    "storage": "volumes",
     "image": "plugins",
     "secret": "secrets",
     "snapshot": "snapshots",
@@ -53,7 +55,6 @@ TOP_ALIASES = {
     "up": "run",
 }
 
-_NO_VOLUMES = "each VM keeps its own disk until it is deleted; --disk-size grows it, volar cp copies files"
 _IN_COMPOSE = "there are no stacks yet: start each service with volar run"
 TOP_ANSWERS = {
     "build": "fledge build ./FOLDER makes a plugin of a Dockerfile; volar run ./FOLDER builds and runs it",
@@ -78,9 +79,6 @@ TOP_ANSWERS = {
     "apply": "volar vms create NAME --plugin PLUGIN",
     "edit": "volar vms get NAME shows it; what a VM is made of does not change after its creation",
     "port": "volar vms get NAME shows its ports",
-    "volume": _NO_VOLUMES,
-    "volumes": _NO_VOLUMES,
-    "storage": _NO_VOLUMES,
     "network": "volar setup network makes the bridge; volar vms create --network MODE chooses",
     "config": "VMs take --env, --secret and --cloud-init; addresses of daemons: volar context",
     "compose": _IN_COMPOSE,

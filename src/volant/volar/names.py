@@ -51,6 +51,7 @@ VM = Name("vm", lambda client: (vm["name"] for vm in client.list_vms()))
 PLUGIN = Name("plugin", lambda client: (plugin["name"] for plugin in client.list_plugins()))
 SECRET = Name("secret", lambda client: (secret["name"] for secret in client.list_secrets()))
 SNAPSHOT = Name("snapshot", lambda client: (snapshot["name"] for snapshot in client.list_snapshots()))
+VOLUME = Name("volume", lambda client: (volume["name"] for volume in client.list_volumes()))
 TOKEN = Name("token", lambda client: (token["name"] for token in client.list_tokens()))
 
 vm_argument = click.argument("name", type=VM)

@@ -16,7 +16,13 @@ from volant.volar.labels import parse_labels
 from volant.volar.names import Parameter
 
 if TYPE_CHECKING:
-    from volant.contract.api_types import PublishRequest, Resources, SecretAttachment, VmCreate
+    from volant.contract.api_types import (
+        PublishRequest,
+        Resources,
+        SecretAttachment,
+        VmCreate,
+        VolumeAttachment,
+    )
     from volant.volar.client import Client
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -40,6 +46,7 @@ class VmOptions:
     cloud_init: IO[bytes] | None
     ssh_key: tuple[IO[str], ...]
     secret: tuple[str, ...]
+    volume: tuple[str, ...]
     label: tuple[str, ...]
     restart: str | None
     suspend_when_idle: int | None
@@ -57,6 +64,7 @@ class VmOptions:
             "env": {**read_env_files(self.env_file), **parse_environment(self.env)},
             "ssh_keys": [stream.read().strip() for stream in self.ssh_key],
             "secrets": [parse_secret(text) for text in self.secret],
+            "volumes": [parse_volume(text) for text in self.volume],
             "labels": parse_labels(self.label),
             "disk_size": self.disk_size,
             "start": start,
@@ -115,8 +123,10 @@ class VmOptions:
         }
 
 
-def vm_options(*, publish: Sequence[str] = ("--publish",)) -> Callable[[Command], Command]:
-    """Decorator: these options, given to the command as one argument `options`. `publish` names that option."""
+def vm_options(
+    *, publish: Sequence[str] = ("--publish",), volume: Sequence[str] = ("--volume",)
+) -> Callable[[Command], Command]:
+    """Decorator: these options, given to the command as one argument `options`. `publish` and `volume` name theirs."""
     chosen = (
         click.option("--cpus", type=click.IntRange(1), help="vCPUs; the plugin's own number otherwise."),
         click.option("-m", "--memory", type=Mebibytes(), metavar="MIB", help="Memory in MiB, or 512m, 2g."),
@@ -144,6 +154,9 @@ def vm_options(*, publish: Sequence[str] = ("--publish",)) -> Callable[[Command]
             "--ssh-key", multiple=True, type=click.File(), help="A public key that may log in over the network."
         ),
         click.option("--secret", multiple=True, metavar="NAME[:PORT[,uid=UID]]", help="Attach a secret."),
+        click.option(
+            *volume, multiple=True, metavar="NAME:PATH[:ro]", help="Mount a volume in the guest."
+        ),
         click.option("-l", "--label", multiple=True, metavar="NAME=VALUE"),
         click.option(
             "--restart", metavar="POLICY", help="no, on-failure[:N] (default: on-failure), always or unless-stopped."
@@ -244,6 +257,23 @@ def parse_secret(text: str) -> SecretAttachment:
             f"cannot attach the secret {text!r}", resolution="--secret NAME, NAME:PORT or NAME:PORT,uid=UID"
         )
     return {"name": name, "port": int(port) if port else None, "uid": int(uid) if uid else None}
+
+
+def parse_volume(text: str) -> VolumeAttachment:
+    """NAME:PATH[:ro|:rw] as the API wants it. A path of this host is another thing, and refused."""
+    name, _, rest = text.partition(":")
+    target, _, mode = rest.partition(":")
+    if not name or not target.startswith("/") or mode not in ("", "ro", "rw"):
+        raise UsageError(
+            f"cannot attach the volume {text!r}",
+            resolution="--volume NAME:/path/in/the/guest, or NAME:/path:ro",
+        )
+    if "/" in name or name.startswith((".", "~")):
+        raise UsageError(
+            f"cannot mount {name!r}: a volume has a name, and folders of this host are not given to VMs",
+            resolution="volar volumes create NAME, then --volume NAME:/path; volar cp copies files in and out",
+        )
+    return {"name": name, "target": target, "read_only": mode == "ro"}
 
 
 def parse_environment(given: Sequence[str]) -> dict[str, str]:

@@ -19,9 +19,9 @@ from volant.volantd.resources import RESOURCES
 from volant.volantd.settings import Settings
 from volant.volantd.vms.fleet import Fleet
 
-VOLUMES = (
-    "CREATE TABLE volumes (name TEXT PRIMARY KEY) STRICT;",
-    "ALTER TABLE volumes ADD COLUMN size INTEGER;",
+SHELVES = (
+    "CREATE TABLE shelves (name TEXT PRIMARY KEY) STRICT;",
+    "ALTER TABLE shelves ADD COLUMN size INTEGER;",
 )
 
 
@@ -33,11 +33,11 @@ def open_fleet(home: Path) -> Iterator[Fleet]:
 
 
 def make_router(fleet: Fleet) -> APIRouter:
-    router = APIRouter(prefix="/volumes", tags=["volumes"])
+    router = APIRouter(prefix="/shelves", tags=["shelves"])
 
     @router.get("")
-    async def list_volumes() -> list[str]:
-        return [row["name"] for row in fleet.domain.database.fetch_all("SELECT name FROM volumes")]
+    async def list_shelves() -> list[str]:
+        return [row["name"] for row in fleet.domain.database.fetch_all("SELECT name FROM shelves")]
 
     return router
 
@@ -48,26 +48,26 @@ async def test_a_new_kind_brings_its_tables_its_routes_its_sweep_and_its_users(
     swept: list[str] = []
 
     async def sweep(fleet: Fleet) -> None:
-        swept.extend(row["name"] for row in fleet.domain.database.fetch_all("SELECT name FROM volumes"))
+        swept.extend(row["name"] for row in fleet.domain.database.fetch_all("SELECT name FROM shelves"))
 
-    volumes = Resource(
-        name="volumes",
-        noun="volume",
-        migrations=VOLUMES,
+    shelves = Resource(
+        name="shelves",
+        noun="shelf",
+        migrations=SHELVES,
         make_routers=lambda fleet: [make_router(fleet)],
         sweep=sweep,
         find_users=lambda _: lambda used, name: ["data"] if (used, name) == ("secret", "key") else [],
     )
     for module in (daemon, application):
-        monkeypatch.setattr(module, "RESOURCES", (*RESOURCES, volumes))
+        monkeypatch.setattr(module, "RESOURCES", (*RESOURCES, shelves))
     with open_fleet(tmp_path) as fleet:
-        fleet.domain.database.execute("INSERT INTO volumes VALUES ('data', 1)")
+        fleet.domain.database.execute("INSERT INTO shelves VALUES ('data', 1)")
         await daemon.sweep_all(fleet)
-        assert "/api/v1/volumes" in application.make_application(fleet.domain, fleet).openapi()["paths"]
+        assert "/api/v1/shelves" in application.make_application(fleet.domain, fleet).openapi()["paths"]
         fleet.domain.secrets.set("key", b"")
-        with pytest.raises(Conflict, match="1 volume use it") as caught:
+        with pytest.raises(Conflict, match="1 shelf use it") as caught:
             fleet.domain.secrets.remove("key")
-        assert caught.value.resolution == "delete them first: volar volumes delete data"
+        assert caught.value.resolution == "delete them first: volar shelves delete data"
         await fleet.release_all()
     assert swept == ["data"]
 
@@ -75,13 +75,13 @@ async def test_a_new_kind_brings_its_tables_its_routes_its_sweep_and_its_users(
 def test_a_daemon_that_does_not_know_a_kind_or_its_newer_tables_refuses_the_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for migrations in (VOLUMES[:1], VOLUMES, VOLUMES):
+    for migrations in (SHELVES[:1], SHELVES, SHELVES):
         monkeypatch.setattr(
-            daemon, "RESOURCES", (*RESOURCES, Resource(name="volumes", noun="volume", migrations=migrations))
+            daemon, "RESOURCES", (*RESOURCES, Resource(name="shelves", noun="shelf", migrations=migrations))
         )
         with open_fleet(tmp_path) as fleet:
-            columns = fleet.domain.database.fetch_all("PRAGMA table_info(volumes)")
+            columns = fleet.domain.database.fetch_all("PRAGMA table_info(shelves)")
             assert len(columns) == len(migrations)
     monkeypatch.setattr(daemon, "RESOURCES", RESOURCES)
-    with pytest.raises(Conflict, match="a newer volant wrote its volumes"), open_fleet(tmp_path):
+    with pytest.raises(Conflict, match="a newer volant wrote its shelves"), open_fleet(tmp_path):
         pass

@@ -238,6 +238,12 @@ func (a *Agent) Become(_ context.Context, settings *contract.GuestConfig, entrop
 	return nil
 }
 
+// GrowVolume notes the call.
+func (a *Agent) GrowVolume(serial string) error {
+	a.change("grow "+serial, func() {})
+	return nil
+}
+
 // Stop is noted.
 func (a *Agent) Stop(request contract.PowerStop) error {
 	a.change("power "+request.Action, func() { a.phase = contract.PhaseStopping })

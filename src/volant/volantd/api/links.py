@@ -15,6 +15,8 @@ MAKERS = {
     "secrets_put": "/api/v1/secrets/{name}",
     "snapshots_create": "/api/v1/snapshots/{name}",
     "snapshots_take_in": "/api/v1/snapshots/{name}",
+    "volumes_create": "/api/v1/volumes/{name}",
+    "volumes_restore": "/api/v1/volumes/{name}",
     "tokens_create": "/api/v1/tokens/{name}",
 }
 NAME = "$response.body#/name"

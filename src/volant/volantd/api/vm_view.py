@@ -18,6 +18,7 @@ from volant.contract.api import (
     VmUpdate,
 )
 from volant.contract.manifest import Resources
+from volant.contract.volumes_api import VolumeAttachment
 from volant.volantd.boot.kernel import host_architecture
 from volant.volantd.network.types import PortRequest
 from volant.volantd.vms import update
@@ -47,6 +48,7 @@ def read_request(request: VmCreate) -> NewVm:
         user_data=base64.b64decode(request.user_data_base64 or ""),
         ssh_keys=request.ssh_keys,
         secrets=[AttachedSecret(**attached.model_dump()) for attached in request.secrets],
+        volumes=[(volume.name, volume.target, volume.read_only) for volume in request.volumes],
         disk_size=request.disk_size,
         isolated=request.isolated,
         restart=request.restart,
@@ -112,6 +114,10 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         hypervisor=hypervisor,
         cloud_init=guest.cloud_init if guest else CloudInitState(),
         secrets=[attached.name for attached in record.definition.secrets],
+        volumes=[
+            VolumeAttachment(name=volume.name, target=volume.target, read_only=volume.read_only)
+            for volume in record.definition.volumes
+        ],
         labels=record.definition.labels,
         restart=record.definition.restart,
         kernel=record.definition.kernel,

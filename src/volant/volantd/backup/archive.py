@@ -92,28 +92,31 @@ def _make_head(name: str, size: int) -> bytes:
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
-def unpack(stream: IO[bytes], folder: Path, places: Container[str]) -> BackupHead:
-    """Unpack a backup into `folder`; blocking. `places` are the names that a state folder may have at its top.
+def unpack(stream: IO[bytes], folder: Path, places: Container[str], first: str, kind: type[_Model]) -> _Model:
+    """Unpack a backup into `folder`; blocking. It begins with a document `first` of that kind; `places` are the names
+    that may stand at the top of the rest.
 
     InvalidInput where it is none, was changed or cut short; StorageFull where there is no room.
     """
     try:
-        return _unpack(stream, folder, places)
+        return _unpack(stream, folder, places, first, kind)
     except (tarfile.TarError, ValueError) as error:
         raise _refuse(f"it is no tar archive, or was cut short ({error})") from error
 
 
-def _unpack(stream: IO[bytes], folder: Path, places: Container[str]) -> BackupHead:
-    head: BackupHead | None = None
+def _unpack(
+    stream: IO[bytes], folder: Path, places: Container[str], first: str, kind: type[_Model]
+) -> _Model:
+    head: _Model | None = None
     found: dict[str, str] = {}
     told: dict[str, str] | None = None
     result: BackupResult | None = None
     for member, content in _read_members(stream):
         name = member.name
         if head is None:
-            if name != FIRST:
+            if name != first:
                 raise _refuse("it does not begin as one")
-            head = _read_model(BackupHead, content, member.size)
+            head = _read_model(kind, content, member.size)
         elif name == DIGESTS and told is None:
             told = _read_digests(_read_all(content, member.size).decode("utf-8", "replace"))
         elif name == LAST:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from volant.errors import Conflict, InvalidInput, VolantError
-from volant.volantd.backup.archive import BackupHead, unpack
+from volant.volantd.backup.archive import FIRST, BackupHead, unpack
 from volant.volantd.backup.kept import Restored
 from volant.volantd.backup.taking import DATABASE
 from volant.volantd.database import Database
@@ -62,7 +62,7 @@ def stage_backup(
     state = folder / "state"
     state.mkdir(parents=True, mode=0o700)
     try:
-        head = unpack(stream, state, places)
+        head = unpack(stream, state, places, FIRST, BackupHead)
         counts, notes = _settle(state, state_dir, head, resources)
         arriving = [place for place in places if (state / place).exists()]
         stays = () if head.with_plugins else ("plugins",)

@@ -53,6 +53,7 @@ def check_place(fleet: Fleet, *, replaces: bool) -> bool:
         "VM(s)": len(records),
         "plugin(s)": len(domain.plugins.list_all()),
         "secret(s)": len(domain.secrets.list_all()),
+        "volume(s)": len(domain.volumes.list_all()),
         "snapshot(s)": len(snapshots),
     }
     running = [record.name for record in records if record.state in WITH_PROCESS]

@@ -170,6 +170,10 @@ class ControlClient:
         }
         await self.call("clone.become", params)
 
+    async def grow_volume(self, serial: str) -> None:
+        """Have the file system of a volume fill its disk."""
+        await self.call("volume.grow", {"serial": serial})
+
     async def stop(self, action: Literal["poweroff", "reboot"], deadline_seconds: float) -> None:
         """Begin an orderly end; the process ends some time later."""
         await self.call("power.stop", {"action": action, "deadline_seconds": deadline_seconds})

@@ -299,6 +299,9 @@ class Machine(Protocol):
         """Copy what the disk `index` holds itself at this instant, without what lies below, to `target`, an empty QCOW2
         over the same file. `begun` is called after that instant. ToolFailed and StorageFull leave a useless target."""
 
+    async def resize_disk(self, index: int, size_bytes: int) -> None:
+        """Tell the machine that the file of its disk `index`, a raw one, has grown to this."""
+
     async def find_layer(self, index: int) -> str:
         """The name of what the disk `index` writes to: that of the last `layer_disk`, or one of the driver's own."""
 

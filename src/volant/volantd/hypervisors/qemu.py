@@ -145,6 +145,11 @@ class QemuMachine:
         with self._reachable("copy the disk of") as client:
             await copy_disk(client, await find_node(client, index), target, begun)
 
+    async def resize_disk(self, index: int, size_bytes: int) -> None:
+        with self._reachable("resize the disk of") as client:
+            node = await find_node(client, index)
+            await client.execute("block_resize", {"node-name": node, "size": size_bytes})
+
     async def find_layer(self, index: int) -> str:
         with self._reachable("ask for the disk of") as client:
             return await find_node(client, index)

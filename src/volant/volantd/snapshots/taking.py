@@ -36,6 +36,11 @@ async def take_snapshot(
     without the memory, too. Called with the VM's lock held."""
     record = vm.record
     store.check_free(name)
+    if record.definition.volumes and record.state in WITH_PROCESS:
+        raise Conflict(
+            f"cannot take a snapshot of VM {record.name} while it runs: its memory knows volumes, which go on changing",
+            resolution="stop it first, or copy its volumes as it runs: volar volumes backup",
+        )
     if record.state is not VmState.RUNNING and record.state in WITH_PROCESS:
         raise WrongState(f"cannot take a snapshot of VM {record.name}: it is {record.state.value}")
     if record.state is VmState.RUNNING and not hypervisor.capabilities.snapshot:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
-from volant.errors import InvalidInput, NotFound, ToolFailed, Unreachable, VolantError
+from volant.errors import InvalidInput, NotFound, ToolFailed, Unreachable
 from volant.process import run_tool
 from volant.volantd.backup.kept import Keeping, Restored
 from volant.volantd.hypervisors.base import MachineState
@@ -28,13 +27,11 @@ from volant.volantd.vms.disks import (
     run_qemu_img,
 )
 from volant.volantd.vms.fleet import Fleet
-from volant.volantd.vms.holding import held
+from volant.volantd.vms.holding import hold
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.running_vm import RunningVm
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.vm_file import NAME as VM_FILE
-
-logger = logging.getLogger(__name__)
 
 AGENT_SECONDS = 5.0
 ATTEMPTS = 3
@@ -98,24 +95,9 @@ async def _copy_disk(
     backing_format = "qcow2" if backing.parent.name == "layers" else payload_format
     await asyncio.to_thread(make_overlay, target, backing, backing_format, read_virtual_size(vm.files.disk))
     async with AsyncExitStack() as stack:
-        if not await _hold(vm, record, stack):
+        if not await hold(vm, record, AGENT_SECONDS, stack):
             keeping.notes.append(f"VM {record.name} was not held still: its disk is as after a power cut")
         await machine.copy_disk(0, target, stack.aclose)
-
-
-async def _hold(vm: RunningVm, record: VmRecord, stack: AsyncExitStack) -> bool:
-    """Whether the guest stands still, its file systems whole, until `stack` is closed."""
-    if record.state is not VmState.RUNNING or record.has_own_system:
-        return False
-    try:
-        guest = await vm.connect(AGENT_SECONDS)
-        if "snapshot" not in guest.control.hello.features:
-            return False
-        await stack.enter_async_context(held(vm, guest, disks=True))
-    except VolantError as error:
-        logger.warning("VM %s cannot be held still: %s", record.name, error.what)
-        return False
-    return True
 
 
 def settle(restored: Restored) -> None:

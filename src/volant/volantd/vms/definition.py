@@ -22,6 +22,7 @@ from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.networking import ON_BRIDGE, find_default_mode
 from volant.volantd.vms.record import AttachedSecret, VmDefinition, VmResources, WakeSource
 from volant.volantd.vms.request_keys import RequestKey
+from volant.volantd.vms.volumes import attach_volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class NewVm:
     user_data: bytes = b""
     ssh_keys: Sequence[str] = ()
     secrets: Sequence[AttachedSecret] = ()
+    volumes: Sequence[tuple[str, str, bool]] = ()
+    """Name, target, and whether it is only read."""
     disk_size: str | None = None
     isolated: bool = False
     restart: str = "on-failure"
@@ -112,12 +115,20 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
     for attached in request.secrets:
         domain.secrets.get(attached.name)
     check_variables(request.env)
+    volumes = attach_volumes(domain, request.volumes)
     if request.origin is not None:
+        if volumes and request.origin.wake is not None:
+            raise InvalidInput(
+                f"cannot attach volume {volumes[0].name} to VM {request.name}: its memory knows no volume",
+                resolution="make it of its plugin, or of a snapshot that was taken of a stopped VM",
+            )
         definition = request.origin.definition
         return definition.model_copy(
             update={
                 "env": {**definition.env, **request.env},
                 "labels": {**definition.labels, **request.labels},
+                # The other VM has them.
+                "volumes": volumes,
                 "restart": request.restart,
                 "suspend_when_idle_seconds": definition.suspend_when_idle_seconds
                 if request.suspend_when_idle_seconds is None
@@ -147,6 +158,7 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         user_data_base64=base64.b64encode(request.user_data).decode(),
         ssh_keys=list(request.ssh_keys),
         secrets=list(request.secrets),
+        volumes=volumes,
         disk_size_bytes=_choose_disk_size(domain, request, manifest),
         isolated=request.isolated,
         restart=request.restart,

@@ -17,6 +17,7 @@ from volant.volantd.tokens.store import TokenStore
 from volant.volantd.vms.events import EventLog
 from volant.volantd.vms.history import ChangeHistory
 from volant.volantd.vms.registry import VmRegistry
+from volant.volantd.volumes.store import VolumeStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Domain:
     registry: VmRegistry
     plugins: PluginStore
     secrets: SecretStore
+    volumes: VolumeStore
     tokens: TokenStore
     audit: AuditLog
     events: EventLog

@@ -30,6 +30,7 @@ from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.keys import read_public_key
 from volant.volantd.vms.meta_data import make_meta_data
 from volant.volantd.vms.record import VmDefinition, VmRecord
+from volant.volantd.vms.volumes import make_mounts
 
 ROOT_SERIAL = "root"
 
@@ -53,6 +54,7 @@ def make_guest_config(
             authorized_keys=[read_public_key(record.control_key)],
         ),
         ssh=Ssh(listen_port=22 if definition.ssh_keys else None, authorized_keys=definition.ssh_keys),
+        mounts=make_mounts(record),
         secrets=_make_secret_ports(record),
         workload=make_workload(plugin.manifest.workload, definition),
         health_check=plugin.manifest.health_check,

@@ -7,14 +7,21 @@ A daemon that is killed in between leaves a guest that stands still; the next on
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from volant.errors import VolantError
+from volant.volantd.vms.record import VmRecord
+from volant.volantd.vms.states import VmState
 
 if TYPE_CHECKING:
     from volant.volantd.vms.monitor import Guest
     from volant.volantd.vms.running_vm import RunningVm
+
+logger = logging.getLogger(__name__)
 
 NAME = "held"
 LET_GO_SECONDS = 10.0
@@ -42,3 +49,18 @@ async def held(vm: RunningVm, guest: Guest, *, disks: bool) -> AsyncIterator[Non
         yield
     finally:
         await asyncio.shield(vm.let_go(LET_GO_SECONDS))
+
+
+async def hold(vm: RunningVm, record: VmRecord, seconds: float, stack: AsyncExitStack) -> bool:
+    """Whether the guest stands still, its file systems whole, until `stack` is closed."""
+    if record.state is not VmState.RUNNING or record.has_own_system:
+        return False
+    try:
+        guest = await vm.connect(seconds)
+        if "snapshot" not in guest.control.hello.features:
+            return False
+        await stack.enter_async_context(held(vm, guest, disks=True))
+    except VolantError as error:
+        logger.warning("VM %s cannot be held still: %s", record.name, error.what)
+        return False
+    return True

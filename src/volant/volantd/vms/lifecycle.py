@@ -39,6 +39,7 @@ from volant.volantd.vms.guest_settings import ROOT_SERIAL, make_guest_config
 from volant.volantd.vms.networking import attach, choose_reach, make_nics
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.seed_documents import make_seed_documents
+from volant.volantd.vms.volumes import make_drives
 
 # A template leaves it to the VM that wakes (kestrel's boot/template.go): a driver looks at its disk once.
 DISK_DRIVER = "virtio_blk"
@@ -132,8 +133,8 @@ async def boot_vm(
     shape: Shape | None = None
     if kernel is not None:
         parts = await asyncio.to_thread(find_boot_parts, record, kernel, support, settings)
-        spec = make_spec(record, plugin, kernel, support, files, reach)
-        if hypervisor.capabilities.templates and can_wake(plugin, parts):
+        spec = make_spec(record, plugin, kernel, support, settings, reach)
+        if hypervisor.capabilities.templates and can_wake(record, plugin, parts):
             shape = find_shape(spec, support, parts.base, list_module_names(parts.modules), hypervisor)
             start = partial(start_attached, record, reach, files, hypervisor, remember)
             if (machine := await wake(spec, shape, support, start)) is not None:
@@ -142,14 +143,19 @@ async def boot_vm(
     else:
         await asyncio.to_thread(write_seed_disk, record, plugin, files)
         uefi = await asyncio.to_thread(prepare_uefi, plugin, files, architecture)
-        spec = make_spec(record, plugin, None, support, files, reach, uefi)
+        spec = make_spec(record, plugin, None, support, settings, reach, uefi)
     machine = await start_attached(record, reach, files, hypervisor, remember, spec)
     return machine, shape
 
 
-def can_wake(plugin: StoredPlugin, parts: BootParts) -> bool:
-    """Whether such a VM can wake from a template: its root is a disk, whose driver the template has not loaded."""
-    return plugin.kind == "rootfs" and any(module.name == DISK_DRIVER for module in parts.modules)
+def can_wake(record: VmRecord, plugin: StoredPlugin, parts: BootParts) -> bool:
+    """Whether such a VM can wake from a template: its root is a disk, whose driver the template has not loaded, and it
+    has no disk that a template lacks."""
+    return (
+        plugin.kind == "rootfs"
+        and not record.definition.volumes
+        and any(module.name == DISK_DRIVER for module in parts.modules)
+    )
 
 
 async def start_attached(
@@ -250,10 +256,11 @@ def make_spec(
     plugin: StoredPlugin,
     kernel: Kernel | None,
     support: HostSupport,
-    files: VmFiles,
+    settings: Settings,
     reach: Reach,
     uefi: tuple[Path, Path] | None = None,
 ) -> VmSpec:
+    files = find_files(settings, record.id)
     disks = (
         (DiskDrive(files.disk, "qcow2", ROOT_SERIAL, backing=tuple(list_chain(files.disk))[1:]),)
         if plugin.kind == "rootfs"
@@ -271,7 +278,7 @@ def make_spec(
         accelerator=support.accelerator,
         vcpu=record.definition.resources.vcpu,
         memory_mb=record.definition.resources.memory_mb,
-        disks=disks,
+        disks=(*disks, *make_drives(record, settings.state_dir)),
         nics=make_nics(record, reach, files.sockets),
         socket_folder=files.sockets,
         console_log=files.console_log,

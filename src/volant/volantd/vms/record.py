@@ -46,6 +46,15 @@ class AttachedSecret(StoredModel):
     uid: int | None = None
 
 
+class AttachedVolume(StoredModel):
+    """`target`: the folder where the guest finds it."""
+
+    name: str
+    id: str
+    target: str
+    read_only: bool = False
+
+
 class AgentFacts(StoredModel):
     """What the agent said of itself when it was last connected. `missing`: features of this host that it lacks."""
 
@@ -91,6 +100,7 @@ class VmDefinition(StoredModel):
     user_data_base64: str = ""
     ssh_keys: list[str] = Field(default_factory=list)
     secrets: list[AttachedSecret] = Field(default_factory=list)
+    volumes: list[AttachedVolume] = Field(default_factory=list)
     disk_size_bytes: int | None = None
     isolated: bool = False
     restart: str = "on-failure"

@@ -278,10 +278,12 @@ class VmRegistry:
         return found
 
     def find_users(self, used: Used, name: str) -> list[str]:
-        """Names of the VMs that use the plugin NAME:VERSION, the secret or the snapshot (by its folder)."""
+        """Names of the VMs that use the plugin NAME:VERSION, the secret, the volume or the snapshot (by its folder)."""
         condition = {
             "plugin": "plugin_name || ':' || plugin_version = ?",
             "secret": "EXISTS (SELECT 1 FROM json_each(definition, '$.secrets')"
+            " WHERE json_extract(value, '$.name') = ?)",
+            "volume": "EXISTS (SELECT 1 FROM json_each(definition, '$.volumes')"
             " WHERE json_extract(value, '$.name') = ?)",
             "snapshot": "? IN (json_extract(definition, '$.restores_to.folder'), CASE WHEN started_at IS NULL"
             " THEN json_extract(definition, '$.wakes_from.image.folder') END)",

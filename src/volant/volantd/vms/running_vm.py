@@ -54,6 +54,7 @@ from volant.volantd.vms.stopping import AGENT_WAIT_SECONDS, ask_agent_to_stop, p
 from volant.volantd.vms.update import VmUpdate, apply_update
 from volant.volantd.vms.use import Use
 from volant.volantd.vms.vm_file import write_vm_file
+from volant.volantd.vms.volumes import claim_volumes
 from volant.volantd.vms.waiting import wait_for
 from volant.volantd.vms.waking import CannotWake, find_memory, let_go_on, wake_vm
 from volant.volantd.vms.warm_start import provide_template, wake_from_template
@@ -106,6 +107,7 @@ class RunningVm:
         before = self.record
         source = None if cold else find_memory(before, self.files.folder)
         goes_on = source is not None and source.spec.id == self.id
+        claim_volumes(self._domain, before)
         record = self._registry.move(
             before, "resume" if goes_on else "start", VmState.STARTING, wanted=True,
             restarts=restarts,

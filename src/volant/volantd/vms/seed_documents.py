@@ -15,6 +15,7 @@ from volant.volantd.vms.guest_settings import make_cloud_init, make_guest_networ
 from volant.volantd.vms.keys import read_public_key
 from volant.volantd.vms.meta_data import make_meta_data
 from volant.volantd.vms.record import VmRecord
+from volant.volantd.vms.volumes import make_mounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +57,22 @@ def list_keys(given: object) -> list[str]:
 
 def make_vendor_data(record: VmRecord) -> str:
     """What we want where user-data says nothing else: the host key that we know, and root's log-in by keys."""
-    config = {
+    mounts = [
+        # Named by udev after the disk's serial number.
+        [f"/dev/disk/by-id/virtio-{mount.serial}", mount.target, mount.fstype, _list_options(mount.read_only)]
+        for mount in make_mounts(record)
+    ]
+    config: dict[str, object] = {
         "disable_root": False,
         "ssh_keys": {"ed25519_private": record.host_key, "ed25519_public": read_public_key(record.host_key)},
     }
+    if mounts:
+        config["mounts"] = mounts
     return f"#cloud-config\n{json.dumps(config)}\n"
+
+
+def _list_options(read_only: bool) -> str:
+    return "ro,nofail" if read_only else "defaults,nofail"
 
 
 def make_network_config(record: VmRecord) -> str:

@@ -117,7 +117,7 @@ async def _start(hypervisor: Hypervisor, spec: VmSpec) -> Machine:
 def make_wake_spec(record: VmRecord, source: WakeSource, files: VmFiles, nics: tuple[Nic, ...]) -> VmSpec:
     """The machine that the memory was of, with this VM's names, files and network."""
     disks = source.spec.disks
-    if disks and not disks[0].read_only:
+    if disks and disks[0].serial == ROOT_SERIAL:
         root = DiskDrive(files.disk, "qcow2", ROOT_SERIAL, backing=tuple(list_chain(files.disk))[1:])
         disks = (root, *disks[1:])
     return replace(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 
 import click
@@ -35,7 +36,7 @@ BUILD_OPTIONS = (
     "-d", "--detach", is_flag=True, help="Return when its workload is healthy instead of following it."
 )
 @click.option("--rm", "remove", is_flag=True, help="Delete the VM when it ends.")
-@vm_options(publish=("-p", "--publish"))
+@vm_options(publish=("-p", "--publish"), volume=("-v", "--volume"))
 @click.option("--entrypoint", metavar="COMMAND", help="What runs in place of the image's ENTRYPOINT and CMD.")
 @collect(BuildOptions, "build", BUILD_OPTIONS)
 @click.option(
@@ -54,7 +55,7 @@ def run(
     \b
     volar run ./my-app                          a folder with a Dockerfile or fledge.toml
     volar run -p 8080:80 nginx:1.27             docker.io/library/nginx:1.27, or a plugin of that name
-    volar run -d --name db plugin.tar.gz        in the background
+    volar run -d -v data:/data plugin.tar.gz     in the background, with a volume
     volar run --rm debian:12 -- cat /etc/os-release
     """
     if detach and remove:
@@ -72,6 +73,7 @@ def run(
     plugin = make_plugin(client, source, build)
     name = name or choose_name(client, plugin)
     request = options.make_request(client, name, plugin)
+    make_volumes(client, [volume["name"] for volume in request.get("volumes", [])])
     if words := list(command[1:] if command[:1] == ("--",) else command):
         request["command"] = words
     if entrypoint is not None:
@@ -93,6 +95,15 @@ def run(
     if end.problem is not None:
         raise end.problem
     context.exit(end.exit_code)
+
+
+def make_volumes(client: Client, names: Sequence[str]) -> None:
+    """As under docker, a volume that is named for the first time is made."""
+    there = {volume["name"] for volume in client.list_volumes()} if names else set()
+    for name in names:
+        if name not in there:
+            client.create_volume(name)
+            click.echo(f"made volume {name}", err=True)
 
 
 def choose_name(client: Client, plugin: str) -> str:

@@ -15,7 +15,7 @@ from volant.volar.target import make_client
 from volant.volar.vm_columns import COLUMNS
 
 if TYPE_CHECKING:
-    from volant.contract.api_types import AgentInfo, CloudInitState, Crash, ProcessState, Vm
+    from volant.contract.api_types import AgentInfo, CloudInitState, Crash, ProcessState, Vm, VolumeAttachment
 
 WIDE = {
     "NETWORK": lambda vm: vm["network"],
@@ -115,6 +115,7 @@ def describe(vm: Vm, boot: str = "") -> list[tuple[str, Any]]:
         ("agent", _describe_agent(vm["agent"])),
         ("cloud-init", _describe_cloud_init(vm["cloud_init"])),
         ("secrets", ", ".join(vm["secrets"])),
+        ("volumes", "\n".join(_describe_volume(volume) for volume in vm.get("volumes", []))),
         (
             "when idle",
             f"suspended after {seconds} s" if (seconds := vm.get("suspend_when_idle_seconds", 0)) else "",
@@ -166,6 +167,10 @@ def _describe_process(process: ProcessState) -> str:
     if process["restarts"]:
         facts.append(f"{process['restarts']} restarts")
     return _with_reason(", ".join(facts), process["reason"])
+
+
+def _describe_volume(volume: VolumeAttachment) -> str:
+    return f"{volume['name']} at {volume['target']}" + (", read only" if volume["read_only"] else "")
 
 
 def _describe_agent(agent: AgentInfo) -> str | None:

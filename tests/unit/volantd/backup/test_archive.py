@@ -34,7 +34,7 @@ def test_what_is_written_is_read_by_tar_sha256sum_and_us(tmp_path: Path) -> None
     subprocess.run(["tar", "-xf", "-", "-C", str(by_tar)], input=content, check=True)
     subprocess.run(["sha256sum", "--quiet", "--strict", "-c", "digests"], cwd=by_tar, check=True)
     folder = tmp_path / "by-us"
-    assert unpack(io.BytesIO(content), folder, PLACES) == HEAD
+    assert unpack(io.BytesIO(content), folder, PLACES, FIRST, BackupHead) == HEAD
     assert {name: (folder / name).read_bytes() for name in files} == files
     assert {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()} == {0o600}
 
@@ -44,20 +44,22 @@ async def test_cut_short_anywhere_it_is_refused(tmp_path: Path) -> None:
     for length in range(0, len(content) - 1024, 512):
         for cut in (length, length + 100):
             with pytest.raises(InvalidInput, match="cannot restore the backup"):
-                unpack(io.BytesIO(content[:cut]), tmp_path / f"at-{cut}", PLACES)
+                unpack(io.BytesIO(content[:cut]), tmp_path / f"at-{cut}", PLACES, FIRST, BackupHead)
 
 
 async def test_a_changed_byte_is_found(tmp_path: Path) -> None:
     content = await make_archive(tmp_path, {"key": b"precious"})
     with pytest.raises(InvalidInput, match="is not what was written") as caught:
-        unpack(io.BytesIO(content.replace(b"precious", b"Precious")), tmp_path / "out", PLACES)
+        unpack(
+            io.BytesIO(content.replace(b"precious", b"Precious")), tmp_path / "out", PLACES, FIRST, BackupHead
+        )
     assert caught.value.details == ("changed or missing: key",)
 
 
 async def test_what_the_daemon_could_not_finish_says_why(tmp_path: Path) -> None:
     content = await make_archive(tmp_path, {"key": b"k"}, BackupResult(error="the host's disk is full"))
     with pytest.raises(InvalidInput, match="not finished: the host's disk is full"):
-        unpack(io.BytesIO(content), tmp_path / "out", PLACES)
+        unpack(io.BytesIO(content), tmp_path / "out", PLACES, FIRST, BackupHead)
 
 
 @pytest.mark.parametrize(
@@ -86,5 +88,5 @@ def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, name: str, kind: 
         archive.addfile(info)
     stream.seek(0)
     with pytest.raises(InvalidInput, match=r"it holds|no plain file"):
-        unpack(stream, tmp_path / "out", PLACES)
+        unpack(stream, tmp_path / "out", PLACES, FIRST, BackupHead)
     assert not (tmp_path / "outside").exists()

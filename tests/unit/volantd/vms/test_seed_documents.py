@@ -10,7 +10,7 @@ from support import vm_records
 from volant.contract.manifest import Manifest
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.keys import make_private_key, read_public_key
-from volant.volantd.vms.record import VmRecord
+from volant.volantd.vms.record import AttachedVolume, VmRecord
 from volant.volantd.vms.seed_documents import list_keys, make_seed_documents
 
 CONTROL_KEY, HOST_KEY = make_private_key(), make_private_key()
@@ -37,6 +37,18 @@ def test_the_host_key_is_the_one_that_is_pinned_and_user_data_has_the_last_word(
         "ed25519_private": HOST_KEY,
         "ed25519_public": read_public_key(HOST_KEY),
     }
+
+
+def test_volumes_are_mounted_by_the_systems_own_means() -> None:
+    volumes = [
+        AttachedVolume(name="data", id="0123456789ab", target="/data"),
+        AttachedVolume(name="logs", id="ba9876543210", target="/logs", read_only=True),
+    ]
+    _, _, document = make_seed_documents(make_record(volumes=volumes), PLUGIN).vendor_data.partition("\n")
+    assert json.loads(document)["mounts"] == [
+        ["/dev/disk/by-id/virtio-volume-0123456789ab", "/data", "ext4", "defaults,nofail"],
+        ["/dev/disk/by-id/virtio-volume-ba9876543210", "/logs", "ext4", "ro,nofail"],
+    ]
 
 
 def test_keys_in_any_form_that_cloud_init_takes() -> None:

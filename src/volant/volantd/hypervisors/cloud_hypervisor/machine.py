@@ -134,6 +134,9 @@ class CloudHypervisorMachine:
     async def copy_disk(self, index: int, target: Path, begun: Callable[[], Awaitable[None]]) -> None:
         raise Conflict(f"cannot copy the disk of {self.spec.name} while it runs", resolution="stop it first")
 
+    async def resize_disk(self, index: int, size_bytes: int) -> None:
+        await self.api.put("vm.resize-disk", {"id": f"disk{index}", "desired_size": size_bytes})
+
     async def find_layer(self, index: int) -> str:
         return ""
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package boot
+package disks
 
 import (
 	"bytes"
@@ -9,8 +9,9 @@ import (
 	"io"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/volantvm/volant/kestrel/internal/contract"
-	"github.com/volantvm/volant/kestrel/internal/guest"
 	"github.com/volantvm/volant/kestrel/internal/program"
 	"github.com/volantvm/volant/kestrel/internal/reaper"
 )
@@ -18,17 +19,22 @@ import (
 // blankBytes at its beginning tell whether a disk is blank: every file system writes something there.
 const blankBytes = 256 << 10
 
-// mountFurtherDisks mounts the volumes and data disks of guest.json, before anything that may want them is started.
-func mountFurtherDisks(mounts []contract.Mount, children *reaper.Reaper, journal *guest.Journal) {
+// staging is where a volume is until it is ready for the workload.
+const staging = "/run/volume"
+
+// MountAll mounts the volumes and data disks of guest.json, before anything that may want them is started. Without one of
+// them a guest does not boot: its workload would write into the folder below, where nobody looks for it.
+func MountAll(mounts []contract.Mount, children *reaper.Reaper, warn func(string)) error {
 	for _, wanted := range mounts {
-		if err := mountFurtherDisk(wanted, children, journal); err != nil {
-			journal.Warn(fmt.Sprintf("cannot mount the disk %q on %s: %v", wanted.Serial, wanted.Target, err))
+		if err := mountFurther(wanted, children, warn); err != nil {
+			return fmt.Errorf("cannot mount the disk %q on %s: %w", wanted.Serial, wanted.Target, err)
 		}
 	}
+	return nil
 }
 
-func mountFurtherDisk(wanted contract.Mount, children *reaper.Reaper, journal *guest.Journal) error {
-	found, err := findDisk("/sys/block", wanted.Serial, diskPatience)
+func mountFurther(wanted contract.Mount, children *reaper.Reaper, warn func(string)) error {
+	found, err := Find(wanted.Serial)
 	if err != nil {
 		return err
 	}
@@ -37,16 +43,35 @@ func mountFurtherDisk(wanted contract.Mount, children *reaper.Reaper, journal *g
 			return err
 		}
 	}
+	if err := found.Mount(staging, wanted.Fstype, wanted.ReadOnly, warn); err != nil {
+		return err
+	}
+	if err := found.Look(staging, wanted.Fstype, wanted.ReadOnly, warn); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(wanted.Target, 0o755); err != nil && !isFolder(wanted.Target) {
 		return err
 	}
-	if err := mountDisk(found, wanted.Target, wanted.Fstype, wanted.ReadOnly, journal); err != nil {
+	if !wanted.ReadOnly {
+		if err := fill(staging, wanted.Target); err != nil {
+			return fmt.Errorf("cannot copy what the image has there to the new volume: %w", err)
+		}
+	}
+	return unix.Mount(staging, wanted.Target, "", unix.MS_MOVE, "")
+}
+
+// Grow makes the file system of a disk that is mounted as large as the disk has become.
+func Grow(serial, target string, warn func(string)) error {
+	found, err := find("/sys/block", serial, 0)
+	if err != nil {
 		return err
 	}
-	if isExt(wanted.Fstype) {
-		return lookAtExt(found, wanted.Target, wanted.ReadOnly, journal)
-	}
-	return nil
+	return found.Look(target, "ext4", false, warn)
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // formatIfBlank makes a file system by the image's own tool; the agent carries none.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package boot
+package disks
 
 import (
 	"encoding/binary"
@@ -45,7 +45,7 @@ func readSuperblock(disk io.ReaderAt) (superblock, error) {
 	}, nil
 }
 
-func (d disk) superblock() (superblock, error) {
+func (d Disk) superblock() (superblock, error) {
 	device, err := os.Open(d.device)
 	if err != nil {
 		return superblock{}, err

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package boot
+// Package disks finds the disks that the host attached, by their serial numbers, and mounts what is on them.
+package disks
 
 import (
 	"fmt"
@@ -11,17 +12,19 @@ import (
 	"time"
 )
 
-// diskPatience is how long a disk may take to show up after its driver was loaded.
-const diskPatience = 5 * time.Second
+// patience is how long a disk may take to show up after its driver was loaded.
+const patience = 5 * time.Second
 
-// disk is a block device, found by the serial number that the host gave it.
-type disk struct {
+// Disk is a block device, found by the serial number that the host gave it.
+type Disk struct {
 	device    string // below /dev
 	sizeBytes uint64
 }
 
-// findDisk looks for the virtio-blk device with this serial number below sysfs, and waits for it a while.
-func findDisk(blockFolder, serial string, patience time.Duration) (disk, error) {
+// Find looks for the virtio-blk device with this serial number, and waits for it a while.
+func Find(serial string) (Disk, error) { return find("/sys/block", serial, patience) }
+
+func find(blockFolder, serial string, patience time.Duration) (Disk, error) {
 	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
 		devices, _ := os.ReadDir(blockFolder)
 		var others []string
@@ -38,13 +41,13 @@ func findDisk(blockFolder, serial string, patience time.Duration) (disk, error) 
 			others = append(others, fmt.Sprintf("%s %q", device.Name(), found))
 		}
 		if time.Now().After(deadline) {
-			return disk{}, fmt.Errorf("no disk has the serial number %q (%s)", serial, describeOthers(others))
+			return Disk{}, fmt.Errorf("no disk has the serial number %q (%s)", serial, describeOthers(others))
 		}
 	}
 }
 
-func readDisk(folder string) (disk, error) {
-	found := disk{device: filepath.Join("/dev", filepath.Base(folder))}
+func readDisk(folder string) (Disk, error) {
+	found := Disk{device: filepath.Join("/dev", filepath.Base(folder))}
 	text, err := os.ReadFile(filepath.Join(folder, "size"))
 	if err != nil {
 		return found, err

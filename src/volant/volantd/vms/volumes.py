@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Volumes as a VM has them: which it may have, its disks, and what its guest is told of them.
+
+A volume has one VM that writes to it, or any number that read. That counts for VMs that run or sleep; who only has it
+in its definition waits for the other to stop.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+from pathlib import Path
+
+from volant.contract.guest_config import Mount
+from volant.errors import Conflict, InvalidInput
+from volant.volantd.hypervisors.base import DiskDrive
+from volant.volantd.vms.domain import Domain
+from volant.volantd.vms.record import AttachedVolume, VmRecord
+from volant.volantd.vms.states import WITH_PROCESS, VmState
+from volant.volantd.volumes.store import find_disk, make_serial
+
+MOST_VOLUMES = 16
+# The kernel's and the agent's own.
+KEPT_FOLDERS = ("/proc", "/sys", "/dev", "/run")
+
+
+def attach_volumes(domain: Domain, wanted: Sequence[tuple[str, str, bool]]) -> list[AttachedVolume]:
+    """`wanted`: name, target and whether it is only read. Raises NotFound, InvalidInput."""
+    if len(wanted) > MOST_VOLUMES:
+        raise InvalidInput(f"cannot attach {len(wanted)} volumes: a VM has at most {MOST_VOLUMES}")
+    attached = [
+        AttachedVolume(name=volume.name, id=volume.id, target=_read_target(name, target), read_only=read_only)
+        for name, target, read_only in wanted
+        for volume in (domain.volumes.get(name),)
+    ]
+    for what, values in (
+        ("name", [each.name for each in attached]),
+        ("target", [each.target for each in attached]),
+    ):
+        if twice := [value for value in values if values.count(value) > 1]:
+            raise InvalidInput(f"cannot attach two volumes with the same {what}: {twice[0]}")
+    # A folder in another's is mounted after it.
+    return sorted(attached, key=lambda each: each.target)
+
+
+def _read_target(name: str, target: str) -> str:
+    normal = posixpath.normpath(target)
+    if not target.startswith("/") or ".." in target.split("/") or normal.strip("/") == "":
+        raise InvalidInput(
+            f"cannot attach volume {name} at {target!r}: that is no absolute path of a folder below /",
+            resolution=f"--volume {name}:/data",
+        )
+    if any(normal == folder or normal.startswith(f"{folder}/") for folder in KEPT_FOLDERS):
+        raise InvalidInput(f"cannot attach volume {name} at {normal}: the system needs that place itself")
+    return normal
+
+
+def claim_volumes(domain: Domain, record: VmRecord) -> None:
+    """Right before a VM starts, and without a wait in between. Conflict where another one has what it needs."""
+    for wanted in record.definition.volumes:
+        domain.volumes.check_idle(wanted.id)
+        for other, theirs in find_holders(domain, wanted.id):
+            if other.id != record.id and not (wanted.read_only and theirs.read_only):
+                verb = "reads" if theirs.read_only else "writes to"
+                raise Conflict(
+                    f"cannot start VM {record.name}: VM {other.name} {verb} volume {wanted.name}",
+                    resolution=f"stop it first: volar vms stop {other.name}; many may have it with :ro",
+                )
+
+
+def find_holders(domain: Domain, volume_id: str) -> list[tuple[VmRecord, AttachedVolume]]:
+    """The VMs that run or sleep with the volume."""
+    users = [
+        domain.registry.get(name)
+        for name in domain.registry.find_users("volume", domain.volumes.get(volume_id).name)
+    ]
+    return [
+        (record, attached)
+        for record in users
+        if record.state in WITH_PROCESS or record.state is VmState.SUSPENDED
+        for attached in record.definition.volumes
+        if attached.id == volume_id
+    ]
+
+
+def make_drives(record: VmRecord, state_dir: Path) -> tuple[DiskDrive, ...]:
+    return tuple(
+        DiskDrive(find_disk(state_dir, volume.id), "raw", make_serial(volume.id), read_only=volume.read_only)
+        for volume in record.definition.volumes
+    )
+
+
+def make_mounts(record: VmRecord) -> list[Mount]:
+    return [
+        Mount(serial=make_serial(volume.id), target=volume.target, read_only=volume.read_only)
+        for volume in record.definition.volumes
+    ]
+
+
+def find_drive(record: VmRecord, volume_id: str) -> int:
+    """The number of the volume's disk among those of the VM's machine."""
+    serials = [disk.serial for disk in record.spec.disks] if record.spec is not None else []
+    return serials.index(make_serial(volume_id))

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Volumes as a kind of resource."""
+
+from __future__ import annotations
+
+import asyncio
+
+from volant.volantd.resource import Resource
+from volant.volantd.vms.fleet import Fleet
+from volant.volantd.volumes.backup import keep, settle
+from volant.volantd.volumes.routes import make_router
+
+
+async def sweep(fleet: Fleet) -> None:
+    await asyncio.to_thread(fleet.domain.volumes.sweep)
+
+
+VOLUMES = Resource(
+    name="volumes",
+    noun="volume",
+    make_routers=lambda fleet: [make_router(fleet)],
+    sweep=sweep,
+    places=("volumes",),
+    keep=keep,
+    settle=settle,
+)

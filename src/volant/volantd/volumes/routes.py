@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/volumes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from volant.contract.volumes_api import Volume, VolumeCreate, VolumeResize
+from volant.volantd.api.replies import TarStream
+from volant.volantd.api.uploads import open_body
+from volant.volantd.request_context import note_target
+from volant.volantd.vms.fleet import Fleet
+from volant.volantd.volumes import acts
+from volant.volantd.volumes.store import Volume as StoredVolume
+from volant.volantd.volumes.store import read_volume_size
+
+
+def make_router(fleet: Fleet) -> APIRouter:
+    router = APIRouter(prefix="/volumes", tags=["volumes"])
+    store = fleet.domain.volumes
+
+    def describe(volume: StoredVolume) -> Volume:
+        return Volume(**volume.model_dump(), used_bytes=store.measure(volume), vms=store.find_vms(volume))
+
+    @router.get("")
+    async def list_volumes() -> list[Volume]:
+        """By name."""
+        return [describe(volume) for volume in store.list_all()]
+
+    @router.post("", status_code=201)
+    async def create(request: VolumeCreate) -> Volume:
+        """An empty ext4 file system that VMs may have."""
+        note_target(request.name)
+        size_bytes = read_volume_size(request.size)
+        return describe(await asyncio.to_thread(store.create, request.name, size_bytes))
+
+    @router.get("/{name}")
+    async def get(name: str) -> Volume:
+        return describe(store.get(name))
+
+    @router.delete("/{name}", status_code=204)
+    async def delete(name: str) -> None:
+        """With all that is in it. One that a VM has, running or not, stays: 409."""
+        await acts.delete(fleet, name)
+
+    @router.post("/{name}/resize")
+    async def resize(name: str, request: VolumeResize) -> Volume:
+        """Make it larger. A guest that writes to it sees that at once."""
+        return describe(await acts.resize(fleet, name, read_volume_size(request.size)))
+
+    @router.get("/{name}/archive", response_class=TarStream)
+    async def back_up(name: str) -> TarStream:
+        """A tar archive of one instant, while VMs use the volume."""
+        store.get(name)
+        return TarStream(acts.stream_backup(fleet, name))
+
+    @router.post("/restore", status_code=201)
+    async def restore(request: Request, name: Annotated[str, Query(max_length=63)] = "") -> Volume:
+        """A new volume of the archive that is the body; with `name` under that one."""
+        with contextlib.closing(open_body(request.stream())) as stream:
+            return describe(await asyncio.to_thread(acts.take_in, store, stream, name))
+
+    return router

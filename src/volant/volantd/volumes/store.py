@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Volumes on disk: one folder each, with `volume.json` and the file system, a sparse file without partitions.
+
+A folder is made under a hidden name and renamed when it is whole, and hidden again before it is removed: what is hidden
+at the daemon's start was cut off, and goes. No database is needed to find them again. A size is written down before the
+file gets it, so that a daemon that was killed in between finishes at its next start.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from volant.contract.manifest import NAME_PATTERN
+from volant.errors import Conflict, InvalidInput, NotFound
+from volant.sizes import read_size, show_size
+from volant.volantd.clock import now
+from volant.volantd.usage import Usage, describe_users
+from volant.whole_file import flush, write_whole_file
+
+logger = logging.getLogger(__name__)
+
+FILE, DISK = "volume.json", "disk.raw"
+SMALLEST_BYTES = 8 << 20
+# The first that ext4's 32-bit numbers of blocks do not reach.
+LARGEST_BYTES = 1 << 44
+STEP_BYTES = 1 << 20
+LABEL_BYTES = 16
+
+
+class Volume(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    name: str
+    size_bytes: int
+    created_at: str
+
+
+def find_volumes(state_dir: Path) -> Path:
+    return state_dir / "volumes"
+
+
+def find_disk(state_dir: Path, volume_id: str) -> Path:
+    return find_volumes(state_dir) / volume_id / DISK
+
+
+def make_serial(volume_id: str) -> str:
+    """How a guest finds the volume's disk: 19 of the 20 bytes that a serial number may have."""
+    return f"volume-{volume_id}"
+
+
+def read_volume_size(text: str) -> int:
+    """Bytes, a multiple of 1 MiB. Raises InvalidInput."""
+    size = -(-read_size(text) // STEP_BYTES) * STEP_BYTES
+    if not SMALLEST_BYTES <= size < LARGEST_BYTES:
+        raise InvalidInput(
+            f"cannot make a volume of {text}",
+            resolution=f"give at least {show_size(SMALLEST_BYTES)} and less than {show_size(LARGEST_BYTES)}",
+        )
+    return size
+
+
+class VolumeStore:
+    """Blocking, and quick but for `create`, `remove` and `sweep`."""
+
+    def __init__(self, state_dir: Path, usage: Usage) -> None:
+        self._state_dir = state_dir
+        self._usage = usage
+        self.folder = find_volumes(state_dir)
+        self._busy: dict[str, str] = {}
+
+    def create(self, name: str, size_bytes: int) -> Volume:
+        # The daemon is smaller without it, and most never make a volume.
+        from volant.filesystems.empty import write_empty_ext4
+
+        self.check_free(name)
+        with self.draft() as (identity, hidden):
+            write_empty_ext4(
+                hidden / DISK,
+                size_bytes,
+                label=name[:LABEL_BYTES],
+                uuid=uuid.uuid4(),
+                timestamp=int(time.time()),
+            )
+            return self.publish(
+                Volume(id=identity, name=name, size_bytes=size_bytes, created_at=now()), hidden
+            )
+
+    @contextmanager
+    def draft(self) -> Iterator[tuple[str, Path]]:
+        """An id and the hidden folder of a volume to be; gone when it is left unless `publish` came first."""
+        identity = secrets.token_hex(6)
+        hidden = self.folder / f".{identity}"
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        hidden.mkdir(mode=0o700)
+        try:
+            yield identity, hidden
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+
+    def publish(self, volume: Volume, hidden: Path) -> Volume:
+        write_whole_file(hidden / FILE, volume.model_dump_json().encode(), mode=0o600)
+        self.check_free(volume.name)
+        hidden.rename(self.folder / volume.id)
+        flush(self.folder)
+        return volume
+
+    def check_free(self, name: str) -> None:
+        """Whether a volume may be called so."""
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise InvalidInput(
+                f"cannot make volume {name!r}: a name has lower-case letters, digits, '-' and '_',"
+                " begins with a letter or digit and has at most 63 of them"
+            )
+        if any(volume.name == name for volume in self.list_all()):
+            raise Conflict(
+                f"cannot make volume {name}: there is one already", resolution="choose another name"
+            )
+
+    def list_all(self) -> list[Volume]:
+        """By name. One that cannot be read is told and left out."""
+        found = []
+        for place in self.folder.glob("[!.]*") if self.folder.is_dir() else ():
+            try:
+                found.append(Volume.model_validate_json((place / FILE).read_bytes()))
+            except (OSError, ValidationError) as error:
+                logger.error("the volume in %s cannot be read: %s", place, error)
+        return sorted(found, key=lambda volume: volume.name)
+
+    def get(self, name_or_id: str) -> Volume:
+        volumes = self.list_all()
+        for volume in volumes:
+            if name_or_id in (volume.name, volume.id):
+                return volume
+        names = ", ".join(volume.name for volume in volumes[:20])
+        raise NotFound(
+            f"cannot find volume {name_or_id}",
+            details=[f"existing: {names}"] if names else [],
+            resolution=f"create it: volar volumes create {name_or_id} --size 10G",
+        )
+
+    def find_disk(self, volume: Volume) -> Path:
+        return find_disk(self._state_dir, volume.id)
+
+    def measure(self, volume: Volume) -> int:
+        """Bytes on the host's disk: what was ever written, less what the guest gave back."""
+        return self.find_disk(volume).stat().st_blocks * 512
+
+    def resize(self, volume: Volume, size_bytes: int) -> Volume:
+        """Make it larger; the file system follows where it is mounted."""
+        if size_bytes < volume.size_bytes:
+            raise InvalidInput(
+                f"cannot make volume {volume.name} smaller: it has {show_size(volume.size_bytes)}",
+                resolution="give a larger size; a file system in it cannot be cut",
+            )
+        resized = volume.model_copy(update={"size_bytes": size_bytes})
+        write_whole_file(self.folder / volume.id / FILE, resized.model_dump_json().encode(), mode=0o600)
+        self._extend(resized)
+        return resized
+
+    def _extend(self, volume: Volume) -> None:
+        disk = self.find_disk(volume)
+        if disk.stat().st_size < volume.size_bytes:
+            os.truncate(disk, volume.size_bytes)
+
+    def find_vms(self, volume: Volume) -> list[str]:
+        """Names of those that have it, running or not."""
+        return self._usage.find_vms("volume", volume.name)
+
+    def check_unused(self, volume: Volume) -> None:
+        if users := self._usage.find_users("volume", volume.name):
+            counts, names, command = describe_users(users)
+            raise Conflict(
+                f"cannot delete volume {volume.name}: {counts} use it", details=names, resolution=command
+            )
+
+    def remove(self, volume: Volume) -> None:
+        hidden = self.folder / f".{volume.id}"
+        (self.folder / volume.id).rename(hidden)
+        flush(self.folder)
+        shutil.rmtree(hidden)
+
+    def sweep(self) -> None:
+        """At the daemon's start: what was cut off."""
+        for place in self.folder.glob(".*") if self.folder.is_dir() else ():
+            shutil.rmtree(place, ignore_errors=True)
+        for volume in self.list_all():
+            try:
+                self._extend(volume)
+            except OSError as error:
+                logger.error("volume %s has lost its disk: %s", volume.name, error)
+
+    @contextmanager
+    def busy(self, volume: Volume, reason: str) -> Iterator[None]:
+        """Nobody else touches the volume meanwhile, and no VM that has it starts."""
+        self.check_idle(volume.id)
+        self._busy[volume.id] = reason
+        try:
+            yield
+        finally:
+            del self._busy[volume.id]
+
+    def check_idle(self, volume_id: str) -> None:
+        """Conflict where something is being done to it."""
+        if reason := self._busy.get(volume_id):
+            raise Conflict(f"cannot use volume {self.get(volume_id).name}: it is being {reason}")

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""volar volumes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from volant.sizes import show_size
+from volant.volar.client import quoted
+from volant.volar.groups import Commands
+from volant.volar.names import VOLUME
+from volant.volar.output import Format, output_option, show_object, show_rows
+from volant.volar.tables import format_age
+from volant.volar.target import make_client
+
+if TYPE_CHECKING:
+    from volant.contract.api_types import Volume
+
+ALIASES = {
+    "ls": "list",
+    "rm": "delete",
+    "remove": "delete",
+    "get": "show",
+    "inspect": "show",
+    "grow": "resize",
+}
+
+
+@click.group(cls=Commands, aliases=ALIASES)
+def volumes() -> None:
+    """Disks that VMs mount, and that outlive them."""
+
+
+@volumes.command()
+@click.argument("name")
+@click.option("--size", default="10G", show_default=True, help="It takes what is written to it, not more.")
+@output_option
+@click.pass_context
+def create(context: click.Context, name: str, size: str, output_format: Format) -> None:
+    """Create a volume: an empty ext4 file system.
+
+    The first VM that mounts it gives it what its image has in that folder, with the folder's owner.
+
+    \b
+    volar volumes create db-data --size 20G
+    volar vms create db --plugin postgres --volume db-data:/var/lib/postgresql/data
+    volar vms create report --plugin report --volume db-data:/data:ro
+    """
+    volume = make_client(context).create_volume(name, size)
+    if output_format != "table":
+        show_object(volume, output_format, lambda: describe(volume))
+        return
+    click.echo(f"{volume['name']} has been created ({show_size(volume['size_bytes'])})")
+
+
+@volumes.command("list")
+@output_option
+@click.pass_context
+def list_volumes(context: click.Context, output_format: Format) -> None:
+    """List the volumes."""
+    columns = {
+        "NAME": lambda volume: volume["name"],
+        "SIZE": lambda volume: show_size(volume["size_bytes"]),
+        "USED": lambda volume: show_size(volume["used_bytes"]),
+        "VMS": lambda volume: ", ".join(volume["vms"]),
+        "AGE": lambda volume: format_age(volume["created_at"]),
+    }
+    show_rows(make_client(context).list_volumes(), output_format, kind="volume", columns=columns)
+
+
+@volumes.command()
+@click.argument("name", type=VOLUME)
+@output_option
+@click.pass_context
+def show(context: click.Context, name: str, output_format: Format) -> None:
+    """Show one volume: its size, what it takes of the host's disk, and the VMs that have it."""
+    volume: Volume = make_client(context).get(f"/volumes/{quoted(name)}")
+    show_object(volume, output_format, lambda: describe(volume))
+
+
+def describe(volume: Volume) -> list[tuple[str, Any]]:
+    return [
+        ("name", volume["name"]),
+        ("size", show_size(volume["size_bytes"])),
+        ("used", show_size(volume["used_bytes"])),
+        ("vms", ", ".join(volume["vms"])),
+        ("age", format_age(volume["created_at"])),
+    ]
+
+
+@volumes.command()
+@click.argument("name", type=VOLUME)
+@click.argument("size")
+@output_option
+@click.pass_context
+def resize(context: click.Context, name: str, size: str, output_format: Format) -> None:
+    """Make a volume larger, while its VM runs too: its file system grows with it.
+
+    \b
+    volar volumes resize db-data 50G
+    """
+    volume: Volume = make_client(context).post(
+        f"/volumes/{quoted(name)}/resize", {"size": size}, timeout_seconds=120
+    )
+    if output_format != "table":
+        show_object(volume, output_format, lambda: describe(volume))
+        return
+    click.echo(f"{volume['name']} has {show_size(volume['size_bytes'])} now")
+
+
+@volumes.command()
+@click.argument("name", type=VOLUME)
+@click.argument("file", type=click.Path(allow_dash=True))
+@click.pass_context
+def backup(context: click.Context, name: str, file: str) -> None:
+    """Write what a volume holds at this instant into FILE ("-": standard output), while its VM runs.
+
+    The guest is held still for a moment and goes on while the copy is made. The archive is a tar with the disk as a
+    QCOW2.
+
+    \b
+    volar volumes backup db-data - | zstd > db-data.tar.zst
+    """
+    from volant.volar.archives import write_backup
+
+    path = f"/volumes/{quoted(name)}/archive"
+    with make_client(context).open("GET", path, timeout_seconds=None) as reply:
+        notes, size = write_backup(reply, file)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    click.echo(f"backed up: {show_size(size)} in {'standard output' if file == '-' else file}", err=True)
+
+
+@volumes.command()
+@click.argument("file", type=click.Path(allow_dash=True))
+@click.argument("name", required=False)
+@click.pass_context
+def restore(context: click.Context, file: str, name: str | None) -> None:
+    """Make a new volume of a backup in FILE ("-": standard input), under its own name or as NAME.
+
+    \b
+    volar volumes restore db-data.tar
+    zstdcat db-data.tar.zst | volar volumes restore - db-data-monday
+    """
+    from volant.volar.archives import open_upload
+
+    with open_upload(file) as upload:
+        volume: Volume = make_client(context).call(
+            "POST", "/volumes/restore", query={"name": name}, upload=upload, timeout_seconds=None
+        )
+    click.echo(f"{volume['name']} has been restored ({show_size(volume['size_bytes'])})")
+
+
+@volumes.command()
+@click.argument("names", nargs=-1, required=True, type=VOLUME)
+@click.pass_context
+def delete(context: click.Context, names: tuple[str, ...]) -> None:
+    """Delete volumes with all that is in them. One that a VM has, running or not, stays."""
+    client = make_client(context)
+    for name in names:
+        client.delete(f"/volumes/{quoted(name)}")
+        click.echo(f"deleted {name}")
