@@ -158,7 +158,7 @@ def install_plugin(daemon: Daemon) -> None:
     daemon.call("POST", "/plugins", {"path": str(archive)})
 
 
-def add_rows(daemon: Daemon) -> None:
+def add_rows(daemon: Daemon, count: int = ROWS) -> None:
     """Rows of stopped VMs, copies of one that the daemon wrote: creating 10,000 through the API would take minutes."""
     daemon.call("POST", "/vms", {"name": "row", "plugin": "tiny", "network": "vsock", "start": False})
     daemon.kill(signal.SIGTERM)
@@ -166,7 +166,7 @@ def add_rows(daemon: Daemon) -> None:
     columns = [row[1] for row in database.execute("PRAGMA table_info(vms)")]
     row = dict(zip(columns, database.execute("SELECT * FROM vms WHERE name = 'row'").fetchone(), strict=True))
     with database:
-        for number in range(ROWS):
+        for number in range(count):
             values = {**row, "id": f"{number:012x}", "name": f"row-{number}"}
             database.execute(
                 f"INSERT INTO vms ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",

@@ -12,7 +12,7 @@ from typing import Any
 
 from hypothesis import settings
 
-pytest_plugins = ["support.host_fixtures"]
+pytest_plugins = ["support.browser", "support.host_fixtures"]
 
 # As under `make`: Go and our own programs are those of this environment, however pytest was started.
 os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

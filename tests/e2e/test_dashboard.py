@@ -16,39 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page, expect
 
+from support.browser import check_accessibility
 from support.host import Host
 
-CHROMIUM = "/usr/bin/chromium"
 SCRIPT = "<img src=x onerror=window.entered=1>"
 FIRST_LOAD_BYTES = 300_000
-WAIT_MS = 60_000
 BOOT_MS = 120_000
-STANDARDS = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
-
-
-expect.set_options(timeout=WAIT_MS)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        # Chromium's own sandbox refuses root.
-        arguments = ["--no-sandbox"] if os.getuid() == 0 else []
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    opened = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
-    opened.set_default_timeout(WAIT_MS)
-    yield opened
-    opened.close()
 
 
 def sign_in(host: Host, context: BrowserContext) -> tuple[Page, str, list[str]]:
@@ -60,11 +35,6 @@ def sign_in(host: Host, context: BrowserContext) -> tuple[Page, str, list[str]]:
     page.goto(link)
     expect(page.get_by_role("heading", name="Machines")).to_be_visible()
     return page, link.partition("/#")[0], errors
-
-
-def check_accessibility(page: Page) -> None:
-    found = Axe().run(page, options=STANDARDS).response["violations"]
-    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
 
 
 def take_picture(page: Page, name: str) -> None:
@@ -175,6 +145,14 @@ def test_a_vm_from_its_form_to_its_end(host: Host, nginx_plugin: Path, context: 
     type_and_wait(page, "echo size-$(stty size | tr ' ' x)", re.compile(r"size-\d{2}x\d{2,3}"))
     type_and_wait(page, "head -c 2000000 /dev/zero | tr '\\0' . ; echo; echo all-$((6*7))", "all-42")
     assert int(page.locator(".screen").get_attribute("data-received-bytes") or 0) > 2_000_000
+    check_accessibility(page)
+
+    # The serial console, both ways: what a program there answers to what is typed here.
+    answer = "while read line; do echo heard-$line; done"
+    host.volar("vms", "exec", "web", "--", "sh", "-c", f"setsid sh -c '{answer}' <>/dev/console >&0 2>&1 &")
+    page.get_by_role("link", name="Console").click()
+    expect(page.get_by_text("The serial console of web")).to_be_visible()
+    type_and_wait(page, "word-7", "heard-word-7")
     check_accessibility(page)
 
     page.get_by_role("link", name="Usage").click()

@@ -10,6 +10,7 @@ What it does is chosen by the workload's variable FAKE: "" serves, "unbootable" 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -21,6 +22,7 @@ import asyncssh
 
 from volant.contract.agent import GREETING_PREFIX
 
+FLOOD_LINE_BYTES, FLOOD_CHUNK_LINES = 100, 500
 CHOSEN = json.loads(Path(sys.argv[1]).read_text()) if __name__ == "__main__" else {}
 
 
@@ -67,11 +69,38 @@ class Server(asyncssh.SSHServer):
         return key in allowed
 
 
+async def serve_shell(process: asyncssh.SSHServerProcess[bytes]) -> None:
+    """A terminal that shows what is typed. Its one command, `flood BYTES`, writes numbered lines."""
+    line = b""
+    process.stdout.write(b"$ ")
+    while typed := await process.stdin.read(1):
+        process.stdout.write(b"\r\n" if typed == b"\r" else typed)
+        if typed != b"\r":
+            line += typed
+            continue
+        word, _, count = line.partition(b" ")
+        if word == b"flood":
+            for begin in range(0, int(count), FLOOD_CHUNK_LINES * FLOOD_LINE_BYTES):
+                if process.stdout.is_closing():
+                    return
+                first = begin // FLOOD_LINE_BYTES
+                process.stdout.write(
+                    b"".join(b"%098d\r\n" % number for number in range(first, first + FLOOD_CHUNK_LINES))
+                )
+                await process.stdout.drain()
+            process.stdout.write(b"all told\r\n")
+        line = b""
+        process.stdout.write(b"$ ")
+    process.exit(0)
+
+
 async def serve(process: asyncssh.SSHServerProcess[bytes]) -> None:
     if process.command == "flood":
-        while True:
-            process.stdout.write(b"x" * (1 << 16))
-            await process.stdout.drain()
+        with contextlib.suppress(OSError, asyncssh.Error):  # else asyncssh ends the whole connection
+            while not process.stdout.is_closing():
+                process.stdout.write(b"x" * (1 << 16))
+                await process.stdout.drain()
+        return
     if process.command == "terminal":
         process.stdout.write(f"{process.term_type} {process.term_size[:2]}".encode())
         try:
@@ -79,6 +108,10 @@ async def serve(process: asyncssh.SSHServerProcess[bytes]) -> None:
         except asyncssh.TerminalSizeChanged as change:
             process.stdout.write(f" {change.width} {change.height}".encode())
         process.exit(0)
+        return
+    if process.term_type and process.command is None:
+        with contextlib.suppress(OSError, asyncssh.Error):
+            await serve_shell(process)
         return
     if process.subsystem != "control":
         stdin = await process.stdin.read()

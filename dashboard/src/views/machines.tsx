@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every VM, live.
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { post, quoted } from "../api";
 import type { Vm } from "../api_types";
 import { Act, Command, Empty, Heading, Problem, useTick, VmStatus } from "../parts";
 import { go } from "../router";
 import { useFleet } from "../store";
+import { useWindow } from "../window";
 import { isUp, judge, secondsSince, showSpan, type Tone } from "../words";
+
+const IN_ORDER = new Intl.Collator().compare;
 
 const TONES: [tone: Tone, name: string][] = [
   ["bad", "In trouble"],
@@ -21,9 +24,11 @@ export function Machines() {
   const [tone, setTone] = useState<Tone | null>(null);
   const [error, tell] = useState<unknown>(null);
   useTick(10_000);
-  const all = [...vms.values()].sort((one, other) => one.name.localeCompare(other.name));
+  const all = [...vms.values()].sort((one, other) => IN_ORDER(one.name, other.name));
   const wanted = search.trim().toLowerCase();
   const shown = all.filter((vm) => (!tone || judge(vm).tone === tone) && (!wanted || describe(vm).includes(wanted)));
+  const body = useRef<HTMLTableSectionElement>(null);
+  const { first, last, above, below } = useWindow(body, shown.length);
   return (
     <>
       <Heading title="Machines">
@@ -47,7 +52,7 @@ export function Machines() {
               ))}
             </div>
           </div>
-          <table class="rows machines">
+          <table class="rows machines" aria-rowcount={shown.length + 1}>
             <thead>
               <tr>
                 <th scope="col">Name</th>
@@ -61,10 +66,12 @@ export function Machines() {
                 </th>
               </tr>
             </thead>
-            <tbody>
-              {shown.map((vm) => (
-                <Row key={vm.id} vm={vm} tell={tell} />
+            <tbody ref={body}>
+              <Gap height={above} />
+              {shown.slice(first, last).map((vm, index) => (
+                <Row key={vm.id} vm={vm} index={first + index + 2} tell={tell} />
               ))}
+              <Gap height={below} />
             </tbody>
           </table>
           {shown.length === 0 && <p class="none">No machine is like this.</p>}
@@ -79,12 +86,17 @@ function describe(vm: Vm): string {
   return [vm.name, vm.plugin.name, vm.plugin.version, vm.ip ?? "", judge(vm).word, ...labels].join(" ").toLowerCase();
 }
 
-function Row({ vm, tell }: { vm: Vm; tell: (error: unknown) => void }) {
+/** Where rows would be that are far from the screen. */
+function Gap({ height }: { height: number }) {
+  return height > 0 ? <tr class="gap" aria-hidden="true" style={{ height: `${height}px` }} /> : null;
+}
+
+function Row({ vm, index, tell }: { vm: Vm; index: number; tell: (error: unknown) => void }) {
   const path = `/vms/${quoted(vm.name)}`;
   const reason = vm.status_reason || vm.health_reason;
   const open = () => go(`vms/${quoted(vm.name)}`);
   return (
-    <tr data-row tabIndex={0} onKeyDown={(event) => event.key === "Enter" && event.target === event.currentTarget && open()}>
+    <tr data-row aria-rowindex={index} tabIndex={0} onKeyDown={(event) => event.key === "Enter" && event.target === event.currentTarget && open()}>
       <th scope="row">
         <a href={`#${path}`} tabIndex={-1}>
           {vm.name}

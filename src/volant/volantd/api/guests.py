@@ -14,6 +14,7 @@ from typing import Annotated
 
 import h11
 from fastapi import APIRouter, Query, Request, WebSocket
+from pydantic import Field
 from starlette.responses import Response, StreamingResponse
 
 from volant.contract.api import (
@@ -32,6 +33,7 @@ from volant.volantd.guest.connection import ByteReader, ByteWriter
 from volant.volantd.vms import own_sshd
 from volant.volantd.vms.fleet import Fleet
 
+Variable = Annotated[str, Field(pattern=r"^[^=\x00]+=[^\x00]*$")]
 CHUNK_BYTES = 1 << 16
 MOST_STREAMS = 256
 OTHER_METHODS = ["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -81,16 +83,18 @@ def make_router(fleet: Fleet) -> APIRouter:
         command: Annotated[list[str], Query(min_length=1, max_length=1000)],
         user: str = "",
         working_dir: str = "",
+        env: Annotated[list[Variable] | None, Query(max_length=1000)] = None,
         terminal: bool = False,
         columns: Annotated[int, Query(ge=1, le=10_000)] = 80,
         rows: Annotated[int, Query(ge=1, le=10_000)] = 24,
     ) -> None:
         size = (columns, rows) if terminal else None
+        variables = dict(pair.split("=", 1) for pair in env or ())
         with streams.count(name):
             async with (
                 fleet.enter(name) as guest,
                 guest.connection.open_process(
-                    command, user=user, working_dir=working_dir, terminal=size
+                    command, user=user, working_dir=working_dir, env=variables, terminal=size
                 ) as process,
             ):
                 await pump_process(websocket, process)

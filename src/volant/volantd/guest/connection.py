@@ -114,14 +114,15 @@ class GuestConnection:
         *,
         user: str = "",
         working_dir: str = "",
+        env: Mapping[str, str] | None = None,
         terminal: tuple[int, int] | None = None,
     ) -> AsyncIterator[asyncssh.SSHClientProcess[bytes]]:
         """One command, to be talked with; with a terminal of so many columns and rows where that is given."""
-        variables = _make_variables(user, working_dir, {})
+        variables = _make_variables(user, working_dir, env or {})
         with _reachable():
             process = await self.ssh.create_process(
                 shlex.join(command), env=variables, encoding=None,
-                term_type="xterm-256color" if terminal else None, term_size=terminal or (0, 0),
+                term_type=TERMINAL if terminal else None, term_size=terminal or (0, 0),
             )  # fmt: skip
         async with process:
             try:
