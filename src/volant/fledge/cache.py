@@ -29,7 +29,7 @@ LIMIT_BYTES = 8 << 30
 _COPY_BYTES = 1 << 30
 _READ_BYTES = 1 << 20
 # Counts up when the same inputs give other bytes: a changed file system layout, a changed manifest.
-CONVERTER_REVISION = 6
+CONVERTER_REVISION = 7
 # How many earlier plugins a build looks into for windows that it would make again.
 MOST_EARLIER = 3
 _ORPHAN_SECONDS = 3600

@@ -85,7 +85,7 @@ def write_disk_plugin(
         image, archive, compression=options.compression, level=options.level, threads=options.threads,
         monitor=monitor, reuse=reuse,
     )  # fmt: skip
-    written = describe(archive.end_payload())
+    written = describe(archive.end_payload(want_sum=reuse is not None))
     archive.finish(written)
     return WrittenPlugin(os.fstat(descriptor).st_size, archive.payload_size, written, archive.summed)
 
@@ -131,7 +131,7 @@ def write_initramfs_plugin(
         archive.append(part)
         offset += len(part)
         monitor.advance(len(part))
-    written = describe(archive.end_payload())
+    written = describe(archive.end_payload(want_sum=True))
     archive.finish(written)
     return WrittenPlugin(os.fstat(output).st_size, archive.payload_size, written, archive.summed)
 
@@ -189,10 +189,10 @@ class _Archive:
     def patch(self, offset: int, data: bytes) -> None:
         self._gzip.patch(self.payload_offset + offset, data)
 
-    def end_payload(self) -> str:
-        """Returns the payload's checksum, "sha256:…"."""
+    def end_payload(self, *, want_sum: bool) -> str:
+        """Returns the payload's checksum, "sha256:…"; with `want_sum`, `summed` is known then."""
         self.payload_size = self._gzip.size - self.payload_offset
-        digest, self._payload_crc = self._gzip.hash_from(self.payload_offset)
+        digest, self._payload_crc = self._gzip.hash_from(self.payload_offset, want_sum=want_sum)
         return f"sha256:{digest}"
 
     def finish(self, manifest: Manifest) -> None:

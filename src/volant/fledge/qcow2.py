@@ -11,7 +11,7 @@ import struct
 import zlib
 from array import array
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, cast
 
 import zstandard
 
@@ -35,7 +35,7 @@ _HEADER_LENGTH = 112
 _MOST_COMPRESSED_BYTES = CLUSTER_SIZE - 512
 _ZERO_CLUSTER = bytes(CLUSTER_SIZE)
 # Another version may compress otherwise: its clusters are not ours.
-_VERSIONS = f"zstd {zstandard.ZSTD_VERSION} zlib {zlib.ZLIB_RUNTIME_VERSION}"
+_VERSIONS = f"zstd {zstandard.ZSTD_VERSION} for {CLUSTER_SIZE} zlib {zlib.ZLIB_RUNTIME_VERSION}"
 # QEMU inflates with a window of 4 KiB and without the zlib header.
 _ZLIB_WINDOW_BITS = -12
 
@@ -85,36 +85,47 @@ class _Writer:
         self.count(offset, self.position)
         return offset
 
-    def map(self, cluster: int, entry: int) -> None:
-        table_number, index = divmod(cluster, _ENTRIES)
+    def add_window(self, offset: int, clusters: Clusters) -> None:
+        """Map and append the clusters of the window at an offset of the disk."""
+        numbers, sizes, parts = clusters
+        if not numbers:
+            return
+        # A table covers whole windows.
+        table_number, first = divmod(offset >> CLUSTER_BITS, _ENTRIES)
         table = self.tables.get(table_number)
         if table is None:
             table = self.tables[table_number] = array("Q", bytes(CLUSTER_SIZE))
-        table[index] = entry
-
-    def add_compressed(self, cluster: int, data: bytes | memoryview) -> None:
-        offset, end = self.position, self.position + len(data)
-        sectors = ((end - 1) >> 9) - (offset >> 9)
-        self.map(cluster, _COMPRESSED | sectors << _SECTOR_SHIFT | offset)
-        self.count(offset, end)
-        self.append(data)
-
-    def add_plain(self, cluster: int, data: bytes | memoryview) -> None:
-        self.map(cluster, self.append_clusters(data) | _COPIED)
+        position = self.position
+        for number, size in zip(numbers, sizes, strict=True):
+            if size == CLUSTER_SIZE:
+                position += -position % CLUSTER_SIZE
+                entry = _COPIED | position
+            else:
+                sectors = ((position + size - 1) >> 9) - (position >> 9)
+                entry = _COMPRESSED | sectors << _SECTOR_SHIFT | position
+            table[first + number] = entry
+            self.count(position, position + size)
+            position += size
+        has_plain = CLUSTER_SIZE in sizes
+        for data in parts:
+            if has_plain and len(data) == CLUSTER_SIZE:
+                self.align()
+            self.append(data)
 
 
 # All clusters of a window in one call: threads give up and take back the interpreter once for all of them.
-Compress = Callable[[list[memoryview]], list[bytes]]
+Compress = Callable[[list[memoryview]], list[bytes | memoryview]]
 
 
 def _make_compress(compression: Compression | None, level: int) -> Compress:
     if compression == "zstd":
-        parameters = zstandard.ZstdCompressionParameters.from_level(level, window_log=CLUSTER_BITS)
+        parameters = zstandard.ZstdCompressionParameters.from_level(level, source_size=CLUSTER_SIZE)
         compressor = zstandard.ZstdCompressor(compression_params=parameters)
 
-        def compress(clusters: list[memoryview]) -> list[bytes]:
+        def compress(clusters: list[memoryview]) -> list[bytes | memoryview]:
             packed = compressor.multi_compress_to_buffer(clusters, threads=1)  # type: ignore[arg-type]  # only reads them
-            return [packed[number].tobytes() for number in range(len(clusters))]
+            # Its segments have the buffer protocol, whatever its types say.
+            return [memoryview(cast("bytes", packed[number])) for number in range(len(clusters))]
 
         return compress
     if compression == "zlib":
@@ -176,7 +187,7 @@ class _Packer:
         # A zero cluster is known by what it compresses to: nothing else becomes the same bytes.
         (self._zero,) = self._compress([memoryview(_ZERO_CLUSTER)])
 
-    def pack(self, window: Window, buffer: memoryview, before: Clusters = ()) -> Clusters:
+    def pack(self, window: Window, buffer: memoryview, before: Clusters | None = None) -> Clusters:
         """The clusters of a window, those of nothing but zeros left out.
 
         `before`: clusters that were packed alike; those that inflate to what is to be packed are taken over.
@@ -184,17 +195,19 @@ class _Packer:
         window.fill(buffer)
         touched = _find_clusters(window)
         plain = {number: buffer[number << CLUSTER_BITS : (number + 1) << CLUSTER_BITS] for number in touched}
+        # Copied for the comparison: views are compared byte by byte, seventy times slower.
         packed: dict[int, bytes | memoryview] = {
             number: data
-            for number, data in before
-            if number in plain and len(data) < CLUSTER_SIZE and self._inflate(data) == plain[number]
+            for number, data in (before.split() if before else ())
+            if number in plain and len(data) < CLUSTER_SIZE and self._inflate(data) == bytes(plain[number])
         }
         made = [number for number in touched if number not in packed]
         if made:
             for number, data in zip(made, self._compress([plain[number] for number in made]), strict=True):
                 if data != self._zero:
                     packed[number] = data if len(data) < _MOST_COMPRESSED_BYTES else bytes(plain[number])
-        return sorted(packed.items())
+        parts = [packed[number] for number in sorted(packed)]
+        return Clusters(tuple(sorted(packed)), tuple(map(len, parts)), parts)
 
 
 def write_qcow2(
@@ -237,12 +250,7 @@ def write_qcow2(
     for window, written in transform_windows(image, make_transform, threads):
         if reuse is not None:
             reuse.index.add(window.offset, written.key, writer.position, written.window)
-        base = window.offset >> CLUSTER_BITS
-        for cluster, data in written.window.clusters:
-            if len(data) == CLUSTER_SIZE:
-                writer.add_plain(base + cluster, data)
-            else:
-                writer.add_compressed(base + cluster, data)
+        writer.add_window(window.offset, written.window.clusters)
         if monitor is not None:
             monitor.advance(sum(part[1] for part in window.parts))
     output.patch(0, _finish(writer, image.size_bytes, compression))

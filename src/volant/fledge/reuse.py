@@ -20,6 +20,7 @@ import struct
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +31,6 @@ from volant.fledge.stored_gzip import START_SUM, StoredContent, add_to_sum
 
 _KEY_BYTES = 16
 _NO_ORIGIN = -1
-Clusters = Sequence[tuple[int, bytes | memoryview]]
 
 
 class WindowRecord(NamedTuple):
@@ -45,14 +45,37 @@ class WindowRecord(NamedTuple):
     sizes: tuple[int, ...]
 
 
+class Clusters(NamedTuple):
+    """Clusters of a window: their numbers from its start, ascending, their sizes, and their bytes one after the other.
+
+    `parts` are the clusters, or one part is all of them.
+    """
+
+    numbers: tuple[int, ...] = ()
+    sizes: tuple[int, ...] = ()
+    parts: Sequence[bytes | memoryview] = ()
+
+    def split(self) -> Iterable[tuple[int, bytes | memoryview]]:
+        """Each cluster's number and bytes."""
+        if len(self.parts) == len(self.sizes):
+            return zip(self.numbers, self.parts, strict=True)
+        (whole,) = self.parts
+        ends = list(accumulate(self.sizes))
+        return (
+            (number, whole[end - size : end])
+            for number, size, end in zip(self.numbers, self.sizes, ends, strict=True)
+        )
+
+
 def check_clusters(key: bytes, clusters: Clusters) -> int:
     """A sum over what a record says and what lies there.
 
     It is a guard against damage. Who can forge it can write into the cache, and may as well replace a whole plugin.
     """
-    said = b"".join(struct.pack("<HI", number, len(data)) for number, data in clusters)
+    numbers, sizes, parts = clusters
+    said = struct.pack(f"<{2 * len(numbers)}I", *numbers, *sizes)
     total = add_to_sum(START_SUM, key + said)
-    for _, data in clusters:
+    for data in parts:
         total = add_to_sum(total, data)
     return total
 
@@ -133,8 +156,7 @@ class WindowIndex:
         self.places: dict[int, bytes] = {}
 
     def add(self, place: int, key: bytes, offset: int, window: CheckedWindow) -> None:
-        numbers = tuple(number for number, _ in window.clusters)
-        sizes = tuple(len(data) for _, data in window.clusters)
+        numbers, sizes, _ = window.clusters
         self.records[key] = WindowRecord(offset, window.check, numbers, sizes)
         self.places[place] = key
 
@@ -175,16 +197,20 @@ class EarlierDisk:
         record = self._index.records.get(key)
         if record is None or not _is_possible(record, cluster_size):
             return None
-        places = list(place_clusters(record.offset, record.sizes, cluster_size))
-        start, length = places[0], places[-1] + record.sizes[-1] - places[0]
+        numbers, sizes = record.numbers, record.sizes
+        places = list(place_clusters(record.offset, sizes, cluster_size))
+        start, length = places[0], places[-1] + sizes[-1] - places[0]
         try:
             content = self._content.read(self._index.payload_offset + start, length)
         except (OSError, OverflowError):
             return None
-        clusters = [
-            (number, content[place - start : place - start + size])
-            for number, size, place in zip(record.numbers, record.sizes, places, strict=True)
-        ]
+        parts = [content]
+        if cluster_size in sizes:
+            parts = [
+                content[place - start : place - start + size]
+                for place, size in zip(places, sizes, strict=True)
+            ]
+        clusters = Clusters(numbers, sizes, parts)
         check = check_clusters(key, clusters)
         return CheckedWindow(clusters, check) if check == record.check else None
 
@@ -230,7 +256,7 @@ class Reuse:
             found = disk.fetch(key, cluster_size) if key else None
             if found is not None:
                 return found.clusters
-        return ()
+        return Clusters()
 
 
 def open_earlier(plugin: Path, index: Path) -> tuple[int, EarlierDisk] | None:

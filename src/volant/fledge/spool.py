@@ -180,7 +180,8 @@ def inflate(
                 if diff_id:
                     hashing = hasher.submit(digest.update, chunk)
                 budget.take(count, what)
-                if chunk != zeros[:count]:
+                # Comparing a view goes byte by byte.
+                if not zeros.startswith(chunk):
                     _write_at(spool, chunk, position)
                 position += count
     except (isal_error, ZstdError, EOFError, OSError) as error:
