@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Where `make install` puts the programs: root's for everybody, else this user's own.
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 
-.PHONY: test-forks test-kvm bench-daemon bench-start install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration integration-tools integration-rest e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean test-guide docs bench-boots bench-cli
+.PHONY: test-forks test-kvm bench-daemon bench-start install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration integration-tools integration-rest e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean test-guide docs bench-boots bench-cli bench-dashboard
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -126,6 +126,9 @@ bench-start: build ## forks against cold starts, the pause of a snapshot, memory
 
 bench-cli: build ## how long volar and fledge take to start, beside podman
 	$(BIN)/python -m bench cli
+
+bench-dashboard: build ## the dashboard in Chromium: its weight, 1,000 VMs, a terminal's flood
+	$(BIN)/python -m bench dashboard
 
 bench-boots: build ## the guide's boot times: a VM from its disk, one from RAM
 	$(BIN)/python -m bench boots

@@ -18,7 +18,9 @@ from typing import Any
 import click
 import conformance
 import figures
+import kestrel_config_page
 import manual_pages
+import settings_page
 from generate_api_types import make_api_types
 from generate_dashboard_types import make_dashboard_types
 
@@ -224,6 +226,8 @@ def make_all() -> dict[Path, str]:
         **make_help_pages(volar, "volar"),
         **make_help_pages(fledge, "fledge"),
         REFERENCE / "fledge-toml.md": make_recipe(),
+        REFERENCE / "kestrel-config.md": kestrel_config_page.make_page(),
+        REFERENCE / "settings.md": settings_page.make_page(),
         **manual_pages.make_pages(make_exit_codes()),
         REFERENCE / "cloud-config.md": make_cloud_config(),
         REFERENCE / "conformance.md": conformance.make_page(),

@@ -27,11 +27,22 @@ class Settings(BaseModel):
 
     state_dir: Path
     runtime_dir: Path
-    listen: str | None = None
-    token: str | None = None
-    socket_group: str | None = None
-    kernel: Path | None = None
-    accelerator: Literal["auto", "kvm", "tcg"] = "auto"
+    listen: str | None = Field(
+        None, description="`HOST:PORT` on loopback where the API answers too, to who shows a token"
+    )
+    token: str | None = Field(
+        None,
+        description="what TCP clients show; the daemon makes one in `token` of its state folder where none is set",
+    )
+    socket_group: str | None = Field(None, description="a group whose members may use the socket")
+    kernel: Path | None = Field(
+        None,
+        description="a kernel image or the folder of an unpacked package, in place of the one that "
+        "`volar setup kernel` fetched",
+    )
+    accelerator: Literal["auto", "kvm", "tcg"] = Field(
+        "auto", description="what runs guests; auto: KVM where a guest boots with it, else emulation"
+    )
     host_loopback: Literal["closed", "open"] = Field(
         "closed",
         description="whether guests reach the host's own services: in user mode those on 127.0.0.1, at 10.0.2.2; "
@@ -41,12 +52,16 @@ class Settings(BaseModel):
         "on",
         description="whether VMs wake from templates, the memory of guests that were no VMs yet, or boot each",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the least of what the daemon tells of itself"
+    )
     log_format: LogFormat = Field(
         "auto",
-        description="of the daemon's own lines; auto: the journal's form where systemd reads them, else text",
+        description="form of the daemon's own lines; auto: the journal's where systemd reads them, else text",
     )
-    log_limit_bytes: int = Field(8 * 1024 * 1024, ge=4096, description="of one VM's process logs, per half")
+    log_limit_bytes: int = Field(
+        8 * 1024 * 1024, ge=4096, description="bytes kept of each VM's process logs, per half"
+    )
 
     @field_validator("listen")
     @classmethod

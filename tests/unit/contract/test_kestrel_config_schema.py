@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +41,26 @@ def test_the_documented_example_passes() -> None:
     page = (CONTRACT.parent / "docs" / "reference" / "kestrel-config.md").read_text()
     example = page.split("```yaml\n")[1].split("```")[0]
     assert list(Draft202012Validator(SCHEMA).iter_errors(YAML(typ="safe", pure=True).load(example))) == []
+
+
+def test_the_schemas_defaults_are_the_agents() -> None:
+    """The reference is made of the schema; what counts is the agent's."""
+    source = (CONTRACT.parent / "kestrel" / "internal" / "config" / "config.go").read_text()
+    units = {"Millisecond": "ms", "Second": "s"}
+    agents = {
+        name: f"{count}{units[unit]}" if unit else int(count)
+        for name, count, unit in re.findall(
+            r"^\tDefault(\w+)\s*= (\d+)(?: \* time\.(\w+))?$", source, re.MULTILINE
+        )
+    }
+    parts, hooks = SCHEMA["$defs"], SCHEMA["properties"]["hooks"]["properties"]
+    described = parts["exec"]["properties"]
+    assert agents == {
+        "Backoff": described["backoff"]["default"],
+        "StopTimeout": described["stop_timeout"]["default"],
+        "HookTimeout": hooks["timeout"]["default"],
+        "Interval": parts["interval"]["default"],
+        "ProbeTimeout": parts["timeout"]["default"],
+        "ExecTimeout": re.findall(r"`exec` (\w+)", parts["timeout"]["description"])[0],
+        "Retries": parts["retries"]["default"],
+    }
