@@ -5,7 +5,7 @@ Standard library only, since it runs confined. It keeps the states of docs/api.m
 description: 204, 404 for a VM that is not created, 405 in the wrong state, 500 with a list of causes. Its guest listens
 on vsock port 1024 and sends back what it is sent; the first word of the kernel's command line that begins with `fake=`
 chooses what else it does: `poweroff`, `reboot`, `panic`, `call` (connects to CID 2, port 9000, and writes what it is
-sent on its console). What it was given is in `fake.json` beside its sockets.
+sent on its console), `full` (there is no room for its memory). What it was given is in `fake.json` beside its sockets.
 """
 
 from __future__ import annotations
@@ -65,6 +65,13 @@ class Vmm:
             case "PUT", "vm.resume":
                 self.need(PAUSED)
                 self.state = RUNNING
+            case "PUT", "vm.snapshot":
+                self.need(PAUSED)
+                self.save(Path(document["destination_url"].removeprefix("file://")))
+            case "PUT", "vm.restore":
+                if self.state:
+                    raise Refused(500, "Error from API", "VM is already created")
+                self.restore(Path(document["source_url"].removeprefix("file://")), document, descriptors)
             case "PUT", "vm.power-button":
                 self.need(RUNNING)
                 self.end()
@@ -82,15 +89,41 @@ class Vmm:
         document = {"timestamp": {"secs": 0, "nanos": 1}, "source": "vm", "event": event, "properties": None}
         os.write(self.events, json.dumps(document, indent=2).encode() + b"\n\n")
 
+    def save(self, folder: Path) -> None:
+        if "fake=full" in self.config["payload"]["cmdline"]:
+            (folder / "memory-ranges").write_bytes(b"a part")
+            raise Refused(500, "Error from API", "No space left on device (os error 28)")
+        (folder / "config.json").write_text(json.dumps(self.config))
+        (folder / "state.json").write_text(json.dumps({"devices": self.list_ids()}))
+        (folder / "memory-ranges").write_bytes(b"pages of " + self.config["vsock"]["socket"].encode())
+
+    def restore(self, folder: Path, request: dict[str, Any], descriptors: list[int]) -> None:
+        self.config = json.loads((folder / "config.json").read_text())
+        known = json.loads((folder / "state.json").read_text())["devices"]
+        wanted = [net["id"] for net in self.config.get("net", []) if "fds" in net]
+        given = [net["id"] for net in request.get("net_fds", []) for _ in range(net["num_fds"])]
+        if known != self.list_ids() or wanted != given or len(descriptors) != len(given):
+            raise Refused(500, "Error from API", f"devices are {self.list_ids()}, and were {known}")
+        self.memory = (folder / "memory-ranges").read_bytes()
+        os.write(1, b"woke with " + self.memory + b"\r\n")
+        self.open_vsock()
+        self.state = PAUSED
+
+    def list_ids(self) -> list[str]:
+        devices = [*self.config["disks"], *self.config.get("net", []), self.config["vsock"]]
+        return [device["id"] for device in devices]
+
+    def open_vsock(self) -> None:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self.config["vsock"]["socket"])
+        listener.listen()
+        threading.Thread(target=self.serve_vsock, args=(listener,), daemon=True).start()
+
     def boot(self) -> None:
         self.tell("booting")
         self.state = RUNNING
         os.write(1, b"Linux version 6.1.0-fake\r\n")
-        vsock = self.config["vsock"]["socket"]
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(vsock)
-        listener.listen()
-        threading.Thread(target=self.serve_vsock, args=(listener,), daemon=True).start()
+        self.open_vsock()
         self.tell("booted")
         words = self.config["payload"]["cmdline"].split()
         choice = next((word.removeprefix("fake=") for word in words if word.startswith("fake=")), "")
@@ -102,7 +135,8 @@ class Vmm:
         elif choice == "reboot":
             self.tell("rebooting")
         elif choice == "call":
-            threading.Thread(target=self.call_host, args=(f"{vsock}_9000",), daemon=True).start()
+            path = self.config["vsock"]["socket"] + "_9000"
+            threading.Thread(target=self.call_host, args=(path,), daemon=True).start()
 
     def call_host(self, path: str) -> None:
         while True:
@@ -158,7 +192,7 @@ def answer_request(vmm: Vmm, stream: socket.socket) -> None:
         document = json.loads(body) if body else None
         result = vmm.answer(method, target.removeprefix("/api/v1/"), document, descriptors)
         told = json.dumps({"heard": vmm.heard, "config": vmm.config})
-        (vmm.folder / "ram" / "fake.json").write_text(told)
+        (vmm.folder / "fake.json").write_text(told)
         status, answer = ("200 OK", json.dumps(result)) if result is not None else ("204 No Content", "")
     except Refused as refused:
         status, answer = f"{refused.status} Refused", json.dumps(refused.causes)

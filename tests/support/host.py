@@ -28,7 +28,7 @@ class Host:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.startswith("VOLANT_TEST_")},
             "VOLANT_HOME": str(home),
             "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
             "LC_ALL": "C.UTF-8",

@@ -29,9 +29,18 @@ func (g *Guest) Hello() contract.Hello {
 	bootID, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return contract.Hello{
 		AgentVersion: g.version,
-		Features:     []string{"sftp", "streamlocal", "vsock-forward", "workload-forward", "settings-apply", "snapshot", "wake", "settings-line", "wake-line", "volume-grow"},
+		Features:     g.features(),
 		BootID:       strings.TrimSpace(string(bootID)),
 	}
+}
+
+// features are what this guest's host may ask for; lines of plain text are read from a serial port alone.
+func (g *Guest) features() []string {
+	found := []string{"sftp", "streamlocal", "vsock-forward", "workload-forward", "settings-apply", "snapshot", "wake", "volume-grow"}
+	if g.config.Control.Transport == "vsock" {
+		return found
+	}
+	return append(found, "settings-line", "wake-line")
 }
 
 // State is the whole state, from what the supervisor and the boot know.

@@ -70,7 +70,7 @@ func (g *Guest) openControl() error {
 		if err != nil {
 			return fmt.Errorf("cannot serve the host: %w", err)
 		}
-		serveDoor(sshd.New(config), listener)
+		serveDoor(sshd.New(config), stream.Greeting(listener))
 		return nil
 	}
 	if g.port == nil {

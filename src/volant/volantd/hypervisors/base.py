@@ -173,6 +173,8 @@ class Capabilities:
     """Memory of one machine becomes many others, with disks and NICs of their own."""
     emulation: bool
     """Guests of another architecture than the host's."""
+    live_layers: bool
+    """A disk gets a new layer while its machine runs (`Machine.layer_disk`); otherwise it is copied."""
     knows_secret_users: bool
     """Whoever answers a guest's secrets learns which of its users asks."""
 

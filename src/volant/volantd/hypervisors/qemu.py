@@ -373,6 +373,7 @@ class Qemu:
         user_network=True,
         templates=True,
         emulation=True,
+        live_layers=True,
         knows_secret_users=True,
     )
 

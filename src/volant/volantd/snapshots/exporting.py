@@ -73,6 +73,11 @@ def export_snapshot(
     """Blocking. Raises Conflict where memory is asked for and there is none."""
     if with_memory and snapshot.wake is None:
         raise Conflict(f"cannot export snapshot {snapshot.name} with its memory: it is of a disk alone")
+    if with_memory and snapshot.wake is not None and snapshot.wake.hypervisor != "qemu":
+        raise Conflict(
+            f"cannot export snapshot {snapshot.name} with its memory: it is of {snapshot.wake.hypervisor}",
+            resolution="leave --with-memory out: its disk goes anywhere",
+        )
     opened: list[tuple[FileName, BinaryIO]] = []
     with ExitStack() as stack:
         if snapshot.layer is not None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from volant.errors import Conflict, VolantError, WrongState
@@ -13,7 +14,7 @@ from volant.volantd.clock import now
 from volant.volantd.hypervisors.base import Hypervisor, Machine, MemoryImage
 from volant.volantd.snapshots.record import Snapshot
 from volant.volantd.snapshots.store import SnapshotStore
-from volant.volantd.vms.disk_layers import PreparedLayer, prepare_layer
+from volant.volantd.vms.disk_layers import PreparedLayer, held_layer, name_new_layer, prepare_layer
 from volant.volantd.vms.holding import held
 from volant.volantd.vms.monitor import Guest
 from volant.volantd.vms.record import VmRecord, make_wake_source
@@ -48,11 +49,15 @@ async def take_snapshot(
             f"cannot take a snapshot of VM {record.name}: {hypervisor.kind} cannot keep a machine's memory",
             resolution=f"stop it first for one of its disk: volar vms stop {record.name}",
         )
-    with store.draft() as (identity, hidden):
+    with store.draft() as (identity, hidden), ExitStack() as stack:
         wake, layer, pause_ms = None, None, 0.0
         if record.state is VmState.RUNNING:
             guest = await connect(vm, record)
-            image, layer, pause_ms = await _hold_and_save(vm, guest, hidden, store, disks=disks)
+            copy = None
+            if not hypervisor.capabilities.live_layers and vm.files.disk.exists():
+                copy = name_new_layer(store.layers)
+                stack.enter_context(held_layer(copy))
+            image, layer, pause_ms = await _hold_and_save(vm, guest, hidden, store, copy, disks=disks)
             assert record.spec is not None
             support = await hypervisor.find_support(record.spec.architecture, kernel=record.spec.kernel)
             traits = hypervisor.find_traits(record.spec)
@@ -85,19 +90,20 @@ async def connect(vm: RunningVm, record: VmRecord) -> Guest:
 
 
 async def _hold_and_save(
-    vm: RunningVm, guest: Guest, folder: Path, store: SnapshotStore, *, disks: bool
+    vm: RunningVm, guest: Guest, folder: Path, store: SnapshotStore, copy: Path | None, *, disks: bool
 ) -> tuple[MemoryImage, Path | None, float]:
     assert vm.monitor is not None
     machine = vm.monitor.machine
     prepared: PreparedLayer | None = None
-    if vm.files.disk.exists():
+    if vm.files.disk.exists() and copy is None:
         prepared = await asyncio.to_thread(prepare_layer, vm.files.disk, store.layers)
     try:
-        async with held(vm, guest, disks=disks):
+        # What is copied has to be in the file: whatever the hypervisor keeps of a disk is written for its guest's sync.
+        async with held(vm, guest, disks=disks or copy is not None):
             began = time.monotonic()
             await machine.pause()
             try:
-                image = await _save(machine, folder, prepared)
+                image = await _save(machine, folder, prepared, copy)
             finally:
                 await asyncio.shield(machine.resume())
             pause_ms = 1000 * (time.monotonic() - began)
@@ -105,16 +111,25 @@ async def _hold_and_save(
         if prepared is not None:
             await asyncio.shield(_undo(machine, prepared))
         raise
-    return image, prepared.layer if prepared else None, pause_ms
+    return image, prepared.layer if prepared else copy, pause_ms
 
 
-async def _save(machine: Machine, folder: Path, prepared: PreparedLayer | None) -> MemoryImage:
-    """Of a paused machine. The disk comes last: whatever fails before it has changed nothing."""
+async def _save(
+    machine: Machine, folder: Path, prepared: PreparedLayer | None, copy: Path | None
+) -> MemoryImage:
+    """Of a paused machine. The disk comes last: whatever fails before it has changed nothing. `copy`: where its disk is
+    copied to, of a machine that cannot be given a new layer."""
     image = await machine.save_memory(folder)
+    if copy is not None:
+        await machine.copy_disk(0, copy, _nothing)
     if prepared is not None:
         await machine.layer_disk(0, prepared.overlay, prepared.name)
         prepared.put_in_place()
     return image
+
+
+async def _nothing() -> None:
+    pass
 
 
 async def _undo(machine: Machine, prepared: PreparedLayer) -> None:

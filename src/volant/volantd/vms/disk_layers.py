@@ -78,8 +78,7 @@ def name_overlay(disk: Path) -> Path:
 
 def prepare_layer(disk: Path, layers: Path) -> PreparedLayer:
     """Name `disk` a layer too, and make an empty overlay over it beside. Blocking; StorageFull where it is full."""
-    layers.mkdir(parents=True, exist_ok=True, mode=0o700)
-    layer = layers / f"{secrets.token_hex(8)}{SUFFIX}"
+    layer = name_new_layer(layers)
     hold_layer(layer)
     try:
         os.link(disk, layer)
@@ -94,6 +93,11 @@ def prepare_layer(disk: Path, layers: Path) -> PreparedLayer:
         prepared.give_up()
         raise
     return prepared
+
+
+def name_new_layer(layers: Path) -> Path:
+    layers.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return layers / f"{secrets.token_hex(8)}{SUFFIX}"
 
 
 def settle_overlay(disk: Path, writes_to: str | None) -> None:

@@ -12,7 +12,8 @@ from typing import Any, cast
 import pytest
 
 from volant.contract.disk_probe import probe_disk
-from volant.volantd.snapshots.exporting import _open_disk
+from volant.errors import Conflict
+from volant.volantd.snapshots.exporting import _open_disk, export_snapshot
 from volant.volantd.snapshots.importing import take_disk
 from volant.volantd.snapshots.store import SnapshotStore
 from volant.volantd.vms.disks import list_chain
@@ -43,3 +44,12 @@ def test_a_chain_becomes_one_disk_over_the_plugins_and_no_other_file_is_named(tm
     assert list(list_chain(layer)) == [layer, base]
     run("qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", layer, top)
     run("qemu-img", "check", "-q", layer)
+
+
+def test_memory_of_another_hypervisor_stays_here(tmp_path: Path) -> None:
+    wake = SimpleNamespace(hypervisor="cloud-hypervisor")
+    snapshot = cast("Any", SimpleNamespace(name="then", layer=None, wake=wake))
+    nothing = cast("Any", None)
+    store = SnapshotStore(tmp_path / "state", tmp_path / "vms")
+    with pytest.raises(Conflict, match="it is of cloud-hypervisor"):
+        export_snapshot(snapshot, nothing, nothing, store, with_memory=True)

@@ -30,8 +30,8 @@ IMAGE_TYPES = {"qcow2": "Qcow2", "raw": "Raw"}
 
 @dataclass(frozen=True, slots=True)
 class VmmFiles:
-    """What one Cloud Hypervisor has in its VM's folder. `vsock` is also the beginning of the names of those sockets on
-    which the host answers its guest."""
+    """What one Cloud Hypervisor has in a folder where it may do as it likes (it locks its socket by a file beside, and
+    writes memory to three). `vsock` is also the beginning of the names of those sockets on which the host answers."""
 
     folder: Path
 
@@ -47,19 +47,18 @@ class VmmFiles:
     def events(self) -> Path:
         return self.folder / "events"
 
-    @property
-    def memory(self) -> Path:
-        """A folder that memory is written to and read from."""
-        return self.folder / "ram"
-
     def find_answering(self, port: int) -> Path:
         """Where whoever in the guest connects to the host's `port` comes out (docs/vsock.md there)."""
         return self.folder / f"{self.vsock.name}_{port}"
 
 
+def find_files(spec: VmSpec) -> VmmFiles:
+    return VmmFiles(spec.socket_folder / "ch")
+
+
 def make_arguments(spec: VmSpec, program: str, landlock: int) -> list[str]:
     """The whole command of a Cloud Hypervisor that waits for its VM. `landlock`: the version that this host has."""
-    files = VmmFiles(spec.socket_folder)
+    files = find_files(spec)
     if len(bytes(files.find_answering(65535))) > SOCKET_PATH_LIMIT:
         raise InvalidInput(
             f"cannot start {spec.name}: the path {files.vsock} is longer than a socket's name may be",
@@ -74,7 +73,7 @@ def make_arguments(spec: VmSpec, program: str, landlock: int) -> list[str]:
 
 def make_vm_config(spec: VmSpec, landlock: int) -> dict[str, Any]:
     """The document of `vm.create`, without NICs."""
-    files = VmmFiles(spec.socket_folder)
+    files = find_files(spec)
     if spec.kernel is None:
         raise Conflict(
             f"cannot start {spec.name}: Cloud Hypervisor boots no disks with a system of their own"
@@ -129,7 +128,7 @@ def make_net_config(index: int, nic: TapNic) -> dict[str, Any]:
 def list_rules(spec: VmSpec) -> list[dict[str, str]]:
     """What its own Landlock would not think of: the files below a disk, and where memory goes to and comes from."""
     below = [{"path": str(path), "access": "r"} for disk in spec.disks for path in disk.backing]
-    return [*below, {"path": str(VmmFiles(spec.socket_folder).memory), "access": "rw"}]
+    return [*below, {"path": str(find_files(spec).folder), "access": "rw"}]
 
 
 def list_taps(spec: VmSpec) -> list[TapNic]:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from volant.contract.agents import Architecture
 from volant.errors import ToolFailed, ToolMissing
@@ -26,11 +26,12 @@ from volant.volantd.hypervisors.base import (
     HypervisorKind,
     MachineState,
     ProcessIdentity,
+    TapNic,
     VmSpec,
 )
 from volant.volantd.hypervisors.cloud_hypervisor.configuration import (
     EVENTS_DESCRIPTOR,
-    VmmFiles,
+    find_files,
     list_taps,
     make_arguments,
     make_net_config,
@@ -41,6 +42,7 @@ from volant.volantd.hypervisors.cloud_hypervisor.machine import (
     remove_files,
     take_over,
 )
+from volant.volantd.hypervisors.cloud_hypervisor.memory import laid_out, make_restore_request
 from volant.volantd.hypervisors.cloud_hypervisor.probe import make_probe_arguments
 from volant.volantd.hypervisors.cloud_hypervisor.traits import find_traits
 from volant.volantd.hypervisors.confinement import find_confinement, make_confined_arguments
@@ -63,12 +65,13 @@ class CloudHypervisor:
         firmware=False,
         power_button=True,
         pause=True,
-        snapshot=False,
-        restore=False,
+        snapshot=True,
+        restore=True,
         user_network=False,
         templates=False,
         emulation=False,
         knows_secret_users=False,
+        live_layers=False,
     )
 
     def __init__(
@@ -101,34 +104,40 @@ class CloudHypervisor:
 
     async def start(self, spec: VmSpec) -> CloudHypervisorMachine:
         check_nested(spec)
-        taps = list_taps(spec)
-        files = VmmFiles(spec.socket_folder)
+        list_taps(spec)
+        files = find_files(spec)
         confinement = await asyncio.to_thread(find_confinement)
         arguments = make_arguments(spec, require_program(), confinement.landlock)
         config = make_vm_config(spec, confinement.landlock)
         remove_files(files)
-        files.memory.mkdir(mode=0o700, exist_ok=True)
+        files.folder.mkdir(mode=0o700, exist_ok=True)
         spec.hypervisor_log.unlink(missing_ok=True)
         group = await asyncio.to_thread(make_group, spec)
-        confined = make_confined_arguments(
-            spec, arguments, self._state_dir, confinement, group, opens_taps=False, folders=(files.memory,)
-        )
         with ExitStack() as stack:
             opened = {1: spec.console_log, EVENTS_DESCRIPTOR: files.events}
             descriptors = {number: stack.enter_context(_append(path)) for number, path in opened.items()}
             console_begin = os.fstat(descriptors[1]).st_size
+            confined = make_confined_arguments(
+                spec,
+                arguments,
+                self._state_dir,
+                confinement,
+                group,
+                opens_taps=False,
+                folders=(files.folder,),
+            )
             pid = start_forked(confine.__file__, confined, spec.hypervisor_log, descriptors=descriptors)
         machine = CloudHypervisorMachine(spec, take_child(pid), console_begin)
         try:
             await machine.wait_answering(START_TIMEOUT_SECONDS)
-            await machine.api.put("vm.create", config)
-            for index, nic in enumerate(taps):
-                tap = confine.open_tap(nic.tap)
-                try:
-                    await machine.api.put("vm.add-net", make_net_config(index, nic), descriptors=[tap])
-                finally:
-                    os.close(tap)
-            await machine.api.put("vm.boot")
+            with opened_taps(spec) as taps, laid_out(spec, confinement.landlock):
+                if spec.wakes_from is not None:
+                    await machine.api.put(
+                        "vm.restore", make_restore_request(spec), descriptors=list(taps.values())
+                    )
+                    await machine.look()
+                else:
+                    await make_and_boot(machine, config, taps)
         except BaseException:
             if machine.state is not MachineState.ENDED:
                 await machine.kill()
@@ -136,7 +145,7 @@ class CloudHypervisor:
         return machine
 
     def find_process(self, spec: VmSpec) -> ProcessIdentity | None:
-        return find_process(f"path={VmmFiles(spec.socket_folder).api}".encode())
+        return find_process(f"path={find_files(spec).api}".encode())
 
     async def adopt(self, identity: ProcessIdentity, spec: VmSpec) -> CloudHypervisorMachine | None:
         process = HostProcess.open(identity)
@@ -145,6 +154,26 @@ class CloudHypervisor:
         machine = CloudHypervisorMachine(spec, process)
         await take_over(machine)
         return machine
+
+
+async def make_and_boot(
+    machine: CloudHypervisorMachine, config: dict[str, Any], taps: dict[TapNic, int]
+) -> None:
+    await machine.api.put("vm.create", config)
+    for index, (nic, descriptor) in enumerate(taps.items()):
+        await machine.api.put("vm.add-net", make_net_config(index, nic), descriptors=[descriptor])
+    await machine.api.put("vm.boot")
+
+
+@contextmanager
+def opened_taps(spec: VmSpec) -> Iterator[dict[TapNic, int]]:
+    """Descriptors of its NICs' tap devices, in their order: the process has no right to open them."""
+    with ExitStack() as stack:
+        found = {}
+        for nic in list_taps(spec):
+            found[nic] = confine.open_tap(nic.tap)
+            stack.callback(os.close, found[nic])
+        yield found
 
 
 @contextmanager

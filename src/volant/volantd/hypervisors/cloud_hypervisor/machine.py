@@ -10,11 +10,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
-from volant.errors import Conflict, ToolFailed, Unreachable, VolantError
+from volant.errors import Conflict, StorageFull, ToolFailed, Unreachable, VolantError
+from volant.process import run_tool
 from volant.volantd.hypervisors.base import MachineEnd, MachineState, MemoryImage, ProcessIdentity, VmSpec
 from volant.volantd.hypervisors.cloud_hypervisor.api import VmmApi
-from volant.volantd.hypervisors.cloud_hypervisor.configuration import VmmFiles
+from volant.volantd.hypervisors.cloud_hypervisor.configuration import VmmFiles, find_files
 from volant.volantd.hypervisors.cloud_hypervisor.endings import REBOOTING, explain_end, read_events
+from volant.volantd.hypervisors.cloud_hypervisor.memory import save_memory
 from volant.volantd.hypervisors.cloud_hypervisor.vsock import listen_for_guest, open_guest_port
 from volant.volantd.hypervisors.console import read_last_lines, trim_log
 from volant.volantd.hypervisors.crash import MemoryWatch
@@ -26,7 +28,9 @@ logger = logging.getLogger(__name__)
 
 # The agent's port in every guest (contract.guest_config.Control.vsock_port).
 AGENT_PORT = 1024
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
+WOKEN_ANSWER_SECONDS = (1.0, 2.0, 4.0, 8.0)
+API_SECONDS = 10.0
 WATCH_INTERVAL_SECONDS = 1.0
 LOG_LINES = 20
 
@@ -35,8 +39,8 @@ class CloudHypervisorMachine:
     def __init__(self, spec: VmSpec, process: HostProcess, console_begin: int = 0) -> None:
         """`console_begin`: how long the console's log was before this process wrote to it."""
         self.spec = spec
-        self.api = VmmApi(VmmFiles(spec.socket_folder).api, spec.name)
-        self._files = VmmFiles(spec.socket_folder)
+        self._files = find_files(spec)
+        self.api = VmmApi(self._files.api, spec.name)
         self._process = process
         self._console_begin = console_begin
         self._asked_to_end = False
@@ -62,7 +66,7 @@ class CloudHypervisorMachine:
 
     async def look(self) -> None:
         """Whether it stands still, of a process that is adopted or has just woken. Unreachable, ToolFailed."""
-        info = await self.api.get("vm.info", timeout_seconds=ANSWER_SECONDS)
+        info = await self.api.get("vm.info", timeout_seconds=API_SECONDS)
         self._paused = info.get("state") == "Paused"
 
     async def wait(self) -> MachineEnd:
@@ -79,7 +83,7 @@ class CloudHypervisorMachine:
         deadline = loop.time() + timeout_seconds
         while True:
             try:
-                await self.api.get("vmm.ping", timeout_seconds=ANSWER_SECONDS)
+                await self.api.get("vmm.ping", timeout_seconds=API_SECONDS)
             except Unreachable:
                 if self._process.is_ended:
                     status = await self._process.wait()
@@ -98,7 +102,13 @@ class CloudHypervisorMachine:
         return ToolFailed(f"cannot start {self.spec.name}: {reason}", details=log)
 
     async def open_control(self) -> socket.socket:
-        return await open_guest_port(self._files.vsock, AGENT_PORT)
+        """A machine that woke counts its ports from the beginning, and its guest may know one of them still: what is
+        not answered soon is asked again with the next number."""
+        patience = WOKEN_ANSWER_SECONDS if self.spec.wakes_from is not None else ()
+        for seconds in patience:
+            with suppress(Unreachable):
+                return await open_guest_port(self._files.vsock, AGENT_PORT, seconds)
+        return await open_guest_port(self._files.vsock, AGENT_PORT, ANSWER_SECONDS)
 
     async def open_console(self) -> socket.socket:
         raise Unreachable(
@@ -110,29 +120,40 @@ class CloudHypervisorMachine:
         return listen_for_guest(self._files.find_answering(port), self._files.folder)
 
     async def press_power_button(self) -> None:
-        await self.api.put("vm.power-button", timeout_seconds=ANSWER_SECONDS)
+        await self.api.put("vm.power-button", timeout_seconds=API_SECONDS)
 
     async def pause(self) -> None:
         if self.state is not MachineState.RUNNING:
             raise Conflict(f"cannot pause {self.spec.name}: it is {self.state.value}")
-        await self.api.put("vm.pause", timeout_seconds=ANSWER_SECONDS)
+        await self.api.put("vm.pause", timeout_seconds=API_SECONDS)
         self._paused = True
 
     async def resume(self) -> None:
         if self.state is not MachineState.PAUSED:
             raise Conflict(f"cannot resume {self.spec.name}: it is {self.state.value}")
-        await self.api.put("vm.resume", timeout_seconds=ANSWER_SECONDS)
+        await self.api.put("vm.resume", timeout_seconds=API_SECONDS)
         self._paused = False
         self._resumed.set()
 
     async def save_memory(self, folder: Path) -> MemoryImage:
-        raise Conflict(f"cannot save the memory of {self.spec.name}: not yet")
+        if self.state is not MachineState.PAUSED:
+            raise Conflict(f"cannot save the memory of {self.spec.name}: it is {self.state.value}")
+        return await save_memory(self.api, self._files, folder)
 
     async def layer_disk(self, index: int, overlay: Path, name: str) -> None:
         raise Conflict(f"cannot layer the disk of {self.spec.name}: Cloud Hypervisor keeps the disks it has")
 
     async def copy_disk(self, index: int, target: Path, begun: Callable[[], Awaitable[None]]) -> None:
-        raise Conflict(f"cannot copy the disk of {self.spec.name} while it runs", resolution="stop it first")
+        """It stands still meanwhile: what a machine that runs writes to its disk cannot be turned aside here."""
+        is_ours = self.state is MachineState.RUNNING
+        if is_ours:
+            await self.pause()
+        try:
+            await asyncio.to_thread(copy_whole, self.spec.disks[index].path, target)
+        finally:
+            if is_ours:
+                await asyncio.shield(self.resume())
+        await begun()
 
     async def resize_disk(self, index: int, size_bytes: int) -> None:
         await self.api.put("vm.resize-disk", {"id": f"disk{index}", "desired_size": size_bytes})
@@ -174,9 +195,20 @@ class CloudHypervisorMachine:
         return end
 
 
+def copy_whole(disk: Path, target: Path) -> None:
+    """Blocking. ToolFailed, StorageFull."""
+    try:
+        run_tool(["cp", "--reflink=auto", "--sparse=auto", str(disk), str(target)], what=f"copy {disk}")
+    except ToolFailed as error:
+        target.unlink(missing_ok=True)
+        if any("No space left" in line for line in error.details):
+            raise StorageFull(f"cannot copy {disk}: the host's disk is full") from error
+        raise
+
+
 def remove_files(files: VmmFiles) -> None:
     """What one process leaves behind, its own and ours for its guest."""
-    for path in (files.api, files.events, files.vsock, *files.folder.glob(f"{files.vsock.name}_*")):
+    for path in files.folder.iterdir() if files.folder.is_dir() else ():
         with suppress(OSError):
             path.unlink()
 

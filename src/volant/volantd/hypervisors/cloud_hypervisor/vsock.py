@@ -18,14 +18,13 @@ from volant.errors import Unreachable
 from volant.volantd.hypervisors.streams import connect_unix
 
 MOST_ANSWER_BYTES = 32
-ANSWER_SECONDS = 30.0
 
 
-async def open_guest_port(vsock: Path, port: int) -> socket.socket:
+async def open_guest_port(vsock: Path, port: int, answer_seconds: float) -> socket.socket:
     """A stream to whoever listens in the guest. Unreachable where nobody does yet."""
     stream = await connect_unix(vsock)
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(answer_seconds):
             loop = asyncio.get_running_loop()
             await loop.sock_sendall(stream, f"CONNECT {port}\n".encode())
             answer = await _read_line(stream)

@@ -66,11 +66,11 @@ def test_the_whole_document() -> None:
             },
         ],
         "rng": {"id": "entropy", "src": "/dev/urandom"},
-        "vsock": {"id": "control", "cid": 3, "socket": "/vm/vs"},
+        "vsock": {"id": "control", "cid": 3, "socket": "/vm/ch/vs"},
         "serial": {"mode": "Tty"},
         "console": {"mode": "Off"},
         "landlock_enable": True,
-        "landlock_rules": [{"path": "/plugins/a,b.img", "access": "r"}, {"path": "/vm/ram", "access": "rw"}],
+        "landlock_rules": [{"path": "/plugins/a,b.img", "access": "r"}, {"path": "/vm/ch", "access": "rw"}],
     }
     assert make_net_config(0, list_taps(SPEC)[0]) == {
         "id": "net0",
@@ -85,7 +85,7 @@ def test_virtualization_is_for_who_asked() -> None:
 
 def test_the_whole_command() -> None:
     command = [
-        "ch", "--api-socket", "path=/vm/api.sock", "--event-monitor", "fd=98", "--seccomp", "true",
+        "ch", "--api-socket", "path=/vm/ch/api.sock", "--event-monitor", "fd=98", "--seccomp", "true",
     ]  # fmt: skip
     assert make_arguments(SPEC, "ch", 3) == [*command, "--landlock"]
     # Its own Landlock wants rights that Linux has had since 6.2, and does not start without.

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from volant.errors import Unreachable
-from volant.volantd.hypervisors.cloud_hypervisor import vsock
 from volant.volantd.hypervisors.cloud_hypervisor.vsock import listen_for_guest, open_guest_port
 
 
@@ -26,22 +25,21 @@ async def serve(path: Path, answer: bytes | None) -> asyncio.Server:
 async def test_nobody_listens_yet(folder: Path, answer: bytes) -> None:
     async with await serve(folder / "vs", answer):
         with pytest.raises(Unreachable, match="nobody listens"):
-            await open_guest_port(folder / "vs", 1024)
+            await open_guest_port(folder / "vs", 1024, 30)
 
 
 async def test_a_guest_that_has_no_driver_yet_is_not_waited_for_without_end(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
 ) -> None:
-    monkeypatch.setattr(vsock, "ANSWER_SECONDS", 0.05)
     server = await serve(folder / "vs", None)
     with pytest.raises(Unreachable, match="no answer"):
-        await open_guest_port(folder / "vs", 1024)
+        await open_guest_port(folder / "vs", 1024, 0.05)
     server.close()
 
 
 async def test_what_the_guest_says_first_is_left_to_the_reader(folder: Path) -> None:
     async with await serve(folder / "vs", b"OK 5\nSSH-2.0-agent\r\n"):
-        stream = await open_guest_port(folder / "vs", 1024)
+        stream = await open_guest_port(folder / "vs", 1024, 30)
         with stream:
             assert await asyncio.get_running_loop().sock_recv(stream, 100) == b"SSH-2.0-agent\r\n"
 
