@@ -16,11 +16,13 @@ import { Machines } from "./views/machines";
 import { Plugins } from "./views/plugins";
 import { Secrets } from "./views/secrets";
 import { Snapshots } from "./views/snapshots";
+import { Volumes } from "./views/volumes";
 
 const VIEWS: [path: string, name: string, key: string, view: (props: { place: Place }) => preact.JSX.Element][] = [
   ["vms", "Machines", "v", Machines],
   ["plugins", "Plugins", "p", Plugins],
   ["snapshots", "Snapshots", "s", Snapshots],
+  ["volumes", "Volumes", "o", Volumes],
   ["secrets", "Secrets", "x", Secrets],
   ["events", "Events", "e", Events],
   ["doctor", "Doctor", "d", Doctor],

@@ -185,7 +185,8 @@ def test_a_vm_from_its_form_to_its_end(host: Host, nginx_plugin: Path, context: 
     take_picture(page, "dashboard")
 
     for view, words in (
-        ("plugins", "nginx"), ("snapshots", "Snapshots"), ("secrets", "Names only"), ("events", "healthy"),
+        ("plugins", "nginx"), ("snapshots", "Snapshots"), ("volumes", "No volume yet"),
+        ("secrets", "Names only"), ("events", "healthy"),
         ("doctor", "qemu-img"),
     ):  # fmt: skip
         page.goto(f"{place}/#/{view}")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.host import ROOT, Host
+from support.typed_pages import split_commands
 
 TUTORIALS = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
 BLOCK = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```', re.MULTILINE | re.DOTALL)
@@ -24,20 +25,6 @@ def public_image(base_image: str) -> Iterator[None]:
     subprocess.run(["buildah", "tag", base_image, PUBLIC_IMAGE], check=True, timeout=60)
     yield
     subprocess.run(["buildah", "untag", PUBLIC_IMAGE], check=False, timeout=60, capture_output=True)
-
-
-def split_commands(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Each command of a console block, with the lines that it is said to print."""
-    command, printed = "", []
-    for line in text.splitlines():
-        if line.startswith("$ "):
-            if command:
-                yield command, printed
-            command, printed = line[2:], []
-        elif line:
-            printed.append(line)
-    if command:
-        yield command, printed
 
 
 @pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)

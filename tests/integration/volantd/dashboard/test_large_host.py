@@ -77,3 +77,16 @@ def test_a_flood_loses_nothing(daemon: InProcessDaemon, context: BrowserContext)
     received = int(page.locator(".screen").get_attribute("data-received-bytes") or 0)
     assert 0 < received - FLOOD_BYTES < 100, "the prompts and what was typed, and nothing else"
     daemon.client.delete_vm("talker", force=True)
+
+
+def test_a_volume_is_shown_and_deleted(daemon: InProcessDaemon, context: BrowserContext) -> None:
+    daemon.client.create_volume("data", "1G")
+    page = sign_in(daemon, context)
+    page.get_by_role("link", name="Volumes").click()
+    row = page.get_by_role("row", name="data")
+    expect(row).to_contain_text("1.0 GiB")
+    check_accessibility(page)
+    row.get_by_role("button", name="Delete data").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete it").click()
+    expect(page.locator("main")).to_contain_text("No volume yet")
+    assert daemon.client.list_volumes() == []
