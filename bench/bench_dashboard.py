@@ -3,6 +3,8 @@
 
 dashboard-first-load-kb   all that the browser asks for before the list is there, as gzip sends it
 dashboard-list-1000-ms    the last byte of a list of 1,000 VMs to its rows on the screen
+dashboard-build-s         the bundle from nothing, npm's packages with it, as `make demo` pays for it
+dashboard-daemon-kib      what volantd's memory grows by meanwhile
 console-mb-per-s          a shell's output through SSH, the daemon's WebSocket with acknowledged flow control, and
                           xterm.js; every byte of 100 MB arrives, or the bench fails
 """
@@ -11,13 +13,17 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import statistics
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
+import hatch_build
 from playwright.sync_api import Browser, Page, Response, sync_playwright
 
-from bench.bench_daemon import Daemon, add_rows, install_plugin, start_daemon
+from bench.bench_daemon import ROOT, Daemon, add_rows, install_plugin, start_daemon
 from bench.results import note, ratio
 
 CHROMIUM = "/usr/bin/chromium"
@@ -102,15 +108,30 @@ def measure_console(daemon: Daemon, browser: Browser) -> float:
     return FLOOD_BYTES / 1e6 / seconds
 
 
+def measure_build() -> float:
+    """Seconds, in a folder that has the sources and nothing else."""
+    with tempfile.TemporaryDirectory(prefix="volant-bench-") as name:
+        shutil.copytree(
+            ROOT / "dashboard", Path(name, "dashboard"), ignore=shutil.ignore_patterns("node_modules")
+        )
+        began = time.perf_counter()
+        hatch_build.build_dashboard(Path(name))
+        return time.perf_counter() - began
+
+
 def main() -> None:
+    ratio("dashboard-build-s", measure_build(), 1)
     with start_daemon() as daemon, sync_playwright() as playwright:
         install_plugin(daemon)
         add_rows(daemon, VMS)
         # Chromium's own sandbox refuses root.
         arguments = ["--no-sandbox"] if os.getuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        open_page(daemon, browser).context.close()
+        before_kib = daemon.rss_kib()
         ratio("dashboard-first-load-kb", measure_first_load(daemon, browser), 0)
         ratio("dashboard-list-1000-ms", measure_list(daemon, browser), 0)
+        ratio("dashboard-daemon-kib", daemon.rss_kib() - before_kib, 0)
         daemon.create("talker")
         ratio("console-mb-per-s", measure_console(daemon, browser), 1)
         note("chromium", int(browser.version.partition(".")[0]))
