@@ -58,6 +58,15 @@ print(probe.find_support("/usr/bin/qemu-system-x86_64", "amd64", kernel=kernel, 
 END
 }
 
+# The group that systemd made for the VM: what is in it, and what the kernel holds it to.
+say_limits() {
+    local group names
+    group=$(echo "/sys/fs/cgroup/volant.slice/volant-$(volar vms get web --output json | jq -r .id)"-*.scope)
+    [ -d "$group" ] || { say "no group: $(volar doctor | grep limits); $(journalctl --no-pager --output=cat -n 20 -u volantd)"; return; }
+    names=$(for pid in $(cat "$group/cgroup.procs"); do cat "/proc/$pid/comm"; done | sort | paste -sd' ')
+    say "limits $(cd "$group" && cat memory.max cpu.max pids.max | paste -sd' ') of $names"
+}
+
 # Whatever happens, the machine ends: what it has said is the verdict.
 run_test() {
     trap 'systemctl poweroff' EXIT
@@ -67,6 +76,17 @@ run_test() {
         volar plugins install /packages/web/web.tar.gz
         volar vms create web --plugin web
         is_healthy && say "the VM is healthy"
+        say_limits
+        # Beside a VM that runs on in a group of its own the daemon starts again as ever.
+        kill -9 "$(systemctl show --property MainPID --value volantd.service)"
+        for _ in $(seq 60); do
+            if is_healthy; then
+                say "the VM is healthy beside a new daemon"
+                break
+            fi
+            sleep 2
+        done
+        say_limits
         trap - EXIT
         systemctl reboot
         return

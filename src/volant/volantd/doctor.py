@@ -16,7 +16,7 @@ from volant.contract.finding import Finding, parse_findings
 from volant.errors import ToolFailed, VolantError
 from volant.process import find_tool, run_tool
 from volant.volantd.boot.kernel import host_architecture, require_kernel
-from volant.volantd.hypervisors import groups
+from volant.volantd.hypervisors import groups, scopes
 from volant.volantd.hypervisors.cloud_hypervisor.driver import CloudHypervisor
 from volant.volantd.hypervisors.confinement import find_confinement
 from volant.volantd.hypervisors.qemu import PROGRAMS, Qemu
@@ -61,12 +61,7 @@ def examine(settings: Settings) -> list[Finding]:
     findings.append(
         Finding("confinement", "ok" if confinement.landlock else "limited", confinement.describe())
     )
-    if (obstacle := groups.find_obstacle()) is not None:
-        findings.append(
-            Finding("limits", "limited", f"VMs take what they can of CPU and processes: {obstacle}")
-        )
-    else:
-        findings.append(Finding("limits", "ok", "a control group with limits for each VM"))
+    findings.append(find_limits())
     if os.geteuid() == 0 and settings.bridge_mark.exists():
         findings += find_bridged_network()
     findings.append(find_disk_space(settings))
@@ -97,6 +92,18 @@ def find_user_network(settings: Settings, qemu_version: str) -> Finding:
         fact = f"guests reach nothing, only their published ports are reached: {obstacle}"
         return Finding("user network", "limited", fact, "apt-get install passt, or VOLANT_HOST_LOOPBACK=open")
     return Finding("user network", "ok", "passt; guests do not reach this host's 127.0.0.1")
+
+
+def find_limits() -> Finding:
+    if (obstacle := groups.find_obstacle()) is not None:
+        return Finding(
+            "limits", "limited", f"VMs take what they can of CPU, memory and processes: {obstacle}"
+        )
+    if groups.SYSTEMD.is_dir() and (obstacle := scopes.find_io_obstacle()) is not None:
+        fact = f"of CPU, memory and processes for each VM; of the disk VMs take what they can: {obstacle}"
+        mend = "sudo systemctl edit user@.service   ([Service] Delegate=cpu io memory pids), and log in again"
+        return Finding("limits", "ok", fact, mend)
+    return Finding("limits", "ok", "a control group with limits for each VM")
 
 
 def find_bridged_network() -> list[Finding]:

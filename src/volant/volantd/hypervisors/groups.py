@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a VM may take of this host: a control group of its own for its hypervisor and for what serves it.
 
-Version 2 only (Documentation/admin-guide/cgroup-v2.rst), and only where nobody else arranges the groups: a daemon of
-root without systemd. Elsewhere VMs have no limits, which the doctor says. A group is made at each start of a VM, so its
-counters are those of that start; empty ones are removed on the way.
+Version 2 only (Documentation/admin-guide/cgroup-v2.rst). Where systemd arranges the groups it is asked for one
+(`scopes`), for ordinary users too; without it root's daemon makes them. Elsewhere VMs have no limits, which the doctor
+says. A group is made at each start of a VM, so its counters are those of that start; empty ones are removed on the way.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
+from volant.volantd.hypervisors import scopes
 from volant.volantd.hypervisors.base import VmSpec
 
 logger = logging.getLogger(__name__)
@@ -35,10 +36,10 @@ PERIOD_MICROSECONDS = 100_000
 
 def find_obstacle() -> str | None:
     """Why VMs have no limits on this host, or None."""
-    if os.geteuid() != 0:
-        return "only root's VMs get control groups"
     if SYSTEMD.is_dir():
-        return "systemd arranges this host's control groups, and is not asked for VMs' yet"
+        return scopes.find_obstacle()
+    if os.geteuid() != 0:
+        return "without systemd only root's VMs get control groups"
     try:
         available = (ROOT / "cgroup.controllers").read_text().split()
         own = OWN_GROUP.read_text().strip().rpartition("0::")[2]
@@ -51,9 +52,11 @@ def find_obstacle() -> str | None:
 
 @lru_cache(maxsize=1)
 def find_parent() -> Path | None:
-    """The group above those of VMs, made ready; None where there is an obstacle. Blocking."""
+    """The group above those that we make, made ready; None where systemd makes them or nobody can. Blocking."""
     if (obstacle := find_obstacle()) is not None:
         logger.info("VMs have no limits of CPU, memory and processes: %s", obstacle)
+        return None
+    if SYSTEMD.is_dir():
         return None
     parent = ROOT / PARENT
     wanted = " ".join(f"+{name}" for name in CONTROLLERS)
@@ -81,7 +84,7 @@ def make_limits(spec: VmSpec) -> dict[str, str]:
 
 
 def make_group(spec: VmSpec) -> Path | None:
-    """An empty group with this VM's limits, or None on a host without."""
+    """An empty group with this VM's limits, for its hypervisor to start in; None where we make none."""
     parent = find_parent()
     if parent is None:
         return None
@@ -97,8 +100,30 @@ def make_group(spec: VmSpec) -> Path | None:
     return group
 
 
-def join_group(vm_id: str, processes: Iterable[int]) -> None:
-    """Put processes that serve a VM into its group, where it has one."""
+def enter_group(spec: VmSpec, pid: int) -> None:
+    """Where systemd makes groups, put a hypervisor that was just started into one with this VM's limits."""
+    if SYSTEMD.is_dir():
+        scopes.enter_scope(spec, pid, make_scope_limits(spec))
+
+
+def make_scope_limits(spec: VmSpec) -> list[str]:
+    """The same limits in systemd's words (systemd.resource-control(5)), as busctl takes them."""
+    values = {
+        "CPUQuotaPerSecUSec": (spec.vcpu + 1) * 1_000_000,
+        "CPUWeight": min(100 * spec.vcpu, 10_000),
+        "MemoryMax": (spec.memory_mb + OVERHEAD_MIB) << 20,
+        "TasksMax": MOST_PROCESSES + spec.vcpu,
+        # The default; but where it is said, the group takes part in sharing the disk.
+        "IOWeight": 100,
+    }
+    return [word for name, value in values.items() for word in (name, "t", str(value))]
+
+
+def join_group(vm_id: str, owner: int, processes: Sequence[int]) -> None:
+    """Put processes that serve a VM into its group, where it has one. `owner` is its hypervisor's number."""
+    if SYSTEMD.is_dir():
+        scopes.join_scope(vm_id, owner, processes)
+        return
     parent = find_parent()
     if parent is None:
         return
@@ -108,7 +133,8 @@ def join_group(vm_id: str, processes: Iterable[int]) -> None:
 
 
 def was_killed_for_memory(vm_id: str) -> bool:
-    """Whether the kernel killed processes of a VM at its memory limit, in the group's time."""
+    """Whether the kernel killed processes of a VM at its memory limit, in the group's time. Of a scope nothing is left
+    to ask by then: there the kernel's log tells (`crash`)."""
     parent = find_parent()
     if parent is None:
         return False

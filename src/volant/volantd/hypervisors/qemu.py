@@ -42,7 +42,7 @@ from volant.volantd.hypervisors.base import (
 from volant.volantd.hypervisors.confinement import find_confinement, make_confined_arguments
 from volant.volantd.hypervisors.console import read_last_lines, trim_log
 from volant.volantd.hypervisors.crash import MemoryWatch, find_cause
-from volant.volantd.hypervisors.groups import make_group, was_killed_for_memory
+from volant.volantd.hypervisors.groups import enter_group, make_group, was_killed_for_memory
 from volant.volantd.hypervisors.host_process import ExitStatus, HostProcess, find_process, take_child
 from volant.volantd.hypervisors.nested import check_nested
 from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments, name_sockets
@@ -419,7 +419,9 @@ class Qemu:
             pid = start_forked(confine.__file__, confined, spec.hypervisor_log, descriptors=descriptors)
             machine = QemuMachine(spec, take_child(pid), console_begin)
             try:
-                await asyncio.gather(machine.connect(), asyncio.to_thread(fill))
+                await asyncio.gather(
+                    machine.connect(), asyncio.to_thread(fill), asyncio.to_thread(enter_group, spec, pid)
+                )
                 if spec.wakes_from is not None:
                     await machine.wake(spec.wakes_from)
             except BaseException:

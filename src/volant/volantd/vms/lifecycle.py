@@ -182,7 +182,7 @@ async def start_attached(
 
 async def wait_for_network(network: UserNetwork, machine: Machine, vm_id: str) -> None:
     """It came up beside the hypervisor, and counts as part of the VM; where it does not, the machine is of no use."""
-    await asyncio.to_thread(join_group, vm_id, tuple(network.processes))
+    await asyncio.to_thread(join_group, vm_id, machine.identity.pid, tuple(network.processes))
     try:
         await network.wait_ready()
     except BaseException:

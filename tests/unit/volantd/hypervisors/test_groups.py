@@ -29,6 +29,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(groups, "SYSTEMD", tmp_path / "systemd")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     groups.find_parent.cache_clear()
+    groups.enter_group(SPEC, 41)  # without systemd nobody is asked
     yield tmp_path
     groups.find_parent.cache_clear()
 
@@ -41,9 +42,9 @@ def test_a_vm_has_a_group_with_its_limits(host: Path) -> None:
         "cpu.max": "300000 100000", "cpu.weight": "200", "memory.max": str(768 << 20), "memory.oom.group": "1",
         "pids.max": "514",
     }  # fmt: skip
-    groups.join_group("1f", [41, 42])
+    groups.join_group("1f", 41, [41, 42])
     assert (group / "cgroup.procs").read_text() == "42"
-    groups.join_group("none", [41])
+    groups.join_group("none", 41, [41])
 
 
 def test_what_the_kernel_ended_for_memory_is_told(host: Path) -> None:
@@ -70,7 +71,6 @@ def test_idle_groups_go_and_files_stay(host: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda host: (host / "systemd").mkdir(), "systemd arranges"),
         (lambda host: (host / "cgroup.controllers").unlink(), "no control groups of version 2"),
         (lambda host: (host / "cgroup.controllers").write_text("cpu pids io"), "have no memory"),
         (lambda host: (host / "own").write_text("0::/docker/1f\n"), "runs in the control group /docker/1f"),
@@ -82,5 +82,5 @@ def test_where_there_can_be_none_nothing_fails(host: Path, change, reason: str) 
     obstacle = groups.find_obstacle()
     assert obstacle is None if not reason else reason in str(obstacle)
     assert groups.make_group(SPEC) is None
-    groups.join_group("1f", [1])
+    groups.join_group("1f", 1, [1])
     assert not groups.was_killed_for_memory("1f")
