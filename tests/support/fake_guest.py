@@ -4,7 +4,8 @@
     python fake_guest.py GUEST_JSON CONTROL_SOCKET CONSOLE_LOG
 
 What it does is chosen by the workload's variable FAKE: "" serves, "unbootable" ends with 0 before the agent answers,
-"broken" runs with a failed workload, "silent" never answers, "busy" never ends when it is told to.
+"broken" runs with a failed workload, "silent" never answers, "busy" never ends when it is told to, "flood" tells of
+its health and its logs without end, "lies" answers every question with nonsense.
 """
 
 from __future__ import annotations
@@ -94,6 +95,34 @@ async def serve_shell(process: asyncssh.SSHServerProcess[bytes]) -> None:
     process.exit(0)
 
 
+LIES = [
+    {"phase": "unheard-of"},
+    [],
+    {"phase": "running", "health": "healthy" * 100_000},
+    {"phase": "running", "processes": [{"name": "x" * 10_000, "state": "running"}] * 1000, "result": -1},
+]
+
+
+async def flood(process: asyncssh.SSHServerProcess[bytes]) -> None:
+    """As fast as the stream takes it: a health that changes, processes that come and go, lines of logs."""
+    number = 0
+    while True:
+        number += 1
+        state = make_state("") | {"health": ("healthy", "unhealthy")[number % 2], "health_reason": "x" * 1000}
+        lines = [
+            {"cursor": str(number), "time": "2026-01-01T00:00:00.000Z", "process": "web", "stream": "stdout"}
+        ]
+        for message in (
+            {"method": "state", "params": {"state": state}},
+            {
+                "method": "log",
+                "params": {"id": 0, "entries": [{**line, "line": "y" * 1000} for line in lines]},
+            },
+        ):
+            process.stdout.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        await process.stdout.drain()
+
+
 async def serve(process: asyncssh.SSHServerProcess[bytes]) -> None:
     if process.command == "flood":
         with contextlib.suppress(OSError, asyncssh.Error):  # else asyncssh ends the whole connection
@@ -124,6 +153,7 @@ async def serve(process: asyncssh.SSHServerProcess[bytes]) -> None:
         process.stdout.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
 
     choice = CHOSEN.get("workload", {}).get("env", {}).get("FAKE", "")
+    flooding: list[asyncio.Task[None]] = []
     async for line in process.stdin:
         call = json.loads(line)
         result: Any = {}
@@ -167,7 +197,11 @@ async def serve(process: asyncssh.SSHServerProcess[bytes]) -> None:
                 write_console("power off")
                 await asyncio.sleep(0.05)
                 os._exit(0)
+        if choice == "lies" and call["method"] != "hello":
+            result = LIES[call["id"] % len(LIES)]
         send({"id": call["id"], "result": result})
+        if choice == "flood" and call["method"] == "state.get":
+            flooding.append(asyncio.create_task(flood(process)))
         if choice == "result" and call["method"] == "state.get":
             asyncio.get_running_loop().call_later(0.2, os._exit, 0)
 
