@@ -391,6 +391,7 @@ export interface Vm {
   hypervisor: HypervisorInfo | null;
   id: string;
   ip: string | null;
+  ip6: string | null;
   isolated: boolean;
   kernel: string | null;
   kernel_arguments: string;

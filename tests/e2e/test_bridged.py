@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from support.bridged_net import PING
 from support.host import Host
 
 NAMESPACE = "volant-e2e"
@@ -46,7 +48,7 @@ def bridged(host: Host, nginx_plugin: Path) -> Iterator[NamespaceHost]:
 def test_a_bridged_vm_has_an_address_a_name_and_leaves_nothing(host: Host, bridged: NamespaceHost) -> None:
     links_before = bridged.links()
     assert "volant0" in links_before
-    bridged.volar("vms", "create", "web", "--plugin", "nginx")
+    bridged.volar("vms", "create", "web", "--plugin", "nginx", "--publish", "[::1]:8086:80")
     vm = bridged.vm("web")
     assert vm["network"] == "bridged"
     assert vm["ip"].startswith("192.168.127.")
@@ -55,6 +57,12 @@ def test_a_bridged_vm_has_an_address_a_name_and_leaves_nothing(host: Host, bridg
     # DNS for VM names is answered at the gateway.
     resolved = bridged.volar("vms", "ssh", "web", "getent hosts web; cat /etc/resolv.conf").stdout
     assert "192.168.127.1" in resolved
+    # Beside its lease it has an address of IPv6, under the same name, and is reached at it from the host.
+    address6 = bridged.volar("vms", "ssh", "web", "getent ahostsv6 web.volant").stdout.split()[0]
+    assert vm["ip6"] == address6
+    assert bridged.run(sys.executable, "-c", PING, address6).stdout == "answered\n"
+    page = bridged.run("curl", "--silent", "--fail", "--max-time", "10", "http://[::1]:8086").stdout
+    assert "Hello from Volant!" in page
     # It sends as itself or not at all, from its first frame to its last.
     guarded = bridged.run("nft", "list", "table", "netdev", "volant").stdout
     assert f"ip saddr {vm['ip']} accept" in guarded
@@ -70,6 +78,23 @@ def test_a_bridged_vm_has_an_address_a_name_and_leaves_nothing(host: Host, bridg
     assert (
         bridged.run("curl", "--silent", "--max-time", "3", f"http://{vm['ip']}", check=False).returncode != 0
     )
+
+
+def test_a_vm_without_a_network_is_entered_all_the_same(bridged: NamespaceHost) -> None:
+    links_before = bridged.links()
+    refused = bridged.volar(
+        "vms", "create", "alone", "--plugin", "nginx", "--network", "vsock", "--publish", "80", check=False
+    )
+    assert "it has no network" in refused.stderr
+    bridged.volar("vms", "create", "alone", "--plugin", "nginx", "--network", "vsock")
+    vm = bridged.vm("alone")
+    assert (vm["network"], vm["ip"], vm["ip6"], vm["url"], vm["ports"]) == ("vsock", None, None, None, [])
+    # Its workload was found healthy from inside, and the way in is the agent's.
+    assert vm["health"] == "healthy"
+    seen = bridged.volar("vms", "ssh", "alone", "ls /sys/class/net; cat /proc/net/route | wc -l").stdout
+    assert seen.split() == ["lo", "1"]
+    assert bridged.links() == links_before
+    bridged.volar("vms", "delete", "alone")
 
 
 def test_nothing_reached_the_hosts_own_namespace(host: Host, bridged: NamespaceHost) -> None:

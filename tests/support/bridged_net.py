@@ -4,6 +4,7 @@ a VM's tap, and what a test sends are real frames."""
 
 from __future__ import annotations
 
+import ipaddress
 import subprocess
 import sys
 import textwrap
@@ -12,7 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from volant.volantd.network.bridge_ipv6 import find_prefix, make_address
+
 FIRST, SECOND, OUTSIDE = "192.168.127.100", "192.168.127.101", "198.51.100.2"
+OUTSIDE6 = "2001:db8::2"
+PREFIX = find_prefix()
 PRELUDE = "from volant.volantd.network.bridge import *\n"
 # Sends the frame that it is given and prints how many of its kind arrive at the other side within half a second.
 SEND = """
@@ -21,14 +26,20 @@ raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 raw.bind(("eth0", 0))
 raw.send(bytes.fromhex(sys.argv[1]))
 """
-# Echo requests until one is answered, for two seconds.
+# Echo requests until one is answered, for two seconds. A kernel fills in the checksum of ICMPv6 itself.
 PING = """
 import select, socket, sys
-raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+is_six = ":" in sys.argv[1]
+kind = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if is_six else (socket.AF_INET, socket.IPPROTO_ICMP)
+raw = socket.socket(kind[0], socket.SOCK_RAW, kind[1])
+request, answer = ("8000000000010001", (0, 129)) if is_six else ("0800e9f10e0e0000", (20, 0))
 for _ in range(4):
-    raw.sendto(bytes.fromhex("0800e9f10e0e0000"), (sys.argv[1], 0))
+    try:
+        raw.sendto(bytes.fromhex(request), (sys.argv[1], 0))
+    except OSError:
+        pass
     while select.select([raw], [], [], 0.5)[0]:
-        if raw.recv(1500)[20] == 0:
+        if raw.recv(1500)[answer[0]] == answer[1]:
             sys.exit(print("answered"))
 """
 LISTEN = """
@@ -43,6 +54,11 @@ while select.select([raw], [], [], seconds)[0]:
         break
 print(count)
 """
+
+
+def ipv6(lease: str) -> str:
+    assert PREFIX is not None, "this host has no IPv6"
+    return str(make_address(PREFIX, lease))
 
 
 class Net:
@@ -84,6 +100,8 @@ class Net:
         self.run(name, "ip", "address", "add", f"{address}/24", "dev", "eth0")
         self.run(name, "ip", "link", "set", "eth0", "up")
         self.run(name, "ip", "route", "add", "default", "via", "192.168.127.1")
+        self.run(name, "ip", "address", "add", f"{ipv6(address)}/64", "dev", "eth0", "nodad")
+        self.run(name, "ip", "route", "add", "default", "via", ipv6("192.168.127.1"))
         self.python("host", f"{PRELUDE}make_tap({tap!r}, {mac!r}, {address!r}, is_isolated={isolated})")
 
     def add_outside(self) -> None:
@@ -91,11 +109,16 @@ class Net:
         self.run(
             "host", "ip", "link", "add", "wan0", "type", "veth", "peer", "eth0", "netns", self.full("outside")
         )
-        for name, device, address in (("host", "wan0", "198.51.100.1"), ("outside", "eth0", OUTSIDE)):
+        for name, device, address, address6 in (
+            ("host", "wan0", "198.51.100.1", "2001:db8::1"),
+            ("outside", "eth0", OUTSIDE, OUTSIDE6),
+        ):
             self.run(name, "ip", "address", "add", f"{address}/24", "dev", device)
+            self.run(name, "ip", "address", "add", f"{address6}/64", "dev", device, "nodad")
             self.run(name, "ip", "link", "set", device, "up")
         # As a machine of the host's own network may do it.
         self.run("outside", "ip", "route", "add", "192.168.127.0/24", "via", "198.51.100.1")
+        self.run("outside", "ip", "route", "add", str(PREFIX), "via", "2001:db8::1")
 
     def reaches(self, name: str, address: str) -> bool:
         return self.python(name, PING, address).strip() == "answered"
@@ -177,3 +200,22 @@ def make_udp(source: str, sender: str, target: str, ports: tuple[int, int], mark
         total = (total & 0xFFFF) + (total >> 16)
     head[10:12] = (total ^ 0xFFFF).to_bytes(2, "big")
     return b"\xff" * 6 + mac_bytes(source) + b"\x08\x00" + bytes(head) + udp + mark
+
+
+def make_icmpv6(source: str, sender: str, receiver: str, body: bytes) -> bytes:
+    """`body`: type, code, two bytes for the checksum, the rest."""
+    addresses = ipaddress.IPv6Address(sender).packed + ipaddress.IPv6Address(receiver).packed
+    padded = addresses + len(body).to_bytes(4, "big") + b"\0\0\0\x3a" + body + b"\0" * (len(body) % 2)
+    total = sum(int.from_bytes(padded[i : i + 2], "big") for i in range(0, len(padded), 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    body = body[:2] + (total ^ 0xFFFF).to_bytes(2, "big") + body[4:]
+    head = b"\x60\0\0\0" + len(body).to_bytes(2, "big") + b"\x3a\xff"
+    return b"\x33\x33\0\0\0\1" + mac_bytes(source) + b"\x86\xdd" + head + addresses + body
+
+
+def make_neighbor(kind: int, target: str, mac: str) -> bytes:
+    """A solicitation (135) or an advertisement (136) with the option that names a hardware address."""
+    flags = b"\x20\0\0\0" if kind == 136 else bytes(4)
+    option = bytes([kind - 134, 1]) + mac_bytes(mac)
+    return bytes([kind, 0, 0, 0]) + flags + ipaddress.IPv6Address(target).packed + option

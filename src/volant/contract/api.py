@@ -112,6 +112,7 @@ class Vm(ApiModel):
     network: NetworkMode
     isolated: bool = False
     ip: str | None = None
+    ip6: str | None = Field(None, description="on the bridge, where the host has IPv6")
     url: str | None = None
     ports: list[PublishedPort] = Field(default_factory=list)
     agent: AgentInfo = Field(default_factory=AgentInfo)

@@ -401,6 +401,7 @@ class Vm(TypedDict):
     hypervisor: HypervisorInfo | None
     id: str
     ip: str | None
+    ip6: str | None
     isolated: bool
     kernel: str | None
     kernel_arguments: str

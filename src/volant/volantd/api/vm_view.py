@@ -24,7 +24,7 @@ from volant.volantd.network.types import PortRequest
 from volant.volantd.vms import update
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.domain import Domain
-from volant.volantd.vms.networking import find_warnings, make_url
+from volant.volantd.vms.networking import find_told_ipv6_address, find_warnings, make_url
 from volant.volantd.vms.record import AttachedSecret, VmRecord
 from volant.volantd.vms.start_kind import find_start
 from volant.volantd.vms.states import WITH_PROCESS
@@ -108,6 +108,7 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         network=record.definition.network,
         isolated=record.definition.isolated,
         ip=record.address,
+        ip6=find_told_ipv6_address(record),
         url=make_url(record, domain.plugins.load(record.plugin_reference).manifest),
         ports=[PublishedPort(**asdict(port)) for port in record.ports],
         agent=AgentInfo(**record.agent.model_dump()),

@@ -66,10 +66,14 @@ class StreamNic:
 
 @dataclass(frozen=True, slots=True)
 class TapNic:
-    """A NIC whose other end is a tap device that exists already; QEMU gets it opened, from FIRST_TAP_DESCRIPTOR on."""
+    """A NIC whose other end is a tap device that exists already; QEMU gets it opened, from FIRST_TAP_DESCRIPTOR on.
+
+    `ipv6_address`: the guest was told to have it; empty where it was told of none.
+    """
 
     mac: str
     tap: str
+    ipv6_address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import errno
 import hashlib
 import ipaddress
 import os
+import socket
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,10 @@ from typing import TYPE_CHECKING
 
 from volant.errors import Conflict, NotPermitted, ToolFailed
 from volant.process import require_tool
+from volant.volantd.network import bridge_ipv6
 from volant.volantd.network.host_firewall import leave_firewalls, pass_docker, pass_firewalls
 from volant.volantd.network.packet_filter import (
+    BridgeNet,
     install_rules,
     make_guest_rules,
     make_host_rules,
@@ -42,17 +45,36 @@ GATEWAY = ipaddress.IPv4Address("192.168.127.1")
 FIRST_LEASE = ipaddress.IPv4Address("192.168.127.100")
 LAST_LEASE = ipaddress.IPv4Address("192.168.127.254")
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+# linux/if_addr.h: without ports there is nobody to ask whether the address is free.
+IFA_F_NODAD = 2
 
 
 def describe_bridge() -> list[str]:
     """What `install_bridge` does, as commands that a person could type instead."""
+    net = find_net()
     return [
         f"ip link add {BRIDGE} address {BRIDGE_MAC} type bridge",
         f"ip address add {GATEWAY}/{SUBNET.prefixlen} dev {BRIDGE}",
         f"ip link set {BRIDGE} up",
         "sysctl -w net.ipv4.ip_forward=1",
-        f"nft -f - <<'END'\n{make_host_rules(BRIDGE, SUBNET)}END",
+        *_describe_ipv6(net.prefix),
+        f"nft -f - <<'END'\n{make_host_rules(net)}END",
     ]
+
+
+def _describe_ipv6(prefix: ipaddress.IPv6Network | None) -> list[str]:
+    if prefix is None:
+        return []
+    address = bridge_ipv6.make_address(prefix, GATEWAY)
+    return [
+        f"ip address add {address}/{prefix.prefixlen} dev {BRIDGE} nodad",
+        *bridge_ipv6.describe_forwarding(),
+    ]
+
+
+def find_net() -> BridgeNet:
+    """The bridge's addresses, as they are on this host."""
+    return BridgeNet(BRIDGE, BRIDGE_MAC, SUBNET, GATEWAY, bridge_ipv6.find_prefix())
 
 
 def is_bridge_installed() -> bool:
@@ -64,6 +86,7 @@ def install_bridge(*, is_host_open: bool = False) -> None:
     """Make bridge, address, forwarding, NAT and filter. NotPermitted without CAP_NET_ADMIN, Conflict for a taken
     subnet. `is_host_open`: guests reach this host's own services."""
     require_tool("nft", package="nftables")
+    net = find_net()
     with _netlink("make the bridge") as netlink:
         _refuse_taken_subnet(netlink)
         index = _find_link(netlink, BRIDGE)
@@ -76,6 +99,13 @@ def install_bridge(*, is_host_open: bool = False) -> None:
                 broadcast=str(SUBNET.broadcast_address),
             )  # fmt: skip
         netlink.link("set", index=index, address=BRIDGE_MAC, state="up")
+        if net.prefix is not None:
+            address = bridge_ipv6.make_address(net.prefix, GATEWAY)
+            with _tolerated(errno.EEXIST):
+                netlink.addr(
+                    "add", index=index, family=socket.AF_INET6, address=str(address),
+                    prefixlen=net.prefix.prefixlen, flags=IFA_F_NODAD,
+                )  # fmt: skip
     if FORWARDING.read_text().strip() != "1":
         try:
             FORWARDING.write_text("1\n")
@@ -84,13 +114,15 @@ def install_bridge(*, is_host_open: bool = False) -> None:
                 f"cannot let VMs reach other networks: {FORWARDING} is not writable",
                 resolution="set net.ipv4.ip_forward=1 on this host",
             ) from error
-    rules = make_host_rules(BRIDGE, SUBNET, is_host_open=is_host_open)
+    if net.prefix is not None:
+        bridge_ipv6.forward()
+    rules = make_host_rules(net, is_host_open=is_host_open)
     install_rules(rules, "set the packet filter of bridged mode")
     pass_firewalls(BRIDGE)
 
 
 def remove_bridge() -> None:
-    """Take back all that `install_bridge` made, but for ip_forward, which others may rely on by now."""
+    """Take back all that `install_bridge` made, but for forwarding, which others may rely on by now."""
     with _netlink("remove the bridge") as netlink:
         _remove_link(netlink, BRIDGE)
     remove_rules()
@@ -122,7 +154,7 @@ def make_tap(name: str, mac: str, address: str, *, is_isolated: bool = False) ->
 
 def guard_tap(name: str, mac: str, address: str, *, is_isolated: bool = False) -> None:
     """Filter what comes from a guest; may be called again, e.g. where somebody has flushed all rules of the host."""
-    rules = make_guest_rules(name, mac, address, GATEWAY, SUBNET, is_isolated=is_isolated)
+    rules = make_guest_rules(name, mac, address, find_net(), is_isolated=is_isolated)
     install_rules(rules, f"filter what comes from {name}")
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """DNS on the bridge's gateway: VMs by name, everything else by the host's own resolvers.
 
-Small on purpose: it answers A and PTR questions about VMs from a table that the daemon hands in, and passes
+Small on purpose: it answers A, AAAA and PTR questions about VMs from a table that the daemon hands in, and passes
 any other packet on unread. VM names are known bare and under `.volant`.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from dnslib import PTR, QTYPE, RCODE, RR, A, DNSError, DNSRecord
+from dnslib import AAAA, PTR, QTYPE, RCODE, RR, A, DNSError, DNSRecord
 
 from volant.volantd.tasks import end_tasks
 
@@ -28,39 +28,45 @@ UPSTREAM_SECONDS = 3.0
 PENDING_LIMIT = 256
 RESOLVER_CONFIGURATION = Path("/etc/resolv.conf")
 
-Names = Callable[[], Mapping[str, str]]
+Addresses = Mapping[str, Sequence[str]]
+Names = Callable[[], Addresses]
 Ask = Callable[[str, bytes], Awaitable[bytes]]
 
 
-def answer_locally(packet: bytes, names: Mapping[str, str]) -> bytes | None:
-    """The reply to a question about a VM (`names`: VM name → IPv4 address), None for what is not ours to
-    answer.
+def answer_locally(packet: bytes, names: Addresses) -> bytes | None:
+    """The reply to a question about a VM (`names`: VM name → addresses), None for what is not ours to answer.
 
     Raises DNSError for a packet that is no DNS message.
     """
     question = DNSRecord.parse(packet)
     if question.header.qr or len(question.questions) != 1:
         return None
-    wanted = str(question.q.qname).rstrip(".").lower()
+    name, kind = question.q.qname, QTYPE[question.q.qtype]
+    wanted = str(name).rstrip(".").lower()
     reply = question.reply()
-    if wanted.endswith(".in-addr.arpa") and QTYPE[question.q.qtype] == "PTR":
-        address = ".".join(reversed(wanted.removesuffix(".in-addr.arpa").split(".")))
-        name = next((name for name, known in names.items() if known == address), None)
-        if name is None:
+    if kind == "PTR" and wanted.endswith(".arpa"):
+        found = next((vm for vm, known in names.items() if wanted in map(_reverse, known)), None)
+        if found is None:
             return None
-        target = PTR(f"{name}.{DOMAIN}")
-        reply.add_answer(RR(question.q.qname, QTYPE.PTR, rdata=target, ttl=TIME_TO_LIVE_SECONDS))
+        reply.add_answer(RR(name, QTYPE.PTR, rdata=PTR(f"{found}.{DOMAIN}"), ttl=TIME_TO_LIVE_SECONDS))
         return bytes(reply.pack())
     bare = wanted.removesuffix(f".{DOMAIN}")
     if bare in names:
         # A name that exists but has no record of the asked type: an empty answer, not "no such name".
-        if QTYPE[question.q.qtype] in ("A", "ANY"):
-            reply.add_answer(RR(question.q.qname, QTYPE.A, rdata=A(names[bare]), ttl=TIME_TO_LIVE_SECONDS))
+        for address in names[bare]:
+            record, record_kind = (AAAA, "AAAA") if ":" in address else (A, "A")
+            if kind in (record_kind, "ANY"):
+                rtype = getattr(QTYPE, record_kind)
+                reply.add_answer(RR(name, rtype, rdata=record(address), ttl=TIME_TO_LIVE_SECONDS))
         return bytes(reply.pack())
     if wanted.endswith(f".{DOMAIN}") or "." not in wanted:
         reply.header.rcode = RCODE.NXDOMAIN
         return bytes(reply.pack())
     return None
+
+
+def _reverse(address: str) -> str:
+    return ipaddress.ip_address(address).reverse_pointer
 
 
 def read_nameservers(configuration: Path = RESOLVER_CONFIGURATION) -> list[str]:

@@ -204,7 +204,7 @@ class Fleet:
     def list_all(self) -> list[VmRecord]:
         return self._registry.list_all()
 
-    def find_names(self) -> dict[str, str]:
+    def find_names(self) -> dict[str, tuple[str, ...]]:
         """Addresses of the bridged VMs by name."""
         return self._registry.list_bridged()
 

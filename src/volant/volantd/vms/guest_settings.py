@@ -24,7 +24,7 @@ from volant.contract.guest_config import (
 )
 from volant.contract.manifest import CloudInitDocument, Workload
 from volant.volantd.hypervisors.base import ControlTransport
-from volant.volantd.network import user_mode
+from volant.volantd.network import bridge_ipv6, user_mode
 from volant.volantd.network.bridge import GATEWAY, SUBNET
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.keys import read_public_key
@@ -81,14 +81,24 @@ def make_guest_network(record: VmRecord) -> GuestNetwork:
         case "dhcp":
             return GuestNetwork(interfaces=[Interface(mac=record.mac, mode="dhcp")])
         case "bridged":
-            address, gateway, nameserver = f"{record.address}/{SUBNET.prefixlen}", str(GATEWAY), str(GATEWAY)
+            interface = Interface(mac=record.mac, mode="static", **_make_bridged_addresses(record.address))
+            nameserver = str(GATEWAY)
         case "user":
             address = f"{user_mode.GUEST_ADDRESS}/{user_mode.PREFIX_LENGTH}"
-            gateway, nameserver = user_mode.GATEWAY, user_mode.NAME_SERVER
-    return GuestNetwork(
-        interfaces=[Interface(mac=record.mac, mode="static", addresses=[address], gateway=gateway)],
-        nameservers=[nameserver],
-    )
+            interface = Interface(
+                mac=record.mac, mode="static", addresses=[address], gateway=user_mode.GATEWAY
+            )
+            nameserver = user_mode.NAME_SERVER
+    return GuestNetwork(interfaces=[interface], nameservers=[nameserver])
+
+
+def _make_bridged_addresses(lease: str | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"addresses": [f"{lease}/{SUBNET.prefixlen}"], "gateway": str(GATEWAY)}
+    prefix = bridge_ipv6.find_prefix()
+    if prefix is None or lease is None:
+        return found
+    found["addresses"].append(f"{bridge_ipv6.make_address(prefix, lease)}/{prefix.prefixlen}")
+    return {**found, "gateway6": str(bridge_ipv6.make_address(prefix, GATEWAY))}
 
 
 def _make_secret_ports(record: VmRecord) -> list[SecretPort]:

@@ -11,6 +11,7 @@ from volant.contract.manifest import Manifest
 from volant.errors import Conflict, InvalidInput
 from volant.process import require_tool
 from volant.volantd.hypervisors.base import Nic, StreamNic, TapNic, UserNic
+from volant.volantd.network import bridge_ipv6
 from volant.volantd.network.bridge import (
     choose_lease,
     guard_tap,
@@ -97,9 +98,21 @@ def make_nics(record: VmRecord, reach: Reach, sockets: Path) -> tuple[Nic, ...]:
         case "user":
             return (UserNic(record.mac, list_bound_ports(record), is_restricted=reach == "nowhere"),)
         case "bridged" | "dhcp":
-            return (TapNic(record.mac, name_tap(record.id)),)
+            return (TapNic(record.mac, name_tap(record.id), find_ipv6_address(record)),)
         case _:
             return ()
+
+
+def find_ipv6_address(record: VmRecord) -> str:
+    """The address that a guest is told to have; DHCP tells of none."""
+    if record.definition.network != "bridged" or record.address is None:
+        return ""
+    return bridge_ipv6.find_address(record.address)
+
+
+def find_told_ipv6_address(record: VmRecord) -> str | None:
+    nics = record.spec.nics if record.spec is not None else ()
+    return next((nic.ipv6_address for nic in nics if isinstance(nic, TapNic) and nic.ipv6_address), None)
 
 
 async def attach(record: VmRecord, reach: Reach, folder: Path, sockets: Path) -> UserNetwork | None:

@@ -208,13 +208,16 @@ class VmRegistry:
         )
         return [read_row(row) for row in rows]
 
-    def list_bridged(self) -> dict[str, str]:
-        """Addresses of VMs on the bridge by name."""
+    def list_bridged(self) -> dict[str, tuple[str, ...]]:
+        """Addresses of VMs on the bridge by name: of IPv4, and of IPv6 where the guest was told to have one."""
         rows = self._database.fetch_all(
-            "SELECT name, address FROM vms WHERE json_extract(definition, '$.network') IN ('bridged', 'dhcp')"
-            " AND address IS NOT NULL"
+            "SELECT name, address, coalesce(json_extract(spec, '$.nics[0].ipv6_address'), '') AS ipv6_address FROM vms"
+            " WHERE json_extract(definition, '$.network') IN ('bridged', 'dhcp') AND address IS NOT NULL"
         )
-        return {row["name"]: row["address"] for row in rows}
+        return {
+            row["name"]: (row["address"], *([row["ipv6_address"]] if row["ipv6_address"] else []))
+            for row in rows
+        }
 
     def list_leases(self) -> list[Lease]:
         """What VMs on the bridge that ask by DHCP are told."""

@@ -84,7 +84,11 @@ def make_network_config(record: VmRecord) -> str:
     link = {
         "match": {"macaddress": interface.mac},
         "addresses": interface.addresses,
-        "routes": [{"to": "0.0.0.0/0", "via": interface.gateway}],
+        "routes": [
+            {"to": to, "via": via}
+            for to, via in (("0.0.0.0/0", interface.gateway), ("::/0", interface.gateway6))
+            if via is not None
+        ],
         "nameservers": {"addresses": network.nameservers},
     }
     return json.dumps({"version": 2, "ethernets": {"nic0": link}}) + "\n"

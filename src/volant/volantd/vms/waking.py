@@ -28,6 +28,7 @@ from volant.volantd.hypervisors.base import (
     Machine,
     MachineState,
     Nic,
+    TapNic,
     VmSpec,
 )
 from volant.volantd.plugins.store import StoredPlugin
@@ -117,6 +118,8 @@ async def _start(hypervisor: Hypervisor, spec: VmSpec) -> Machine:
 def make_wake_spec(record: VmRecord, source: WakeSource, files: VmFiles, nics: tuple[Nic, ...]) -> VmSpec:
     """The machine that the memory was of, with this VM's names, files and network."""
     disks = source.spec.disks
+    if source.spec.id == record.id:
+        nics = tuple(map(_keep_addresses, nics, source.spec.nics))
     if disks and disks[0].serial == ROOT_SERIAL:
         root = DiskDrive(files.disk, "qcow2", ROOT_SERIAL, backing=tuple(list_chain(files.disk))[1:])
         disks = (root, *disks[1:])
@@ -125,6 +128,13 @@ def make_wake_spec(record: VmRecord, source: WakeSource, files: VmFiles, nics: t
         console_log=files.console_log, hypervisor_log=files.hypervisor_log, initrd=files.initrd,
         wakes_from=source.image,
     )  # fmt: skip
+
+
+def _keep_addresses(nic: Nic, was: Nic) -> Nic:
+    """A guest that goes on is told nothing: it has the addresses that it had."""
+    if isinstance(nic, TapNic) and isinstance(was, TapNic):
+        return replace(nic, ipv6_address=was.ipv6_address)
+    return nic
 
 
 def check_fit(spec: VmSpec, source: WakeSource, support: HostSupport, hypervisor: Hypervisor) -> None:

@@ -110,6 +110,7 @@ def describe(vm: Vm, boot: str = "") -> list[tuple[str, Any]]:
         ("kernel arguments", vm["kernel_arguments"]),
         ("network", vm["network"]),
         ("ip", vm["ip"]),
+        ("ip6", vm["ip6"]),
         ("url", vm["url"]),
         ("ports", "\n".join(describe_ports(vm))),
         ("agent", _describe_agent(vm["agent"])),

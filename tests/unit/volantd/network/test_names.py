@@ -9,10 +9,10 @@ from dnslib import DNSRecord
 
 from volant.volantd.network.names import NameServer, answer_locally, read_nameservers
 
-NAMES = {"web": "192.168.127.100"}
+NAMES = {"web": ("192.168.127.100",), "six": ("192.168.127.101", "fd00::c0a8:7f65")}
 
 
-def ask(name: str, kind: str = "A", names: dict[str, str] | None = None) -> DNSRecord | None:
+def ask(name: str, kind: str = "A", names: dict[str, tuple[str, ...]] | None = None) -> DNSRecord | None:
     reply = answer_locally(DNSRecord.question(name, kind).pack(), NAMES if names is None else names)
     return None if reply is None else DNSRecord.parse(reply)
 
@@ -30,6 +30,16 @@ def test_a_vm_has_no_ipv6_address_but_exists() -> None:
     assert (reply.header.rcode, reply.rr) == (0, [])
 
 
+def test_a_vm_has_an_address_of_each_kind_where_it_was_given_one() -> None:
+    found = {}
+    for kind in ("A", "AAAA", "ANY", "TXT"):
+        reply = ask("six", kind)
+        assert reply is not None and reply.header.rcode == 0
+        found[kind] = [str(record.rdata) for record in reply.rr]
+    four, six = NAMES["six"]
+    assert found == {"A": [four], "AAAA": [six], "ANY": [four, six], "TXT": []}
+
+
 def test_unknown_bare_names_end_here() -> None:
     for name in ("nobody", "nobody.volant"):
         reply = ask(name)
@@ -41,6 +51,9 @@ def test_an_address_has_its_name() -> None:
     reply = ask("100.127.168.192.in-addr.arpa", "PTR")
     assert reply is not None
     assert str(reply.rr[0].rdata) == "web.volant."
+    reply = ask("5.6.f.7.8.a.0.c" + ".0" * 22 + ".d.f.ip6.arpa", "PTR")
+    assert reply is not None
+    assert str(reply.rr[0].rdata) == "six.volant."
 
 
 def test_everything_else_is_not_ours() -> None:
@@ -89,7 +102,7 @@ async def exchange_by_stream(port: int, packet: bytes) -> bytes:
 
 async def test_questions_travel_upstream_and_rubbish_is_dropped() -> None:
     # The upstream is a second server of ours that knows the other name.
-    upstream = NameServer(lambda: {"debian.org": "192.0.2.1"}, upstream=list)
+    upstream = NameServer(lambda: {"debian.org": ("192.0.2.1",)}, upstream=list)
     upstream_port = await upstream.start("127.0.0.1", 0)
     server = NameServer(lambda: NAMES, upstream=lambda: ["127.0.0.1"], upstream_port=upstream_port)
     port = await server.start("127.0.0.1", 0)

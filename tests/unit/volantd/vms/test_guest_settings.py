@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import base64
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from volant.contract.manifest import Manifest
+from volant.volantd.network import bridge_ipv6
 from volant.volantd.network.types import PublishedPort
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.guest_settings import make_guest_config, trim_user_data
@@ -79,9 +81,23 @@ def test_keys_environment_and_secrets_reach_the_guest_and_private_keys_of_ours_d
     ("network", "addresses"),
     [("user", ["10.0.2.15/24"]), ("bridged", ["192.168.127.100/24"]), ("dhcp", []), ("vsock", None)],
 )
-def test_each_mode_has_its_interface(network: str, addresses: list[str] | None) -> None:
+def test_each_mode_has_its_interface(
+    network: str, addresses: list[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge_ipv6, "find_prefix", lambda: None)
     interfaces = make_guest_config(make_record(network=network), make_plugin(), []).network.interfaces
     assert [interface.addresses for interface in interfaces] == ([] if addresses is None else [addresses])
+
+
+def test_on_a_host_with_ipv6_a_bridged_guest_has_an_address_of_it_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bridge_ipv6, "find_prefix", lambda: IPv6Network("fd00::/64"))
+    (interface,) = make_guest_config(make_record(network="bridged"), make_plugin(), []).network.interfaces
+    assert interface.addresses == ["192.168.127.100/24", "fd00::c0a8:7f64/64"]
+    assert (interface.gateway, interface.gateway6) == ("192.168.127.1", "fd00::c0a8:7f01")
+    (interface,) = make_guest_config(make_record(network="user"), make_plugin(), []).network.interfaces
+    assert interface.gateway6 is None
 
 
 def test_the_persons_user_data_wins_and_the_plugins_is_read_from_its_archive() -> None:

@@ -124,5 +124,5 @@ def test_pages_and_filters_are_the_databases_work(tmp_path: Path) -> None:
     assert names(labels=[("tier", "web"), ('"', "'")]) == []
     assert registry.find_users("secret", "key") == ["running"]
     assert registry.find_users("plugin", "system:2.1.0") == ["system"]
-    assert registry.list_bridged() == {"system": "192.168.127.100"}
+    assert registry.list_bridged() == {"system": ("192.168.127.100",)}
     assert registry.count_states()[VmState.RUNNING] == 1

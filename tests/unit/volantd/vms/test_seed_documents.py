@@ -4,10 +4,14 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import replace
+from ipaddress import IPv6Network
 from pathlib import Path
+
+import pytest
 
 from support import vm_records
 from volant.contract.manifest import Manifest
+from volant.volantd.network import bridge_ipv6
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.keys import make_private_key, read_public_key
 from volant.volantd.vms.record import AttachedVolume, VmRecord
@@ -75,13 +79,19 @@ def test_a_persons_user_data_is_passed_on() -> None:
     assert documents.user_data == b"#cloud-config\nhostname: x\n"
 
 
-def test_on_the_bridge_the_address_is_told() -> None:
+def test_on_the_bridge_the_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge_ipv6, "find_prefix", lambda: None)
     config = json.loads(make_seed_documents(make_record(network="bridged"), PLUGIN).network_config)
     link = config["ethernets"]["nic0"]
     assert config["version"] == 2
     assert link["match"] == {"macaddress": "52:54:00:00:00:01"}
     assert link["addresses"] == ["192.168.127.100/24"]
     assert link["routes"] == [{"to": "0.0.0.0/0", "via": "192.168.127.1"}]
+    monkeypatch.setattr(bridge_ipv6, "find_prefix", lambda: IPv6Network("fd00::/64"))
+    config = json.loads(make_seed_documents(make_record(network="bridged"), PLUGIN).network_config)
+    link = config["ethernets"]["nic0"]
+    assert link["addresses"] == ["192.168.127.100/24", "fd00::c0a8:7f64/64"]
+    assert link["routes"][1] == {"to": "::/0", "via": "fd00::c0a8:7f01"}
 
 
 def test_a_plugins_meta_data_is_passed_on_as_this_vms() -> None:

@@ -46,7 +46,7 @@ from volant.volantd.hypervisors.cloud_hypervisor.memory import laid_out, make_re
 from volant.volantd.hypervisors.cloud_hypervisor.probe import make_probe_arguments
 from volant.volantd.hypervisors.cloud_hypervisor.traits import find_traits
 from volant.volantd.hypervisors.confinement import find_confinement, make_confined_arguments
-from volant.volantd.hypervisors.groups import make_group
+from volant.volantd.hypervisors.groups import enter_group, make_group
 from volant.volantd.hypervisors.host_process import HostProcess, find_process, take_child
 from volant.volantd.hypervisors.kvm_probe import boot_to_init, find_kvm_obstacle
 from volant.volantd.hypervisors.nested import check_nested
@@ -129,7 +129,9 @@ class CloudHypervisor:
             pid = start_forked(confine.__file__, confined, spec.hypervisor_log, descriptors=descriptors)
         machine = CloudHypervisorMachine(spec, take_child(pid), console_begin)
         try:
-            await machine.wait_answering(START_TIMEOUT_SECONDS)
+            await asyncio.gather(
+                machine.wait_answering(START_TIMEOUT_SECONDS), asyncio.to_thread(enter_group, spec, pid)
+            )
             with opened_taps(spec) as taps, laid_out(spec, confinement.landlock):
                 if spec.wakes_from is not None:
                     await machine.api.put(
