@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -16,12 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
-# https://semver.org, section "Is there a suggested regular expression"
-VERSION_PATTERN = (
-    r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
-    r"(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$"
-)
+from volant.contract.names import NAME_PATTERN, VERSION_PATTERN
+
 CHECKSUM_PATTERN = r"^sha256:[0-9a-f]{64}$"
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -199,7 +194,3 @@ class Manifest(RuntimeHalf):
         if self.runtime != self.name:
             raise ValueError(f"runtime is {self.runtime!r} but must equal name {self.name!r}")
         return self
-
-
-def is_version(text: str) -> bool:
-    return re.fullmatch(VERSION_PATTERN, text) is not None

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from volant.errors import VolantError
+from volant.fledge.known_digests import find_cache_folder
 from volant.fledge.reuse import EarlierDisk, open_earlier
 from volant.fledge.stored_gzip import START_SUM, Summed, add_to_sum
 from volant.whole_file import write_whole_file
@@ -33,15 +34,6 @@ CONVERTER_REVISION = 7
 # How many earlier plugins a build looks into for windows that it would make again.
 MOST_EARLIER = 3
 _ORPHAN_SECONDS = 3600
-
-
-def find_cache_folder() -> Path:
-    """`$VOLANT_HOME/cache/fledge` where that is set, else `$XDG_CACHE_HOME/volant/fledge`, else below ~/.cache."""
-    home = os.environ.get("VOLANT_HOME")
-    if home:
-        return Path(home) / "cache" / "fledge"
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "volant" / "fledge"
 
 
 @dataclass(frozen=True)

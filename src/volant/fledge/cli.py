@@ -98,7 +98,7 @@ def build(
     )
     with make_monitor(progress, quiet=quiet) as monitor:
         order = make_order(line)
-        from volant.fledge.pipeline import build_plugin
+        from volant.fledge.build import build_plugin
 
         built = build_plugin(order, monitor)
     if progress == "json" and not quiet:
@@ -253,7 +253,8 @@ def cache_list(as_json: bool) -> None:
     import json
     import time
 
-    from volant.fledge.cache import PluginCache, find_cache_folder
+    from volant.fledge.cache import PluginCache
+    from volant.fledge.known_digests import find_cache_folder
 
     entries = PluginCache().entries()
     for entry in entries:

@@ -74,6 +74,7 @@ class DigestChecks:
         self._checks: list[tuple[str, Future[None], Callable[[], None]]] = []
         # Where set, what is known to be right is not read again.
         self.known: KnownDigests | None = None
+        self.have_begun = False
 
     def add(self, what: str, digest: str, descriptor: int, offset: int, length: int) -> None:
         """Begin to hash `length` bytes at `offset` of a descriptor. `what` names them in the error."""

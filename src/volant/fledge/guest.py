@@ -26,6 +26,7 @@ from volant.contract.image_config import (
 )
 from volant.errors import ToolFailed, ToolMissing
 from volant.filesystems.filetree import FileTree, Metadata
+from volant.fledge.known_digests import KnownDigests, digest_file
 from volant.fledge.local_files import LocalFiles, find_file, find_folder
 from volant.fledge.problems import Problem, refuse
 from volant.process import run_tool
@@ -71,12 +72,10 @@ def _install_agent(tree: FileTree, files: LocalFiles, agent: Path, monitor: Moni
     files.add_open_file(AGENT_PATH, agent, 0o755)
 
 
-def digest_agents() -> str:
+def digest_agents(known: KnownDigests | None = None) -> str:
     """One digest for the agents of this installation."""
-    whole = hashlib.sha256()
-    for architecture in find_architectures():
-        whole.update(find_agent(architecture).read_bytes())
-    return whole.hexdigest()
+    digests = [digest_file(find_agent(architecture), known) for architecture in find_architectures()]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 def find_architectures() -> list[Architecture]:

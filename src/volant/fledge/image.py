@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
-
-from volant.contract.image_config import ImageConfig, ImageHealthcheck
 from volant.errors import InvalidInput
 from volant.fledge.digests import DigestChecks
+from volant.fledge.known_digests import KnownDigests
+from volant.fledge.spool import find_compression
+
+if TYPE_CHECKING:
+    from volant.contract.image_config import ImageConfig
 
 Compression = Literal["plain", "gzip", "zstd"]
 
@@ -36,24 +39,63 @@ class Layer:
     media_type: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OciImage:
     """An image that is open for reading. `verify` must pass before anything made of it is published."""
 
-    config: ImageConfig
+    document: Mapping[str, Any] = field(repr=False)
+    """Its config document."""
     layers: tuple[Layer, ...]
     digest: str
     """Of the image's config document, which names everything else: the image's identity."""
     checks: DigestChecks = field(repr=False, compare=False)
     reference: str = ""
     """The name it was saved under, e.g. `docker.io/library/my-app:1.2.0`; empty where there is none."""
-    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def config_and_labels(self) -> tuple[ImageConfig, Mapping[str, str]]:
+        """See `make_image_config`, whose errors are raised when this is first asked for."""
+        return make_image_config(self.document)
+
+    @property
+    def config(self) -> ImageConfig:
+        return self.config_and_labels[0]
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return self.config_and_labels[1]
 
     @property
     def identity(self) -> str:
         """What is in it and how it was packed: an earlier build has seen that the one is the other."""
         packed = [layer.digest for layer in self.layers if layer.digest != layer.diff_id]
         return " ".join((f"{self.reference}@{self.digest}", *packed))
+
+    def describe_layer(self, number: int) -> str:
+        """How errors name a layer, counted from 1 at the bottom."""
+        return f"layer {number} of {len(self.layers)} ({self.layers[number - 1].diff_id[:19]})"
+
+    def find_compression(self, number: int) -> str:
+        """plain, gzip or zstd. Raises InvalidInput for what is none of them."""
+        layer = self.layers[number - 1]
+        return find_compression(layer.descriptor, layer.offset, layer.length, self.describe_layer(number))
+
+    def begin_checks(self, known: KnownDigests | None = None) -> None:
+        """Begin to check the digests of what is stored, unless that was begun already.
+
+        A compressed layer's diff id is checked when it is inflated. Raises InvalidInput.
+        """
+        if self.checks.have_begun:
+            return
+        self.checks.known = known
+        for number, layer in enumerate(self.layers, start=1):
+            what = self.describe_layer(number)
+            digests = {layer.digest} if layer.digest else set()
+            if self.find_compression(number) == "plain":
+                digests.add(layer.diff_id)
+            for digest in sorted(digests):
+                self.checks.add(what, digest, layer.descriptor, layer.offset, layer.length)
+        self.checks.have_begun = True
 
     def verify(self) -> None:
         """Wait for the digests of all layers; InvalidInput names the first that is wrong."""
@@ -66,6 +108,10 @@ def make_image_config(document: Mapping[str, Any]) -> tuple[ImageConfig, dict[st
     Docker's extras (Healthcheck, Shell form already expanded by the builder) are read where they are. Raises
     InvalidInput for a document of the wrong shape and for images that are not for Linux.
     """
+    from pydantic import ValidationError
+
+    from volant.contract.image_config import ImageConfig, ImageHealthcheck
+
     if document.get("os") not in (None, "", "linux"):
         raise InvalidInput(
             f"cannot use the image: it is for {str(document['os'])[:40]}, not for Linux",

@@ -26,6 +26,15 @@ MOST_ENTRIES = 4096
 _STILL_SECONDS = 3.0
 
 
+def find_cache_folder() -> Path:
+    """`$VOLANT_HOME/cache/fledge` where that is set, else `$XDG_CACHE_HOME/volant/fledge`, else below ~/.cache."""
+    home = os.environ.get("VOLANT_HOME")
+    if home:
+        return Path(home) / "cache" / "fledge"
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "volant" / "fledge"
+
+
 def seal(text: bytes) -> bytes:
     """A text behind its digest."""
     return hashlib.sha256(text).hexdigest().encode() + b"\n" + text
@@ -37,6 +46,20 @@ def unseal(sealed: bytes) -> bytes:
     if seal(text) != sealed:
         raise ValueError("it was damaged")
     return text
+
+
+def digest_file(path: Path, known: KnownDigests | None) -> str:
+    """The SHA-256, as `sha256:…`, of a file that is read only if it is not known. Raises OSError."""
+    with path.open("rb") as file:
+        descriptor = file.fileno()
+        length = os.fstat(descriptor).st_size
+        state = known.find_state(descriptor) if known is not None else ""
+        digest = known.find_digest(state, length) if known is not None else None
+        if digest is None:
+            digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+            if known is not None:
+                known.note(descriptor, state, 0, length, digest)
+        return digest
 
 
 class KnownDigests:
@@ -66,6 +89,16 @@ class KnownDigests:
                 return False
             self._used[key] = None
             return True
+
+    def find_digest(self, state: str, length: int) -> str | None:
+        """The SHA-256, as `sha256:…`, of a whole file, if it was noted."""
+        start = f"{state} 0 {length} sha256:"
+        with self._lock:
+            key = next((key for key in self._known if state and key.startswith(start)), None)
+            if key is None:
+                return None
+            self._used[key] = None
+            return key.rpartition(" ")[2]
 
     def note(self, descriptor: int, state: str, offset: int, length: int, digest: str) -> None:
         """The digest was found to be right. `state` is the file's before it was read."""

@@ -28,10 +28,8 @@ from typing import NamedTuple
 from volant.errors import InvalidInput
 from volant.filesystems.blocks import Origin
 from volant.filesystems.filetree import ROOT, Extent, FileTree, Metadata
-from volant.fledge.digests import DigestChecks
 from volant.fledge.image import Layer, OciImage
-from volant.fledge.known_digests import KnownDigests
-from volant.fledge.spool import Limits, SpoolBudget, find_compression, inflate, open_spool
+from volant.fledge.spool import Limits, SpoolBudget, inflate, open_spool
 from volant.fledge.tar import (
     BLOCK,
     CHARACTER,
@@ -91,6 +89,7 @@ def merge_layers(
     tree = FileTree()
     oddities = _Oddities(monitor)
     merger = LayerMerger(tree, limits.entries, oddities.note)
+    image.begin_checks()
     inflating = _start_inflating(image, stack, limits)
     monitor.step("merge layers", total=sum(layer.length for layer in image.layers))
     for number, layer in enumerate(image.layers, start=1):
@@ -98,7 +97,7 @@ def merge_layers(
         tar = future.result() if future else _OpenTar(layer.descriptor, layer.offset, layer.length)
         origin = Origin(tar.descriptor, tar.offset, tar.length, layer.diff_id)
         source = tree.add_source(tar.descriptor, origin)
-        oddities.layer = describe_layer(image, number)
+        oddities.layer = image.describe_layer(number)
         try:
             merger.apply(read_entries(tar.descriptor, tar.offset, tar.length, oddities.note), source)
         except TarError as error:
@@ -130,40 +129,24 @@ class _Oddities:
             self._monitor.warn(f"{self._count - _MOST_WARNINGS} further entries of the image are odd as well")
 
 
-def verify_stored(image: OciImage, known: KnownDigests | None, monitor: Monitor) -> bool:
+def verify_stored(image: OciImage, monitor: Monitor) -> bool:
     """Check the layers of an image as they are stored. Raises InvalidInput; False where only inflating would tell."""
     monitor.step("check layers")
-    with DigestChecks() as checks:
-        checks.known = known
-        for number, layer in enumerate(image.layers, start=1):
-            what = describe_layer(image, number)
-            if (
-                not layer.digest
-                and find_compression(layer.descriptor, layer.offset, layer.length, what) != "plain"
-            ):
-                return False
-            checks.add(what, layer.digest or layer.diff_id, layer.descriptor, layer.offset, layer.length)
-        checks.verify()
+    for number, layer in enumerate(image.layers, start=1):
+        if not layer.digest and image.find_compression(number) != "plain":
+            return False
+    image.begin_checks()
+    image.verify()
     return True
 
 
-def describe_layer(image: OciImage, number: int) -> str:
-    """How errors name a layer, counted from 1 at the bottom."""
-    return f"layer {number} of {len(image.layers)} ({image.layers[number - 1].diff_id[:19]})"
-
-
 def _start_inflating(image: OciImage, stack: ExitStack, limits: Limits) -> dict[str, Future[_OpenTar]]:
-    """Begin to check all digests and to inflate every compressed layer once; by diff id."""
+    """Begin to inflate every compressed layer once; by diff id."""
     wanted: dict[str, tuple[str, str, Layer, int]] = {}
     for number, layer in enumerate(image.layers, start=1):
-        what = describe_layer(image, number)
-        compression = find_compression(layer.descriptor, layer.offset, layer.length, what)
-        if layer.digest and layer.digest != layer.diff_id:
-            image.checks.add(what, layer.digest, layer.descriptor, layer.offset, layer.length)
-        if compression == "plain":
-            image.checks.add(what, layer.diff_id, layer.descriptor, layer.offset, layer.length)
-        elif layer.diff_id not in wanted:
-            wanted[layer.diff_id] = (what, compression, layer, open_spool(stack))
+        compression = image.find_compression(number)
+        if compression != "plain" and layer.diff_id not in wanted:
+            wanted[layer.diff_id] = (image.describe_layer(number), compression, layer, open_spool(stack))
     if not wanted:
         return {}
     budget = SpoolBudget(limits.spool_bytes)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from volant.contract.manifest import is_version
+from volant.contract.names import is_version
 
 DEFAULT_VERSION = "0.1.0"
 # Ports on which a web server is meant unless told otherwise; on all others a plain TCP service.

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from volant.contract.manifest import CloudInit, CloudInitDocument, RuntimeHalf, is_version
+from volant.contract.names import is_version
 from volant.errors import InvalidInput, NotFound, UsageError
 from volant.fledge.naming import clean_name
 from volant.fledge.problems import show_path
 from volant.sizes import read_size
 
 if TYPE_CHECKING:
+    from volant.contract.manifest import CloudInitDocument, RuntimeHalf
     from volant.fledge.recipe import Recipe
 
 BuilderChoice = Literal["auto", "docker", "podman", "buildah"]
@@ -102,7 +103,7 @@ class BuildOrder:
     name: str | None = None
     version: str | None = None
     description: str = ""
-    runtime: RuntimeHalf = field(default_factory=RuntimeHalf)
+    runtime: RuntimeHalf | None = None
     want_port_from_image: bool = True
     format: Literal["qcow2", "raw"] = "qcow2"
     compression: Literal["zstd", "zlib"] | None = "zstd"
@@ -148,7 +149,7 @@ def make_order(line: CommandLine, folder: Path | None = None) -> BuildOrder:
     recipe_path, line = _find_recipe(line, folder)
     if recipe_path is None:
         return _name(_order_without_recipe(line, folder), line.tag)
-    # The model of fledge.toml is not loaded where there is no recipe: an image alone is to be converted fast.
+    # No models are loaded where there is no recipe: an image alone is to be converted fast (see build.py).
     from volant.fledge.recipe import load_recipe
 
     return _name(_order_from_recipe(load_recipe(recipe_path), recipe_path, line), line.tag)
@@ -298,6 +299,8 @@ def _inline_documents(runtime: RuntimeHalf, folder: Path) -> RuntimeHalf:
                 resolution="give a URL as its source, or put the files on the root disk with [mappings]",
             )
     if runtime.cloud_init is not None:
+        from volant.contract.manifest import CloudInit
+
         changes["cloud_init"] = CloudInit(
             seed_mode=runtime.cloud_init.seed_mode,
             user_data=_inline(runtime.cloud_init.user_data, folder, "user_data"),
@@ -312,6 +315,8 @@ def _inline_documents(runtime: RuntimeHalf, folder: Path) -> RuntimeHalf:
 def _inline(document: CloudInitDocument | None, folder: Path, name: str) -> CloudInitDocument | None:
     if document is None or document.path is None:
         return document
+    from volant.contract.manifest import CloudInitDocument
+
     return CloudInitDocument(content=_read_text(folder / document.path, f"cloud_init.{name}"))
 
 

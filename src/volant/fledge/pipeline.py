@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The product in one function: an image → a plugin. Read `build_plugin` first; every call in it is a step."""
+"""The product in one function: an image → a plugin. Read `make_plugin` first; every call in it is a step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from volant.contract.manifest import Manifest
 from volant.errors import InvalidInput
 from volant.filesystems import plan
 from volant.filesystems.filetree import FileTree
-from volant.fledge.cache import PluginCache, find_cache_folder
+from volant.fledge.build import FoundImage, choose_target
+from volant.fledge.cache import PluginCache
 from volant.fledge.cache_key import make_cache_key
 from volant.fledge.epoch import read_epoch
 from volant.fledge.guest import check_guest, install_guest
@@ -22,7 +22,7 @@ from volant.fledge.image import OciImage
 from volant.fledge.initramfs import make_initramfs, read_folder, run_build_script
 from volant.fledge.known_digests import KnownDigests
 from volant.fledge.layers import merge_layers, verify_stored
-from volant.fledge.order import ArchiveSource, BuildOrder, DockerfileSource, ReferenceSource, ScriptSource
+from volant.fledge.order import ArchiveSource, BuildOrder, ScriptSource
 from volant.fledge.output import find_output
 from volant.fledge.plugin_archive import (
     DiskOptions,
@@ -32,8 +32,6 @@ from volant.fledge.plugin_archive import (
 )
 from volant.fledge.plugin_manifest import make_manifest
 from volant.fledge.reuse import Reuse
-from volant.fledge.sources.archive import open_docker_archive, open_oci_archive, open_oci_layout
-from volant.fledge.sources.reference import fetch_reference
 from volant.progress import Monitor
 from volant.whole_file import WholeFile
 
@@ -49,81 +47,35 @@ class BuiltPlugin:
     from_cache: bool = False
 
 
-def build_plugin(order: BuildOrder, monitor: Monitor) -> BuiltPlugin:
+def make_plugin(
+    order: BuildOrder, found: FoundImage, known: KnownDigests | None, stack: ExitStack, monitor: Monitor
+) -> BuiltPlugin:
     """Make the plugin that was ordered. It appears under its name whole or not at all; nothing else stays."""
-    with ExitStack() as stack:
-        for note in order.notes:
-            monitor.say(note)
-        find_output(choose_target(order, order.name or "plugin"), order.inputs)
-        found = find_image(order, stack, monitor)
-        key = make_cache_key(order, found.identity)
-        known = stack.enter_context(KnownDigests(find_cache_folder())) if key else None
-        kept = fetch_from_cache(order, key, found, known, stack, monitor)
-        if kept is not None:
-            return kept
-        image = found.open()
-        if image is not None:
-            image.checks.known = known
-        manifest = make_manifest(order, image, monitor)
-        target = choose_target(order, manifest.name)
-        file = stack.enter_context(WholeFile(find_output(target, order.inputs)))
-        tree, prefix = make_tree(order, image, manifest, stack, monitor)
-        reuse = Reuse(PluginCache().open_earlier(manifest.name, stack)) if key else None
-        written = write_plugin(order, tree, prefix, manifest, file.descriptor, reuse, stack, monitor)
-        if image is not None:
-            image.verify()
-        file.publish()
-        if reuse is not None:
-            facts = {"name": manifest.name, "version": manifest.version}
-            PluginCache().store(key, file.target, facts, reuse.index.encode(), written.summed)
-        return BuiltPlugin(target, manifest.name, manifest.version, written.size_bytes)
+    key = make_cache_key(order, found.identity, known)
+    kept = fetch_from_cache(order, key, found, stack, monitor)
+    if kept is not None:
+        return kept
+    image = found.open()
+    manifest = make_manifest(order, image, monitor)
+    target = choose_target(order, manifest.name)
+    file = stack.enter_context(WholeFile(find_output(target, order.inputs)))
+    tree, prefix = make_tree(order, image, manifest, stack, monitor)
+    reuse = Reuse(PluginCache().open_earlier(manifest.name, stack)) if key else None
+    written = write_plugin(order, tree, prefix, manifest, file.descriptor, reuse, stack, monitor)
+    if image is not None:
+        image.verify()
+    file.publish()
+    if reuse is not None:
+        facts = {"name": manifest.name, "version": manifest.version}
+        PluginCache().store(key, file.target, facts, reuse.index.encode(), written.summed)
+    return BuiltPlugin(target, manifest.name, manifest.version, written.size_bytes)
 
 
 # -- the steps -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class FoundImage:
-    """An image that is there, by an identity that names its content. `open` gives None where there is no image."""
-
-    identity: str
-    open: Callable[[], OciImage | None]
-
-
-def find_image(order: BuildOrder, stack: ExitStack, monitor: Monitor) -> FoundImage:
-    """Build, open or fetch the ordered image. One that was built is taken out of the builder only by `open`."""
-    source = order.source
-    if isinstance(source, DockerfileSource):
-        # Builders and the web server for the agent are not loaded where an image is there already.
-        from volant.fledge.sources.dockerfile import build_dockerfile
-
-        built = build_dockerfile(source, stack, monitor)
-        return FoundImage(built.image_id, lambda: open_docker_archive(built.export(), stack))
-    image: OciImage | None = None
-    match source:
-        case ArchiveSource(kind="docker-archive"):
-            image = open_docker_archive(source.path, stack, platform=source.platform)
-        case ArchiveSource(kind="oci-archive"):
-            image = open_oci_archive(source.path, stack, platform=source.platform)
-        case ArchiveSource():
-            image = open_oci_layout(source.path, stack, platform=source.platform)
-        case ReferenceSource():
-            image = fetch_reference(source.reference, stack, monitor, platform=source.platform)
-    # The tag decides the plugin's name where no recipe does.
-    return FoundImage(image.identity if image else "", lambda: image)
-
-
-def choose_target(order: BuildOrder, name: str) -> Path:
-    return order.output or Path(f"{name}.tar.gz")
-
-
 def fetch_from_cache(
-    order: BuildOrder,
-    key: str,
-    found: FoundImage,
-    known: KnownDigests | None,
-    stack: ExitStack,
-    monitor: Monitor,
+    order: BuildOrder, key: str, found: FoundImage, stack: ExitStack, monitor: Monitor
 ) -> BuiltPlugin | None:
     """The same plugin from an earlier build, published; None where there is none.
 
@@ -135,7 +87,7 @@ def fetch_from_cache(
         return None
     if isinstance(order.source, ArchiveSource):
         image = found.open()
-        if image is not None and not verify_stored(image, known, monitor):
+        if image is not None and not verify_stored(image, monitor):
             return None
     target = choose_target(order, note["name"])
     file = stack.enter_context(WholeFile(find_output(target, order.inputs)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from volant.contract.manifest import Manifest
+from volant.contract.manifest import Manifest, RuntimeHalf
 from volant.errors import InvalidInput
 from volant.fledge.image import OciImage
 from volant.fledge.naming import DEFAULT_VERSION, HTTP_PORTS, choose_port, clean_name, split_reference
@@ -19,7 +19,7 @@ BUILDER_LABELS = frozenset({"io.buildah.version"})
 def make_manifest(order: BuildOrder, image: OciImage | None, monitor: Monitor) -> Manifest:
     """Raises InvalidInput where nothing names the plugin."""
     name, version = _name_and_version(order, image, monitor)
-    runtime = order.runtime
+    runtime = order.runtime or RuntimeHalf()
     of_image = (
         {name: value for name, value in image.labels.items() if name not in BUILDER_LABELS} if image else {}
     )

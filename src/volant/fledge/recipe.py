@@ -19,7 +19,8 @@ from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import PydanticUndefined
 
-from volant.contract.manifest import NAME_PATTERN, VERSION_PATTERN, Name, RuntimeHalf, Version
+from volant.contract.manifest import Name, RuntimeHalf, Version
+from volant.contract.names import NAME_PATTERN, VERSION_PATTERN
 from volant.errors import InvalidInput, NotFound
 from volant.fledge.problems import Problem, refuse, show_path
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from volant.fledge.cache import PluginCache, find_cache_folder, make_key
+from volant.fledge.cache import PluginCache, make_key
+from volant.fledge.known_digests import find_cache_folder
 
 FACTS = {"name": "web", "version": "1.0.0"}
 

@@ -15,9 +15,9 @@ import pytest
 from support import plugin_files
 from support.oci_images import make_entry, make_layer, write_docker_archive
 from support.remembering_monitor import RememberingMonitor
+from volant.fledge.build import build_plugin
 from volant.fledge.inspect import inspect_plugin
 from volant.fledge.order import CommandLine, make_order
-from volant.fledge.pipeline import build_plugin
 
 pytestmark = pytest.mark.usefixtures("agent")
 

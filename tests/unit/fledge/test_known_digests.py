@@ -11,7 +11,7 @@ import pytest
 
 from volant.errors import InvalidInput
 from volant.fledge.digests import DigestChecks
-from volant.fledge.known_digests import KnownDigests, seal
+from volant.fledge.known_digests import KnownDigests, digest_file, seal
 
 CONTENT = b"layer" * 10_000
 DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
@@ -50,6 +50,21 @@ def test_what_was_checked_is_not_read_again(layer: Path, tmp_path: Path, later: 
     check(layer, tmp_path / "cache", first := [])
     check(layer, tmp_path / "cache", second := [])
     assert first and not second
+
+
+def test_the_digest_of_a_file_is_known_until_it_changes(
+    layer: Path, tmp_path: Path, later: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    file_digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *given: hashed.append("") or file_digest(*given))
+    for content, times in ((CONTENT, 1), (CONTENT, 1), (CONTENT[1:], 2), (CONTENT[1:], 2)):
+        if layer.read_bytes() != content:
+            layer.write_bytes(content)
+        with KnownDigests(tmp_path / "cache") as known:
+            assert digest_file(layer, known) == "sha256:" + hashlib.sha256(content).hexdigest()
+        assert len(hashed) == times
+    assert digest_file(layer, None) == "sha256:" + hashlib.sha256(CONTENT[1:]).hexdigest()
 
 
 def test_a_file_that_has_just_changed_is_read_again(layer: Path, tmp_path: Path) -> None:

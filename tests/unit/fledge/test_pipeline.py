@@ -17,8 +17,9 @@ from support.oci_images import make_entry, make_layer, write_docker_archive, wri
 from support.remembering_monitor import RememberingMonitor
 from volant.errors import InvalidInput, UsageError
 from volant.fledge import pipeline
+from volant.fledge.build import build_plugin
 from volant.fledge.order import BuildOrder, CommandLine, make_order
-from volant.fledge.pipeline import BuiltPlugin, build_plugin
+from volant.fledge.pipeline import BuiltPlugin
 
 LAYER = make_layer(
     make_entry("bin", tarfile.DIRTYPE),

@@ -22,11 +22,11 @@ from support.remembering_monitor import RememberingMonitor
 from volant.filesystems.blocks import Origin, Piece
 from volant.fledge import qcow2
 from volant.fledge import reuse as reuse_module
-from volant.fledge.cache import PluginCache, find_cache_folder
+from volant.fledge.build import build_plugin
+from volant.fledge.cache import PluginCache
 from volant.fledge.clusters import Window
-from volant.fledge.known_digests import seal
+from volant.fledge.known_digests import find_cache_folder, seal
 from volant.fledge.order import CommandLine, make_order
-from volant.fledge.pipeline import build_plugin
 from volant.fledge.reuse import Reuse, WindowKeys, decode_index, place_clusters
 
 pytestmark = pytest.mark.usefixtures("agent")

@@ -16,8 +16,8 @@ from volant.fledge.builders.base import (
     Isolation,
     common_arguments,
 )
-from volant.fledge.cache import find_cache_folder
 from volant.fledge.epoch import read_epoch
+from volant.fledge.known_digests import find_cache_folder
 
 
 class _ContainersBuilder(Builder):

@@ -24,7 +24,7 @@ from volant.fledge.builders.base import Builder, BuildRequest, Isolation
 from volant.fledge.builders.failures import Transcript
 from volant.fledge.builders.machine import Obstacle, find_obstacles, find_runtimes
 from volant.fledge.builders.running import run_builder
-from volant.fledge.cache import find_cache_folder
+from volant.fledge.known_digests import find_cache_folder
 from volant.process import find_tool
 from volant.progress import Monitor
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from volant.errors import InvalidInput, NotFound
 from volant.fledge.digests import DigestChecks, check_bytes, parse_digest
-from volant.fledge.image import Layer, OciImage, make_image_config
+from volant.fledge.image import Layer, OciImage
 
 # Registries take no manifest above 4 MiB; parsed JSON takes many times its size.
 MAX_DOCUMENT_BYTES = 4 << 20
@@ -210,7 +210,6 @@ def make_image(
         )
     for diff_id in diff_ids:
         parse_digest(diff_id)
-    image_config, labels = make_image_config(config)
     if platform is not None and not config.get("architecture") == parse_platform(platform)[1]:
         raise InvalidInput(
             f"cannot use {where}: it is for linux/{config.get('architecture')}, not for {platform}",
@@ -222,7 +221,7 @@ def make_image(
     )
     # Last, so that the stack ends the checks before it closes the descriptors that they read.
     checks = stack.enter_context(DigestChecks())
-    return OciImage(image_config, layers, config_digest, checks, reference, labels)
+    return OciImage(config, layers, config_digest, checks, reference)
 
 
 def choose_reference(

@@ -15,7 +15,7 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from volant.contract.manifest import NAME_PATTERN
+from volant.contract.names import NAME_PATTERN
 from volant.errors import Conflict, InvalidInput, NotFound, Unauthorized
 from volant.volantd.clock import as_text, now
 from volant.volantd.database import Database

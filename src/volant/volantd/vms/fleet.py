@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from volant.contract.manifest import NAME_PATTERN
+from volant.contract.names import NAME_PATTERN
 from volant.errors import InvalidInput, StorageFull, WrongState
 from volant.volantd.boot.kernel import host_architecture
 from volant.volantd.vms.background import Background

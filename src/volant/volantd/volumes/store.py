@@ -21,7 +21,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from volant.contract.manifest import NAME_PATTERN
+from volant.contract.names import NAME_PATTERN
 from volant.errors import Conflict, InvalidInput, NotFound
 from volant.sizes import read_size, show_size
 from volant.volantd.clock import now

@@ -185,9 +185,9 @@ def test_windows_images_are_refused(tmp_path: Path) -> None:
     name = digest_of(config).removeprefix("sha256:") + ".json"
     listing = json.dumps([{"Config": name, "Layers": []}]).encode()
     with ExitStack() as stack, pytest.raises(InvalidInput, match="not for Linux"):
-        open_docker_archive(
+        _ = open_docker_archive(
             write_members(tmp_path / "i.tar", {name: config, "manifest.json": listing}), stack
-        )
+        ).config
 
 
 def test_changed_config_is_found(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_wrong_shapes_of_a_config_are_one_clear_error(tmp_path: Path) -> None:
     ):
         layout = write_layout(tmp_path / str(number), LAYERS, config=config)
         with ExitStack() as stack, pytest.raises(InvalidInput, match="config"):
-            open_oci_layout(layout, stack)
+            _ = open_oci_layout(layout, stack).config
 
 
 def test_missing_files_and_wrong_kinds_of_file(tmp_path: Path) -> None:
