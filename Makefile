@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Where `make install` puts the programs: root's for everybody, else this user's own.
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 
-.PHONY: test-forks test-kvm bench-daemon bench-start install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration integration-tools integration-rest e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean test-guide docs bench-boots bench-cli bench-dashboard
+.PHONY: soak-daemon test-forks test-kvm bench-daemon bench-start install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration integration-tools integration-rest e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean test-guide docs bench-boots bench-cli bench-dashboard
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -120,6 +120,9 @@ bench-daemon: build ## volantd with 10,000 rows and 20 VMs: speed, memory, adopt
 
 chaos-daemon: build ## kill the daemon at random under random requests, for CHAOS_SECONDS (600)
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-600} $(BIN)/pytest -q -s tests/integration/volantd/test_random_kills.py
+
+soak-daemon: build ## create and delete SOAK_ROUNDS (10000) VMs: nothing of them stays (about half an hour)
+	SOAK_ROUNDS=$${SOAK_ROUNDS:-10000} $(BIN)/pytest -q -s tests/integration/volantd/test_soak.py
 
 bench-start: build ## forks against cold starts, the pause of a snapshot, memory of copies
 	$(BIN)/python -m bench start

@@ -4,10 +4,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 PATIENCE_SECONDS = 0.5
+_Result = TypeVar("_Result")
+
+
+async def finish_in_thread(work: Callable[[], _Result]) -> _Result:
+    """`asyncio.to_thread` that ends when the thread has done its work, cancelled or not: what follows may undo it."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]], patience_seconds: float = PATIENCE_SECONDS) -> None:

@@ -23,18 +23,33 @@ PIECE = 1_000
 class VmViews:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._rendered: dict[str, tuple[str, bytes]] = {}
+        self._rendered: dict[str, bytes] = {}
+        self._problems: dict[str, str] = {}
+        # Of those that were asked for by their names, in both directions: who asks does so again and again.
+        self._ids: dict[str, str] = {}
+        self._names: dict[str, str] = {}
         fleet.domain.registry.on_change = self._forget
 
     def _forget(self, vm_id: str) -> None:
         self._rendered.pop(vm_id, None)
+        self._problems.pop(vm_id, None)
+        if (name := self._names.pop(vm_id, None)) is not None:
+            del self._ids[name]
 
     def render(self, name_or_id: str) -> bytes:
         """One VM; NotFound otherwise."""
+        known = self._ids.get(name_or_id)
+        if known is not None and (view := self._find(known)) is not None:
+            return view
         registry = self._fleet.domain.registry
         vm_id = registry.find_id(name_or_id)
         found = None if vm_id is None else self._find(vm_id)
-        return self._keep(registry.get(name_or_id)) if found is None else found
+        if vm_id is None or found is None:
+            record = registry.get(name_or_id)
+            vm_id, found = record.id, self._keep(record)
+        if name_or_id != vm_id:
+            self._ids[name_or_id], self._names[vm_id] = vm_id, name_or_id
+        return found
 
     def render_record(self, record: VmRecord) -> bytes:
         """A record as somebody has it. It may be older than its row by now, so it is not kept."""
@@ -44,7 +59,11 @@ class VmViews:
     def _keep(self, record: VmRecord) -> bytes:
         """A record that was read just now."""
         view = self.render_record(record)
-        self._rendered[record.id] = (self._fleet.find_problem(record.id), view)
+        self._rendered[record.id] = view
+        if problem := self._fleet.find_problem(record.id):
+            self._problems[record.id] = problem
+        else:
+            self._problems.pop(record.id, None)
         return view
 
     async def render_list(self, ids: Sequence[str]) -> AsyncIterator[bytes]:
@@ -66,7 +85,6 @@ class VmViews:
             await asyncio.sleep(0)
 
     def _find(self, vm_id: str) -> bytes | None:
-        kept = self._rendered.get(vm_id)
-        if kept is None or kept[0] != self._fleet.find_problem(vm_id):
+        if self._problems.get(vm_id, "") != self._fleet.find_problem(vm_id):
             return None
-        return kept[1]
+        return self._rendered.get(vm_id)

@@ -40,16 +40,17 @@ class EventLog:
 
     def add(self, kind: str, vm: str, **data: Any) -> Event:
         time = now()
-        cursor = self._database.execute(
+        # Events tell of what is in the rows for good.
+        cursor = self._database.execute_soon(
             "INSERT INTO events (time, kind, vm, data) VALUES (?, ?, ?, ?)",
             (time, kind, vm, json.dumps(data)),
         )
         identity = cursor.lastrowid or 0
         if identity % 500 == 0:
-            self._database.execute("DELETE FROM events WHERE id <= ?", (identity - KEPT_EVENTS,))
+            self._database.execute_soon("DELETE FROM events WHERE id <= ?", (identity - KEPT_EVENTS,))
         if identity % 20 == 0:
             # One that makes much ado leaves the others their history.
-            self._database.execute(
+            self._database.execute_soon(
                 "DELETE FROM events WHERE vm = ? AND id <="
                 " (SELECT id FROM events WHERE vm = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
                 (vm, vm, KEPT_EVENTS_A_VM),

@@ -112,7 +112,9 @@ class Fleet:
         vm = self.find(record.id)
         vm.tell("created", record)
         try:
-            vm.write_file(record)
+            # Nobody deletes it in between.
+            async with vm.lock:
+                await vm.save_file(record)
             if request.origin is not None and request.origin.layer is not None:
                 layer = request.origin.layer
                 with held_layer(layer):

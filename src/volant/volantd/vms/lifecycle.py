@@ -53,6 +53,7 @@ class BootParts:
     modules: tuple[ModuleFile, ...]
 
 
+Remember = Callable[[VmSpec], Awaitable[None]]
 StartMachine = Callable[[VmSpec], Awaitable[Machine]]
 Wake = Callable[[VmSpec, Shape, HostSupport, StartMachine], Awaitable[Machine | None]]
 
@@ -111,7 +112,7 @@ async def boot_vm(
     plugin: StoredPlugin,
     hypervisor: Hypervisor,
     settings: Settings,
-    remember: Callable[[VmSpec], None],
+    remember: Remember,
     wake: Wake = no_wake,
 ) -> tuple[Machine, Shape | None]:
     """Start a VM's process, and tell its shape where it booted and could have woken. `remember` stores the spec before
@@ -163,12 +164,12 @@ async def start_attached(
     reach: Reach,
     files: VmFiles,
     hypervisor: Hypervisor,
-    remember: Callable[[VmSpec], None],
+    remember: Remember,
     spec: VmSpec,
 ) -> Machine:
     """Start a machine with its network, which comes up beside it."""
     network = await attach(record, reach, files.folder, files.sockets)
-    remember(spec)
+    await remember(spec)
     try:
         machine = await hypervisor.start(spec)
         if network is not None:

@@ -33,6 +33,8 @@ _SPEC = TypeAdapter(VmSpec)
 _CRASH = TypeAdapter(CrashCause)
 
 WALKED_AT_ONCE = 100
+# Those that run are few among those that are there.
+MIGRATIONS = ("CREATE INDEX vms_by_state ON vms (state);",)
 
 # Only a VM that runs has any.
 _RUNS = ", ".join(f"'{state.value}'" for state in sorted(WITH_PROCESS))

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import shutil
 import socket
-from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Unpack
 
@@ -31,6 +30,7 @@ from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.network.forward import PortForwarder
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.request_context import outside_of_requests
+from volant.volantd.tasks import finish_in_thread
 from volant.volantd.templates.shape import Shape
 from volant.volantd.vms.background import Background
 from volant.volantd.vms.definition import check_kernel
@@ -40,7 +40,7 @@ from volant.volantd.vms.endings import find_outcome, find_restarts
 from volant.volantd.vms.history import Action
 from volant.volantd.vms.holding import mark_held, unmark_held
 from volant.volantd.vms.kept_memory import discard_memory, has_memory, use_memory
-from volant.volantd.vms.lifecycle import VmFiles, boot_vm, find_files, no_wake
+from volant.volantd.vms.lifecycle import Remember, VmFiles, boot_vm, find_files, no_wake
 from volant.volantd.vms.monitor import Guest, VmMonitor
 from volant.volantd.vms.networking import detach, sleeps_when_idle, start_forwarding
 from volant.volantd.vms.process_log import ProcessLog
@@ -119,8 +119,8 @@ class RunningVm:
         machine: Machine | None = None
         shape: Shape | None = None
 
-        def remember(spec: VmSpec) -> None:
-            self.write_file(self._registry.update(record, spec=spec))
+        async def remember(spec: VmSpec) -> None:
+            await self.save_file(self._registry.update(record, spec=spec))
             self.tell("prepared", record)
 
         try:
@@ -155,7 +155,7 @@ class RunningVm:
         return record
 
     async def _boot(
-        self, record: VmRecord, plugin: StoredPlugin, remember: Callable[[VmSpec], None], *, cold: bool
+        self, record: VmRecord, plugin: StoredPlugin, remember: Remember, *, cold: bool
     ) -> tuple[Machine, Shape | None]:
         """From its disk, or awake from a template of its shape; the shape where there is none yet."""
         unmark_held(self.files.folder)
@@ -175,7 +175,7 @@ class RunningVm:
             self.fail(reason)
 
     async def _wake(
-        self, record: VmRecord, plugin: StoredPlugin, source: WakeSource, remember: Callable[[VmSpec], None]
+        self, record: VmRecord, plugin: StoredPlugin, source: WakeSource, remember: Remember
     ) -> Machine | None:
         """From memory, or None where it does not do: booting is left. What another try may mend is an error."""
 
@@ -425,6 +425,11 @@ class RunningVm:
         """Describe it in its folder, which may be all that is left one day."""
         row = self._domain.plugins.export_row(record.plugin_reference)
         write_vm_file(self.files.folder, record, row)
+
+    async def save_file(self, record: VmRecord) -> None:
+        """`write_file` that holds nobody up: a disk takes its time until it has the file for good."""
+        row = self._domain.plugins.export_row(record.plugin_reference)
+        await finish_in_thread(partial(write_vm_file, self.files.folder, record, row))
 
     async def remove_files(self) -> None:
         for folder in {self.files.folder, self.files.sockets}:

@@ -38,7 +38,7 @@ from volant.volantd.vms.guest_settings import ROOT_SERIAL, make_guest_config
 from volant.volantd.vms.holding import is_held, unmark_held
 from volant.volantd.vms.kept_memory import has_memory, read_memory
 from volant.volantd.vms.keys import read_public_key
-from volant.volantd.vms.lifecycle import VmFiles, find_files, make_folders, wait_for_network
+from volant.volantd.vms.lifecycle import Remember, VmFiles, find_files, make_folders, wait_for_network
 from volant.volantd.vms.monitor import VmMonitor
 from volant.volantd.vms.networking import attach, choose_reach, make_nics
 from volant.volantd.vms.record import VmRecord, WakeSource
@@ -73,7 +73,7 @@ async def wake_vm(
     source: WakeSource,
     hypervisor: Hypervisor,
     settings: Settings,
-    remember: Callable[[VmSpec], None],
+    remember: Remember,
     going_on: Callable[[], None] = lambda: None,
 ) -> Machine:
     """Start a VM's process from memory. Any error of ours leaves no process. `going_on` comes right before the
@@ -86,7 +86,7 @@ async def wake_vm(
     check_fit(spec, source, support, hypervisor)
     files.initrd.write_bytes(b"")  # the original's has been taken, and held its keys
     network = await attach(record, reach, files.folder, files.sockets)
-    remember(spec)
+    await remember(spec)
     try:
         machine = await _start(hypervisor, spec)
         try:

@@ -90,3 +90,19 @@ async def test_one_that_is_deleted_is_in_no_list_and_found_no_more(fleet: Fleet)
     assert b"".join([piece async for piece in views.render_list(ids)]) == b"[]"
     assert await read_list(views, fleet) == []
     assert views._rendered == {}
+
+
+async def test_a_name_is_another_vms_once_it_was_given_again(fleet: Fleet) -> None:
+    views = VmViews(fleet)
+    before = json.loads(views.render("a"))["id"]
+    assert json.loads(views.render(before))["name"] == "a"
+    await fleet.delete("a", force=True)
+    for asked in ("a", before):
+        with pytest.raises(NotFound):
+            views.render(asked)
+    await fleet.create(NewVm(name="a", plugin="web", network="user", start=False))
+    after = json.loads(views.render("a"))["id"]
+    assert after != before
+    assert json.loads(views.render("a"))["id"] == after
+    await fleet.create(NewVm(name=after, plugin="web", network="user", start=False))
+    assert json.loads(views.render(after))["name"] == after, "a name comes before an id"
