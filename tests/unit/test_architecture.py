@@ -99,6 +99,7 @@ WITHOUT_TEST_OF_THEIR_NAME = frozenset(
         "volantd/vms/running_vm",
         "volantd/vms/stopping",
         "volantd/vms/vm_file",
+        "volar/plugin_transfer",
         "volar/commands/completion",
         "volar/commands/host",
         "volar/commands/ssh_config",

@@ -64,12 +64,13 @@ def fledge() -> None:
 @click.option(
     "--progress", type=click.Choice(["auto", "plain", "json"]), default="auto", help="How progress is told."
 )
+@click.option("--push", metavar="REF", help="Send the plugin to a registry, too.")
 @click.option("--no-cache", is_flag=True, help="Convert again even if nothing has changed.")
 @click.option("-v", "--verbose", is_flag=True, help="Tell what was measured, too.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
 def build(
-    dockerfile: str | None, progress: Any, disk_format: Any, build_args: tuple[str, ...], no_cache: bool,
-    verbose: bool, quiet: bool, **options: Any,
+    dockerfile: str | None, progress: Any, disk_format: Any, build_args: tuple[str, ...], push: str | None,
+    no_cache: bool, verbose: bool, quiet: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Make a plugin.
 
@@ -82,12 +83,17 @@ def build(
     fledge build ./Dockerfile --build-arg VERSION=1.2
     fledge build --docker-archive image.tar --output plugin.tar.gz
     fledge build --image docker.io/library/nginx:1.27
+    fledge build --push registry.example.com/team/nginx:1.27
     """
     import time
 
     from volant.fledge.order import CommandLine, make_order
     from volant.progress import make_monitor
 
+    if push is not None:
+        from volant.plugin_registry import check_reference
+
+        check_reference(push)
     began = time.monotonic()
     line = CommandLine(
         place=dockerfile,
@@ -101,6 +107,13 @@ def build(
         from volant.fledge.build import build_plugin
 
         built = build_plugin(order, monitor)
+    if push is not None:
+        from volant.plugin_registry import push_plugin
+
+        with built.path.open("rb") as archive:
+            digest = push_plugin(archive, push, name=built.name, version=built.version)
+        if not quiet:
+            click.echo(f"pushed {push} ({digest})", err=True)
     if progress == "json" and not quiet:
         import json
 

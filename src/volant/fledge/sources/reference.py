@@ -18,6 +18,7 @@ from volant.fledge.image import OciImage
 from volant.fledge.scratch_folder import make_scratch_folder
 from volant.fledge.sources.archive import open_docker_archive, open_file, open_oci_archive, open_oci_layout
 from volant.fledge.sources.manifest import Blob, open_manifest, parse_platform, read_document
+from volant.plugin_registry import is_on_loopback
 from volant.process import find_tool, require_tool, run_tool
 from volant.progress import Monitor
 
@@ -62,15 +63,6 @@ def split_reference(reference: str) -> tuple[str, str]:
     return "docker://", reference
 
 
-def is_loopback_registry(transport: str, rest: str) -> bool:
-    """Whether a registry is on this machine, where plain HTTP is allowed as Docker allows it."""
-    host = rest.lstrip("/").partition("/")[0]
-    return (
-        transport == "docker://"
-        and re.fullmatch(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?", host) is not None
-    )
-
-
 def find_docker_host() -> str:
     """The address of the Docker daemon that the docker command speaks to; "" for skopeo's own default.
 
@@ -111,7 +103,7 @@ def fetch_reference(
         "--override-os", operating_system, "--override-arch", architecture,
         *(["--override-variant", variant] if variant else []),
         "copy", "--remove-signatures", "--retry-times", "2",
-        *(["--src-tls-verify=false"] if is_loopback_registry(transport, rest) else []),
+        *(["--src-tls-verify=false"] if transport == "docker://" and is_on_loopback(rest) else []),
         *daemon, transport + rest, f"dir:{folder / 'image'}",
     ]  # fmt: skip
     monitor.step(f"fetch {reference}")

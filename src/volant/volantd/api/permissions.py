@@ -53,6 +53,7 @@ RULES: Mapping[str, Need] = {
     f"GET {_V1}/plugins": Need.READ,
     f"POST {_V1}/plugins": Need.ADMIN,
     f"GET {_V1}/plugins/{{name}}": Need.READ,
+    f"GET {_V1}/plugins/{{name}}/archive": Need.ADMIN,
     f"DELETE {_V1}/plugins/{{name}}": Need.ADMIN,
     f"POST {_V1}/plugins/{{name}}/enable": Need.ADMIN,
     f"POST {_V1}/plugins/{{name}}/disable": Need.ADMIN,

@@ -13,7 +13,9 @@ from fastapi import APIRouter, Request, Response
 from volant.contract.api import Plugin
 from volant.contract.request_values import RequestModel
 from volant.errors import UsageError
+from volant.volantd.api.replies import TarStream
 from volant.volantd.api.uploads import open_body
+from volant.volantd.plugins.exporting import export_plugin
 from volant.volantd.plugins.sources import open_path, open_url
 from volant.volantd.plugins.store import InstalledPlugin, PluginStore
 from volant.volantd.request_context import note_target
@@ -57,6 +59,12 @@ def make_router(plugins: PluginStore) -> APIRouter:
     @router.get("/{name}")
     async def get(name: str, version: str = "") -> Plugin:
         return describe(plugins.get(make_reference(name, version)))
+
+    @router.get("/{name}/archive", response_class=TarStream)
+    async def export(name: str, version: str = "") -> TarStream:
+        """The plugin as an archive that can be installed elsewhere."""
+        exported = export_plugin(plugins.load(make_reference(name, version)))
+        return TarStream(exported.chunks(), headers={"Content-Length": str(exported.size_bytes)})
 
     @router.post("/{name}/enable")
     async def enable(name: str, version: str = "") -> Plugin:

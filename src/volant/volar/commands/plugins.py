@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from volant.volar.client import quoted
+from volant.volar.client import Client, quoted
 from volant.volar.docker_words import PLUGIN_ALIASES, PLUGIN_ANSWERS
 from volant.volar.groups import Commands
 from volant.volar.names import PLUGIN
@@ -54,22 +54,73 @@ def plugins() -> None:
 @output_option
 @click.pass_context
 def install(context: click.Context, source: str, output_format: Format) -> None:
-    """Install a plugin from a file or an http(s) address.
+    """Install a plugin from a file, an http(s) address or a registry.
 
     \b
     volar plugins install ./nginx.tar.gz
     volar plugins install https://example.com/nginx.tar.gz
+    volar plugins install registry.example.com/team/nginx:1.27
     """
+    from volant.plugin_registry import is_reference
+
     client = make_client(context)
-    if source.startswith(("http://", "https://")):
+    if not Path(source).exists() and is_reference(source):
+        plugin = pull(client, source)
+    elif source.startswith(("http://", "https://")):
         plugin = client.post("/plugins", {"url": source}, timeout_seconds=None)
     else:
         plugin = upload_plugin(client, Path(source))
+    tell_installed(plugin, output_format)
+
+
+def tell_installed(plugin: Plugin, output_format: Format) -> None:
     if output_format == "table":
         size = format_size(plugin["size_bytes"])
         click.echo(f"installed {plugin['name']} {plugin['version']} ({size}, {plugin['checksum'][:19]}…)")
     else:
         show_rows([plugin], output_format, kind="plugin", columns=COLUMNS, wide=WIDE)
+
+
+@plugins.command("pull")
+@click.argument("reference")
+@output_option
+@click.pass_context
+def pull_command(context: click.Context, reference: str, output_format: Format) -> None:
+    """Fetch a plugin from a registry and install it. One that was cut off goes on where it was.
+
+    Logins are those of skopeo, podman and docker.
+
+    \b
+    volar plugins pull registry.example.com/team/nginx:1.27
+    """
+    tell_installed(pull(make_client(context), reference), output_format)
+
+
+@plugins.command()
+@click.argument("source", metavar="PLUGIN|FILE")
+@click.argument("reference")
+@click.pass_context
+def push(context: click.Context, source: str, reference: str) -> None:
+    """Send a plugin, installed or in a file, to a registry. What is there already is not sent again.
+
+    \b
+    volar plugins push nginx:1.27.0 registry.example.com/team/nginx:1.27
+    volar plugins push ./nginx.tar.gz registry.example.com/team/nginx:1.27
+    """
+    from volant.volar.plugin_transfer import push_file, push_installed
+
+    path = Path(source)
+    is_file = path.is_file()
+    digest = (
+        push_file(path, reference) if is_file else push_installed(make_client(context), source, reference)
+    )
+    click.echo(f"pushed {reference} ({digest})")
+
+
+def pull(client: Client, reference: str) -> Plugin:
+    from volant.volar.plugin_transfer import pull_and_install
+
+    return pull_and_install(client, reference)
 
 
 @plugins.command("list")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from volant.errors import InvalidInput, ToolFailed
-from volant.fledge.sources.reference import fetch_reference, is_loopback_registry, split_reference
+from volant.fledge.sources.reference import fetch_reference, split_reference
+from volant.plugin_registry import is_on_loopback
 from volant.progress import SilentMonitor
 
 
@@ -47,8 +48,7 @@ def test_what_is_no_reference(reference: str) -> None:
     ],
 )
 def test_plain_http_only_on_this_machine(rest: str, is_loopback: bool) -> None:
-    assert is_loopback_registry("docker://", rest) is is_loopback
-    assert not is_loopback_registry("docker-daemon:", rest)
+    assert is_on_loopback(rest) is is_loopback
 
 
 def test_the_daemon_is_the_one_that_docker_speaks_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
