@@ -219,8 +219,8 @@ def check_reference(reference: str) -> str:
     if not is_reference(reference):
         raise InvalidInput(
             f"cannot use {reference!r} as a place in a registry",
-            resolution="name registry, repository and tag: registry.example.com/team/nginx:1.27 (of an image, fledge build"
-            " --image makes a plugin)",
+            resolution="name registry, repository and tag: registry.example.com/team/nginx:1.27 (of an image,"
+            " fledge build --image makes a plugin)",
         )
     return reference.removeprefix("docker://")
 

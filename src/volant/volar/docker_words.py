@@ -61,8 +61,8 @@ TOP_ANSWERS = {
     "buildx": "fledge build ./FOLDER (with --platform linux/arm64 for another machine)",
     "builder": "fledge builder",
     "bake": "fledge build ./FOLDER, once for each image",
-    "pull": "volar run IMAGE fetches and runs it; fledge build --image IMAGE makes a plugin of it; volar plugins pull REF"
-    " fetches a plugin",
+    "pull": "volar run IMAGE fetches and runs it; fledge build --image IMAGE makes a plugin of it; a plugin is fetched"
+    " by volar plugins pull REF",
     "push": "volar plugins push PLUGIN REF",
     "tag": "a plugin's name and version are in its fledge.toml: fledge build makes it again",
     "search": "images come from OCI registries: volar run docker.io/library/NAME:TAG",
