@@ -21,13 +21,16 @@ PREFIX_LENGTH = 64
 
 
 def find_prefix() -> ipaddress.IPv6Network | None:
-    """The same for as long as the host has its machine id; None where IPv6 is switched off."""
+    """This host's, or None where IPv6 is switched off."""
     try:
         disabled = [(SETTINGS / name / "disable_ipv6").read_text().strip() for name in ("all", "default")]
     except OSError:
         return None
-    if disabled != ["0", "0"]:
-        return None
+    return make_prefix() if disabled == ["0", "0"] else None
+
+
+def make_prefix() -> ipaddress.IPv6Network:
+    """The same for as long as the host has its machine id."""
     try:
         machine = MACHINE_ID.read_text().strip()
     except OSError:

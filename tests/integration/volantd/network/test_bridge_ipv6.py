@@ -27,6 +27,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces ne
 
 GATEWAY = ipv6("192.168.127.1")
 ALL_NODES = "ff02::1"
+# An option that nobody knows (RFC 4861, 4.6): kernels ask and answer for the same addresses, but not with it.
+MARK = b"\xfd\x02volant-mark-14"
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def test_a_guest_answers_for_its_own_addresses_and_is_no_router(net: Net) -> Non
         "an echo request": (mine, ping),
     }
     for what, (sender, body) in honest.items():
-        assert net.arrives("a", "b", make_icmpv6(own, sender, ALL_NODES, body), body[4:]), what
+        assert net.arrives("a", "b", make_icmpv6(own, sender, ALL_NODES, body + MARK), MARK), what
     advertisement = b"\x86\0\0\0" + bytes.fromhex("400007080000000000000000")
     redirect = b"\x89\0\0\0" + bytes(4) + bytes.fromhex(f"{'fd' * 32}")
     forged = {
@@ -64,7 +66,7 @@ def test_a_guest_answers_for_its_own_addresses_and_is_no_router(net: Net) -> Non
         "a redirect": (link_local, redirect),
     }
     for what, (sender, body) in forged.items():
-        assert not net.arrives("a", "b", make_icmpv6(own, sender, ALL_NODES, body), body[4:], 0.5), what
+        assert not net.arrives("a", "b", make_icmpv6(own, sender, ALL_NODES, body + MARK), MARK, 0.5), what
 
 
 def test_guests_reach_out_and_nobody_reaches_in(net: Net) -> None:
@@ -100,8 +102,8 @@ def test_an_isolated_guest_reaches_the_gateway_and_no_other_vm(net: Net) -> None
     assert not net.reaches("a", alone)
     question = make_neighbor(135, ipv6(FIRST), net.macs["c"])
     for sender in (alone, link_local):
-        frame = make_icmpv6(net.macs["c"], sender, ALL_NODES, question)
-        assert not net.arrives("c", "a", frame, question[4:], 0.5)
+        frame = make_icmpv6(net.macs["c"], sender, ALL_NODES, question + MARK)
+        assert not net.arrives("c", "a", frame, MARK, 0.5)
 
 
 def test_all_of_it_goes_and_routes_of_the_host_stay(net: Net) -> None:
