@@ -10,10 +10,12 @@ from pathlib import Path
 
 from volant.volantd.backup.kept import Keeping, Restored
 from volant.volantd.snapshots.record import Snapshot
-from volant.volantd.snapshots.store import FILE, SnapshotStore
+from volant.volantd.snapshots.store import SnapshotStore
 from volant.volantd.vms.backup import rebase
 from volant.volantd.vms.disks import list_chain
 from volant.volantd.vms.fleet import Fleet
+
+DESCRIPTION = "snapshot.json"
 
 
 async def keep(fleet: Fleet, keeping: Keeping) -> AsyncIterator[tuple[str, Path]]:
@@ -36,8 +38,8 @@ async def keep(fleet: Fleet, keeping: Keeping) -> AsyncIterator[tuple[str, Path]
 def _link(store: SnapshotStore, snapshot: Snapshot, keeping: Keeping) -> list[str]:
     """Second names of its files, and of the layers that it stands on."""
     folder = f"snapshots/{snapshot.id}"
-    names = [f"{folder}/{FILE}"]
-    keeping.copy(store.find_place(snapshot.id) / FILE, names[0])
+    names = [f"{folder}/{DESCRIPTION}"]
+    keeping.copy(store.find_record(snapshot.id), names[0])
     if snapshot.wake is not None and keeping.with_memory:
         for path in (snapshot.wake.image.state, snapshot.wake.image.memory):
             if path.exists():
@@ -54,7 +56,7 @@ def settle(restored: Restored) -> None:
     for layer in layers.iterdir() if layers.is_dir() else ():
         rebase(restored, layer)
     for place in folder.iterdir() if folder.is_dir() else ():
-        content = restored.map_paths(json.loads((place / FILE).read_bytes()))
+        content = restored.map_paths(json.loads((place / DESCRIPTION).read_bytes()))
         if not restored.with_memory:
             content["wake"] = None
         snapshot = Snapshot.model_validate(content)
@@ -62,4 +64,4 @@ def settle(restored: Restored) -> None:
             restored.notes.append(f"snapshot {snapshot.name} was of memory alone, and is not in the backup")
             shutil.rmtree(place)
             continue
-        (place / FILE).write_text(snapshot.model_dump_json())
+        (place / DESCRIPTION).write_text(snapshot.model_dump_json())

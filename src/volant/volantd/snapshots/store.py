@@ -1,69 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Snapshots on disk: one folder each, with `snapshot.json` (0600: it holds the guest's keys) and the memory's files.
-
-A folder is made under a hidden name and renamed when it is whole, and hidden again before it is removed: what is hidden
-at the daemon's start was cut off, and goes. No database is needed to find them again.
-"""
+"""Snapshots on disk: one folder each, with `snapshot.json` (it holds the guest's keys) and the memory's files."""
 
 from __future__ import annotations
 
-import logging
-import secrets
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from volant.errors import Conflict, NotFound
+from volant.volantd.folder_store import FolderStore
 from volant.volantd.snapshots.record import Snapshot
 from volant.volantd.usage import Used
 from volant.volantd.vms.disk_layers import sweep_layers
 from volant.volantd.vms.request_keys import RequestKey
-from volant.whole_file import write_whole_file
-
-logger = logging.getLogger(__name__)
-
-FILE = "snapshot.json"
 
 
-class SnapshotStore:
+class SnapshotStore(FolderStore[Snapshot]):
     """Blocking, and quick but for `remove` and `sweep`."""
 
     def __init__(self, state_dir: Path, vms_dir: Path) -> None:
-        self.folder = state_dir / "snapshots"
+        super().__init__(state_dir / "snapshots", Snapshot, "snapshot")
         self.layers = state_dir / "layers"
         self._vms = vms_dir
 
-    @contextmanager
-    def draft(self) -> Iterator[tuple[str, Path]]:
-        """An id and the hidden folder of a snapshot to be; gone when it is left unless `publish` came first."""
-        identity = secrets.token_hex(6)
-        hidden = self.folder / f".{identity}"
-        hidden.mkdir(parents=True, mode=0o700)
-        try:
-            yield identity, hidden
-        finally:
-            shutil.rmtree(hidden, ignore_errors=True)
-
-    def find_place(self, identity: str) -> Path:
-        """Where a snapshot's files are once it is published."""
-        return self.folder / identity
+    def list_all(self) -> list[Snapshot]:
+        """Oldest first."""
+        return self.read_all(lambda snapshot: (snapshot.created_at, snapshot.id))
 
     def publish(self, snapshot: Snapshot, hidden: Path) -> None:
-        write_whole_file(hidden / FILE, snapshot.model_dump_json().encode(), mode=0o600)
-        hidden.rename(self.find_place(snapshot.id))
-
-    def list_all(self) -> list[Snapshot]:
-        """Oldest first. One that cannot be read is told and left out."""
-        found = []
-        for place in self.folder.glob("[!.]*") if self.folder.is_dir() else ():
-            try:
-                found.append(Snapshot.model_validate_json((place / FILE).read_bytes()))
-            except (OSError, ValidationError) as error:
-                logger.error("the snapshot in %s cannot be read: %s", place, error)
-        return sorted(found, key=lambda snapshot: (snapshot.created_at, snapshot.id))
+        self.put(snapshot.id, snapshot, hidden)
 
     def get(self, name_or_id: str) -> Snapshot:
         snapshots = self.list_all()
@@ -108,15 +72,12 @@ class SnapshotStore:
 
     def remove(self, snapshot: Snapshot) -> None:
         """VMs that were made of it go on: their disks keep the layers that they stand on."""
-        hidden = self.folder / f".{snapshot.id}"
-        self.find_place(snapshot.id).rename(hidden)
-        shutil.rmtree(hidden)
+        self.take_away(snapshot.id)
         self.sweep_layers()
 
     def sweep(self) -> None:
         """At the daemon's start: what was cut off."""
-        for place in self.folder.glob(".*") if self.folder.is_dir() else ():
-            shutil.rmtree(place, ignore_errors=True)
+        super().sweep()
         self.sweep_layers()
 
     def sweep_layers(self) -> None:

@@ -35,7 +35,7 @@ async def make_template(
 ) -> Template:
     """Boot one and keep it. Any error of ours leaves no process and no file."""
     began = time.monotonic()
-    with store.draft(shape.key) as hidden:
+    with store.draft(shape.key) as (_, hidden):
         spec = _place(make_template_spec(shape.spec, hidden), shape.key, runtime_dir)
         try:
             await asyncio.to_thread(_write_files, spec, shape)

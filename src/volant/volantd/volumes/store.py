@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volumes on disk: one folder each, with `volume.json` and the file system, a sparse file without partitions.
 
-A folder is made under a hidden name and renamed when it is whole, and hidden again before it is removed: what is hidden
-at the daemon's start was cut off, and goes. No database is needed to find them again. A size is written down before the
-file gets it, so that a daemon that was killed in between finishes at its next start.
+A size is written down before the file gets it, so that a daemon that was killed in between finishes at its next start.
 """
 
 from __future__ import annotations
@@ -11,26 +9,24 @@ from __future__ import annotations
 import logging
 import os
 import re
-import secrets
-import shutil
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from volant.contract.names import NAME_PATTERN
 from volant.errors import Conflict, InvalidInput, NotFound
 from volant.sizes import read_size, show_size
 from volant.volantd.clock import now
+from volant.volantd.folder_store import FolderStore
 from volant.volantd.usage import Usage, describe_users
-from volant.whole_file import flush, write_whole_file
 
 logger = logging.getLogger(__name__)
 
-FILE, DISK = "volume.json", "disk.raw"
+DISK = "disk.raw"
 SMALLEST_BYTES = 8 << 20
 # The first that ext4's 32-bit numbers of blocks do not reach.
 LARGEST_BYTES = 1 << 44
@@ -71,13 +67,13 @@ def read_volume_size(text: str) -> int:
     return size
 
 
-class VolumeStore:
+class VolumeStore(FolderStore[Volume]):
     """Blocking, and quick but for `create`, `remove` and `sweep`."""
 
     def __init__(self, state_dir: Path, usage: Usage) -> None:
+        super().__init__(find_volumes(state_dir), Volume, "volume")
         self._state_dir = state_dir
         self._usage = usage
-        self.folder = find_volumes(state_dir)
         self._busy: dict[str, str] = {}
 
     def create(self, name: str, size_bytes: int) -> Volume:
@@ -97,23 +93,9 @@ class VolumeStore:
                 Volume(id=identity, name=name, size_bytes=size_bytes, created_at=now()), hidden
             )
 
-    @contextmanager
-    def draft(self) -> Iterator[tuple[str, Path]]:
-        """An id and the hidden folder of a volume to be; gone when it is left unless `publish` came first."""
-        identity = secrets.token_hex(6)
-        hidden = self.folder / f".{identity}"
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-        hidden.mkdir(mode=0o700)
-        try:
-            yield identity, hidden
-        finally:
-            shutil.rmtree(hidden, ignore_errors=True)
-
     def publish(self, volume: Volume, hidden: Path) -> Volume:
-        write_whole_file(hidden / FILE, volume.model_dump_json().encode(), mode=0o600)
         self.check_free(volume.name)
-        hidden.rename(self.folder / volume.id)
-        flush(self.folder)
+        self.put(volume.id, volume, hidden)
         return volume
 
     def check_free(self, name: str) -> None:
@@ -129,14 +111,8 @@ class VolumeStore:
             )
 
     def list_all(self) -> list[Volume]:
-        """By name. One that cannot be read is told and left out."""
-        found = []
-        for place in self.folder.glob("[!.]*") if self.folder.is_dir() else ():
-            try:
-                found.append(Volume.model_validate_json((place / FILE).read_bytes()))
-            except (OSError, ValidationError) as error:
-                logger.error("the volume in %s cannot be read: %s", place, error)
-        return sorted(found, key=lambda volume: volume.name)
+        """By name."""
+        return self.read_all(lambda volume: volume.name)
 
     def get(self, name_or_id: str) -> Volume:
         volumes = self.list_all()
@@ -165,7 +141,7 @@ class VolumeStore:
                 resolution="give a larger size; a file system in it cannot be cut",
             )
         resized = volume.model_copy(update={"size_bytes": size_bytes})
-        write_whole_file(self.folder / volume.id / FILE, resized.model_dump_json().encode(), mode=0o600)
+        self.write(volume.id, resized)
         self._extend(resized)
         return resized
 
@@ -186,15 +162,11 @@ class VolumeStore:
             )
 
     def remove(self, volume: Volume) -> None:
-        hidden = self.folder / f".{volume.id}"
-        (self.folder / volume.id).rename(hidden)
-        flush(self.folder)
-        shutil.rmtree(hidden)
+        self.take_away(volume.id)
 
     def sweep(self) -> None:
         """At the daemon's start: what was cut off."""
-        for place in self.folder.glob(".*") if self.folder.is_dir() else ():
-            shutil.rmtree(place, ignore_errors=True)
+        super().sweep()
         for volume in self.list_all():
             try:
                 self._extend(volume)

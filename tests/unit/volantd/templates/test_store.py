@@ -10,7 +10,7 @@ import pytest
 
 from volant.volantd.hypervisors.base import MemoryImage
 from volant.volantd.templates import store as templates_store
-from volant.volantd.templates.store import FILE, Template, TemplateStore
+from volant.volantd.templates.store import Template, TemplateStore
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def publish(
         key=key, versions=versions, image=MemoryImage(store.folder / key, True, True), vcpu=1, memory_mb=128,
         accelerator="tcg", kernel="6.1", has_network=True, size_bytes=size_bytes, took_seconds=1.0, created_at="",
     )  # fmt: skip
-    with store.draft(key) as hidden:
+    with store.draft(key) as (_, hidden):
         (hidden / "memory").write_bytes(b"pages")
         store.publish(template, hidden)
 
@@ -36,7 +36,7 @@ def list_keys(store: TemplateStore) -> list[str]:
 
 def test_a_template_is_there_once_it_is_whole(store: TemplateStore, tmp_path: Path) -> None:
     assert (store.find("a"), store.list_all(), store.list_hidden()) == (None, [], [])
-    with store.draft("a") as hidden:
+    with store.draft("a") as (_, hidden):
         (hidden / "memory").touch()
         assert store.list_hidden() == [hidden]
         assert store.find("a") is None
@@ -45,7 +45,7 @@ def test_a_template_is_there_once_it_is_whole(store: TemplateStore, tmp_path: Pa
     found = store.find("a")
     assert found is not None
     assert (found.image.memory.read_bytes(), found.image.is_copied) == (b"pages", True)
-    assert (store.folder / "a" / FILE).stat().st_mode & 0o777 == 0o600
+    assert store.find_record("a").stat().st_mode & 0o777 == 0o600
 
 
 def test_what_was_used_longest_ago_goes_first(
@@ -54,7 +54,7 @@ def test_what_was_used_longest_ago_goes_first(
     monkeypatch.setattr(templates_store, "MOST_TEMPLATES", 2)
     for seconds, key in enumerate(("a", "b")):
         publish(store, tmp_path, key)
-        os.utime(store.folder / key / FILE, (seconds, seconds))
+        os.utime(store.find_record(key), (seconds, seconds))
     store.find("a")
     publish(store, tmp_path, "c")
     assert sorted(list_keys(store)) == ["a", "c"]
@@ -72,7 +72,7 @@ def test_templates_of_exchanged_programs_go(store: TemplateStore, tmp_path: Path
 
 def test_one_that_cannot_be_read_is_removed(store: TemplateStore, tmp_path: Path) -> None:
     publish(store, tmp_path, "a")
-    (store.folder / "a" / FILE).write_text("{}")
+    store.find_record("a").write_text("{}")
     assert store.list_all() == []
     assert store.find("a") is None
     assert not (store.folder / "a").exists()

@@ -9,7 +9,7 @@ import pytest
 from volant.errors import Conflict, InvalidInput, NotFound
 from volant.process import run_tool
 from volant.volantd.usage import Usage
-from volant.volantd.volumes.store import FILE, VolumeStore, make_serial, read_volume_size
+from volant.volantd.volumes.store import VolumeStore, make_serial, read_volume_size
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_what_was_cut_off_is_swept_and_what_cannot_be_read_is_left(store: Volume
         raise RuntimeError
     (store.folder / ".half").mkdir()
     (store.folder / "odd").mkdir()
-    (store.folder / "odd" / FILE).write_text("{")
+    store.find_record("odd").write_text("{")
     store.sweep()
     assert sorted(path.name for path in store.folder.iterdir()) == sorted([volume.id, "odd"])
     assert store.list_all() == [volume]

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from volant.volantd.folder_store import FolderStore
+
+
+class Thing(BaseModel):
+    name: str
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore[Thing]:
+    return FolderStore(tmp_path / "things", Thing, "thing")
+
+
+def put(store: FolderStore[Thing], name: str) -> str:
+    with store.draft() as (identity, hidden):
+        (hidden / "content").write_text(name)
+        store.put(identity, Thing(name=name), hidden)
+    return identity
+
+
+def test_it_is_there_once_it_is_whole_and_for_its_owner_alone(store: FolderStore[Thing]) -> None:
+    assert store.read_all(lambda thing: thing.name) == []
+    with pytest.raises(RuntimeError), store.draft("half") as (_, hidden):
+        (hidden / "content").touch()
+        raise RuntimeError
+    second, first = put(store, "b"), put(store, "a")
+    assert [thing.name for thing in store.read_all(lambda thing: thing.name)] == ["a", "b"]
+    assert sorted(path.name for path in store.folder.iterdir()) == sorted([first, second])
+    assert store.folder.stat().st_mode & 0o777 == 0o700
+    assert store.find_record(first).stat().st_mode & 0o777 == 0o600
+    store.write(first, Thing(name="c"))
+    assert store.read(first) == Thing(name="c")
+
+
+def test_one_that_cannot_be_read_is_as_none(
+    store: FolderStore[Thing], caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, lost = put(store, "a"), put(store, "b")
+    store.find_record(broken).write_text("{")
+    store.find_record(lost).unlink()
+    assert (store.read("none"), store.read_all(lambda thing: thing.name)) == (None, [])
+    assert "cannot be read" in caplog.text
+    assert "has lost its description" in caplog.text
+    assert len(list(store.folder.iterdir())) == 2
+
+
+def test_a_removal_that_was_cut_off_is_finished_at_start(store: FolderStore[Thing]) -> None:
+    kept, going = put(store, "a"), put(store, "b")
+    store.find_place(going).rename(store.folder / f".{going}")
+    assert store.list_hidden() == [store.folder / f".{going}"]
+    store.sweep()
+    store.take_away("none")
+    assert [path.name for path in store.folder.iterdir()] == [kept]
+    store.take_away(kept)
+    assert list(store.folder.iterdir()) == []
