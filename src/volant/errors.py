@@ -14,6 +14,7 @@ entry points and the HTTP translator need no table of their own.
     │   └── WrongState          exit  5   409 wrong_state       the VM is not in the state that this needs
     ├── NotPermitted            exit  6   403 forbidden
     │   └── Unauthorized        exit  6   401 unauthorized
+    ├── TooManyRequests         exit 12   429 too_many_requests this client asks too often
     ├── ToolMissing             exit  7   500 tool_missing      a program, kernel or builder is not on this host
     ├── ToolFailed              exit  8   500 tool_failed       a program was run and failed
     ├── StorageFull             exit  9   507 storage_full
@@ -100,6 +101,26 @@ class Unauthorized(NotPermitted):
     http_status = 401
     code = "unauthorized"
     meaning = "the token is missing or wrong"
+
+
+class TooManyRequests(VolantError):
+    exit_code = 12
+    http_status = 429
+    code = "too_many_requests"
+    meaning = "this client asks the daemon too often"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        details: str | Sequence[str] = (),
+        resolution: str = "",
+        retry_after_seconds: int = 1,
+    ) -> None:
+        super().__init__(
+            what, details=details, resolution=resolution or f"ask again in {retry_after_seconds} s"
+        )
+        self.retry_after_seconds = retry_after_seconds
 
 
 class ToolMissing(VolantError):

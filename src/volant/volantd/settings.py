@@ -52,6 +52,11 @@ class Settings(BaseModel):
         "on",
         description="whether VMs wake from templates, the memory of guests that were no VMs yet, or boot each",
     )
+    requests_per_second: int = Field(
+        100,
+        ge=0,
+        description="of each token and each other user of the socket; five times as many at once, 0: no limit",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least of what the daemon tells of itself"
     )

@@ -29,11 +29,17 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]], patience_seconds: float 
     """
     current = asyncio.current_task()
     others = {task for task in tasks if task is not current}
+    for task in others:
+        # Also where whoever waits here is cancelled itself.
+        task.add_done_callback(_look_at)
     left = {task for task in others if not task.done()}
     while left:
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=patience_seconds)
-    for task in others:
-        if not task.cancelled():
-            task.exception()  # looked at: asyncio does not report it
+
+
+def _look_at(task: asyncio.Task[Any]) -> None:
+    """asyncio reports what nobody has looked at."""
+    if not task.cancelled():
+        task.exception()

@@ -10,6 +10,7 @@ loopback name means that somebody's DNS name points here (rebinding).
 from __future__ import annotations
 
 import hmac
+import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from starlette.websockets import WebSocket
 from volant.errors import NotPermitted, Unauthorized, VolantError
 from volant.volantd.api.errors import make_reply
 from volant.volantd.api.permissions import ADMIN
+from volant.volantd.api.rate_limit import STRANGERS, RateLimiter
 from volant.volantd.request_context import find_request
 from volant.volantd.tokens.store import TokenStore
 
@@ -49,16 +51,19 @@ class Gate:
         token: str | None,
         tokens: TokenStore | None = None,
         uids: Collection[int] | None = None,
+        limiter: RateLimiter | None = None,
     ) -> None:
         self._application = application
         self._token = token
         self._tokens = tokens
         self._uids = uids
+        self._limiter = limiter or RateLimiter(0)
+        self._unlimited = frozenset({f"uid {uid}" for uid in (0, os.geteuid())})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             try:
-                scope["identity"] = identity = self._identify(scope)
+                scope["identity"] = identity = self._admit(scope)
             except VolantError as problem:
                 if scope["type"] == "websocket":
                     await WebSocket(scope, receive, send).send_denial_response(make_reply(problem))
@@ -68,6 +73,17 @@ class Gate:
             if (request := find_request()) is not None:
                 request.who = identity.who
         await self._application(scope, receive, send)
+
+    def _admit(self, scope: Scope) -> Identity:
+        """Who asks, and not too often."""
+        try:
+            identity = self._identify(scope)
+        except (NotPermitted, Unauthorized):
+            self._limiter.check(STRANGERS)
+            raise
+        if identity.who not in self._unlimited:
+            self._limiter.check(STRANGERS if identity is NOBODY else identity.who)
+        return identity
 
     def _identify(self, scope: Scope) -> Identity:
         headers = Headers(scope=scope)

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from volant import __version__
 from volant.contract.api import ErrorReply
+from volant.errors import TooManyRequests
 from volant.volantd.api import dashboard, system
 from volant.volantd.api.body_limit import BodyLimit
 from volant.volantd.api.errors import install_translator
@@ -25,8 +26,9 @@ from volant.volantd.vms.fleet import Fleet
 
 PREFIX = "/api/v1"
 # Every status that an error of ours has (`volant.errors`), and no other.
+RETRY_AFTER = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}
 ERROR_SCHEMA = "#/components/schemas/ErrorReply"
-ERROR_STATUSES = (400, 401, 403, 404, 409, 413, 422, 500, 502, 507)
+ERROR_STATUSES = (400, 401, 403, 404, 409, 413, 422, 429, 500, 502, 507)
 
 
 def name_operation(route: APIRoute) -> str:
@@ -45,6 +47,8 @@ def describe_errors(description: dict[str, Any]) -> dict[str, Any]:
             for status, response in operation["responses"].items():
                 if int(status) in ERROR_STATUSES:
                     response["content"] = {"application/json": {"schema": {"$ref": ERROR_SCHEMA}}}
+                    if int(status) == TooManyRequests.http_status:
+                        response["headers"] = RETRY_AFTER
                 elif "text/event-stream" in response.get("content", {}):
                     response["content"] = {"text/event-stream": {}}
     return description

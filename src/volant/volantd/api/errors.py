@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket, WebSocketState
 
 from volant.contract.api import ErrorReply
-from volant.errors import Conflict, InvalidInput, NotFound, TooLarge, UsageError, VolantError
+from volant.errors import Conflict, InvalidInput, NotFound, TooLarge, TooManyRequests, UsageError, VolantError
 from volant.volantd.request_context import find_request, find_request_id
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,8 @@ def make_reply(error: VolantError, status: int | None = None) -> JSONResponse:
     )
     if (request := find_request()) is not None:
         request.error = error.code
-    return JSONResponse(reply.model_dump(), status_code=status or error.http_status)
+    headers = {"Retry-After": str(error.retry_after_seconds)} if isinstance(error, TooManyRequests) else None
+    return JSONResponse(reply.model_dump(), status_code=status or error.http_status, headers=headers)
 
 
 def as_text(words: str) -> str:

@@ -16,6 +16,7 @@ from volant.volantd.api.journal import Auditor, Journal
 from volant.volantd.api.metrics import RequestMetrics, make_registry
 from volant.volantd.api.page_door import PageDoor
 from volant.volantd.api.permissions import Permissions
+from volant.volantd.api.rate_limit import RateLimiter
 from volant.volantd.dashboard.page import Page
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.fleet import Fleet
@@ -29,11 +30,13 @@ class Front:
     application: FastAPI
     metrics: RequestMetrics
     page: Page
+    limiter: RateLimiter
 
     def make_listener(self, token: str | None) -> ASGIApp:
         """`token` None: the UNIX socket, for this user and root; for whom its mode lets in where it has a group."""
         uids = None if self.domain.settings.socket_group else frozenset({0, os.geteuid()})
-        return Journal(Gate(self._make_inside(), token, self.domain.tokens, uids), self.metrics)
+        gate = Gate(self._make_inside(), token, self.domain.tokens, uids, self.limiter)
+        return Journal(gate, self.metrics)
 
     def make_page_listener(self) -> ASGIApp:
         """The dashboard's own."""
@@ -46,6 +49,7 @@ class Front:
 def make_front(domain: Domain, fleet: Fleet, begin_anew: Callable[[], None] = lambda: None) -> Front:
     registry = make_registry(domain)
     page = Page()
+    application = make_application(domain, fleet, registry, begin_anew, page)
     return Front(
-        domain, make_application(domain, fleet, registry, begin_anew, page), RequestMetrics(registry), page
+        domain, application, RequestMetrics(registry), page, RateLimiter(domain.settings.requests_per_second)
     )
