@@ -69,7 +69,7 @@ export interface CloudInitState {
 
 export interface Crash {
   exit_code: number | null;
-  kind: "exit" | "signal" | "panic" | "guest-out-of-memory" | "host-out-of-memory" | "host-disk-full" | "unknown";
+  kind: "exit" | "signal" | "panic" | "guest-out-of-memory" | "host-out-of-memory" | "memory-limit" | "host-disk-full" | "unknown";
   line: string;
   signal: string | null;
 }

@@ -90,7 +90,14 @@ class Crash(ApiModel):
     """Why a VM's process ended that nobody asked to end."""
 
     kind: Literal[
-        "exit", "signal", "panic", "guest-out-of-memory", "host-out-of-memory", "host-disk-full", "unknown"
+        "exit",
+        "signal",
+        "panic",
+        "guest-out-of-memory",
+        "host-out-of-memory",
+        "memory-limit",
+        "host-disk-full",
+        "unknown",
     ]
     exit_code: int | None = Field(None, description="of the hypervisor")
     signal: str | None = None

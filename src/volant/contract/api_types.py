@@ -78,7 +78,14 @@ class CloudInitState(TypedDict):
 class Crash(TypedDict):
     exit_code: int | None
     kind: Literal[
-        "exit", "signal", "panic", "guest-out-of-memory", "host-out-of-memory", "host-disk-full", "unknown"
+        "exit",
+        "signal",
+        "panic",
+        "guest-out-of-memory",
+        "host-out-of-memory",
+        "memory-limit",
+        "host-disk-full",
+        "unknown",
     ]
     line: str
     signal: str | None

@@ -223,6 +223,8 @@ class CauseKind(enum.StrEnum):
     GUEST_OUT_OF_MEMORY = "guest-out-of-memory"
     HOST_OUT_OF_MEMORY = "host-out-of-memory"
     """The host's kernel ended the hypervisor."""
+    MEMORY_LIMIT = "memory-limit"
+    """The host's kernel ended the hypervisor because the VM took more than its control group may have."""
     HOST_DISK_FULL = "host-disk-full"
     UNKNOWN = "unknown"
     """Nobody saw it end, as while the daemon was away."""

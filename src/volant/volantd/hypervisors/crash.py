@@ -21,12 +21,20 @@ MOST_KERNEL_LOG_BYTES = 4 << 20
 
 
 def find_cause(
-    status: ExitStatus, console: Sequence[str], *, killed_for_memory: bool, disk_full: bool = False
+    status: ExitStatus,
+    console: Sequence[str],
+    *,
+    killed_for_memory: bool,
+    at_limit: bool = False,
+    disk_full: bool = False,
 ) -> CrashCause:
-    """`console` are the guest's last lines; `killed_for_memory`: the host's kernel says that it ended the process."""
+    """`console` are the guest's last lines; `killed_for_memory`: the host's kernel says that it ended the process;
+    `at_limit`: because of the VM's own limit."""
     panic, victim = _find(_PANIC, console), _find(_OUT_OF_MEMORY, console)
     if disk_full:
         kind, line = CauseKind.HOST_DISK_FULL, ""
+    elif at_limit:
+        kind, line = CauseKind.MEMORY_LIMIT, ""
     elif killed_for_memory:
         kind, line = CauseKind.HOST_OUT_OF_MEMORY, ""
     elif status.signal is not None:
@@ -53,12 +61,18 @@ class MemoryWatch:
         self._vmstat, self._log = vmstat, log
         self._before = self._count()
 
-    def was_killed(self, pid: int) -> bool:
-        """By the kernel's log; where that may not be read, it is taken for so once the kernel has killed anything."""
+    def find_kill(self, pid: int) -> CauseKind | None:
+        """Whose memory it was that ran out, by the kernel's log: the host's or a control group's. Where the log may not
+        be read, it is taken for the host's once the kernel has killed anything."""
         if self._count() <= self._before:
-            return False
+            return None
         lines = self._read_log()
-        return lines is None or f"Killed process {pid} " in lines
+        if lines is None:
+            return CauseKind.HOST_OUT_OF_MEMORY
+        killed = f"Killed process {pid} "
+        if f"Memory cgroup out of memory: {killed}" in lines:
+            return CauseKind.MEMORY_LIMIT
+        return CauseKind.HOST_OUT_OF_MEMORY if killed in lines else None
 
     def _count(self) -> int:
         """Kills since the host was started (/proc/vmstat, oom_kill), those of cgroups included."""

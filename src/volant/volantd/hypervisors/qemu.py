@@ -263,7 +263,7 @@ class QemuMachine:
     async def _wait_for_end(self) -> MachineEnd:
         status = await self._process.wait()
         is_killed = not self._asked_to_end and status.signal in (None, "SIGKILL") and not status.exit_code
-        killed_for_memory = is_killed and self._memory.was_killed(self.identity.pid)
+        kill = self._memory.find_kill(self.identity.pid) if is_killed else None
         # The last event was sent before the process ended, but this side may not have read it yet.
         for _ in range(50):
             if self._qmp is None or self._qmp.runstate is not Runstate.RUNNING:
@@ -280,8 +280,8 @@ class QemuMachine:
             shutdown_reason=self._shutdown_reason,
             asked_to_end=self._asked_to_end,
             disk_full=self._disk_full,
-            memory_full=was_killed_for_memory(self.spec.id),
-            killed_for_memory=killed_for_memory,
+            memory_full=kill is CauseKind.MEMORY_LIMIT or was_killed_for_memory(self.spec.id),
+            killed_for_memory=kill is not None,
             console=read_last_lines(self.spec.console_log, 50, since=self._console_begin),
             log=_read_tail(self.spec.hypervisor_log),
         )
@@ -315,7 +315,7 @@ def explain_end(
     log."""
 
     cause = find_cause(
-        status, console, killed_for_memory=memory_full or killed_for_memory, disk_full=disk_full
+        status, console, killed_for_memory=killed_for_memory, at_limit=memory_full, disk_full=disk_full
     )
 
     def end(kind: EndKind, reason: str = "") -> MachineEnd:

@@ -46,7 +46,9 @@ def test_what_is_on_the_console_and_in_the_status(
 def test_what_the_host_did_comes_first() -> None:
     killed = ExitStatus(signal="SIGKILL")
     assert find_cause(killed, [PANIC], killed_for_memory=True).kind is CauseKind.HOST_OUT_OF_MEMORY
-    full = find_cause(killed, [], killed_for_memory=True, disk_full=True)
+    at_limit = find_cause(killed, [PANIC], killed_for_memory=False, at_limit=True)
+    assert (at_limit.kind, at_limit.signal) == (CauseKind.MEMORY_LIMIT, "SIGKILL")
+    full = find_cause(killed, [], killed_for_memory=True, at_limit=True, disk_full=True)
     assert full.kind is CauseKind.HOST_DISK_FULL
 
 
@@ -55,18 +57,23 @@ def test_the_hosts_kernel_is_asked_whom_it_killed(tmp_path: Path) -> None:
     vmstat.write_text("nr_free_pages 1\noom_kill 3\noom_kill_other 9\n")
     log.write_text("3,1,2,-;Out of memory: Killed process 4711 (qemu-system-x86) total-vm:1kB\n")
     watch = MemoryWatch(vmstat, log)
-    assert not watch.was_killed(4711)  # that was before
+    assert watch.find_kill(4711) is None  # that was before
     vmstat.write_text("nr_free_pages 1\noom_kill 4\n")
-    assert watch.was_killed(4711)
-    assert not watch.was_killed(471)
+    assert watch.find_kill(4711) is CauseKind.HOST_OUT_OF_MEMORY
+    assert watch.find_kill(471) is None
+    log.write_text(
+        "3,1,2,-;Memory cgroup out of memory: Killed process 4711 (qemu-system-x86) total-vm:1kB\n"
+    )
+    assert watch.find_kill(4711) is CauseKind.MEMORY_LIMIT
+    assert watch.find_kill(471) is None
     log.unlink()
-    assert watch.was_killed(471)  # nobody says who it was
+    assert watch.find_kill(471) is CauseKind.HOST_OUT_OF_MEMORY  # nobody says who it was
     vmstat.unlink()
-    assert not MemoryWatch(vmstat, log).was_killed(1)
+    assert MemoryWatch(vmstat, log).find_kill(1) is None
 
 
 def test_this_hosts_own_kernel_is_read() -> None:
-    assert not MemoryWatch().was_killed(1)
+    assert MemoryWatch().find_kill(1) is None
 
 
 def test_the_console_is_read_from_where_this_start_began(tmp_path: Path) -> None:

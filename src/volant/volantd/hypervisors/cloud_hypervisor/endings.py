@@ -49,7 +49,7 @@ def explain_end(
     console: list[str],
     log: list[str],
 ) -> MachineEnd:
-    cause = find_cause(status, console, killed_for_memory=memory_full or killed_for_memory)
+    cause = find_cause(status, console, killed_for_memory=killed_for_memory, at_limit=memory_full)
 
     def end(kind: EndKind, reason: str = "") -> MachineEnd:
         crash = cause if kind is EndKind.CRASHED else None

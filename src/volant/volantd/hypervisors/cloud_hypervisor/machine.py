@@ -12,7 +12,14 @@ from pathlib import Path
 
 from volant.errors import Conflict, StorageFull, ToolFailed, Unreachable, VolantError
 from volant.process import run_tool
-from volant.volantd.hypervisors.base import MachineEnd, MachineState, MemoryImage, ProcessIdentity, VmSpec
+from volant.volantd.hypervisors.base import (
+    CauseKind,
+    MachineEnd,
+    MachineState,
+    MemoryImage,
+    ProcessIdentity,
+    VmSpec,
+)
 from volant.volantd.hypervisors.cloud_hypervisor.api import VmmApi
 from volant.volantd.hypervisors.cloud_hypervisor.configuration import VmmFiles, find_files
 from volant.volantd.hypervisors.cloud_hypervisor.endings import REBOOTING, explain_end, read_events
@@ -180,14 +187,14 @@ class CloudHypervisorMachine:
     async def _wait_for_end(self) -> MachineEnd:
         status = await self._process.wait()
         is_killed = not self._asked_to_end and status.signal in (None, "SIGKILL") and not status.exit_code
-        killed_for_memory = is_killed and self._memory.was_killed(self.identity.pid)
+        kill = self._memory.find_kill(self.identity.pid) if is_killed else None
         await end_tasks((self._chores,))
         end = explain_end(
             status,
             events=read_events(self._files.events),
             asked_to_end=self._asked_to_end,
-            memory_full=was_killed_for_memory(self.spec.id),
-            killed_for_memory=killed_for_memory,
+            memory_full=kill is CauseKind.MEMORY_LIMIT or was_killed_for_memory(self.spec.id),
+            killed_for_memory=kill is not None,
             console=read_last_lines(self.spec.console_log, 50, since=self._console_begin),
             log=read_last_lines(self.spec.hypervisor_log, LOG_LINES),
         )
