@@ -167,7 +167,7 @@ class KvmHost:
 
     def run(self, command: str, *, check: bool = True, timeout_seconds: float = COMMAND_SECONDS) -> str:
         """A shell's standard output; a failure shows its errors, and the inner daemon's log."""
-        line = f"export VOLANT_HOME={STATE} PYTHONWARNINGS=ignore; {command}"
+        line = f"export VOLANT_HOME={STATE} VOLANT_WARM_START=off PYTHONWARNINGS=ignore; {command}"
         bounded = ["timeout", str(int(timeout_seconds)), "sh", "-c", line]
         done = self._host.volar(
             "vms", "exec", NAME, "--", *bounded, check=False, timeout=timeout_seconds + 60
@@ -176,6 +176,9 @@ class KvmHost:
             log = self.run(f"tail -n 40 {STATE}/*.log", check=False, timeout_seconds=30)
             pytest.fail(f"{command}\nended with {done.returncode}\n{done.stdout}\n{done.stderr}\n{log}")
         return done.stdout
+
+    def copy_in(self, source: Path, target: str) -> None:
+        self._host.volar("vms", "cp", str(source), f"{NAME}:{target}")
 
     def volar(self, *arguments: str, **options: Any) -> str:
         return self.run(shlex.join(["volar", *arguments]), **options)
@@ -214,5 +217,5 @@ class KvmHost:
     def fetch(self, url: str) -> str:
         return self.run(f"curl --silent --show-error --fail --max-time 20 {shlex.quote(url)}")
 
-    def wait_until(self, what: str, condition: Callable[[], Any], timeout_seconds: float = 90) -> Any:
+    def wait_until(self, what: str, condition: Callable[[], Any], timeout_seconds: float = 240) -> Any:
         return wait_until(what, condition, timeout_seconds)

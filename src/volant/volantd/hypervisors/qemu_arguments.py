@@ -6,6 +6,9 @@ Choices that were measured or cost someone an evening:
 - Under TCG the `microvm` machine has nothing to calibrate the TSC against and hangs on a busy host, so the guest is
   told the rate; plain `-cpu max` hangs with five-level page tables; `pit=off` or `pic=off` slow the boot down.
 - Under KVM those two gained nothing in two boots and hung the third (nested, on an emulated processor): they stay on.
+- Under KVM `-cpu host` brings x2apic, and ioeventfd is QEMU's default for virtio: neither is named (`make test-kvm`
+  looks for x2apic). Huge pages are the host's to give: RAM is a memfd, which has them where the kernel's
+  `shmem_enabled` says so; of reserved ones (`hugetlb=on`) a copy that writes one byte would take two megabytes.
 - ACPI stays on: distribution kernels find virtio-mmio devices in its tables only.
 - A virtio-rng device always: without it the guest has no entropy for seconds.
 - `-nodefaults -no-user-config`: nothing that the host's configuration adds.
