@@ -11,15 +11,15 @@ import { fleet, useFleet } from "./store";
 import { Create } from "./views/create";
 import { Doctor } from "./views/doctor";
 import { Events } from "./views/events";
-import { Machine } from "./views/machine";
-import { Machines } from "./views/machines";
+import { VmPage } from "./views/vm";
+import { Vms } from "./views/vms";
 import { Plugins } from "./views/plugins";
 import { Secrets } from "./views/secrets";
 import { Snapshots } from "./views/snapshots";
 import { Volumes } from "./views/volumes";
 
 const VIEWS: [path: string, name: string, key: string, view: (props: { place: Place }) => preact.JSX.Element][] = [
-  ["vms", "Machines", "v", Machines],
+  ["vms", "VMs", "v", Vms],
   ["plugins", "Plugins", "p", Plugins],
   ["snapshots", "Snapshots", "s", Snapshots],
   ["volumes", "Volumes", "o", Volumes],
@@ -35,10 +35,10 @@ const HINTS: Hints = [
 
 function View({ place }: { place: Place }) {
   const [first, second] = place.path;
-  if (first === "vms" && second) return <Machine key={second} name={second} tab={place.path[2] ?? "overview"} />;
+  if (first === "vms" && second) return <VmPage key={second} name={second} tab={place.path[2] ?? "overview"} />;
   if (first === "create") return <Create place={place} />;
   const found = VIEWS.find(([path]) => path === first);
-  const Chosen = found ? found[3] : Machines;
+  const Chosen = found ? found[3] : Vms;
   return <Chosen place={place} />;
 }
 
@@ -56,7 +56,7 @@ function Frame() {
   }, []);
   const here = place.path[0] === "create" ? "vms" : place.path[0];
   useEffect(() => {
-    document.title = `${place.path[1] ?? VIEWS.find(([path]) => path === here)?.[1] ?? "Machines"} · Volant`;
+    document.title = `${place.path[1] ?? VIEWS.find(([path]) => path === here)?.[1] ?? "VMs"} · Volant`;
   }, [place]);
   return (
     <div class="frame">

@@ -6,7 +6,7 @@ tail of a tool's output, a list of problems), and what to do about it. It owns i
 entry points and the HTTP translator need no table of their own.
 
     VolantError                 exit  1   500 internal
-    ├── UsageError              exit  2   400 bad_request       the command line or request makes no sense
+    ├── UsageError              exit  2   400 bad_request       the command line or request is not valid
     ├── InvalidInput            exit  3   422 invalid_input     a file or value that was given is wrong
     │   └── TooLarge            exit  3   413 too_large         more than is taken at once
     ├── NotFound                exit  4   404 not_found
@@ -56,7 +56,7 @@ class UsageError(VolantError):
     exit_code = 2
     http_status = 400
     code = "bad_request"
-    meaning = "the command line or the request makes no sense"
+    meaning = "the command line or the request is not valid"
 
 
 class InvalidInput(VolantError):

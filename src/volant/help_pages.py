@@ -26,12 +26,17 @@ def print_page(program: str, words: list[str]) -> bool:
         text = page
     else:
         return False
+    write_out(text)
+    return True
+
+
+def write_out(text: str) -> None:
+    """A whole answer. A reader that went away (`volar ps | head -1`) ends us quietly, as any other tool."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         os._exit(141)  # as SIGPIPE would end us: Python would complain once more while it ends
-    return True
 
 
 def find_page(program: str, columns: int) -> str:

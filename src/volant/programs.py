@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from volant.help_pages import print_page
+from volant.help_pages import print_page, write_out
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def volar() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from volant.volar.fast_lane import list_vms
 
-    if list_vms(sys.argv[1:]):
+    if (table := list_vms(sys.argv[1:])) is not None:
+        write_out(f"{table}\n")
         return
     # It needs nothing but what every installation has.
     from volant.volar.cli import main

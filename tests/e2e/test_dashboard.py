@@ -33,7 +33,7 @@ def sign_in(host: Host, context: BrowserContext) -> tuple[Page, str, list[str]]:
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(link)
-    expect(page.get_by_role("heading", name="Machines")).to_be_visible()
+    expect(page.get_by_role("heading", name="VMs")).to_be_visible()
     return page, link.partition("/#")[0], errors
 
 
@@ -196,7 +196,7 @@ def test_a_vm_from_its_form_to_its_end(host: Host, nginx_plugin: Path, context: 
     # The keyboard alone: back to the list, into the row, and away with it.
     page.keyboard.press("g")
     page.keyboard.press("v")
-    expect(page.get_by_role("heading", name="Machines")).to_be_visible()
+    expect(page.get_by_role("heading", name="VMs")).to_be_visible()
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Delete").press("Enter")
@@ -216,7 +216,7 @@ def test_a_wrong_cookie_and_a_used_link_show_the_way_back(host: Host, context: B
     other = context.browser.new_context() if context.browser else context
     first = other.new_page()
     first.goto(used)
-    expect(first.get_by_role("heading", name="Machines")).to_be_visible()
+    expect(first.get_by_role("heading", name="VMs")).to_be_visible()
     other.clear_cookies()
     second = other.new_page()
     second.goto(used)

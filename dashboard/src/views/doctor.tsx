@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the daemon's host can and cannot do, each finding with how to mend it.
+// What the daemon's host can and cannot do, each finding with how to fix it.
 import { get } from "../api";
 import type { HostFinding } from "../api_types";
 import { Heading, Problem, Status, useLoaded } from "../parts";

@@ -4,7 +4,7 @@ import { quoted, readEvents } from "../api";
 import type { Check, Event, ProcessState, Vm } from "../api_types";
 import { Status, useLoaded } from "../parts";
 import { isUp, plainLine, secondsSince, showSpan, type Tone } from "../words";
-import { Address } from "./machines";
+import { Address } from "./vms";
 
 export function Overview({ vm }: { vm: Vm }) {
   return (

@@ -122,7 +122,7 @@ class _Ext4:
         (self._inode_size,) = struct.unpack_from("<H", superblock, 88)
         (incompat,) = struct.unpack_from("<I", superblock, 96)
         if log_block > 6 or not self._inodes_per_group:
-            raise ValueError("a superblock that makes no sense")
+            raise ValueError("an invalid superblock")
         self._block = 1024 << log_block
         self._has_64_bits = bool(incompat & _INCOMPAT_64BIT)
         self._descriptor_size = (

@@ -89,7 +89,7 @@ class SystemInfo(ApiModel):
     kernel: str = ""
     default_network: NetworkMode = "user"
     state_dir: str = ""
-    instance: str = Field("", description="another one whenever the daemon has begun anew")
+    instance: str = Field("", description="changes with every start of the daemon")
     vms: int = 0
     plugins: int = 0
     lost_and_found: list[str] = Field(

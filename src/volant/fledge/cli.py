@@ -62,11 +62,11 @@ def fledge() -> None:
 @click.option("--platform", type=PLATFORM, help="Platform of the image.")
 @click.option("--format", "disk_format", type=click.Choice(["qcow2", "raw"]), help="Form of the disk.")
 @click.option(
-    "--progress", type=click.Choice(["auto", "plain", "json"]), default="auto", help="How progress is told."
+    "--progress", type=click.Choice(["auto", "plain", "json"]), default="auto", help="How to show progress."
 )
 @click.option("--push", metavar="REF", help="Send the plugin to a registry, too.")
 @click.option("--no-cache", is_flag=True, help="Convert again even if nothing has changed.")
-@click.option("-v", "--verbose", is_flag=True, help="Tell what was measured, too.")
+@click.option("-v", "--verbose", is_flag=True, help="Also print what was measured.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
 def build(
     dockerfile: str | None, progress: Any, disk_format: Any, build_args: tuple[str, ...], push: str | None,
@@ -157,7 +157,7 @@ def _parse_build_args(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option("-c", "--config", metavar="FILE", help="Recipe to check instead of fledge.toml.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a problem.")
 def validate(folder: str, config: str | None, as_json: bool) -> None:
-    """Tell everything that is wrong with this folder's recipe, Dockerfile and kestrel config.
+    """Report every problem in this folder's recipe, Dockerfile and kestrel config.
 
     Every problem comes with its file and line and what to do about it. Exits 3 if there is an error;
     warnings alone exit 0.
@@ -172,7 +172,7 @@ def validate(folder: str, config: str | None, as_json: bool) -> None:
     for problem in problems:
         click.echo(json.dumps(problem.as_json()) if as_json else str(problem))
     if not problems and not as_json:
-        click.echo("nothing to complain about")
+        click.echo("no problems found")
     if errors:
         sys.exit(3)
 
@@ -222,7 +222,7 @@ def agent(output: str, arch: Any) -> None:
     click.echo(f"wrote {output} ({show_size(source.stat().st_size)})", err=True)
 
 
-@fledge.command(short_help="Tell which image builder would be used.")
+@fledge.command(short_help="Show which image builder would be used.")
 @click.argument("choice", default="auto", type=click.Choice(["auto", "docker", "podman", "buildah"]))
 def builder(choice: Any) -> None:
     """Print the builder that runs a step on this machine: docker, podman or buildah, in this order."""
@@ -236,10 +236,10 @@ def builder(choice: Any) -> None:
         click.echo(line, err=True)
 
 
-@fledge.command(short_help="Tell what this machine needs to build.")
+@fledge.command(short_help="Show what this machine needs to build images.")
 @click.option("-o", "--output", "output_format", type=click.Choice(["table", "json"]), default="table")
 def doctor(output_format: str) -> None:
-    """Tell whether and how this machine builds images, and how to mend what it lacks.
+    """Show whether and how this machine builds images, and how to fix what is missing.
 
     Builders are tried with a tiny image. Exits 1 where Dockerfiles cannot be built.
     """
@@ -254,7 +254,7 @@ def doctor(output_format: str) -> None:
         sys.exit(1)
 
 
-@fledge.group(short_help="Look after what was built before.")
+@fledge.group(short_help="Manage the cache of built plugins.")
 def cache() -> None:
     """Plugins that were built before are kept, by what they were made from, so that nothing is converted twice."""
 

@@ -53,5 +53,5 @@ def refuse(what: str, problems: Sequence[Problem]) -> InvalidInput:
     return InvalidInput(
         f"{what}: {count}",
         details=[str(problem) for problem in ordered],
-        resolution="mend the lines above; 'fledge validate' checks everything in this folder at once",
+        resolution="fix the lines above; 'fledge validate' checks everything in this folder at once",
     )

@@ -107,7 +107,7 @@ def _check_dockerfile(found: _Findings, path: Path, recipe: Recipe | None, recip
         instructions = read_instructions(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         line = find_line(_read(recipe_path), ("plugin", "runtime", "source"))
-        found.error(recipe_path, line, f"the Dockerfile {show_path(path)} cannot be read", "mend `source`")
+        found.error(recipe_path, line, f"the Dockerfile {show_path(path)} cannot be read", "correct `source`")
         return
     if any("\0" in instruction.rest for instruction in instructions):
         found.error(path, 0, "it holds a NUL character, which no builder takes", "write it as plain text")
@@ -227,7 +227,7 @@ def _check_copy(
         elif not (matches := context.find_matches(source)):
             found.error(
                 path, instruction.line, f"{instruction.keyword} {source}: no such file in {show_path(context.folder)}",
-                "make the file, or mend the path (it is relative to the build context)",
+                "make the file, or correct the path (it is relative to the build context)",
             )  # fmt: skip
         elif context.ignore.path and not any(map(context.is_sent, matches)):
             ignore = show_path(context.ignore.path)
@@ -275,7 +275,7 @@ def _check_build_script(found: _Findings, recipe_path: Path, script: Path) -> No
     """What a script does cannot be known; a kestrel config beside it is taken for the one that it puts in."""
     line = find_line(_read(recipe_path), ("plugin", "runtime", "build_script"))
     if not script.is_file():
-        found.error(recipe_path, line, f"no such file: {show_path(script)}", "mend `build_script`")
+        found.error(recipe_path, line, f"no such file: {show_path(script)}", "correct `build_script`")
     elif not os.access(script, os.X_OK):
         found.error(recipe_path, line, f"{show_path(script)} cannot be run", f"chmod +x {show_path(script)}")
     names = (name for name in CONFIG_NAMES if (script.parent / name).is_file())

@@ -100,7 +100,7 @@ def shutdown(timeout_seconds: float) -> None:
 @main_group.command()
 @click.option("-o", "--output", "output_format", type=click.Choice(["table", "json"]), default="table")
 def doctor(output_format: str) -> None:
-    """Tell what this host can and cannot do, and how to mend it. Exit code 1 where VMs cannot run."""
+    """Show what this host can and cannot do, and how to fix it. Exit code 1 where VMs cannot run."""
     from volant.contract.finding import format_findings
     from volant.volantd.doctor import examine
 

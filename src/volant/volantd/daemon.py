@@ -84,7 +84,7 @@ async def run_daemon(settings: Settings, hypervisor: Hypervisor, others: Sequenc
     make_private_folder(settings.runtime_dir)
     with hold_lock(settings):
         while await serve_state(settings, hypervisor, others):
-            logger.info("beginning anew with what was restored")
+            logger.info("starting again with what was restored")
 
 
 async def serve_state(settings: Settings, hypervisor: Hypervisor, others: Sequence[Hypervisor] = ()) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""volar doctor: what this host can and cannot do, each finding with how to mend it."""
+"""volar doctor: what this host can and cannot do, each finding with how to fix it."""
 
 from __future__ import annotations
 

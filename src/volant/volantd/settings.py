@@ -58,7 +58,7 @@ class Settings(BaseModel):
         description="of each token and each other user of the socket; five times as many at once, 0: no limit",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="the least of what the daemon tells of itself"
+        "info", description="the least severe messages that the daemon logs"
     )
     log_format: LogFormat = Field(
         "auto",

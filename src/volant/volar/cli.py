@@ -25,20 +25,22 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": Lazy("run", "run", "Run a folder, Dockerfile, plugin or image as a VM."),
     "vms": Lazy("vms", "vms", "Create, inspect, enter and delete VMs."),
-    "top": Lazy("vms_stats", "top", "Show what VMs use, again and again."),
+    "top": Lazy("vms_stats", "top", "Show what VMs use, live."),
     "plugins": Lazy("plugins", "plugins", "Install, list and remove plugins."),
-    "secrets": Lazy("secrets", "secrets", "Keep values that VMs may fetch."),
-    "tokens": Lazy("tokens", "tokens", "Let programs in over TCP, each as far as it needs to."),
-    "volumes": Lazy("volumes", "volumes", "Disks that VMs mount, and that outlive them."),
-    "snapshots": Lazy("snapshots", "snapshots", "Keep what VMs were at one instant."),
+    "secrets": Lazy("secrets", "secrets", "Manage secrets: values that VMs may read."),
+    "tokens": Lazy(
+        "tokens", "tokens", "Manage API tokens: they let programs in over TCP, each within its scope."
+    ),
+    "volumes": Lazy("volumes", "volumes", "Manage volumes: disks that outlive the VMs that mount them."),
+    "snapshots": Lazy("snapshots", "snapshots", "Manage snapshots: what VMs were at one instant."),
     "dashboard": Lazy("dashboard", "dashboard", "Open the daemon's page in a browser."),
     "events": Lazy("events", "events", "Show what happens to VMs."),
     "setup": Lazy("host", "setup", "Prepare this host: kernel, bridge, service."),
-    "doctor": Lazy("host", "doctor", "Tell what this host can do, and how to mend what it cannot."),
+    "doctor": Lazy("host", "doctor", "Show what this host can do, and how to fix what it cannot."),
     "daemon": Lazy("daemon", "daemon", "Start, stop and inspect this user's volantd."),
-    "context": Lazy("context", "context", "Keep addresses of several daemons, and choose one."),
+    "context": Lazy("context", "context", "Manage contexts: addresses of several daemons."),
     "mcp": Lazy("mcp", "mcp", "Offer VMs to an agent (Model Context Protocol)."),
-    "system": Lazy("system", "system", "The daemon, its host, and backups of all that it has."),
+    "system": Lazy("system", "system", "Inspect the daemon and its host; back up and restore its state."),
     "completion": Lazy("completion", "completion", "Print the completion script of a shell."),
     "version": Lazy("system", "version", "Print the versions of volar and of the daemon."),
 }
@@ -69,8 +71,8 @@ def volar(api: str | None, context_name: str | None) -> None:
 
 
 def main() -> NoReturn:
-    # A reader that went away (`volar vms list | head -1`) ends us quietly, as any other tool.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # SIGPIPE stays ignored: a daemon that answers before it has read all of an upload closes its end, and says why. A
+    # reader that went away (`volar vms list | head -1`) is an error to click, which ends us quietly.
     signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run(sys.argv[1:]))
 

@@ -23,23 +23,19 @@ CHOICES_OF_A_DAEMON = frozenset({"VOLANT_API_BASE", "VOLANT_CONTEXT", "VOLANT_TO
 PATIENCE_SECONDS = 5
 
 
-def list_vms(words: list[str]) -> bool:
-    """Print the table that these words ask for. False: they ask for another thing, and nothing was printed."""
+def list_vms(words: list[str]) -> str | None:
+    """The table that these words ask for. None: they ask for another thing."""
     if words not in WORDS or CHOICES_OF_A_DAEMON & os.environ.keys():
-        return False
+        return None
     folder = places.find_runtime_dir()
     if os.path.lexists(places.find_contexts_file()) or not places.is_private_folder(folder):
-        return False
+        return None
     if (vms := fetch_vms(os.path.join(folder, places.SOCKET_NAME))) is None:
-        return False
-    import signal
-
+        return None
     from volant.volar.tables import make_rows_table
     from volant.volar.vm_columns import COLUMNS
 
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    print("\n".join(make_rows_table(vms, COLUMNS)))
-    return True
+    return "\n".join(make_rows_table(vms, COLUMNS))
 
 
 def fetch_vms(path: str) -> list[Vm] | None:

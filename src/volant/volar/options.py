@@ -163,7 +163,7 @@ def vm_options(
         ),
         click.option(
             "--suspend-when-idle", type=Period(), metavar="TIME",
-            help="Suspend it after so long without traffic, e.g. 10m; whoever connects wakes it.",
+            help="Suspend it after so long without traffic, e.g. 10m; a connection wakes it.",
         ),
         click.option("--kernel", metavar="NAME", help="One of volar system kernels, in place of the usual one."),
         click.option(

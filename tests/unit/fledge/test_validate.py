@@ -59,7 +59,7 @@ def test_everything_at_once(home: Path) -> None:
         "kestrel-config.yaml /etc/kestrel/config.yaml)",
         "Dockerfile:1: warning: the base nginx is not pinned (add a tag or a digest, e.g. nginx:1.2)",
         "Dockerfile:2: unknown instruction RNU (did you mean RUN?)",
-        "Dockerfile:3: COPY gone.html: no such file in . (make the file, or mend the path (it is relative to the "
+        "Dockerfile:3: COPY gone.html: no such file in . (make the file, or correct the path (it is relative to the "
         "build context))",
     ]
     assert told[4].startswith(
@@ -187,7 +187,7 @@ def test_a_build_script_and_the_config_beside_it(home: Path, agent: Path) -> Non
     recipe = RECIPE + '[plugin.runtime]\ntype = "initramfs"\nbuild_script = "build.sh"\n'
     lay_out(home, recipe=recipe, dockerfile=None)
     assert problems(home) == [
-        "fledge.toml:9: no such file: build.sh (mend `build_script`)", "kestrel-config.yaml:1: bad",
+        "fledge.toml:9: no such file: build.sh (correct `build_script`)", "kestrel-config.yaml:1: bad",
     ]  # fmt: skip
     (home / "build.sh").write_text("#!/bin/sh\n")
     (home / "build.sh").chmod(0o644)
@@ -203,7 +203,7 @@ def test_a_dockerfile_alone_and_a_missing_one(home: Path) -> None:
     assert problems(home) == []
     (home / "Dockerfile").unlink()
     (home / "fledge.toml").write_text(RECIPE)
-    assert problems(home) == ["fledge.toml:1: the Dockerfile Dockerfile cannot be read (mend `source`)"]
+    assert problems(home) == ["fledge.toml:1: the Dockerfile Dockerfile cannot be read (correct `source`)"]
 
 
 def test_validate_sees_what_build_sees(home: Path) -> None:
@@ -220,8 +220,8 @@ def test_validate_sees_what_build_sees(home: Path) -> None:
     (home / "secret.log").write_text("")
     (home / ".dockerignore").write_text("*.log\n")
     assert problems(home) == [
-        "Dockerfile:2: COPY gone.html: no such file in . (make the file, or mend the path (it is relative to the build "
-        "context))",
+        "Dockerfile:2: COPY gone.html: no such file in . (make the file, or correct the path (it is relative to the "
+        "build context))",
         "Dockerfile:7: COPY secret.log: .dockerignore keeps it out of the build (add the line !secret.log to "
         ".dockerignore)",
         "fledge.toml:8: warning: workload.port is 80, but the Dockerfile says EXPOSE 81 (make them agree, or drop "

@@ -1,6 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
 import click
 import pytest
 
@@ -50,3 +58,49 @@ def test_help_names_each_command_once_and_the_short_forms(volar: Volar) -> None:
 def test_a_daemon_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["ps"], Client("/nowhere/volantd.sock")) == 11
     assert "cannot reach volantd at /nowhere" in capsys.readouterr().err
+
+
+@pytest.fixture
+def refusing_daemon(tmp_path: Path) -> Iterator[Path]:
+    """It answers before it has read an upload, and reads no more of it."""
+    path = tmp_path / "volantd.sock"
+    reply = b'{"code": "too_large", "error": "cannot take the plugin: too large"}'
+    head = b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(reply)
+
+    def serve() -> None:
+        with listener.accept()[0] as connection:
+            connection.recv(1 << 10)
+            connection.sendall(head + reply)
+            connection.shutdown(socket.SHUT_RD)
+            is_over.wait(60)
+
+    is_over = threading.Event()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(60)
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield path
+        is_over.set()
+        thread.join(60)
+
+
+def test_an_upload_that_is_refused_early_says_why(refusing_daemon: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "web.tar.gz"
+    archive.write_bytes(bytes(8 << 20))
+    program = "from volant.programs import volar; volar()"
+    command = [sys.executable, "-c", program, "-a", str(refusing_daemon), "plugins", "install", str(archive)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (3, "error: cannot take the plugin: too large\n")
+
+
+def test_a_reader_that_went_away_hears_nothing_more() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    program = "from volant.programs import volar; volar()"
+    command = [sys.executable, "-c", program, "vms", "--help"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(write)
+    assert done.returncode == 1
+    assert done.stderr == ""

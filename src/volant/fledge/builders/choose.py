@@ -50,7 +50,7 @@ def find_builder(choice: BuilderChoice, monitor: Monitor, *, host_network: bool 
         raise ToolMissing(
             f"cannot build the Dockerfile: {choice} cannot be used",
             details=[*map(str, refusals)],
-            resolution=cure or "leave --builder out to take the first that works; 'fledge doctor' tells more",
+            resolution=cure or "leave --builder out to take the first that works; see 'fledge doctor'",
         )
     if not installed:
         cure = GET_A_BUILDER

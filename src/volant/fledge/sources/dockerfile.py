@@ -62,7 +62,7 @@ def build_dockerfile(source: DockerfileSource, stack: ExitStack, monitor: Monito
     if builder.copies_layers:
         monitor.say(
             f"{builder.name}'s storage driver is vfs, which copies the whole image for every step: "
-            "'fledge doctor' tells how to do better"
+            "'fledge doctor' names a faster one"
         )
     scratch = make_scratch_folder(stack)
     with ExitStack() as build:

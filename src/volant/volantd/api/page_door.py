@@ -93,7 +93,7 @@ class PageDoor:
         if who is None:
             raise Unauthorized(
                 "cannot answer: this browser has no session, or it has ended",
-                resolution="volar dashboard opens the page anew",
+                resolution="volar dashboard opens the page again",
             )
         if _CLOSED.fullmatch(connection.scope["path"]):
             raise NotPermitted("cannot answer a web page here", resolution="use volar or curl")

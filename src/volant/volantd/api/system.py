@@ -81,7 +81,7 @@ def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
 
     @router.get("/system/doctor", tags=["system"])
     async def doctor() -> list[HostFinding]:
-        """What the daemon's host can and cannot do, each finding with how to mend it. Takes seconds."""
+        """What the daemon's host can and cannot do, each finding with how to fix it. Takes seconds."""
         findings = await asyncio.to_thread(examine, domain.settings)
         return [HostFinding(**asdict(finding)) for finding in findings]
 

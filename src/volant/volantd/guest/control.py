@@ -82,9 +82,7 @@ class ControlClient:
         try:
             return kind.model_validate(result)
         except ValidationError as error:
-            raise GuestFailed(
-                f"the guest's agent answered {method} with what makes no sense: {error}"
-            ) from error
+            raise GuestFailed(f"the guest's agent gave an invalid answer to {method}: {error}") from error
 
     def _begin(self, method: str, params: dict[str, Any] | None) -> tuple[int, asyncio.Future[Any]]:
         if self._broken is not None:
@@ -203,7 +201,7 @@ class ControlClient:
         except (OSError, asyncssh.Error) as error:
             self._break(Unreachable(f"the guest's control stream broke: {error}"))
         except MALFORMED as error:
-            self._break(Unreachable(f"the guest sent a control message that makes no sense: {error}"))
+            self._break(Unreachable(f"the guest sent an invalid control message: {error}"))
 
     async def _take(self, line: bytes) -> None:
         message = json.loads(line)

@@ -104,7 +104,7 @@ class PortForwarder:
                 guest_reader, guest_writer = await asyncio.open_connection(*target)
         except (OSError, TimeoutError, VolantError) as error:
             # The client was accepted already: all it can still be shown is a connection that ends at once.
-            logger.debug("nobody answers at %s:%d: %s", *target, error)
+            logger.debug("no answer from %s:%d: %s", *target, error)
             writer.transport.abort()
             return
         try:

@@ -71,7 +71,7 @@ def make_router(fleet: Fleet, store: SnapshotStore) -> APIRouter:
 
     @router.post("/vms/{name}/restore")
     async def restore(name: str, request: RestoreRequest) -> Vm:
-        """The VM becomes what it was at the snapshot; what it is now is lost."""
+        """Take the VM back to the snapshot; its present state is lost."""
         restored = await acts.restore(fleet, store, name, request.snapshot)
         return describe_vm(fleet.domain, restored, "")
 

@@ -32,7 +32,7 @@ ANSWERS = {
 
 @click.group(cls=Commands, aliases=ALIASES, answers=ANSWERS)
 def context() -> None:
-    """Keep addresses of several daemons, and choose one of them.
+    """Manage contexts: addresses of several daemons, and which of them is used.
 
     `default` is this user's own daemon. For a single command: volar --context NAME, or VOLANT_CONTEXT.
     """
@@ -107,7 +107,7 @@ def show() -> None:
 @context.command()
 @click.argument("names", nargs=-1, required=True)
 def remove(names: tuple[str, ...]) -> None:
-    """Forget daemons."""
+    """Remove daemons from the list."""
     path = find_contexts_file()
     with change_contexts(path) as contexts:
         for name in names:

@@ -49,7 +49,7 @@ def stop() -> None:
 @output_option
 @click.pass_context
 def status(context: click.Context, output_format: Format) -> None:
-    """Tell whether the daemon runs, and where its things are. Exit code 11 where it does not."""
+    """Show whether the daemon runs, and where its files are. Exits 11 if it does not."""
     pid = find_daemon_pid(find_socket())
     facts = {
         "running": pid is not None,

@@ -30,7 +30,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def event_options(command: Command) -> Command:
     decorated: Any = output_option(command)
     decorated = click.option("--vm", "name", type=VM, help="Only this VM.")(decorated)
-    watch = click.option("-w", "--watch", is_flag=True, help="Go on as they come, until interrupted.")
+    watch = click.option("-w", "--watch", is_flag=True, help="Follow new events until interrupted.")
     return watch(decorated)  # type: ignore[no-any-return]  # click's options return what they are given
 
 
@@ -38,7 +38,7 @@ def event_options(command: Command) -> Command:
 @event_options
 @click.pass_context
 def events(context: click.Context, watch: bool, name: str | None, output_format: Format) -> None:
-    """Show what happens to VMs; with no more words all of it."""
+    """Show what happens to VMs; without a subcommand, everything."""
     if context.invoked_subcommand is None:
         show_events(context, watch, name, output_format)
 

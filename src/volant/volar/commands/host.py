@@ -31,7 +31,7 @@ def setup(arguments: tuple[str, ...]) -> None:
 @click.command(context_settings=PASS_ON)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def doctor(arguments: tuple[str, ...]) -> None:
-    """Tell what this host can and cannot do, and how to mend it."""
+    """Show what this host can and cannot do, and how to fix it."""
     _become_volantd("doctor", arguments)
 
 

@@ -183,7 +183,7 @@ def inspect(context: click.Context, name: str) -> None:
 @click.argument("name", type=PLUGIN)
 @click.pass_context
 def enable(context: click.Context, name: str) -> None:
-    """Let new VMs be made of a plugin."""
+    """Allow new VMs of a plugin again."""
     _switch(context, name, "enable")
 
 
@@ -191,7 +191,7 @@ def enable(context: click.Context, name: str) -> None:
 @click.argument("name", type=PLUGIN)
 @click.pass_context
 def disable(context: click.Context, name: str) -> None:
-    """Refuse new VMs of a plugin; those that exist go on."""
+    """Refuse new VMs of a plugin; existing ones go on."""
     _switch(context, name, "disable")
 
 

@@ -19,7 +19,7 @@ from volant.volar.target import make_client
 
 @click.group(cls=Commands, aliases={**LIST_AND_REMOVE, "create": "set", "add": "set"})
 def secrets() -> None:
-    """Keep values that VMs may fetch over vsock port 9000."""
+    """Manage secrets: values that VMs may read over vsock port 9000."""
 
 
 @secrets.command("set")

@@ -31,7 +31,7 @@ ALIASES = {
 
 @click.group(cls=Commands, aliases=ALIASES)
 def snapshots() -> None:
-    """Keep what VMs were at one instant, and make VMs of it."""
+    """Manage snapshots: what VMs were at one instant."""
 
 
 @snapshots.command()
@@ -132,7 +132,7 @@ def export(context: click.Context, name: str, file: str, with_memory: bool) -> N
 @click.option("--name", help="Under another name than the archive's.")
 @click.pass_context
 def import_snapshot(context: click.Context, file: str, name: str | None) -> None:
-    """Take in a snapshot from FILE (- for standard input) that `volar snapshots export` wrote.
+    """Import a snapshot from FILE (- for standard input) that `volar snapshots export` wrote.
 
     The archive is not trusted: digests are checked, and nothing of it reaches beyond the VMs that are made of it.
     """

@@ -23,7 +23,7 @@ SYSTEM_ANSWERS = {
 
 @click.group(cls=Commands, aliases={"status": "info", "show": "info"}, answers=SYSTEM_ANSWERS)
 def system() -> None:
-    """The daemon, its host, and backups of all that it has."""
+    """Inspect the daemon and its host; back up and restore its state."""
 
 
 @system.command()

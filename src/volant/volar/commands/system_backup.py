@@ -55,7 +55,7 @@ def backup(context: click.Context, file: str, without_plugins: bool, with_memory
 )
 @click.pass_context
 def restore(context: click.Context, file: str, replace: bool) -> None:
-    """Put a backup in the place of the daemon's state: all of it, or nothing where it is not whole.
+    """Restore a backup in place of the daemon's state: all of it, or nothing if it is damaged.
 
     VMs are stopped afterwards. Where the daemon has VMs, plugins, secrets or snapshots, --replace is needed, and VMs
     that run are to be stopped first.

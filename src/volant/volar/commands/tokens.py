@@ -18,7 +18,7 @@ TOKEN_ALIASES = {"ls": "list", "rm": "delete", "remove": "delete", "revoke": "de
 
 @click.group(cls=Commands, aliases=TOKEN_ALIASES)
 def tokens() -> None:
-    """Let programs in over TCP, each as far as it needs to."""
+    """Manage API tokens: they let programs in over TCP, each within its scope."""
 
 
 @tokens.command()
@@ -47,7 +47,7 @@ def create(context: click.Context, name: str, scope: str, expires: int | None, o
 @output_option
 @click.pass_context
 def list_tokens(context: click.Context, output_format: Format) -> None:
-    """List names, scopes and ends of tokens; never what they are."""
+    """List tokens: names, scopes and expiry, never their values."""
     columns = {
         "NAME": lambda token: token["name"],
         "SCOPE": lambda token: token["scope"],
@@ -61,12 +61,12 @@ def list_tokens(context: click.Context, output_format: Format) -> None:
 @click.argument("name", type=TOKEN)
 @click.option(
     "--overlap", type=DURATION, default="1h", show_default=True, metavar="DURATION",
-    help="How long the old one is taken for yet; 0s: no longer.",
+    help="How long the old token stays valid; 0s: not at all.",
 )  # fmt: skip
 @output_option
 @click.pass_context
 def rotate(context: click.Context, name: str, overlap: int | None, output_format: Format) -> None:
-    """Print another token of the same name and scope, with its whole time before it."""
+    """Replace a token by a new one of the same name, scope and lifetime, and print it."""
     if overlap is None:
         raise click.BadParameter("a rotation without end is none", param_hint="--overlap")
     made = make_client(context).post(f"/tokens/{quoted(name)}/rotate", {"overlap_seconds": overlap})
@@ -77,7 +77,7 @@ def rotate(context: click.Context, name: str, overlap: int | None, output_format
 @click.argument("names", nargs=-1, required=True, type=TOKEN)
 @click.pass_context
 def delete(context: click.Context, names: tuple[str, ...]) -> None:
-    """Refuse tokens from now on."""
+    """Revoke tokens."""
     client = make_client(context)
     for name in names:
         client.delete(f"/tokens/{quoted(name)}")

@@ -25,10 +25,10 @@ COMMANDS = {
     "stop": Lazy("vms", "stop", "Stop VMs in order."),
     "restart": Lazy("vms", "restart", "Stop and start VMs; their disks stay."),
     "pause": Lazy("vms_hold", "pause", "Stop VMs' processors for a while."),
-    "unpause": Lazy("vms_hold", "unpause", "Let paused VMs go on."),
+    "unpause": Lazy("vms_hold", "unpause", "Continue paused VMs."),
     "suspend": Lazy("vms_hold", "suspend", "Put VMs' memory on the disk and end their processes."),
     "resume": Lazy("vms_hold", "resume", "Let suspended VMs go on where they were."),
-    "restore": Lazy("vms_restore", "restore", "Make a VM again what it was at a snapshot."),
+    "restore": Lazy("vms_restore", "restore", "Take a VM back to a snapshot."),
     "kill": Lazy("vms", "kill", "Switch VMs off at once."),
     "delete": Lazy("vms", "delete", "Delete VMs with their disks."),
     "wait": Lazy("vms", "wait", "Wait until a VM is healthy, running or stopped."),
@@ -58,7 +58,7 @@ timeout_option = click.option(
 
 @click.command()
 @vms_argument
-@click.option("--cold", is_flag=True, help="Boot them, though there is a template to wake from.")
+@click.option("--cold", is_flag=True, help="Boot them even if there is a template to wake from.")
 @no_wait_option
 @timeout_option
 @click.pass_context

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--from-snapshot", "snapshot", type=SNAPSHOT, help="In place of a plugin: what another VM was.")
 @vm_options()
 @click.option("--no-start", is_flag=True, help="Only create it.")
-@click.option("--cold", is_flag=True, help="Boot it, though there is a template to wake from.")
+@click.option("--cold", is_flag=True, help="Boot it even if there is a template to wake from.")
 @no_wait_option
 @timeout_option
 @output_option

@@ -31,7 +31,7 @@ def _act(context: click.Context, names: tuple[str, ...], verb: str, done: str) -
 @vms_argument
 @click.pass_context
 def pause(context: click.Context, names: tuple[str, ...]) -> None:
-    """Stop VMs' processors for a while. Their memory stays where it is, and whoever connects waits."""
+    """Stop VMs' processors for a while. Their memory stays where it is, and connections wait."""
     _act(context, names, "pause", "paused")
 
 
@@ -39,7 +39,7 @@ def pause(context: click.Context, names: tuple[str, ...]) -> None:
 @vms_argument
 @click.pass_context
 def unpause(context: click.Context, names: tuple[str, ...]) -> None:
-    """Let paused VMs go on."""
+    """Continue paused VMs."""
     _act(context, names, "unpause", "unpaused")
 
 
@@ -49,7 +49,7 @@ def unpause(context: click.Context, names: tuple[str, ...]) -> None:
 def suspend(context: click.Context, names: tuple[str, ...]) -> None:
     """Put VMs' memory on the disk and end their processes: they use no memory and no processor until they are resumed.
 
-    It survives a restart of the host. Connections that were open are not there any more afterwards.
+    It survives a restart of the host. Open connections are lost.
 
     \b
     volar vms suspend web
@@ -62,5 +62,5 @@ def suspend(context: click.Context, names: tuple[str, ...]) -> None:
 @vms_argument
 @click.pass_context
 def resume(context: click.Context, names: tuple[str, ...]) -> None:
-    """Let suspended VMs go on where they were. One whose memory is of no use on this host any more boots instead."""
+    """Let suspended VMs go on where they were. One whose memory this host can no longer use boots instead."""
     _act(context, names, "resume", "resumed")

@@ -31,7 +31,7 @@ def logs(
     context: click.Context, name: str, console: bool, follow: bool, since: str | None, tail: int | None,
     process: str | None, timestamps: bool, output_format: str,
 ) -> None:  # fmt: skip
-    """Show what a VM's processes wrote; works for stopped and failed VMs too.
+    """Show what a VM's processes wrote, also of stopped and failed VMs.
 
     \b
     volar vms logs my-nginx -f

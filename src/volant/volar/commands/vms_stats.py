@@ -80,7 +80,7 @@ def stats(
 @click.option("--interval", type=click.FloatRange(0.2), default=2.0, show_default=True, help="Seconds.")
 @click.pass_context
 def top(context: click.Context, names: tuple[str, ...], interval: float) -> None:
-    """Show what VMs use, again and again until interrupted."""
+    """Show what VMs use, live, until interrupted."""
     show_table(make_client(context), names, interval)
 
 

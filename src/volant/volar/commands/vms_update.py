@@ -37,7 +37,7 @@ def update(
 ) -> None:  # fmt: skip
     """Change a VM: CPUs, memory, disk, environment, ports, labels, restart policy, kernel.
 
-    What its process was given already counts from the next start, and is named.
+    What needs a new process takes effect at the next start, and is named.
     """
     body: dict[str, Any] = {
         "vcpu": cpus,

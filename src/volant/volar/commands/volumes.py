@@ -30,7 +30,7 @@ ALIASES = {
 
 @click.group(cls=Commands, aliases=ALIASES)
 def volumes() -> None:
-    """Disks that VMs mount, and that outlive them."""
+    """Manage volumes: disks that outlive the VMs that mount them."""
 
 
 @volumes.command()
@@ -75,7 +75,7 @@ def list_volumes(context: click.Context, output_format: Format) -> None:
 @output_option
 @click.pass_context
 def show(context: click.Context, name: str, output_format: Format) -> None:
-    """Show one volume: its size, what it takes of the host's disk, and the VMs that have it."""
+    """Show one volume: its size, the space that it takes on the host, and its VMs."""
     volume: Volume = make_client(context).get(f"/volumes/{quoted(name)}")
     show_object(volume, output_format, lambda: describe(volume))
 
@@ -157,7 +157,7 @@ def restore(context: click.Context, file: str, name: str | None) -> None:
 @click.argument("names", nargs=-1, required=True, type=VOLUME)
 @click.pass_context
 def delete(context: click.Context, names: tuple[str, ...]) -> None:
-    """Delete volumes with all that is in them. One that a VM has, running or not, stays."""
+    """Delete volumes and their contents. A volume that a VM has, running or not, is kept."""
     client = make_client(context)
     for name in names:
         client.delete(f"/volumes/{quoted(name)}")

@@ -49,7 +49,7 @@ def test_of_many_vms_those_near_the_screen_are_in_the_page(
     expect(rows.last).to_have_attribute("aria-rowindex", str(VMS + 1))
     expect(page.get_by_role("link", name="vm-000")).to_have_count(0)
     check_accessibility(page)
-    page.get_by_label("Search machines").fill("vm-07")
+    page.get_by_label("Search VMs").fill("vm-07")
     expect(rows).to_have_count(10)
 
 

@@ -18,7 +18,7 @@ const TONES: [tone: Tone, name: string][] = [
   ["idle", "At rest"],
 ];
 
-export function Machines() {
+export function Vms() {
   const { vms, connection } = useFleet();
   const [search, setSearch] = useState("");
   const [tone, setTone] = useState<Tone | null>(null);
@@ -31,18 +31,18 @@ export function Machines() {
   const { first, last, above, below } = useWindow(body, shown.length);
   return (
     <>
-      <Heading title="Machines">
+      <Heading title="VMs">
         <a class="button primary" href="#/create">
           Create a VM
         </a>
       </Heading>
       {error ? <Problem error={error} /> : null}
       {all.length === 0 ? (
-        connection !== "opening" && <NoMachines />
+        connection !== "opening" && <NoVms />
       ) : (
         <>
           <div class="filters">
-            <input type="search" placeholder="Search name, plugin, label, address" aria-label="Search machines" value={search} onInput={(event) => setSearch(event.currentTarget.value)} />
+            <input type="search" placeholder="Search name, plugin, label, address" aria-label="Search VMs" value={search} onInput={(event) => setSearch(event.currentTarget.value)} />
             <div class="chips" role="group" aria-label="How they are">
               {TONES.map(([kind, name]) => (
                 <button key={kind} type="button" class={`chip ${kind}`} aria-pressed={tone === kind} onClick={() => setTone(tone === kind ? null : kind)}>
@@ -52,7 +52,7 @@ export function Machines() {
               ))}
             </div>
           </div>
-          <table class="rows machines" aria-rowcount={shown.length + 1}>
+          <table class="rows vms" aria-rowcount={shown.length + 1}>
             <thead>
               <tr>
                 <th scope="col">Name</th>
@@ -74,7 +74,7 @@ export function Machines() {
               <Gap height={below} />
             </tbody>
           </table>
-          {shown.length === 0 && <p class="none">No machine is like this.</p>}
+          {shown.length === 0 && <p class="none">No VM is like this.</p>}
         </>
       )}
     </>
@@ -160,9 +160,9 @@ export function Address({ vm }: { vm: Vm }) {
   return <span>{port ? `${port.host_ip}:${port.host_port}` : (vm.ip ?? "–")}</span>;
 }
 
-function NoMachines() {
+function NoVms() {
   return (
-    <Empty title="No machine yet">
+    <Empty title="No VM yet">
       <p>Make one of an installed plugin, or in a terminal of a Dockerfile, an archive or an image:</p>
       <p>
         <Command>volar run ./my-app</Command>

@@ -8,7 +8,7 @@ import { go } from "../router";
 import { fleet, useFleet } from "../store";
 import { isUp } from "../words";
 import { Logs } from "./logs";
-import { Labels } from "./machines";
+import { Labels } from "./vms";
 import { Overview } from "./overview";
 import { Terminal } from "./terminal";
 import { Usage } from "./usage";
@@ -22,7 +22,7 @@ const TABS: [tab: string, name: string][] = [
   ["usage", "Usage"],
 ];
 
-export function Machine({ name, tab }: { name: string; tab: string }) {
+export function VmPage({ name, tab }: { name: string; tab: string }) {
   const { vms, connection } = useFleet();
   const vm = vms.get(name);
   // Checks and processes turn over without an event.
@@ -62,7 +62,7 @@ function Head({ vm }: { vm: Vm }) {
   return (
     <>
       <p class="crumbs">
-        <a href="#/vms">Machines</a>
+        <a href="#/vms">VMs</a>
       </p>
       <header class="heading">
         <div class="title">
@@ -165,7 +165,7 @@ function Gone({ name }: { name: string }) {
   return (
     <Empty title={`There is no VM ${name}`}>
       <p>
-        It may have been deleted. <a href="#/vms">All machines</a>
+        It may have been deleted. <a href="#/vms">All VMs</a>
       </p>
     </Empty>
   );
