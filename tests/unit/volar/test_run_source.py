@@ -10,7 +10,7 @@ import pytest
 
 from support.in_process_daemon import InProcessDaemon
 from support.plugin_files import make_plugin
-from volant.contract.manifest import is_version
+from volant.contract.names import is_version
 from volant.errors import InvalidInput, NotFound
 from volant.volar.run_source import (
     Build,
