@@ -48,7 +48,7 @@ class WindowRecord(NamedTuple):
 class Clusters(NamedTuple):
     """Clusters of a window: their numbers from its start, ascending, their sizes, and their bytes one after the other.
 
-    `parts` are the clusters, or one part is all of them.
+    `parts` are the clusters, or cut anywhere where none of them is plain.
     """
 
     numbers: tuple[int, ...] = ()
@@ -57,9 +57,9 @@ class Clusters(NamedTuple):
 
     def split(self) -> Iterable[tuple[int, bytes | memoryview]]:
         """Each cluster's number and bytes."""
-        if len(self.parts) == len(self.sizes):
+        if tuple(map(len, self.parts)) == self.sizes:
             return zip(self.numbers, self.parts, strict=True)
-        (whole,) = self.parts
+        whole = memoryview(b"".join(self.parts))
         ends = list(accumulate(self.sizes))
         return (
             (number, whole[end - size : end])
@@ -201,11 +201,11 @@ class EarlierDisk:
         places = list(place_clusters(record.offset, sizes, cluster_size))
         start, length = places[0], places[-1] + sizes[-1] - places[0]
         try:
-            content = self._content.read(self._index.payload_offset + start, length)
+            parts = self._content.read(self._index.payload_offset + start, length)
         except (OSError, OverflowError):
             return None
-        parts = [content]
-        if cluster_size in sizes:
+        if parts and cluster_size in sizes:
+            content = memoryview(b"".join(parts))
             parts = [
                 content[place - start : place - start + size]
                 for place, size in zip(places, sizes, strict=True)

@@ -23,10 +23,6 @@ _READ_BLOCKS = 32
 GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 _BLOCK_HEADER = struct.pack("<BHH", 0, _BLOCK_BYTES, 0)
 
-
-# Threads write over each other's bytes here, and nobody reads them.
-_FORGOTTEN = memoryview(bytearray(5))
-
 # From here to there in a file, and `add_to_sum` of all between.
 Summed = tuple[int, int, int]
 START_SUM = 1
@@ -189,18 +185,20 @@ class StoredContent:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def read(self, offset: int, length: int) -> memoryview:
-        """`length` bytes of content at `offset`; nothing where the file ends before. At most some MiB."""
+    def read(self, offset: int, length: int) -> list[memoryview]:
+        """`length` bytes of content at `offset`, by blocks; nothing where the file ends before. At most some MiB."""
         block, inside = divmod(offset, _BLOCK_BYTES)
-        content = memoryview(bytearray(length))
-        views, position = [], 0
-        while position < length:
-            end = min(length, position + _BLOCK_BYTES - (inside if not position else 0))
-            views += [content[position:end], _FORGOTTEN]
-            position = end
-        wanted = sum(map(len, views)) - len(_FORGOTTEN)
-        got = os.preadv(self._descriptor, views[:-1], _place(block) + 5 + inside)
-        return content if got == wanted else content[:0]
+        start, last = _place(block) + 5 + inside, (offset + length - 1) // _BLOCK_BYTES
+        # With the headers between, at one go: new memory is filled by the kernel while other threads run.
+        wanted = length + 5 * (last - block)
+        whole = memoryview(os.pread(self._descriptor, wanted, start))
+        if len(whole) < wanted:
+            return []
+        cuts = range(_BLOCK_BYTES - inside, wanted, _STRIDE)
+        return [
+            whole[begin:end]
+            for begin, end in zip((0, *(cut + 5 for cut in cuts)), (*cuts, wanted), strict=True)
+        ]
 
 
 def write_all(descriptor: int, parts: list[bytes | memoryview]) -> None:
