@@ -20,7 +20,9 @@ from volant.filesystems.blocks import PlannedImage
 
 WINDOW_BYTES = 1 << 20
 _ZEROS = bytes(WINDOW_BYTES)
+# Windows under way at once: enough that whoever puts them together need not wait for one that takes long.
 _AHEAD_PER_THREAD = 3
+_LEAST_AHEAD = 16
 _MOST_BETWEEN = 4096
 _MOST_VIEWS = 500  # Linux takes 1024 at once
 # Threads write over each other's bytes here, and nobody reads them.
@@ -150,12 +152,13 @@ def transform_windows(
         return transform(window, local.buffer)
 
     count = count_threads(threads)
+    most = max(count * _AHEAD_PER_THREAD, _LEAST_AHEAD)
     pool = ThreadPoolExecutor(count, thread_name_prefix="clusters")
     under_way: deque[tuple[Window, Future[T]]] = deque()
     try:
         for window in cut_windows(image):
             under_way.append((window, pool.submit(run, window)))
-            if len(under_way) > count * _AHEAD_PER_THREAD:
+            if len(under_way) > most:
                 done, future = under_way.popleft()
                 yield done, future.result()
         while under_way:
