@@ -385,6 +385,7 @@ export interface Vm {
   cloud_init: CloudInitState;
   crash: Crash | null;
   created_at: string;
+  disk_bytes_per_second: number;
   exit_code: number | null;
   health: "starting" | "healthy" | "unhealthy" | "unknown";
   health_reason: string;
@@ -430,6 +431,7 @@ export interface VmCreate {
   architecture?: "amd64" | "arm64" | null;
   cold?: boolean;
   command?: string[];
+  disk_bandwidth?: string | null;
   disk_size?: string | null;
   entrypoint?: string[];
   env?: Record<string, string>;

@@ -118,6 +118,7 @@ class Vm(ApiModel):
     resources: Resources
     network: NetworkMode
     isolated: bool = False
+    disk_bytes_per_second: int = Field(0, description="the most its disks read and write; 0: no bound")
     ip: str | None = None
     ip6: str | None = Field(None, description="on the bridge, where the host has IPv6")
     url: str | None = None
@@ -209,6 +210,9 @@ class VmCreate(RequestModel):
     volumes: list[VolumeAttachment] = Field(default_factory=list)
     isolated: bool = Field(False, description="reaches no other VM, nor is it reached; on the bridge only")
     disk_size: str | None = Field(None, description="grow the root disk to this, e.g. 20G")
+    disk_bandwidth: str | None = Field(
+        None, description="the most that its disks read and write in a second, all together, e.g. 50M"
+    )
     architecture: Literal["amd64", "arm64"] | None = Field(
         None, description="of the guest's processor, where it is not the host's: emulated, and slow"
     )

@@ -402,6 +402,7 @@ class Vm(TypedDict):
     cloud_init: CloudInitState
     crash: Crash | None
     created_at: str
+    disk_bytes_per_second: int
     exit_code: int | None
     health: Literal["starting", "healthy", "unhealthy", "unknown"]
     health_reason: str
@@ -447,6 +448,7 @@ class VmCreate(TypedDict):
     architecture: NotRequired[Literal["amd64", "arm64"] | None]
     cold: NotRequired[bool]
     command: NotRequired[list[str]]
+    disk_bandwidth: NotRequired[str | None]
     disk_size: NotRequired[str | None]
     entrypoint: NotRequired[list[str]]
     env: NotRequired[dict[str, str]]

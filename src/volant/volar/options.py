@@ -35,6 +35,7 @@ class VmOptions:
     cpus: int | None
     memory: int | None
     disk_size: str | None
+    disk_bandwidth: str | None
     nested: bool
     architecture: str | None
     hypervisor: str | None
@@ -85,6 +86,8 @@ class VmOptions:
             request["kernel"] = self.kernel
         if self.kernel_arguments:
             request["kernel_arguments"] = self.kernel_arguments
+        if self.disk_bandwidth:
+            request["disk_bandwidth"] = self.disk_bandwidth
         if self.hypervisor:
             request["hypervisor"] = self.hypervisor  # type: ignore[typeddict-item]  # one of its choices
         if self.cpus or self.memory or self.nested:
@@ -103,6 +106,7 @@ class VmOptions:
             "--memory": self.memory,
             "--network": self.network,
             "--disk-size": self.disk_size,
+            "--disk-bandwidth": self.disk_bandwidth,
             "--nested": self.nested or None,
             "--architecture": self.architecture,
             "--kernel": self.kernel,
@@ -131,6 +135,7 @@ def vm_options(
         click.option("--cpus", type=click.IntRange(1), help="vCPUs; the plugin's own number otherwise."),
         click.option("-m", "--memory", type=Mebibytes(), metavar="MIB", help="Memory in MiB, or 512m, 2g."),
         click.option("--disk-size", metavar="SIZE", help="Grow the root disk, e.g. 20G."),
+        click.option("--disk-bandwidth", metavar="SIZE", help="The most its disks read and write in a second."),
         click.option("--nested", is_flag=True, help="Let the guest run VMs of its own, if this host can."),
         click.option(
             "--architecture", type=click.Choice(["amd64", "arm64"]), help="Emulate this one; slow."

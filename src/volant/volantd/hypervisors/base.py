@@ -118,6 +118,7 @@ class VmSpec:
     process's own standard error. `tsc_khz` is the host clock's rate, which x86 guests under TCG must be told.
     `uefi` is the firmware's program and this VM's variables, where the machine's own BIOS does not do.
     `nested`: the guest runs virtual machines of its own.
+    `disk_bytes_per_second`: read and written by all of its disks together; 0: as much as there is.
     `wakes_from` None boots; otherwise all else is as it was when that image was made, but for names and paths.
     """
 
@@ -140,6 +141,7 @@ class VmSpec:
     wakes_from: MemoryImage | None = None
     uefi: tuple[Path, Path] | None = None
     nested: bool = False
+    disk_bytes_per_second: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,8 @@ class Capabilities:
     """A disk gets a new layer while its machine runs (`Machine.layer_disk`); otherwise it is copied."""
     knows_secret_users: bool
     """Whoever answers a guest's secrets learns which of its users asks."""
+    disk_limits: bool
+    """`VmSpec.disk_bytes_per_second`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ from volant.volantd.hypervisors.groups import enter_group, make_group, was_kille
 from volant.volantd.hypervisors.host_process import ExitStatus, HostProcess, find_process, take_child
 from volant.volantd.hypervisors.nested import check_nested
 from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments, name_sockets
-from volant.volantd.hypervisors.qemu_disks import copy_disk, find_node, layer_disk
+from volant.volantd.hypervisors.qemu_disks import copy_disk, find_node, layer_disk, limit_disks
 from volant.volantd.hypervisors.qemu_memory import lend_memory, load_memory, save_memory
 from volant.volantd.hypervisors.qemu_traits import find_traits
 from volant.volantd.hypervisors.streams import connect_unix
@@ -149,6 +149,10 @@ class QemuMachine:
         with self._reachable("resize the disk of") as client:
             node = await find_node(client, index)
             await client.execute("block_resize", {"node-name": node, "size": size_bytes})
+
+    async def limit_disks(self, bytes_per_second: int) -> None:
+        with self._reachable("bound the disks of") as client:
+            await limit_disks(client, bytes_per_second)
 
     async def find_layer(self, index: int) -> str:
         with self._reachable("ask for the disk of") as client:
@@ -375,6 +379,7 @@ class Qemu:
         emulation=True,
         live_layers=True,
         knows_secret_users=True,
+        disk_limits=True,
     )
 
     def __init__(
@@ -422,6 +427,8 @@ class Qemu:
                 await asyncio.gather(
                     machine.connect(), asyncio.to_thread(fill), asyncio.to_thread(enter_group, spec, pid)
                 )
+                if spec.disk_bytes_per_second:
+                    await machine.limit_disks(spec.disk_bytes_per_second)
                 if spec.wakes_from is not None:
                     await machine.wake(spec.wakes_from)
             except BaseException:

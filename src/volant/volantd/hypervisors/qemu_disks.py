@@ -33,6 +33,16 @@ async def find_node(client: QMPClient, index: int) -> str:
     raise ToolFailed(f"QEMU shows no disk number {index}")
 
 
+async def limit_disks(client: QMPClient, bytes_per_second: int) -> None:
+    """Bound what the guest's disks, all of them together, read and write. Layers put on top later are bound, too."""
+    devices = cast("list[dict[str, Any]]", await client.execute("query-block"))
+    unbound = dict.fromkeys(("bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
+    for device in devices:
+        if "inserted" in device and device.get("qdev"):
+            given = {"id": device["qdev"], "bps": bytes_per_second, "group": "disks", **unbound}
+            await client.execute("block_set_io_throttle", given)
+
+
 async def pass_file(client: QMPClient, path: Path) -> tuple[int, dict[str, Any]]:
     """A file of ours that QEMU may read and write from now on: the number of its set of descriptors, and the node."""
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)

@@ -24,6 +24,9 @@ from volant.volantd.vms.record import AttachedSecret, VmDefinition, VmResources,
 from volant.volantd.vms.request_keys import RequestKey
 from volant.volantd.vms.volumes import attach_volumes
 
+# A guest reads some tens of MiB before its workload is up.
+LEAST_BANDWIDTH = 64 << 10
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -57,6 +60,7 @@ class NewVm:
     volumes: Sequence[tuple[str, str, bool]] = ()
     """Name, target, and whether it is only read."""
     disk_size: str | None = None
+    disk_bandwidth: str | None = None
     isolated: bool = False
     restart: str = "on-failure"
     suspend_when_idle_seconds: int | None = None
@@ -160,6 +164,7 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         secrets=list(request.secrets),
         volumes=volumes,
         disk_size_bytes=_choose_disk_size(domain, request, manifest),
+        disk_bytes_per_second=read_bandwidth(request.disk_bandwidth),
         isolated=request.isolated,
         restart=request.restart,
         suspend_when_idle_seconds=request.suspend_when_idle_seconds or 0,
@@ -167,6 +172,19 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         kernel_arguments=request.kernel_arguments,
         labels={**manifest.labels, **request.labels},
     )
+
+
+def read_bandwidth(text: str | None) -> int:
+    """Bytes a second; 0 where there is no bound. InvalidInput for less than a guest can live with."""
+    if text is None:
+        return 0
+    found = read_size(text.removesuffix("/s"))
+    if found < LEAST_BANDWIDTH:
+        raise InvalidInput(
+            f"cannot bound a disk to {text!r} a second: a guest would hardly boot",
+            resolution="give at least 64K, e.g. --disk-bandwidth 50M",
+        )
+    return found
 
 
 def _choose_disk_size(domain: Domain, request: NewVm, manifest: Manifest) -> int | None:

@@ -62,4 +62,6 @@ def find_obstacle(
         return f"it emulates no {definition.architecture}", qemu
     if any(secret.uid is not None for secret in definition.secrets) and not can.knows_secret_users:
         return "it does not tell which user of the guest asks for a secret", qemu
+    if definition.disk_bytes_per_second and not can.disk_limits:
+        return "it does not bound what disks read and write", qemu
     return None

@@ -290,4 +290,5 @@ def make_spec(
         tsc_khz=support.tsc_khz,
         uefi=uefi,
         nested=record.definition.resources.nested,
+        disk_bytes_per_second=record.definition.disk_bytes_per_second,
     )

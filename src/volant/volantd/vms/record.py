@@ -102,6 +102,8 @@ class VmDefinition(StoredModel):
     secrets: list[AttachedSecret] = Field(default_factory=list)
     volumes: list[AttachedVolume] = Field(default_factory=list)
     disk_size_bytes: int | None = None
+    disk_bytes_per_second: int = 0
+    """0: as much as there is."""
     isolated: bool = False
     restart: str = "on-failure"
     labels: dict[str, str] = Field(default_factory=dict)

@@ -126,7 +126,7 @@ def make_wake_spec(record: VmRecord, source: WakeSource, files: VmFiles, nics: t
     return replace(
         source.spec, id=record.id, name=record.name, disks=disks, nics=nics, socket_folder=files.sockets,
         console_log=files.console_log, hypervisor_log=files.hypervisor_log, initrd=files.initrd,
-        wakes_from=source.image,
+        wakes_from=source.image, disk_bytes_per_second=record.definition.disk_bytes_per_second,
     )  # fmt: skip
 
 

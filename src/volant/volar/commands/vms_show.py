@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from volant.sizes import show_size
 from volant.volar.client import Client
 from volant.volar.labels import format_labels, parse_labels
 from volant.volar.names import PLUGIN, vm_argument, vms_argument
@@ -106,11 +107,12 @@ def describe(vm: Vm, boot: str = "") -> list[tuple[str, Any]]:
         ("plugin", f"{vm['plugin']['name']} {vm['plugin']['version']}"),
         ("labels", "\n".join(f"{name}={value}" for name, value in vm.get("labels", {}).items())),
         ("resources", f"{resources['vcpu']} vCPU, {resources['memory_mb']} MiB{nested}"),
+        ("disks", f"at most {show_size(bound)}/s" if (bound := vm.get("disk_bytes_per_second", 0)) else ""),
         ("kernel", vm["kernel"]),
         ("kernel arguments", vm["kernel_arguments"]),
         ("network", vm["network"]),
         ("ip", vm["ip"]),
-        ("ip6", vm["ip6"]),
+        ("ip6", vm.get("ip6")),
         ("url", vm["url"]),
         ("ports", "\n".join(describe_ports(vm))),
         ("agent", _describe_agent(vm["agent"])),

@@ -10,6 +10,7 @@ import signal
 import socket
 import stat
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from volant.volantd.hypervisors.qemu import Qemu, QemuMachine
 from volant.volantd.network.types import PublishedPort
 
 BOOT_SECONDS = 90
+BOUND = 256 << 10
 MakeSpec = Callable[[bytes], VmSpec]
 IDLE = b"x" * 4096
 """An /init that is no program: with `panic=0` the kernel panics and stays where it is."""
@@ -258,6 +260,34 @@ async def test_a_full_disk_of_the_host_pauses_and_is_said(
         small.resize("32m")
         await wait_for_state(machine, MachineState.RUNNING)
         assert machine.problem == ""
+    finally:
+        await machine.kill()
+
+
+async def test_a_guest_that_writes_on_and_on_is_held_to_its_bound(
+    qemu: Qemu, make_spec: MakeSpec, short_path: Path
+) -> None:
+    disk = short_path / "disk.img"
+    disk.write_bytes(WRITE_ON_AND_ON.ljust(510, b"\0") + b"\x55\xaa")
+    os.truncate(disk, 1 << 30)
+    support = await qemu.find_support("amd64", kernel=None, firmware=True)
+    spec = dataclasses.replace(
+        make_spec(IDLE),
+        machine=support.machine,
+        accelerator=support.accelerator,
+        kernel=None,
+        initrd=None,
+        disks=(DiskDrive(disk, "raw", "root"),),
+        disk_bytes_per_second=BOUND,
+    )
+    machine = await qemu.start(spec)
+    begun, before = time.monotonic(), disk.stat().st_blocks * 512
+    try:
+        async with asyncio.timeout(BOOT_SECONDS):
+            while disk.stat().st_blocks * 512 < before + 3 * BOUND:  # noqa: ASYNC110  # a file
+                await asyncio.sleep(0.05)
+        # Without a bound it takes a tenth of a second. QEMU lets a tenth of the bound through at once.
+        assert time.monotonic() - begun > 2
     finally:
         await machine.kill()
 

@@ -56,6 +56,7 @@ async def test_a_vm_stays_with_the_kind_that_it_was_made_for(fleet: Fleet) -> No
         (replace(WANTED, network="user"), "no user-mode network"),
         (replace(WANTED, architecture=OTHER), f"emulates no {OTHER}"),
         (replace(WANTED, secrets=[AttachedSecret(name="key", port=9001, uid=33)]), "which user of the guest"),
+        (replace(WANTED, disk_bandwidth="50M"), "does not bound what disks read"),
     ],
 )
 async def test_what_it_cannot_is_refused_before_anything_is_made(

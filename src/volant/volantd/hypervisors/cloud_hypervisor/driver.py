@@ -71,6 +71,7 @@ class CloudHypervisor:
         templates=False,
         emulation=False,
         knows_secret_users=False,
+        disk_limits=False,
         live_layers=False,
     )
 
