@@ -150,10 +150,6 @@ class QemuMachine:
             node = await find_node(client, index)
             await client.execute("block_resize", {"node-name": node, "size": size_bytes})
 
-    async def limit_disks(self, bytes_per_second: int) -> None:
-        with self._reachable("bound the disks of") as client:
-            await limit_disks(client, bytes_per_second)
-
     async def find_layer(self, index: int) -> str:
         with self._reachable("ask for the disk of") as client:
             return await find_node(client, index)
@@ -427,8 +423,8 @@ class Qemu:
                 await asyncio.gather(
                     machine.connect(), asyncio.to_thread(fill), asyncio.to_thread(enter_group, spec, pid)
                 )
-                if spec.disk_bytes_per_second:
-                    await machine.limit_disks(spec.disk_bytes_per_second)
+                with machine._reachable("bound the disks of") as client:
+                    await limit_disks(client, spec.disk_bytes_per_second)
                 if spec.wakes_from is not None:
                     await machine.wake(spec.wakes_from)
             except BaseException:

@@ -60,7 +60,7 @@ async def take(
 async def create_vm(fleet: Fleet, snapshot: Snapshot, request: NewVm) -> VmRecord:
     """A VM of a snapshot. What the snapshot's VM was decides what this one is; another name, labels, environment and
     published ports may be asked for."""
-    fixed = ("vcpu", "memory_mb", "network", "disk_size")
+    fixed = ("vcpu", "memory_mb", "network", "disk_size", "disk_bandwidth")
     given = [name for name in fixed if getattr(request, name) is not None]
     given += [name for name in ("kernel", "kernel_arguments") if getattr(request, name)]
     if given:

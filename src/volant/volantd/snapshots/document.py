@@ -34,7 +34,9 @@ SNAPSHOT_NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 MOST_STATE_OVERHEAD_BYTES = 256 << 20
 MOST_FILE_BYTES = 1 << 46
 # Of a VM's definition stays on its host: whose secrets it gets, what its disk became, what this host does with it.
-LEFT_OUT = frozenset({"secrets", "volumes", "disk_size_bytes", "restart", "wakes_from", "restores_to"})
+LEFT_OUT = frozenset(
+    {"secrets", "volumes", "disk_size_bytes", "disk_bytes_per_second", "restart", "wakes_from", "restores_to"}
+)
 CARRIED = frozenset(VmDefinition.model_fields) - LEFT_OUT
 
 
