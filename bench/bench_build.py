@@ -12,6 +12,7 @@ limit-build-large-vs-tar2sqfs    their time over that of compression and digests
 build-rebuild-vs-full            large, a folder of plain layers, after a change in the last: over a full build
                                  (both with a cache to fill)
 build-rebuild-archive-vs-full    the same from an archive that is new as a whole: every digest is made again
+cpu-build-rebuild-vs-full, cpu-build-rebuild-archive-vs-full     both in seconds of processors
 cost-build-large-vs-compression  ours over pure compression of the same clusters, same library and cores
 cost-build-{large,base}-vs-floor     ours over compression and digests of the same bytes on the same cores
 cpu-build-{large,base}-vs-floor      the same in seconds of processors: what a busy machine leaves of the figure above
@@ -350,6 +351,8 @@ def compare_rebuild(watch: Stopwatch, layers: Path) -> None:
 
         seconds = watch.compare(full=full, rebuild=again)
         ratio(name, seconds["rebuild"] / seconds["full"])
+        cpu = {run: statistics.median(used[1:]) for run, used in watch.cpu_seconds.items()}
+        ratio(f"cpu-{name}", cpu["rebuild"] / cpu["full"])
 
 
 def check_rebuild(watch: Stopwatch, option: str, before: Path, after: Path) -> None:
