@@ -473,6 +473,7 @@ export interface VmUpdate {
   memory_mb?: number | null;
   publish?: PublishRequest[] | null;
   restart?: string | null;
+  suspend_when_idle_seconds?: number | null;
   vcpu?: number | null;
 }
 

@@ -6,6 +6,7 @@ There is one server a process, made with the first program that is asked for. It
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import socket
@@ -70,7 +71,9 @@ def start_forked(
     """
     global _server
     for is_last in (False, True):
-        _server = _server or ForkServer()
+        if _server is None:
+            _server = ForkServer()
+            atexit.register(_server.close)
         try:
             return _server.start(program, arguments, log, descriptors or {})
         except OSError as error:

@@ -241,12 +241,17 @@ func serveBecome(c *conversation, ctx context.Context, call request) (any, error
 	return empty{}, c.agent.Become(ctx, settings, params.Entropy)
 }
 
-func serveFreeze(c *conversation, _ context.Context, call request) (any, error) {
+// serveFreeze lets the guest go on again where nobody waits for the answer any more.
+func serveFreeze(c *conversation, ctx context.Context, call request) (any, error) {
 	params, err := readParams[contract.SnapshotFreeze](call)
 	if err != nil {
 		return nil, err
 	}
-	return empty{}, c.agent.Freeze(params.Disks == nil || *params.Disks)
+	err = c.agent.Freeze(params.Disks == nil || *params.Disks)
+	if err == nil && ctx.Err() != nil {
+		err = c.agent.Thaw()
+	}
+	return empty{}, err
 }
 
 func serveClock(c *conversation, _ context.Context, call request) (any, error) {

@@ -29,6 +29,8 @@ type hold struct {
 // Freeze holds everything but the agent still while the host takes a snapshot. Disks: for one of the disk, too, that is
 // to be whole by itself.
 func (g *Guest) Freeze(disks bool) error {
+	g.holding.Lock()
+	defer g.holding.Unlock()
 	if err := g.freezer.Freeze(disks); err != nil {
 		return err
 	}
@@ -41,6 +43,12 @@ func (g *Guest) Freeze(disks bool) error {
 
 // Thaw lets the guest go on after one.
 func (g *Guest) Thaw() error {
+	g.holding.Lock()
+	defer g.holding.Unlock()
+	return g.letGo()
+}
+
+func (g *Guest) letGo() error {
 	g.release()
 	return g.freezer.Thaw()
 }
@@ -69,12 +77,14 @@ func (g *Guest) takeSettings(data []byte) error {
 // Wake lets the guest go on that slept in its host's files. It is who it was; the time has gone on, and random numbers
 // that were drawn after its memory had been taken must not be drawn again.
 func (g *Guest) Wake(now time.Time, entropy []byte) error {
+	g.holding.Lock()
+	defer g.holding.Unlock()
 	if err := g.reseed(entropy); err != nil {
 		return err
 	}
 	g.journal.WarnError(clock.Set(now))
 	g.speakLater()
-	return g.Thaw()
+	return g.letGo()
 }
 
 func (g *Guest) reseed(entropy []byte) error {
@@ -93,6 +103,8 @@ func (g *Guest) speakLater() {
 // numbers come first, since whatever follows may need some. What cannot be done is a warning, save for the random numbers and
 // the keys: without these two a copy must not go on.
 func (g *Guest) Become(ctx context.Context, settings *contract.GuestConfig, entropy []byte) error {
+	g.holding.Lock()
+	defer g.holding.Unlock()
 	held := g.held.Load()
 	if held == nil {
 		return errors.New("cannot become another VM: this guest is not held for a snapshot")

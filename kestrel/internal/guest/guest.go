@@ -74,6 +74,7 @@ type Guest struct {
 	current     atomic.Pointer[contract.GuestConfig] // another than config in a copy of a snapshot
 	doorsOpen   chan struct{}
 	port        *stream.Port         // of the host, where it was opened before
+	holding     sync.Mutex           // one act of holding the guest or letting it go at a time
 	held        atomic.Pointer[hold] // for a snapshot; a copy of it is, too, until it has become another VM
 	networkDoor sync.Once
 }

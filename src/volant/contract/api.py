@@ -275,6 +275,7 @@ class VmUpdate(RequestModel):
     restart: str | None = Field(None, pattern=RESTART_PATTERN)
     kernel: KernelName | Literal[""] | None = Field(None, description='"": this host\'s usual one')
     kernel_arguments: KernelArguments | None = Field(None, description="in place of those before")
+    suspend_when_idle_seconds: int | None = Field(None, ge=0, le=MOST_IDLE_SECONDS, description="0: never")
 
 
 class FieldChange(ApiModel):

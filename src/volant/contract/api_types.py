@@ -491,6 +491,7 @@ class VmUpdate(TypedDict):
     memory_mb: NotRequired[int | None]
     publish: NotRequired[list[PublishRequest] | None]
     restart: NotRequired[str | None]
+    suspend_when_idle_seconds: NotRequired[int | None]
     vcpu: NotRequired[int | None]
 
 

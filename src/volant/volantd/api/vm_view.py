@@ -75,6 +75,7 @@ def read_update(request: VmUpdate) -> update.VmUpdate:
         restart=request.restart,
         kernel=request.kernel,
         kernel_arguments=request.kernel_arguments,
+        suspend_when_idle_seconds=request.suspend_when_idle_seconds,
     )
 
 

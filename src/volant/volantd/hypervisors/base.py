@@ -92,12 +92,13 @@ class MemoryImage:
 
     With `has_pages` the RAM is a file of its own, which machines that wake from it map privately and so share; with
     `is_copied` each gets a copy instead, and is in nothing different from one that booted. Otherwise RAM is part of
-    the state.
+    the state. `is_template`: of a guest that was no VM yet.
     """
 
     folder: Path
     has_pages: bool = False
     is_copied: bool = False
+    is_template: bool = False
 
     @property
     def state(self) -> Path:
@@ -313,6 +314,11 @@ class Machine(Protocol):
 
     async def resize_disk(self, index: int, size_bytes: int) -> None:
         """Tell the machine that the file of its disk `index`, a raw one, has grown to this."""
+
+    async def merge_layers(self, index: int, base: Path) -> bool:
+        """Bring what lies between the disk `index` and the file `base`, at the bottom of its layers, into the disk
+        itself. False where another act on the disk ended it; ToolFailed and StorageFull leave the disk as right as it
+        was."""
 
     async def find_layer(self, index: int) -> str:
         """The name of what the disk `index` writes to: that of the last `layer_disk`, or one of the driver's own."""

@@ -14,8 +14,8 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +30,6 @@ from volant.volantd.hypervisors.accelerator import AcceleratorProbe
 from volant.volantd.hypervisors.base import (
     Capabilities,
     CauseKind,
-    EndKind,
     HostSupport,
     HypervisorKind,
     MachineEnd,
@@ -41,12 +40,21 @@ from volant.volantd.hypervisors.base import (
 )
 from volant.volantd.hypervisors.confinement import find_confinement, make_confined_arguments
 from volant.volantd.hypervisors.console import read_last_lines, trim_log
-from volant.volantd.hypervisors.crash import MemoryWatch, find_cause
+from volant.volantd.hypervisors.crash import MemoryWatch
 from volant.volantd.hypervisors.groups import enter_group, make_group, was_killed_for_memory
 from volant.volantd.hypervisors.host_process import ExitStatus, HostProcess, find_process, take_child
 from volant.volantd.hypervisors.nested import check_nested
 from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments, name_sockets
-from volant.volantd.hypervisors.qemu_disks import copy_disk, find_node, layer_disk, limit_disks
+from volant.volantd.hypervisors.qemu_disks import (
+    begin_merge,
+    copy_disk,
+    find_node,
+    finish_merge,
+    layer_disk,
+    limit_disks,
+    stop_merging,
+)
+from volant.volantd.hypervisors.qemu_ending import explain_end
 from volant.volantd.hypervisors.qemu_memory import lend_memory, load_memory, save_memory
 from volant.volantd.hypervisors.qemu_traits import find_traits
 from volant.volantd.hypervisors.streams import connect_unix
@@ -79,6 +87,7 @@ class QemuMachine:
         self._disk_full = False
         self._paused = False
         self._resumed = asyncio.Event()
+        self._disks = asyncio.Lock()
         self._problem = ""
         self._tasks: list[asyncio.Task[None]] = []
         self._console_begin = console_begin
@@ -134,21 +143,39 @@ class QemuMachine:
     async def save_memory(self, folder: Path) -> MemoryImage:
         if self.state is not MachineState.PAUSED:
             raise Conflict(f"cannot save the memory of {self.spec.name}: it is {self.state.value}")
-        with self._reachable("save the memory of") as client:
+        async with self._alone_with_disks("save the memory of") as client:
             return await save_memory(client, self.identity.pid, folder)
 
     async def layer_disk(self, index: int, overlay: Path, name: str) -> None:
-        with self._reachable("layer the disk of") as client:
+        async with self._alone_with_disks("layer the disk of") as client:
             await layer_disk(client, await find_node(client, index), overlay, name)
 
     async def copy_disk(self, index: int, target: Path, begun: Callable[[], Awaitable[None]]) -> None:
-        with self._reachable("copy the disk of") as client:
+        async with self._alone_with_disks("copy the disk of") as client:
             await copy_disk(client, await find_node(client, index), target, begun)
 
     async def resize_disk(self, index: int, size_bytes: int) -> None:
         with self._reachable("resize the disk of") as client:
             node = await find_node(client, index)
             await client.execute("block_resize", {"node-name": node, "size": size_bytes})
+
+    async def merge_layers(self, index: int, base: Path) -> bool:
+        async with self._alone_with_disks("merge the layers of") as client:
+            # QEMU lets go of the disks of a machine whose memory is saved, and ends where a job works on them then.
+            if self.state is not MachineState.RUNNING:
+                return False
+            top = await find_node(client, index)
+            await begin_merge(client, top, base)
+        with self._reachable("merge the layers of") as client:
+            return await finish_merge(client, top)
+
+    @asynccontextmanager
+    async def _alone_with_disks(self, verb: str) -> AsyncIterator[QMPClient]:
+        """Nothing else is done to them meanwhile; layers that are being merged are left for later."""
+        async with self._disks:
+            with self._reachable(verb) as client:
+                await stop_merging(client)
+                yield client
 
     async def find_layer(self, index: int) -> str:
         with self._reachable("ask for the disk of") as client:
@@ -298,61 +325,6 @@ class QemuMachine:
             )
         ended = status.signal or f"exit code {status.exit_code}"
         return ToolFailed(f"cannot start {self.spec.name}: QEMU ended with {ended}", details=log)
-
-
-def explain_end(
-    status: ExitStatus,
-    *,
-    shutdown_reason: str,
-    asked_to_end: bool,
-    disk_full: bool,
-    memory_full: bool = False,
-    killed_for_memory: bool = False,
-    console: list[str],
-    log: list[str],
-) -> MachineEnd:
-    """What an end means, from the exit status, QMP's SHUTDOWN reason and the last lines of console and
-    log."""
-
-    cause = find_cause(
-        status, console, killed_for_memory=killed_for_memory, at_limit=memory_full, disk_full=disk_full
-    )
-
-    def end(kind: EndKind, reason: str = "") -> MachineEnd:
-        crash = cause if kind is EndKind.CRASHED else None
-        return MachineEnd(kind, reason, status.exit_code, status.signal, disk_full, crash)
-
-    if asked_to_end:
-        return end(EndKind.KILLED)
-    if disk_full:
-        return end(EndKind.CRASHED, "the host's disk is full")
-    if memory_full:
-        return end(EndKind.CRASHED, "the host's kernel ended QEMU: the VM took more memory than its limit")
-    if killed_for_memory:
-        return end(EndKind.CRASHED, "the host ran out of memory: its kernel ended QEMU")
-    if status.signal is not None:
-        return end(EndKind.CRASHED, f"QEMU was ended by {status.signal}")
-    if status.exit_code:
-        return end(
-            EndKind.CRASHED, f"QEMU ended with exit code {status.exit_code}: {(log or ['no word'])[-1]}"
-        )
-    # A panic resets the machine (panic=-1), so only the console tells it from a reboot.
-    has_panicked = cause.kind in (CauseKind.PANIC, CauseKind.GUEST_OUT_OF_MEMORY)
-    if has_panicked and shutdown_reason in ("guest-reset", "guest-panic", ""):
-        what = "the guest ran out of memory: " if cause.kind is CauseKind.GUEST_OUT_OF_MEMORY else ""
-        return end(EndKind.CRASHED, what + cause.line)
-    match shutdown_reason:
-        case "guest-reset":
-            return end(EndKind.REBOOTED)
-        case "guest-shutdown" | "host-qmp-quit":
-            return end(EndKind.POWERED_OFF)
-        case "guest-panic":
-            return end(EndKind.CRASHED, "the guest's kernel panicked")
-        case "host-signal":
-            return end(EndKind.CRASHED, "QEMU was ended by a signal (SIGTERM, SIGINT or SIGHUP)")
-        case _ if status.exit_code == 0:
-            return end(EndKind.POWERED_OFF)
-    return end(EndKind.CRASHED, "QEMU ended without a word, as when it is killed or out of memory")
 
 
 def _read_tail(log: Path, count: int = 20) -> list[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The disks of a running QEMU: what one writes to, and an overlay put on top while it runs.
+"""The disks of a running QEMU: what one writes to, an overlay put on top while it runs, and layers that become one.
 
 Block nodes are named by QMP (https://www.qemu.org/docs/master/interop/live-block-operations.html); each disk is found
 by the id of its device, `driveN`, since its nodes change with every layer. Files are passed as descriptors: a QEMU that
@@ -9,18 +9,24 @@ is confined opens nothing that it was not started with.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import re
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from qemu.qmp import QMPClient
+from qemu.qmp import ExecuteError, QMPClient
 
 from volant.errors import StorageFull, ToolFailed
 
 # What nodes and jobs of copies are called.
 COPY = "copy-"
+MERGE = "merge"
+# What a merge reads at most: the guest's own disk has the rest.
+MERGED_BYTES_PER_SECOND = 200 << 20
 POLL_SECONDS = 0.05
 
 
@@ -116,3 +122,75 @@ async def _remove_copies(client: QMPClient) -> None:
     nodes = cast("list[dict[str, Any]]", await client.execute("query-named-block-nodes", {"flat": True}))
     for node in [node["node-name"] for node in nodes if node["node-name"].startswith(COPY)]:
         await client.execute("blockdev-del", {"node-name": node})
+
+
+async def begin_merge(client: QMPClient, top: str, base: Path) -> None:
+    """Bring what lies between the node `top` and the file `base` into the top, which stands on `base` in the end.
+
+    QEMU's "stream" job: the layers are only read, others may stand on them. It can be ended at any time, and is before
+    anything else is done to the disk.
+    """
+    nodes = cast("list[dict[str, Any]]", await client.execute("query-named-block-nodes", {"flat": True}))
+    below = next((node for node in nodes if node["file"] == str(base) and node["drv"] != "file"), None)
+    if below is None:
+        raise ToolFailed(f"cannot merge the disk's layers: QEMU does not have {base} open")
+    job = {
+        "job-id": MERGE, "device": top, "base-node": below["node-name"], "backing-file": str(base),
+        "speed": MERGED_BYTES_PER_SECOND, "auto-dismiss": False,
+    }  # fmt: skip
+    await client.execute("block-stream", job)
+
+
+async def finish_merge(client: QMPClient, top: str) -> bool:
+    """Wait for it. False where `stop_merging` came first; ToolFailed with QEMU's words, StorageFull."""
+    concluded = await _wait_for_merge(client)
+    if concluded is None:
+        return False
+    with suppress(ExecuteError):  # who has ended it has dismissed it
+        await client.execute("job-dismiss", {"id": MERGE})
+    problem = concluded.get("error", "")
+    if problem == os.strerror(errno.ECANCELED):
+        return False
+    if problem:
+        kind = StorageFull if "No space left" in problem else ToolFailed
+        raise kind(f"cannot merge the disk's layers: {problem}")
+    await _close_layers(client, top)
+    return True
+
+
+async def stop_merging(client: QMPClient) -> None:
+    """What was merged until then is right where it is. The merge of a daemon that was killed ends, too."""
+    while (job := await _find_merge(client)) is not None:
+        with suppress(ExecuteError):  # it ends by itself at this moment
+            if job["status"] == "concluded":
+                await client.execute("job-dismiss", {"id": MERGE})
+            else:
+                await client.execute("block-job-cancel", {"device": MERGE, "force": True})
+                await _wait_for_merge(client)
+
+
+async def _wait_for_merge(client: QMPClient) -> dict[str, Any] | None:
+    """The job once it has ended; None where somebody else saw to it."""
+    while True:
+        job = await _find_merge(client)
+        if job is None or job["status"] == "concluded":
+            return job
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _find_merge(client: QMPClient) -> dict[str, Any] | None:
+    jobs = cast("list[dict[str, Any]]", await client.execute("query-jobs"))
+    return next((job for job in jobs if job["id"] == MERGE), None)
+
+
+async def _close_layers(client: QMPClient, top: str) -> None:
+    """Nodes that were tops once are held by their names, and their files by the sets that they came in."""
+    nodes = cast("list[dict[str, Any]]", await client.execute("query-named-block-nodes", {"flat": True}))
+    for node in nodes:
+        name = node["node-name"]
+        if name == top or node["drv"] == "file" or not name.startswith(("over-", "disk")):
+            continue
+        with suppress(ExecuteError):  # another disk's
+            await client.execute("blockdev-del", {"node-name": name})
+            if passed := re.search(r"/dev/fdset/([0-9]+)", node["file"]):
+                await client.execute("remove-fd", {"fdset-id": int(passed.group(1))})

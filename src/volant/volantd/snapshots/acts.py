@@ -24,9 +24,11 @@ from volant.volantd.tasks import end_tasks
 from volant.volantd.vms.definition import NewVm, Origin
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.lifecycle import find_guest_kernel
+from volant.volantd.vms.merging import merge_disk
 from volant.volantd.vms.record import RestorePoint, VmRecord
 from volant.volantd.vms.request_keys import RequestKey
 from volant.volantd.vms.restoring import restore_vm
+from volant.volantd.vms.running_vm import RunningVm
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 
 # More would wait for each other.
@@ -47,7 +49,7 @@ async def take(
         if key is not None and (made := store.find_made(key)) is not None:
             return made
         name = snapshot_name or f"{vm.record.name}-{secrets.token_hex(3)}"
-        return await take_snapshot(
+        taken = await take_snapshot(
             vm,
             store,
             fleet.domain.find_hypervisor(vm.record.hypervisor),
@@ -55,6 +57,14 @@ async def take(
             key.text_and_content if key else "",
             disks=disks,
         )
+    if not taken.is_hidden:
+        tidy(fleet, store, vm)
+    return taken
+
+
+def tidy(fleet: Fleet, store: SnapshotStore, vm: RunningVm) -> None:
+    """Nobody waits for the layers of a disk to become fewer."""
+    fleet.background.run(merge_disk(vm, store.sweep_layers), f"merging of the disk of {vm.id}")
 
 
 async def create_vm(fleet: Fleet, snapshot: Snapshot, request: NewVm) -> VmRecord:
@@ -180,3 +190,4 @@ async def _fork(
         fleet.background.run(
             asyncio.to_thread(store.remove, snapshot), f"removal of snapshot {snapshot.name}"
         )
+        tidy(fleet, store, fleet.find(record.id))

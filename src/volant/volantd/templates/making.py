@@ -55,8 +55,9 @@ async def make_template(
                 path.unlink()
         template = Template(
             key=shape.key, versions=shape.versions, vcpu=spec.vcpu, memory_mb=spec.memory_mb,
-            accelerator=spec.accelerator, kernel=spec.kernel.parent.name if spec.kernel else "",
-            has_network=bool(spec.nics), image=replace(image, folder=store.folder / shape.key, is_copied=True),
+            accelerator=spec.accelerator, kernel=spec.kernel.name if spec.kernel else "", kernel_file=spec.kernel,
+            has_network=bool(spec.nics),
+            image=replace(image, folder=store.folder / shape.key, is_copied=True, is_template=True),
             size_bytes=sum(path.stat().st_blocks * 512 for path in hidden.iterdir()),
             took_seconds=time.monotonic() - began, created_at=now(),
         )  # fmt: skip

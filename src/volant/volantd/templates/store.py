@@ -31,6 +31,7 @@ class Template(BaseModel):
     memory_mb: int
     accelerator: Accelerator
     kernel: str
+    kernel_file: Path | None = None
     has_network: bool
     size_bytes: int
     took_seconds: float
@@ -64,10 +65,16 @@ class TemplateStore(FolderStore[Template]):
         kept_bytes = 0
         for count, template in enumerate(self.list_all(), start=1):
             kept_bytes += template.size_bytes
-            is_old = template.versions != newest.versions
-            if is_old or count > MOST_TEMPLATES or kept_bytes > MOST_BYTES:
+            if _is_old(template, newest) or count > MOST_TEMPLATES or kept_bytes > MOST_BYTES:
                 self.remove(template.key)
 
     def remove(self, key: str) -> None:
         """VMs that woke from it have copies."""
         self.take_away(key)
+
+
+def _is_old(template: Template, newest: Template) -> bool:
+    """Nothing of its shape starts any more. VMs of two kernels have templates beside each other."""
+    if template.kernel_file is not None and not template.kernel_file.exists():
+        return True
+    return template.kernel_file == newest.kernel_file and template.versions != newest.versions

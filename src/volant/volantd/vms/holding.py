@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from volant.errors import VolantError
+from volant.errors import Unreachable, VolantError
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.states import VmState
 
@@ -39,10 +39,17 @@ def unmark_held(folder: Path) -> None:
     (folder / NAME).unlink(missing_ok=True)
 
 
+async def wait_gone_on(vm: RunningVm) -> None:
+    """Until a guest that was held before goes on: that would undo what whoever holds it now has done."""
+    if vm.going_on is not None and (await asyncio.wait({vm.going_on}, timeout=LET_GO_SECONDS))[1]:
+        raise Unreachable(f"cannot hold VM {vm.record.name}: its guest does not go on from the last time")
+
+
 @asynccontextmanager
 async def held(vm: RunningVm, guest: Guest, *, disks: bool) -> AsyncIterator[None]:
     """The guest's processes stand still and what they wrote is on its disks: with `disks` as file systems that are
     whole by themselves, otherwise as after a power cut."""
+    await wait_gone_on(vm)
     mark_held(vm.files.folder)
     try:
         await guest.control.freeze(disks=disks)

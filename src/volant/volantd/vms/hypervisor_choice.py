@@ -9,7 +9,7 @@ from volant.volantd.hypervisors.base import Hypervisor
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.domain import Domain
-from volant.volantd.vms.record import VmDefinition
+from volant.volantd.vms.record import VmDefinition, VmRecord
 
 AUTO = "auto"
 
@@ -32,6 +32,15 @@ def choose_hypervisor(
         reason, resolution = obstacle
         raise Conflict(f"cannot create VM {request.name} on {chosen.kind}: {reason}", resolution=resolution)
     return chosen
+
+
+def check_change(domain: Domain, record: VmRecord, definition: VmDefinition) -> None:
+    """Conflict where a VM's hypervisor cannot do what it is to be from now on."""
+    chosen = domain.find_hypervisor(record.hypervisor)
+    obstacle = find_obstacle(chosen, domain.plugins.load(record.plugin_reference), definition)
+    if obstacle is not None:
+        reason, resolution = obstacle
+        raise Conflict(f"cannot change VM {record.name} on {chosen.kind}: {reason}", resolution=resolution)
 
 
 def _find_first(domain: Domain, plugin: StoredPlugin, definition: VmDefinition) -> Hypervisor:

@@ -18,6 +18,7 @@ from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.running_vm import RunningVm
 from volant.volantd.vms.states import VmState
 from volant.volantd.vms.suspending import suspend_vm
+from volant.volantd.vms.update import SLEEP
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class IdleWatch:
         self._quiet = {record.id: self._quiet[record.id] for record in records if record.id in self._quiet}
         for record in records:
             vm = self._fleet.find(record.id)
-            if vm.lock.locked() or not self._is_idle(vm, record, now):
+            if SLEEP in record.pending or vm.lock.locked() or not self._is_idle(vm, record, now):
                 continue
             del self._quiet[record.id]
             try:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import socket
+
 from volant.errors import Unreachable, WrongState
 from volant.volantd.vms.monitor import Guest, VmMonitor
 from volant.volantd.vms.record import VmRecord
@@ -31,3 +33,10 @@ async def reach_guest(record: VmRecord, monitor: VmMonitor | None, timeout_secon
             resolution=f"see what the console says: volar vms logs {record.name} --console",
         )
     return guest
+
+
+async def open_console(record: VmRecord, monitor: VmMonitor | None) -> socket.socket:
+    """A stream to and from its serial console. Raises WrongState."""
+    if monitor is None or record.state not in WITH_PROCESS:
+        raise WrongState(f"cannot attach to the console of VM {record.name}: it is {record.state.value}")
+    return await monitor.machine.open_console()

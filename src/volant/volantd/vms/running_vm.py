@@ -39,19 +39,20 @@ from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.endings import find_outcome, find_restarts
 from volant.volantd.vms.history import Action
 from volant.volantd.vms.holding import mark_held, unmark_held
+from volant.volantd.vms.hypervisor_choice import check_change
 from volant.volantd.vms.kept_memory import discard_memory, has_memory, use_memory
 from volant.volantd.vms.lifecycle import Remember, VmFiles, boot_vm, find_files, no_wake
 from volant.volantd.vms.monitor import Guest, VmMonitor
 from volant.volantd.vms.networking import detach, sleeps_when_idle, start_forwarding
 from volant.volantd.vms.process_log import ProcessLog
-from volant.volantd.vms.reaching import reach_guest
+from volant.volantd.vms.reaching import open_console, reach_guest
 from volant.volantd.vms.record import AgentFacts, VmRecord, WakeSource
 from volant.volantd.vms.registry import VmChanges
 from volant.volantd.vms.restart_policy import STABLE_SECONDS, find_delay_seconds
 from volant.volantd.vms.start_kind import find_start
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.stopping import AGENT_WAIT_SECONDS, ask_agent_to_stop, press_power_button
-from volant.volantd.vms.update import VmUpdate, apply_update
+from volant.volantd.vms.update import SLEEP, VmUpdate, apply_update
 from volant.volantd.vms.use import Use
 from volant.volantd.vms.vm_file import write_vm_file
 from volant.volantd.vms.volumes import claim_volumes
@@ -76,6 +77,7 @@ class RunningVm:
         self.adoption: asyncio.Task[None] | None = None
         self._forwarder: PortForwarder | None = None
         self.use = Use()
+        self.going_on: asyncio.Task[None] | None = None
         self._followed_at = 0.0
         self._domain = domain
         self._registry = domain.registry
@@ -111,7 +113,7 @@ class RunningVm:
         record = self._registry.move(
             before, "resume" if goes_on else "start", VmState.STARTING, wanted=True,
             restarts=restarts,
-            pending=before.pending if goes_on else (), process=None, spec=None,
+            pending=[name for name in before.pending if name != SLEEP] if goes_on else (), process=None, spec=None,
             guest=before.guest if goes_on else None, last_lines=[], exit_code=None, crash=None,
             started_at=now(),
         )  # fmt: skip
@@ -201,10 +203,9 @@ class RunningVm:
     async def let_go(self, timeout_seconds: float) -> None:
         """Have a guest go on that was held for a snapshot. What takes longer goes on beside: nobody waits for a guest
         that does not answer."""
-        task = self._background.run(
-            let_go_on(self.id, self.files.folder, lambda: self.monitor), f"letting {self.id} go on"
-        )
-        await asyncio.wait({task}, timeout=timeout_seconds)
+        work = let_go_on(self.id, self.files.folder, lambda: self.monitor)
+        self.going_on = self._background.run(work, f"letting {self.id} go on")
+        await asyncio.wait({self.going_on}, timeout=timeout_seconds)
 
     async def stop(self, timeout_seconds: float, *, force: bool) -> VmRecord:
         """In order by its agent or power button; by force when that takes too long or is asked for."""
@@ -267,6 +268,8 @@ class RunningVm:
         check_kernel(record.name, plugin.boot, is_chosen=is_chosen)
         disk_bytes = record.definition.disk_size_bytes or plugin.virtual_size_bytes
         changed = apply_update(record, update, disk_bytes)
+        if SLEEP in changed.changed:
+            check_change(self._domain, record, changed.definition)
         if changed.changed:
             lives = record.state in WITH_PROCESS or record.state is VmState.SUSPENDED
             pending = changed.at_start if lives else ()
@@ -284,10 +287,7 @@ class RunningVm:
         return await reach_guest(self.record, self.monitor, timeout_seconds)
 
     async def open_console(self) -> socket.socket:
-        record = self.record
-        if self.monitor is None or record.state not in WITH_PROCESS:
-            raise WrongState(f"cannot attach to the console of VM {record.name}: it is {record.state.value}")
-        return await self.monitor.machine.open_console()
+        return await open_console(self.record, self.monitor)
 
     # What its monitor tells
 
@@ -392,6 +392,9 @@ class RunningVm:
     # What it has on the host
 
     async def forward(self, record: VmRecord) -> None:
+        """Hold its ports where the daemon does; those of one that sleeps and is not to any more are let go."""
+        if self._forwarder is not None and not sleeps_when_idle(record):
+            await self._close_forwarder()
         if self._forwarder is None:
             self._forwarder = await start_forwarding(record, self.wake)
 
@@ -412,14 +415,17 @@ class RunningVm:
 
     async def take_down(self, record: VmRecord, *, keeps_ports: bool = False) -> None:
         """Take away what only a running VM needs from the network. `keeps_ports`: it sleeps, and can be woken there."""
-        if not (keeps_ports and sleeps_when_idle(record)):
-            forwarder, self._forwarder = self._forwarder, None
-            if forwarder is not None:
-                await forwarder.close()
+        if not (keeps_ports and sleeps_when_idle(record) and SLEEP not in record.pending):
+            await self._close_forwarder()
         try:
             await detach(record)
         except VolantError as error:
             logger.warning("VM %s leaves a network device: %s", record.name, error)
+
+    async def _close_forwarder(self) -> None:
+        forwarder, self._forwarder = self._forwarder, None
+        if forwarder is not None:
+            await forwarder.close()
 
     def write_file(self, record: VmRecord) -> None:
         """Describe it in its folder, which may be all that is left one day."""

@@ -15,4 +15,4 @@ def find_start(spec: VmSpec | None) -> StartKind | None:
         return None
     if spec.wakes_from is None:
         return "boot"
-    return "template" if spec.wakes_from.is_copied else "snapshot"
+    return "template" if spec.wakes_from.is_template else "snapshot"

@@ -12,7 +12,7 @@ import time
 
 from volant.errors import Conflict, WrongState
 from volant.volantd.hypervisors.base import Hypervisor
-from volant.volantd.vms.holding import mark_held, unmark_held
+from volant.volantd.vms.holding import mark_held, unmark_held, wait_gone_on
 from volant.volantd.vms.kept_memory import discard_memory, draft_memory, find_place, keep_memory
 from volant.volantd.vms.monitor import Guest
 from volant.volantd.vms.record import VmRecord, make_wake_source
@@ -41,6 +41,7 @@ async def suspend_vm(vm: RunningVm, hypervisor: Hypervisor, *, reason: str = "")
         )
     assert vm.monitor is not None
     began = time.monotonic()
+    await wait_gone_on(vm)
     mark_held(vm.files.folder)
     try:
         await guest.control.freeze(disks=False)

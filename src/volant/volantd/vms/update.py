@@ -14,8 +14,12 @@ from volant.volantd.vms.definition import check_variables
 from volant.volantd.vms.record import VmDefinition, VmRecord, VmResources
 
 SECTOR_BYTES = 512
+# Who holds a VM's ports is decided when it starts or goes on.
+SLEEP = "suspend_when_idle_seconds"
 # What a process that runs has been given already; the rest counts at once.
-AT_START = frozenset({"vcpu", "memory_mb", "disk_size", "env", "publish", "kernel", "kernel_arguments"})
+AT_START = frozenset(
+    {"vcpu", "memory_mb", "disk_size", "env", "publish", "kernel", "kernel_arguments", SLEEP}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,7 @@ class VmUpdate:
     restart: str | None = None
     kernel: str | None = None
     kernel_arguments: str | None = None
+    suspend_when_idle_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,9 @@ def apply_update(record: VmRecord, update: VmUpdate, disk_bytes: int) -> Updated
             "kernel_arguments": before.kernel_arguments
             if update.kernel_arguments is None
             else update.kernel_arguments,
+            SLEEP: before.suspend_when_idle_seconds
+            if update.suspend_when_idle_seconds is None
+            else update.suspend_when_idle_seconds,
         }
     )
     ports = record.ports if update.publish is None else _publish(record, update.publish)
@@ -79,6 +87,7 @@ def apply_update(record: VmRecord, update: VmUpdate, disk_bytes: int) -> Updated
         "restart": definition.restart != before.restart,
         "kernel": definition.kernel != before.kernel,
         "kernel_arguments": definition.kernel_arguments != before.kernel_arguments,
+        SLEEP: definition.suspend_when_idle_seconds != before.suspend_when_idle_seconds,
     }
     return UpdatedVm(definition, ports, tuple(name for name, differs in differences.items() if differs))
 

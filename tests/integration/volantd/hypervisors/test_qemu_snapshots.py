@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import re
 import shutil
 import stat
@@ -19,7 +20,7 @@ from volant.volantd.boot.kernel import Kernel
 from volant.volantd.hypervisors.base import DiskDrive, MachineState, MemoryImage, VmSpec
 from volant.volantd.hypervisors.qemu import Qemu, QemuMachine
 from volant.volantd.vms.disk_layers import prepare_layer
-from volant.volantd.vms.disks import make_overlay, read_backing
+from volant.volantd.vms.disks import list_chain, make_overlay, read_backing
 
 SECONDS = 120
 COUNTING = b"""#!/bin/busybox sh
@@ -181,6 +182,63 @@ async def test_a_disk_is_copied_as_it_was_while_the_machine_runs(
         await wait_for_ticks(spec, len(read_ticks(spec)) + 2)
     finally:
         await machine.kill()
+
+
+async def test_layers_are_merged_while_the_machine_runs_and_others_keep_theirs(
+    counting: VmSpec, tmp_path: Path, short_path: Path
+) -> None:
+    disk, layers = counting.disks[0].path, short_path / "layers"
+    base = short_path / "base.qcow2"
+    await run("qemu-io", "-f", "qcow2", "-c", "write -P 0x40 0 8M", str(disk))
+    disk.rename(base)
+    make_overlay(disk, base, "qcow2", None)
+    await run("qemu-io", "-f", "qcow2", "-c", "write -P 0x41 1M 1M", str(disk))
+    below = prepare_layer(disk, layers)
+    below.put_in_place()
+    await run("qemu-io", "-f", "qcow2", "-c", "write -P 0x42 2M 1M", str(disk))
+    drive = DiskDrive(disk, "qcow2", "root", backing=tuple(list_chain(disk))[1:])
+    spec = dataclasses.replace(counting, disks=(drive,))
+    machine = await Qemu(tmp_path / "host").start(spec)
+    patterns = ("read -P 0x40 0 1M", "read -P 0x41 1M 1M", "read -P 0x42 2M 1M", "read -P 0x40 3M 5M")
+    try:
+        tops = []
+        for _ in range(2):
+            prepared = prepare_layer(disk, layers)
+            await machine.layer_disk(0, prepared.overlay, prepared.name)
+            prepared.put_in_place()
+            tops.append(prepared.layer)
+        assert len(list(list_chain(disk))) == 5
+        contents = {layer: layer.read_bytes() for layer in layers.iterdir()}
+        assert await machine.merge_layers(0, base)
+        assert list(list_chain(disk)) == [disk, base]
+        assert {layer: layer.read_bytes() for layer in layers.iterdir()} == contents
+        # None of them is open any more: what nobody else stands on is free once it is removed.
+        assert [path for path in list_open_files(machine) if "/layers/" in path] == []
+        # A snapshot goes on from there, and one that comes in the middle ends the merging.
+        prepared = prepare_layer(disk, layers)
+        await machine.layer_disk(0, prepared.overlay, prepared.name)
+        prepared.put_in_place()
+        merging = asyncio.create_task(machine.merge_layers(0, base))
+        await asyncio.sleep(0)
+        await machine.pause()
+        folder = short_path / "image"
+        folder.mkdir()
+        assert (await machine.save_memory(folder)).has_pages
+        await machine.resume()
+        await merging
+        await wait_for_ticks(spec, len(read_ticks(spec)) + 2)
+        with pytest.raises(ToolFailed, match="does not have"):
+            await machine.merge_layers(0, tmp_path / "absent")
+    finally:
+        await machine.kill()
+    for image in (disk, *tops):
+        for pattern in patterns:
+            assert "failed" not in await run("qemu-io", "-r", "-f", "qcow2", "-c", pattern, str(image))
+        assert is_sound(image)
+
+
+def list_open_files(machine: QemuMachine) -> list[str]:
+    return [os.readlink(entry) for entry in Path(f"/proc/{machine.identity.pid}/fd").iterdir()]
 
 
 async def run(*command: str) -> str:

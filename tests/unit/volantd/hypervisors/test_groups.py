@@ -12,7 +12,7 @@ import pytest
 from volant.volantd.hypervisors import groups
 from volant.volantd.hypervisors.base import EndKind, VmSpec
 from volant.volantd.hypervisors.host_process import ExitStatus
-from volant.volantd.hypervisors.qemu import explain_end
+from volant.volantd.hypervisors.qemu_ending import explain_end
 
 SPEC = VmSpec(
     id="1f", name="web", architecture="amd64", machine="q35", accelerator="kvm", vcpu=2, memory_mb=256, disks=(),

@@ -19,11 +19,17 @@ def store(tmp_path: Path) -> TemplateStore:
 
 
 def publish(
-    store: TemplateStore, tmp_path: Path, key: str, versions: str = "v", size_bytes: int = 10
+    store: TemplateStore,
+    tmp_path: Path,
+    key: str,
+    versions: str = "v",
+    size_bytes: int = 10,
+    kernel_file: Path | None = None,
 ) -> None:
     template = Template(
         key=key, versions=versions, image=MemoryImage(store.folder / key, True, True), vcpu=1, memory_mb=128,
         accelerator="tcg", kernel="6.1", has_network=True, size_bytes=size_bytes, took_seconds=1.0, created_at="",
+        kernel_file=kernel_file,
     )  # fmt: skip
     with store.draft(key) as (_, hidden):
         (hidden / "memory").write_bytes(b"pages")
@@ -68,6 +74,22 @@ def test_templates_of_exchanged_programs_go(store: TemplateStore, tmp_path: Path
     publish(store, tmp_path, "a", versions="old")
     publish(store, tmp_path, "b", versions="new")
     assert list_keys(store) == ["b"]
+
+
+def test_templates_of_two_kernels_stay_beside_each_other_while_both_are_there(
+    store: TemplateStore, tmp_path: Path
+) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.touch()
+    other.touch()
+    publish(store, tmp_path, "a", versions="1", kernel_file=one)
+    publish(store, tmp_path, "b", versions="2", kernel_file=other)
+    assert sorted(list_keys(store)) == ["a", "b"]
+    publish(store, tmp_path, "c", versions="3", kernel_file=other)
+    assert sorted(list_keys(store)) == ["a", "c"]
+    one.unlink()
+    publish(store, tmp_path, "d", versions="3", kernel_file=other)
+    assert sorted(list_keys(store)) == ["c", "d"]
 
 
 def test_one_that_cannot_be_read_is_removed(store: TemplateStore, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.memory_daemon import answer_for_agents, start_daemon_with_plugin
+from support.memory_daemon import answer_for_agents, create_running, start_daemon_with_plugin
 from support.memory_hypervisor import MemoryHost
 from volant.volantd.vms import idling
 from volant.volantd.vms.definition import NewVm
@@ -16,6 +16,7 @@ from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.idling import IdleWatch
 from volant.volantd.vms.networking import list_bound_ports
 from volant.volantd.vms.states import VmState
+from volant.volantd.vms.update import SLEEP, VmUpdate
 
 SECONDS = 600
 
@@ -99,4 +100,30 @@ async def test_whoever_connects_wakes_it_once_though_the_daemon_came_back_meanwh
         ]
         assert states.count("starting") == 2
         guest.close()
+        await fleet.delete("one", force=True)
+
+
+async def test_one_that_is_told_later_sleeps_once_the_daemon_holds_its_ports(
+    tmp_path: Path, cpu: list[float]
+) -> None:
+    async with start_daemon_with_plugin(tmp_path, MemoryHost()) as fleet:
+        await create_running(fleet, "one")
+        watch, now = IdleWatch(fleet), asyncio.get_running_loop().time() + 1
+        record = await fleet.update("one", VmUpdate(suspend_when_idle_seconds=SECONDS))
+        assert record.pending == (SLEEP,)
+        await watch.look(now)
+        await watch.look(now + SECONDS + 1)
+        assert fleet.get("one").state is VmState.RUNNING
+        # Sleeping by somebody's word and waking is a start, too.
+        await fleet.suspend("one")
+        assert (await fleet.resume("one")).pending == ()
+        now = asyncio.get_running_loop().time() + 1
+        await watch.look(now)
+        await watch.look(now + SECONDS + 1)
+        assert fleet.get("one").state is VmState.SUSPENDED
+        (port,) = fleet.get("one").ports
+        await fleet.update("one", VmUpdate(suspend_when_idle_seconds=0))
+        await fleet.resume("one")
+        # passt is to bind it: the daemon has let it go.
+        (await asyncio.start_server(lambda *_: None, port.host_ip, port.host_port)).close()
         await fleet.delete("one", force=True)

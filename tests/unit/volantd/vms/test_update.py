@@ -52,6 +52,18 @@ def test_kernel_and_its_arguments_are_replaced_and_taken_back(record: VmRecord) 
     assert (usual.definition.kernel, usual.definition.kernel_arguments) == (None, "")
 
 
+def test_when_it_sleeps_counts_from_the_next_start(record: VmRecord) -> None:
+    chosen = apply_update(record, VmUpdate(suspend_when_idle_seconds=600), GIB)
+    assert chosen.definition.suspend_when_idle_seconds == 600
+    assert chosen.at_start == ("suspend_when_idle_seconds",)
+    record = dataclasses.replace(record, definition=chosen.definition)
+    assert apply_update(record, VmUpdate(vcpu=1), GIB).definition.suspend_when_idle_seconds == 600
+    assert (
+        apply_update(record, VmUpdate(suspend_when_idle_seconds=0), GIB).definition.suspend_when_idle_seconds
+        == 0
+    )
+
+
 def test_the_same_again_is_no_change(record: VmRecord) -> None:
     update = VmUpdate(
         vcpu=record.definition.resources.vcpu, env={"A": "1", "Z": None}, labels={"tier": "web"}

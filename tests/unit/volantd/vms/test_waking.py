@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from support.vm_records import make_record
 from volant.volantd.hypervisors.base import DiskDrive, HostSupport, MemoryImage, StreamNic, TapNic, VmSpec
 from volant.volantd.hypervisors.qemu import Qemu
+from volant.volantd.vms import waking
 from volant.volantd.vms.record import WakeSource
-from volant.volantd.vms.waking import CannotWake, check_fit
+from volant.volantd.vms.waking import CannotWake, check_fit, choose_image
 
 SUPPORT = HostSupport("qemu", "7.2.0", "microvm", "mmio", "tcg", "")
 
@@ -64,3 +66,16 @@ def test_other_devices_and_another_processor_are_named(spec: VmSpec, tmp_path: P
     source = make_source(spec).model_copy(update={"traits": {**traits, "processor": "Other CPU"}})
     with pytest.raises(CannotWake, match="another processor: Other CPU there"):
         check_fit(spec, source, SUPPORT, qemu)
+
+
+def test_a_vm_has_its_own_memory_back_as_a_copy_and_another_vm_shares_it(
+    spec: VmSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "memory").write_bytes(bytes(1 << 20))
+    image = MemoryImage(tmp_path, has_pages=True)
+    own = make_source(dataclasses.replace(spec, id=make_record().id)).model_copy(update={"image": image})
+    assert choose_image(make_record(), own).is_copied
+    assert not choose_image(make_record(), make_source(spec).model_copy(update={"image": image})).is_copied
+    # So much that copying would take longer than the rest.
+    monkeypatch.setattr(waking, "MOST_COPIED_BYTES", 1 << 19)
+    assert not choose_image(make_record(), own).is_copied

@@ -165,6 +165,11 @@ class CloudHypervisorMachine:
     async def resize_disk(self, index: int, size_bytes: int) -> None:
         await self.api.put("vm.resize-disk", {"id": f"disk{index}", "desired_size": size_bytes})
 
+    async def merge_layers(self, index: int, base: Path) -> bool:
+        raise Conflict(
+            f"cannot merge the layers of {self.spec.name}: Cloud Hypervisor keeps the disks it has"
+        )
+
     async def find_layer(self, index: int) -> str:
         return ""
 

@@ -9,7 +9,7 @@ import pytest
 
 from volant.volantd.hypervisors.base import EndKind
 from volant.volantd.hypervisors.host_process import ExitStatus
-from volant.volantd.hypervisors.qemu import explain_end
+from volant.volantd.hypervisors.qemu_ending import explain_end
 
 ORDERLY = ExitStatus(exit_code=0)
 PANIC = ["[    1.234567] Kernel panic - not syncing: Attempted to kill init!"]
