@@ -25,5 +25,5 @@ async def open_fleet(folder: Path, others: Sequence[Hypervisor] = ()) -> AsyncIt
         await fleet.domain.plugins.install(io.BytesIO(make_plugin("web")), source="web")
         yield fleet
         for record in fleet.list_all():
-            await fleet.delete(record.id, force=True)
+            await fleet.delete(record.name, force=True)  # a name comes before an id
         await fleet.release_all()
