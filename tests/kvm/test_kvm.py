@@ -124,17 +124,17 @@ def test_two_vms_on_the_bridge_know_each_other_by_name(kvm: KvmHost, plugin: str
     # Without -T, over which Debian's static wget falls.
     assert kvm.enter("left", "wget -q -O - http://right") == PAGE
     assert kvm.enter("right", "wget -q -O - http://left") == PAGE
-    kvm.ask("DELETE", "vms/right?force=true")
+    for name in ("left", "right"):
+        kvm.ask("DELETE", f"vms/{name}?force=true")
 
 
 @needs_cloud_hypervisor
 def test_cloud_hypervisor_does_the_same(kvm: KvmHost, plugin: str) -> None:
     """The real program: boot, agent by vsock, page through a tap, secret, pause, adoption, snapshot, orderly stop."""
-    kvm.run("printf value | volar secrets set key")
+    kvm.run("volar setup network; printf value | volar secrets set key")
     vm = kvm.create("cloud", network="bridged", hypervisor="cloud-hypervisor", secrets=[{"name": "key"}])
     assert vm["hypervisor"]["kind"] == "cloud-hypervisor"
     assert kvm.fetch(vm["url"]) == PAGE
-    assert kvm.enter("cloud", "wget -q -O - http://left") == PAGE
     assert kvm.enter("cloud", "/run/kestrel/bin/socat VSOCK-CONNECT:2:9000 STDOUT") == "value"
     kvm.enter("cloud", "echo remembered > /dev/shm/memory; echo kept > /root/kept; sync")
     kvm.run("volar daemon stop; volar vms list")
@@ -148,6 +148,7 @@ def test_cloud_hypervisor_does_the_same(kvm: KvmHost, plugin: str) -> None:
         assert kvm.fetch(kvm.wait_healthy(name)["url"]) == PAGE
         told = kvm.enter(name, "cat /dev/shm/memory /root/kept; hostname")
         assert told == f"remembered\nkept\n{name}\n"
+    assert kvm.enter("cloud-again", "wget -q -O - http://cloud") == PAGE
     kvm.ask("POST", "vms/cloud/stop", {})
     assert kvm.vm("cloud")["status"] == "stopped"
     kvm.ask("POST", "vms/cloud/start")
@@ -158,6 +159,5 @@ def test_cloud_hypervisor_does_the_same(kvm: KvmHost, plugin: str) -> None:
 
 
 def test_the_bridge_goes_as_it_came(kvm: KvmHost) -> None:
-    kvm.ask("DELETE", "vms/left?force=true")
     kvm.volar("setup", "network", "--remove")
     assert "volant0" not in kvm.run("ip -brief link")

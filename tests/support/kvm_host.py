@@ -38,6 +38,8 @@ PLUGIN = "/opt/web.tar.gz"
 LAUNCHER = "#!/usr/bin/python3 -B\nfrom volant.programs import {0}\n{0}()\n"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 COMMAND_SECONDS = 240.0
+# What OpenSSH ends with whose connection broke.
+LOST = 255
 CLOUD_HYPERVISOR = os.environ.get("VOLANT_TEST_CLOUD_HYPERVISOR") or shutil.which("cloud-hypervisor")
 """Some host's own: no distribution that we build on has a package of it."""
 
@@ -172,6 +174,11 @@ class KvmHost:
         done = self._host.volar(
             "vms", "exec", NAME, "--", *bounded, check=False, timeout=timeout_seconds + 60
         )
+        if check and done.returncode == LOST:
+            # The machine itself, or the way into it: nothing in it can be asked any more.
+            seen = self._host.volar("vms", "get", NAME, check=False).stdout
+            console = self._host.volar("vms", "logs", NAME, "--console", check=False).stdout[-4000:]
+            pytest.fail(f"{command}\n{done.stderr}\n{seen}\n{console}")
         if check and done.returncode != 0:
             log = self.run(f"tail -n 40 {STATE}/*.log", check=False, timeout_seconds=30)
             pytest.fail(f"{command}\nended with {done.returncode}\n{done.stdout}\n{done.stderr}\n{log}")
