@@ -38,6 +38,17 @@ export interface AuditEntry {
   who: string;
 }
 
+export interface Boot {
+  started_at: string | null;
+  started_from: "boot" | "template" | "snapshot" | null;
+  steps: BootStep[];
+}
+
+export interface BootStep {
+  name: "disk" | "machine" | "agent" | "running" | "healthy";
+  seconds: number;
+}
+
 export interface Check {
   changed_at: string;
   failures: number;

@@ -293,6 +293,22 @@ class VmChange(ApiModel):
     pending: list[str] = Field(description="what of it counts from the next start")
 
 
+class BootStep(ApiModel):
+    name: Literal["disk", "machine", "agent", "running", "healthy"] = Field(
+        description="disk: made ready; machine: its process runs, paused or not; agent: the guest's kernel is up and"
+        " its agent connected; running: its processes have been started; healthy: its checks say so"
+    )
+    seconds: float = Field(description="since the start was asked for")
+
+
+class Boot(ApiModel):
+    """Where the time of a VM's last start went; each step is noted once."""
+
+    started_at: str | None
+    started_from: Literal["boot", "template", "snapshot"] | None
+    steps: list[BootStep]
+
+
 class StartRequest(RequestModel):
     cold: bool = Field(False, description="boot, whatever it could wake from")
 

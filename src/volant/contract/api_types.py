@@ -46,6 +46,17 @@ class AuditEntry(TypedDict):
     who: str
 
 
+class Boot(TypedDict):
+    started_at: str | None
+    started_from: Literal["boot", "template", "snapshot"] | None
+    steps: list[BootStep]
+
+
+class BootStep(TypedDict):
+    name: Literal["disk", "machine", "agent", "running", "healthy"]
+    seconds: float
+
+
 class Check(TypedDict):
     changed_at: str
     failures: int

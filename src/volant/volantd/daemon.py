@@ -51,6 +51,7 @@ from volant.volantd.templates.store import TemplateStore
 from volant.volantd.templates.supply import TemplateSupply
 from volant.volantd.tokens.store import TokenStore
 from volant.volantd.usage import Usage
+from volant.volantd.vms.boot_record import BootRecords
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.events import EventLog
 from volant.volantd.vms.fleet import Fleet
@@ -213,6 +214,7 @@ def make_domain(
         audit=make_audit(settings, stack),
         events=EventLog(database),
         history=ChangeHistory(database),
+        boots=BootRecords(database),
         hypervisor=hypervisor,
         others=tuple(others),
         templates=TemplateSupply(

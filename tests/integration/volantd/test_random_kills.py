@@ -12,6 +12,7 @@ import os
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,8 @@ SECONDS = float(os.environ.get("CHAOS_SECONDS", "20"))
 SEED = int(os.environ.get("CHAOS_SEED", "0"))
 WORKERS = 3
 VMS_A_WORKER = 2
+# In the order of the verbs below.
+WEIGHTS = [6, 2, 2, 2, 1, 1, 2, 2, 2, 1, 1, 2, 3, 1, 1, 1]
 WITH_PROCESS = ("starting", "running", "paused", "stopping")
 pytestmark = [
     pytest.mark.timeout(SECONDS * 3 + 300),
@@ -41,6 +44,7 @@ class Client:
         self.exists: dict[str, bool | None] = dict.fromkeys(self.names, False)  # None: nobody said
         self.surprises: list[str] = []
         self.verbs = 0
+        self.replies: Counter[tuple[str, bool]] = Counter()
 
     def act(self) -> None:
         name = self.random.choice(self.names)
@@ -55,13 +59,22 @@ class Client:
             "restart": lambda: ("POST", f"/vms/{name}/restart", {"timeout_seconds": 0}),
             "pause": lambda: ("POST", f"/vms/{name}/pause", None),
             "unpause": lambda: ("POST", f"/vms/{name}/unpause", None),
-            "update": lambda: ("PATCH", f"/vms/{name}", {"labels": {"n": str(self.verbs)}}),
+            "update": lambda: (
+                "PATCH",
+                f"/vms/{name}",
+                {"labels": {"n": str(self.verbs)}, "kernel_arguments": f"n={self.verbs % 3}"},
+            ),
+            "suspend": lambda: ("POST", f"/vms/{name}/suspend", None),
+            "resume": lambda: ("POST", f"/vms/{name}/resume", None),
+            "snapshot": lambda: ("POST", f"/vms/{name}/snapshots", {"name": f"of-{name}"}),
+            "restore": lambda: ("POST", f"/vms/{name}/restore", {"snapshot": f"of-{name}"}),
+            "no snapshot": lambda: ("DELETE", f"/snapshots/of-{name}", None),
             "delete": lambda: ("DELETE", f"/vms/{name}?force=true", None),
             "plugin": lambda: ("POST", "/plugins", make_plugin("other")),
             "no plugin": lambda: ("DELETE", "/plugins/other", None),
             "secret": lambda: ("PUT", "/secrets/key", {"value_base64": "eA=="}),
         }
-        verb = self.random.choices(list(verbs), weights=[6, 2, 2, 2, 1, 1, 2, 3, 1, 1, 1])[0]
+        verb = self.random.choices(list(verbs), weights=WEIGHTS)[0]
         if verb in ("create", "delete"):
             before, self.exists[name] = self.exists[name], None
         try:
@@ -69,6 +82,7 @@ class Client:
         except (OSError, http.client.HTTPException):
             return  # it was killed in between: either may have happened
         self.verbs += 1
+        self.replies[verb, status < 400] += 1
         if verb == "create" and status in (201, 409):
             self.exists[name] = True
         elif verb == "delete" and status in (204, 404):
@@ -152,8 +166,14 @@ def test_random_kills() -> None:
         assert not surprises
         verbs = sum(client.verbs for client in clients)
         print(f"{kills} kills, {verbs} answered verbs")
+        replies = sum((client.replies for client in clients), Counter[tuple[str, bool]]())
+        for verb in sorted({verb for verb, _ in replies}):
+            print(f"  {verb}: {replies[verb, True]} done, {replies[verb, False]} refused")
         assert kills > 0 and verbs > 0
         for name in {vm["name"] for vm in daemon.call("GET", "/vms")[1]}:
             assert daemon.call("DELETE", f"/vms/{name}?force=true")[0] == 204
+        for snapshot in daemon.call("GET", "/snapshots")[1]:
+            assert daemon.call("DELETE", f"/snapshots/{snapshot['name']}")[0] == 204
         assert daemon.guests() == []
+        assert list((daemon.home / "snapshots").iterdir()) == []
         assert list((daemon.home / "vms").iterdir()) == []

@@ -84,6 +84,7 @@ RULES: Mapping[str, Need] = {
     f"GET {_V1}/vms/{{name}}": Need.SEE_VM,
     f"PATCH {_V1}/vms/{{name}}": Need.ADMIN,
     f"GET {_V1}/vms/{{name}}/history": Need.SEE_VM,
+    f"GET {_V1}/vms/{{name}}/boot": Need.SEE_VM,
     f"DELETE {_V1}/vms/{{name}}": Need.ADMIN,
     f"POST {_V1}/vms/{{name}}/start": Need.USE_VM,
     f"POST {_V1}/vms/{{name}}/stop": Need.USE_VM,

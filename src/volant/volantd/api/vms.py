@@ -13,7 +13,17 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
-from volant.contract.api import StartRequest, StopRequest, Vm, VmChange, VmCreate, VmStats, VmUpdate
+from volant.contract.api import (
+    Boot,
+    BootStep,
+    StartRequest,
+    StopRequest,
+    Vm,
+    VmChange,
+    VmCreate,
+    VmStats,
+    VmUpdate,
+)
 from volant.errors import VolantError
 from volant.volantd.api.replies import JsonLines, TextStream
 from volant.volantd.api.retries import IdempotencyKey, make_key
@@ -29,6 +39,7 @@ from volant.volantd.vms.events import EventLog
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.process_log import LogLine, read_since
 from volant.volantd.vms.record import VmRecord
+from volant.volantd.vms.start_kind import find_start
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.waiting import Condition, wait_for
 
@@ -110,6 +121,13 @@ def make_router(fleet: Fleet) -> APIRouter:
     async def history(name: str) -> list[VmChange]:
         """What was changed of a VM, oldest first; the newest hundred changes are kept."""
         return [VmChange(**asdict(change)) for change in fleet.domain.history.read(fleet.get(name))]
+
+    @router.get("/{name}/boot")
+    async def boot(name: str) -> Boot:
+        """The steps of a VM's last start, and when each was reached; kept until its next one."""
+        record = fleet.get(name)
+        steps = [BootStep(**asdict(step)) for step in fleet.domain.boots.read(record)]
+        return Boot(started_at=record.started_at, started_from=find_start(record.spec), steps=steps)
 
     @router.delete("/{name}", status_code=204)
     async def delete(name: str, force: bool = False) -> None:

@@ -14,6 +14,7 @@ from volant.volantd.secrets.store import SecretStore
 from volant.volantd.settings import Settings
 from volant.volantd.templates.supply import TemplateSupply
 from volant.volantd.tokens.store import TokenStore
+from volant.volantd.vms.boot_record import BootRecords
 from volant.volantd.vms.events import EventLog
 from volant.volantd.vms.history import ChangeHistory
 from volant.volantd.vms.registry import VmRegistry
@@ -34,6 +35,7 @@ class Domain:
     audit: AuditLog
     events: EventLog
     history: ChangeHistory
+    boots: BootRecords
     hypervisor: Hypervisor
     """The usual one."""
     templates: TemplateSupply

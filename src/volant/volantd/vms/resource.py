@@ -8,7 +8,7 @@ import asyncio
 from volant.volantd.api import guest_files, guests, vms
 from volant.volantd.resource import Resource
 from volant.volantd.usage import FindUsers
-from volant.volantd.vms import history, registry, request_keys
+from volant.volantd.vms import boot_record, history, registry, request_keys
 from volant.volantd.vms.adoption import adopt_all
 from volant.volantd.vms.backup import keep, settle
 from volant.volantd.vms.comeback import Comeback, bring_back
@@ -29,7 +29,12 @@ VMS = Resource(
     name="vms",
     noun="VM",
     # In the order in which they were released.
-    migrations=(*request_keys.MIGRATIONS, *history.MIGRATIONS, *registry.MIGRATIONS),
+    migrations=(
+        *request_keys.MIGRATIONS,
+        *history.MIGRATIONS,
+        *registry.MIGRATIONS,
+        *boot_record.MIGRATIONS,
+    ),
     make_routers=lambda fleet: [
         vms.make_router(fleet),
         guests.make_router(fleet),

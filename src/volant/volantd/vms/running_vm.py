@@ -385,6 +385,7 @@ class RunningVm:
         logger.info("VM %s: %s %s %s", record.name, kind, record.state.value, record.reason)
         try:
             self._domain.events.add(kind, record.name, **{**record.as_event(), **data})
+            self._domain.boots.note(record, kind, data)
         except StorageFull as error:
             # What happened has happened, and its row says so.
             logger.warning("VM %s: an event is lost: %s", record.name, error.what)

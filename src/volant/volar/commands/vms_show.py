@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from volant.errors import NotFound
 from volant.sizes import show_size
-from volant.volar.client import Client
+from volant.volar.client import Client, quoted
 from volant.volar.labels import format_labels, parse_labels
 from volant.volar.names import PLUGIN, vm_argument, vms_argument
 from volant.volar.output import Format, output_option, show_document, show_object, show_rows
@@ -72,13 +73,14 @@ def get(context: click.Context, name: str, output_format: Format) -> None:
 
 
 def read_boot(client: Client, vm: Vm) -> str:
-    from volant.client.event_stream import EventReader
     from volant.volar.timeline import describe_boot
 
     if vm["status"] not in ("starting", "running"):
         return ""
-    with client.open("GET", "/events/vms", query={"vm": vm["name"]}) as reply:
-        return describe_boot(vm, EventReader().read(reply))
+    try:
+        return describe_boot(client.get(f"/vms/{quoted(vm['name'])}/boot"))
+    except NotFound:
+        return ""  # deleted meanwhile, or by an older daemon
 
 
 @click.command()
