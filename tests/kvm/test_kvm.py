@@ -10,7 +10,8 @@ import pytest
 from support.busybox_web import PAGE
 from support.kvm_host import CLOUD_HYPERVISOR, STATE, KvmHost
 
-pytestmark = pytest.mark.timeout(600)
+# The first one waits for the machine, too, which is made of Debian packages where none is in the cache.
+pytestmark = pytest.mark.timeout(900, func_only=True)
 
 needs_cloud_hypervisor = pytest.mark.skipif(
     CLOUD_HYPERVISOR is None,
