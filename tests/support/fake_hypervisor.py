@@ -111,6 +111,9 @@ class FakeMachine:
         copy_disk(self.spec.disks[index], target)
         await begun()
 
+    async def find_layer(self, index: int) -> str:
+        return ""
+
     async def resize_disk(self, index: int, size_bytes: int) -> None:
         assert self.spec.disks[index].path.stat().st_size == size_bytes
 
@@ -123,7 +126,7 @@ class FakeMachine:
 
 class FakeHypervisor:
     kind: HypervisorKind = "qemu"
-    capabilities = replace(Qemu.capabilities, templates=False)
+    capabilities = replace(Qemu.capabilities, templates=False, live_layers=False)
 
     def is_installed(self, architecture: Architecture) -> bool:
         return True
