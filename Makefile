@@ -98,7 +98,7 @@ test-kvm: build ## the line on KVM, inside a VM of ours whose emulated processor
 	$(BIN)/pytest -q tests/kvm
 
 test-forks: build ## 200 VMs wake from one memory: no two are alike (long)
-	VOLANT_FORKS=$${VOLANT_FORKS:-200} $(BIN)/pytest -q tests/e2e/test_forks.py
+	FORKS=$${FORKS:-200} $(BIN)/pytest -q tests/e2e/test_forks.py
 
 bench: build ## every bench against its peers; prints RATIO lines
 	$(BIN)/python -m bench

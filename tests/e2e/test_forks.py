@@ -14,8 +14,8 @@ from pathlib import Path
 
 from support.host import Host, wait_until
 
-COUNT = int(os.environ.get("VOLANT_FORKS", "6"))
-BATCH = int(os.environ.get("VOLANT_FORKS_AT_ONCE", "6"))
+COUNT = int(os.environ.get("FORKS", "6"))
+BATCH = int(os.environ.get("FORKS_AT_ONCE", "6"))
 # It runs before the snapshot, and reads from a descriptor of the kernel's generator that it opened before. Its name is
 # read first: a line with the copy's name was read by the copy alone.
 WITNESS = """\
