@@ -17,12 +17,14 @@ _Result = TypeVar("_Result")
 
 @dataclass(slots=True)
 class RequestContext:
-    """`who` is "uid 1000" or "token NAME"; `target` names what is made where the path does not; `error` the code."""
+    """`who` is "uid 1000" or "token NAME"; `target` names what is made where the path does not; `error` the code;
+    `status` the reply's, 500 until it has one."""
 
     id: str
     who: str = ""
     target: str = ""
     error: str = ""
+    status: int = 500
 
 
 _CURRENT: contextvars.ContextVar[RequestContext | None] = contextvars.ContextVar("request", default=None)

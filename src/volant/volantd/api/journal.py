@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is written down of requests: an id for each, a line for what failed, measures, and the audit log.
 
-`Journal` is the outermost wrapper of a listener, so that even a refusal has an id; `Auditor` stands behind the gate,
-where it is known who asks. Who was not let in is counted, not audited: strangers must not fill the log.
+`Journal` is the outermost wrapper of a listener, so that even a refusal has an id, and alone looks at replies;
+`Auditor` stands behind the gate, where it is known who asks. Who was not let in is counted, not audited: strangers must
+not fill the log.
 """
 
 from __future__ import annotations
@@ -55,13 +56,11 @@ class Journal:
         request = RequestContext(choose_id(scope["headers"]))
         enter_request(request)
         identity = (HEADER, request.id.encode())
-        status = 500
         began = time.perf_counter()
 
         async def send_noted(message: Message) -> None:
-            nonlocal status
             if message["type"] in _STARTS:
-                status = message.get("status", 101)
+                request.status = message.get("status", 101)
                 message["headers"] = [*message.get("headers", ()), identity]
             await send(message)
 
@@ -71,11 +70,11 @@ class Journal:
             finally:
                 seconds = time.perf_counter() - began
                 method = scope.get("method", "WEBSOCKET")
-                self._metrics.observe(method, find_route(scope), status, seconds)
-                level = logging.WARNING if status >= 500 else logging.DEBUG
+                self._metrics.observe(method, find_route(scope), request.status, seconds)
+                level = logging.WARNING if request.status >= 500 else logging.DEBUG
                 # As it was sent: decoded, it may hold a line's end.
                 path = scope.get("raw_path", b"").decode("latin-1")
-                logger.log(level, "%s %s by %s: %d", method, path, request.who or "nobody", status)
+                logger.log(level, "%s %s by %s: %d", method, path, request.who or "nobody", request.status)
 
 
 def choose_id(headers: list[tuple[bytes, bytes]]) -> str:
@@ -100,22 +99,14 @@ class Auditor:
         entry = make_entry(request.id, request.who, f"{method} {scope['path']}", "")
         if not is_proxied(scope):
             self._audit.add("received", entry)
-        status = 500
         began = time.perf_counter()
-
-        async def send_noted(message: Message) -> None:
-            nonlocal status
-            if message["type"] in _STARTS:
-                status = message.get("status", 101)
-            await send(message)
-
         try:
-            await self._application(scope, receive, send_noted)
+            await self._application(scope, receive, send)
         finally:
             if not is_proxied(scope):
                 parameters: Mapping[str, Any] = scope.get("path_params") or {}
                 complete = replace(
-                    entry, action=find_action(scope) or entry.action, status=status, error=request.error,
+                    entry, action=find_action(scope) or entry.action, status=request.status, error=request.error,
                     target=str(request.target or parameters.get("name", "")),
                     milliseconds=round(1000 * (time.perf_counter() - began)),
                 )  # fmt: skip
