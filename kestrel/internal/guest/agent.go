@@ -61,6 +61,9 @@ func (g *Guest) State() contract.AgentState {
 		Boot:         g.stamps.bootTimes(),
 		Kernel:       kernelRelease(),
 	}
+	if state.Result != nil {
+		g.resultAsked.Store(true)
+	}
 	if state.Phase == "" {
 		state.Phase = contract.PhaseBooting
 	}

@@ -32,8 +32,10 @@ import (
 const (
 	// Stopping takes this much longer than the slowest process may: hooks, unmounting.
 	stopReserve = 5 * time.Second
-	// A batch guest waits for its host to read the result before it powers off.
-	resultPatience = 500 * time.Millisecond
+	// A batch guest waits so long for its host to ask for the result, and then until it has been sent, before it powers off.
+	resultPatience = 20 * time.Second
+	sendPatience   = 500 * time.Millisecond
+	resultPoll     = 20 * time.Millisecond
 	// Settling leaves the processor to the workload's start for so long; a workload that waits for the host (hooks,
 	// user-data, a secret) may need what is settled.
 	yieldTime = 300 * time.Millisecond
@@ -71,6 +73,7 @@ type Guest struct {
 	hostKey     *sshd.HostKey // of every door; set before the first is opened
 	hostsKeys   *sshd.Keys    // by which volantd comes in
 	freezer     *snapshot.Freezer
+	resultAsked atomic.Bool                          // somebody was told the result of a batch workload
 	current     atomic.Pointer[contract.GuestConfig] // another than config in a copy of a snapshot
 	doorsOpen   chan struct{}
 	port        *stream.Port         // of the host, where it was opened before
@@ -218,11 +221,19 @@ func limitMemory() {
 	debug.FreeOSMemory()
 }
 
-// endWithResult ends the guest of a batch workload. The host sees the result in the state before the machine goes.
+// endWithResult ends the guest of a batch workload. The host sees the result in the state before the machine goes: on a
+// busy host it may not even have connected when a short command has ended.
 func (g *Guest) endWithResult(code int) {
 	g.journal.Say("the workload has ended with %d: powering off", code)
 	g.changes.tell()
-	time.AfterFunc(resultPatience, func() { g.requests.Ask(power.Request{Action: power.PowerOff, Origin: "result"}) })
+	go func() {
+		defer power.Guard()
+		for deadline := time.Now().Add(resultPatience); !g.resultAsked.Load() && time.Now().Before(deadline); {
+			time.Sleep(resultPoll)
+		}
+		time.Sleep(sendPatience)
+		g.requests.Ask(power.Request{Action: power.PowerOff, Origin: "result"})
+	}()
 }
 
 // endWithInit ends the guest because somebody has asked the workload's own init to: to them the two are one machine.
