@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
-# A daemon that would run on everybody's machine: tests/integration/fledge/test_docker.py unpacks one of its own. Debian 12
-# has no Cloud Hypervisor: where it is there it is tried, and the fake that stands for it is not.
+# A daemon that would run on everybody's machine: tests/integration/fledge/test_docker.py unpacks one of its own. Debian
+# 12 has no Cloud Hypervisor: where it is there it is tried, and the fake that stands for it is not.
 NOT_INSTALLED = {"dockerd", "cloud-hypervisor"}
 
 
