@@ -178,6 +178,7 @@ async def _find_machine(fleet: Fleet, record: VmRecord) -> Machine | None:
 
 async def _write_loss(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
     await vm.take_down(record)
+    unmark_held(vm.files.folder)
     is_rebooted = record.process is not None and record.process.boot_id != read_boot_id()
     if record.state is VmState.STOPPING:
         fleet.domain.registry.move(record, "stop", VmState.STOPPED, process=None, wanted=False)
