@@ -32,7 +32,9 @@ EXPOSE 8080
 CMD ["nc", "-lk", "-p", "8080", "-e", "/srv/page.sh"]
 """
 SAID = "#!/bin/sh\necho said by a package\n"
+# A request that is not read is a reset when nc ends, which may overtake the page.
 PAGE = r"""#!/bin/sh
+while read -r line && [ ${#line} -gt 1 ]; do :; done
 printf 'HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n%s, user %s\n' "$(cat /etc/alpine-release)" "$(id -un)"
 """
 USER_DATA = """\
