@@ -237,7 +237,9 @@ class VmRegistry:
         return {row["address"] for row in rows}
 
     def has_name(self, name: str) -> bool:
-        return self._database.fetch_one("SELECT 1 FROM vms WHERE name = ?", (name,)) is not None
+        """Whether it means a VM already: one that was called as another's id is would be taken for that one."""
+        found = self._database.fetch_one("SELECT 1 FROM vms WHERE name = ? OR id = ?", (name, name))
+        return found is not None
 
     def move(
         self, record: VmRecord, verb: str, target: VmState, reason: str = "", **changes: Unpack[VmChanges]
