@@ -12,7 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import click
+
 from volant.errors import NotFound, UsageError, VolantError
+from volant.sizes import show_size
 from volant.whole_file import WholeFile
 
 CHUNK_BYTES = 1 << 20
@@ -34,11 +37,8 @@ def write_reply(reply: IO[bytes], file: str) -> None:
         target.publish()
 
 
-def write_backup(reply: IO[bytes], file: str) -> tuple[list[str], int]:
-    """As `write_reply`, of an archive that ends with a result. Returns the notes for people and the size in bytes.
-
-    Raises what the daemon says where it did not finish.
-    """
+def _write_backup(reply: IO[bytes], file: str) -> tuple[list[str], int]:
+    """Returns the notes for people and the size in bytes."""
     if file == "-":
         if sys.stdout.isatty():
             raise UsageError("cannot write a backup to a terminal", resolution="name a file, or use a pipe")
@@ -64,6 +64,15 @@ def _write_checked(chunks: Iterator[bytes], descriptor: int) -> tuple[list[str],
     if result["error"]:
         raise VolantError(f"cannot take the backup: {result['error']}")
     return result["notes"], size
+
+
+def save_backup(reply: IO[bytes], file: str) -> None:
+    """As `write_reply`, of an archive that ends with a result: raises what the daemon says where it did not finish, and
+    tells people its notes and its size."""
+    notes, size = _write_backup(reply, file)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    click.echo(f"backed up: {show_size(size)} in {'standard output' if file == '-' else file}", err=True)
 
 
 @contextmanager

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from volant.errors import Unreachable
-from volant.sizes import show_size
-from volant.volar.archives import open_upload, write_backup
+from volant.volar.archives import open_upload, save_backup
 from volant.volar.client import Client
 from volant.volar.target import make_client
 
@@ -42,10 +41,7 @@ def backup(context: click.Context, file: str, without_plugins: bool, with_memory
     """
     query = {"plugins": "false" if without_plugins else "true", "memory": with_memory}
     with make_client(context).open("GET", "/system/backup", query=query, timeout_seconds=None) as reply:
-        notes, size = write_backup(reply, file)
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
-    click.echo(f"backed up: {show_size(size)} in {'standard output' if file == '-' else file}", err=True)
+        save_backup(reply, file)
 
 
 @click.command()

@@ -123,14 +123,11 @@ def backup(context: click.Context, name: str, file: str) -> None:
     \b
     volar volumes backup db-data - | zstd > db-data.tar.zst
     """
-    from volant.volar.archives import write_backup
+    from volant.volar.archives import save_backup
 
     path = f"/volumes/{quoted(name)}/archive"
     with make_client(context).open("GET", path, timeout_seconds=None) as reply:
-        notes, size = write_backup(reply, file)
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
-    click.echo(f"backed up: {show_size(size)} in {'standard output' if file == '-' else file}", err=True)
+        save_backup(reply, file)
 
 
 @volumes.command()

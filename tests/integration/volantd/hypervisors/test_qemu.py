@@ -238,14 +238,16 @@ async def wait_for_state(machine: QemuMachine, state: MachineState) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_full_disk_of_the_host_pauses_and_is_said(
-    qemu: Qemu, make_spec: MakeSpec, small: SmallFileSystem
-) -> None:
-    disk = small.folder / "disk.img"
+def write_boot_sector(disk: Path, size_bytes: int) -> None:
     disk.write_bytes(WRITE_ON_AND_ON.ljust(510, b"\0") + b"\x55\xaa")
-    os.truncate(disk, 16 << 20)
+    os.truncate(disk, size_bytes)
+
+
+async def make_writer(qemu: Qemu, make_spec: MakeSpec, disk: Path, size_bytes: int) -> VmSpec:
+    """A machine whose firmware starts a disk that writes to itself without end."""
+    write_boot_sector(disk, size_bytes)
     support = await qemu.find_support("amd64", kernel=None, firmware=True)
-    spec = dataclasses.replace(
+    return dataclasses.replace(
         make_spec(IDLE),
         machine=support.machine,
         accelerator=support.accelerator,
@@ -253,6 +255,13 @@ async def test_a_full_disk_of_the_host_pauses_and_is_said(
         initrd=None,
         disks=(DiskDrive(disk, "raw", "root"),),
     )
+
+
+async def test_a_full_disk_of_the_host_pauses_and_is_said(
+    qemu: Qemu, make_spec: MakeSpec, small: SmallFileSystem
+) -> None:
+    disk = small.folder / "disk.img"
+    spec = await make_writer(qemu, make_spec, disk, 16 << 20)
     machine = await qemu.start(spec)
     try:
         await wait_for_state(machine, MachineState.PAUSED)
@@ -268,18 +277,8 @@ async def test_a_guest_that_writes_on_and_on_is_held_to_its_bound(
     qemu: Qemu, make_spec: MakeSpec, short_path: Path
 ) -> None:
     disk = short_path / "disk.img"
-    disk.write_bytes(WRITE_ON_AND_ON.ljust(510, b"\0") + b"\x55\xaa")
-    os.truncate(disk, 1 << 30)
-    support = await qemu.find_support("amd64", kernel=None, firmware=True)
-    spec = dataclasses.replace(
-        make_spec(IDLE),
-        machine=support.machine,
-        accelerator=support.accelerator,
-        kernel=None,
-        initrd=None,
-        disks=(DiskDrive(disk, "raw", "root"),),
-        disk_bytes_per_second=BOUND,
-    )
+    spec = await make_writer(qemu, make_spec, disk, 1 << 30)
+    spec = dataclasses.replace(spec, disk_bytes_per_second=BOUND)
     machine = await qemu.start(spec)
     begun, before = time.monotonic(), disk.stat().st_blocks * 512
     try:
