@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,20 @@ def test_a_name_is_taken_once(store: VolumeStore) -> None:
         store.create("data", 1 << 24)
     with pytest.raises(NotFound, match="cannot find volume date"):
         store.get("date")
+
+
+def test_of_many_who_ask_for_a_name_at_once_one_gets_it(store: VolumeStore) -> None:
+    def create(_: int) -> bool:
+        try:
+            store.create("data", 1 << 24)
+        except Conflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(create, range(8))) == 1
+    assert len(store.list_all()) == 1
+    assert store.list_hidden() == []
 
 
 @pytest.mark.parametrize("text", ["1M", "0", "-5G", "16T", "64T", "x", "9" * 400, "١G"])
