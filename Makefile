@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Where `make install` puts the programs: root's for everybody, else this user's own.
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 
-.PHONY: soak-daemon test-forks test-kvm bench-daemon bench-start install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration integration-tools integration-rest e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean test-guide docs bench-boots bench-cli bench-dashboard
+.PHONY: soak-daemon test-forks test-kvm bench-daemon bench-start install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration integration-tools integration-rest e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean test-guide docs bench-boots bench-cli bench-dashboard bench-stacks
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -132,6 +132,9 @@ bench-cli: build ## how long volar and fledge take to start, beside podman
 
 bench-dashboard: build ## the dashboard in Chromium: its weight, 1,000 VMs, a terminal's flood
 	$(BIN)/python -m bench dashboard
+
+bench-stacks: build ## networks, deployments, compose files, host folders and registries beside what people had before
+	$(BIN)/python -m bench stacks
 
 bench-boots: build ## the guide's boot times: a VM from its disk, one from RAM
 	$(BIN)/python -m bench boots
