@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+from volant.volantd.api.alike_texts import AlikeTexts
 from volant.volantd.api.vm_view import describe_vm
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.record import VmRecord
@@ -23,7 +24,7 @@ PIECE = 1_000
 class VmViews:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._rendered: dict[str, bytes] = {}
+        self._rendered = AlikeTexts()
         self._problems: dict[str, str] = {}
         # Of those that were asked for by their names, in both directions: who asks does so again and again.
         self._ids: dict[str, str] = {}
@@ -31,7 +32,7 @@ class VmViews:
         fleet.domain.registry.on_change = self._forget
 
     def _forget(self, vm_id: str) -> None:
-        self._rendered.pop(vm_id, None)
+        self._rendered.discard(vm_id)
         self._problems.pop(vm_id, None)
         if (name := self._names.pop(vm_id, None)) is not None:
             del self._ids[name]
@@ -59,7 +60,7 @@ class VmViews:
     def _keep(self, record: VmRecord) -> bytes:
         """A record that was read just now."""
         view = self.render_record(record)
-        self._rendered[record.id] = view
+        self._rendered.put(record.id, view)
         if problem := self._fleet.find_problem(record.id):
             self._problems[record.id] = problem
         else:
@@ -71,7 +72,7 @@ class VmViews:
         separator = b"["
         for start in range(0, len(ids), PIECE):
             wanted = ids[start : start + PIECE]
-            await self._render_missing([vm_id for vm_id in wanted if self._find(vm_id) is None])
+            await self._render_missing([vm_id for vm_id in wanted if not self._is_kept(vm_id)])
             views = [view for vm_id in wanted if (view := self._find(vm_id)) is not None]
             if views:
                 yield separator + b",".join(views)
@@ -85,6 +86,8 @@ class VmViews:
             await asyncio.sleep(0)
 
     def _find(self, vm_id: str) -> bytes | None:
-        if self._problems.get(vm_id, "") != self._fleet.find_problem(vm_id):
-            return None
-        return self._rendered.get(vm_id)
+        return self._rendered.get(vm_id) if self._is_kept(vm_id) else None
+
+    def _is_kept(self, vm_id: str) -> bool:
+        is_same_problem = self._problems.get(vm_id, "") == self._fleet.find_problem(vm_id)
+        return is_same_problem and vm_id in self._rendered

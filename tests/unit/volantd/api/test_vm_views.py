@@ -89,7 +89,7 @@ async def test_one_that_is_deleted_is_in_no_list_and_found_no_more(fleet: Fleet)
     await fleet.delete("c")
     assert b"".join([piece async for piece in views.render_list(ids)]) == b"[]"
     assert await read_list(views, fleet) == []
-    assert views._rendered == {}
+    assert len(views._rendered) == 0
 
 
 async def test_a_name_is_another_vms_once_it_was_given_again(fleet: Fleet) -> None:
