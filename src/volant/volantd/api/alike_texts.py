@@ -21,7 +21,8 @@ class AlikeTexts:
     def put(self, key: str, text: bytes) -> None:
         if self._codec is None:
             self._codec = _make_codec(text[:LONGEST_PATTERN])
-        self._packed[key] = self._codec[0].compress(text)
+        # A copy: the compressor leaves its reply in as much room as it might have needed.
+        self._packed[key] = bytes(memoryview(self._codec[0].compress(text)))
 
     def get(self, key: str) -> bytes | None:
         packed = self._packed.get(key)
