@@ -65,6 +65,9 @@ class Vmm:
             case "PUT", "vm.resume":
                 self.need(PAUSED)
                 self.state = RUNNING
+            case "PUT", "vm.resize":
+                self.need(RUNNING, PAUSED)
+                self.resize(document)
             case "PUT", "vm.snapshot":
                 self.need(PAUSED)
                 self.save(Path(document["destination_url"].removeprefix("file://")))
@@ -88,6 +91,16 @@ class Vmm:
     def tell(self, event: str) -> None:
         document = {"timestamp": {"secs": 0, "nanos": 1}, "source": "vm", "event": event, "properties": None}
         os.write(self.events, json.dumps(document, indent=2).encode() + b"\n\n")
+
+    def resize(self, document: dict[str, int]) -> None:
+        """A machine is told by its configuration what it has (vm.rs there)."""
+        cpus, memory = self.config["cpus"], self.config["memory"]
+        if document.get("desired_vcpus", 0) > cpus["max_vcpus"]:
+            raise Refused(500, "Error from API", "Desired vCPUs exceed maximum")
+        if document.get("desired_ram", 0) > memory["size"] + memory["hotplug_size"]:
+            raise Refused(500, "Error from API", "Insufficient space for hotplug")
+        cpus["boot_vcpus"] = document.get("desired_vcpus", cpus["boot_vcpus"])
+        memory["size"] = document.get("desired_ram", memory["size"])
 
     def save(self, folder: Path) -> None:
         if "fake=full" in self.config["payload"]["cmdline"]:

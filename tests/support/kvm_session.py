@@ -17,6 +17,8 @@ from support.kvm_host import NAME, KvmHost, make_kvm_host_plugin
 def open_kvm_host() -> Iterator[KvmHost]:
     # A short path: a UNIX socket's name holds at most 107 bytes.
     host = Host(Path(tempfile.mkdtemp(prefix="volant-", dir="/tmp")))
+    # A template of its shape would be made beside the first test, and never be used.
+    host.environment["VOLANT_WARM_START"] = "off"
     try:
         host.volar("setup", "kernel", timeout=300)
         with tempfile.TemporaryDirectory(prefix="volant-kvm-") as name:

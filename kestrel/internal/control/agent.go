@@ -41,6 +41,8 @@ type Agent interface {
 	Become(ctx context.Context, settings *contract.GuestConfig, entropy []byte) error
 	// GrowVolume makes the file system of the volume with this serial number as large as its disk has become.
 	GrowVolume(serial string) error
+	// TakeResources makes use of processors and memory that have come to the machine.
+	TakeResources() error
 	// Stop begins the end of the guest and returns.
 	Stop(request contract.PowerStop) error
 }

@@ -49,11 +49,14 @@ func init() {
 		"process.restart":  {serve: serveProcess(Agent.RestartProcess), slow: true},
 		"clock.set":        {serve: serveClock},
 		"volume.grow":      {serve: serveGrow, slow: true},
-		"power.stop":       {serve: servePower},
-		"snapshot.freeze":  {serve: serveFreeze, slow: true},
-		"snapshot.thaw":    {serve: func(c *conversation, _ context.Context, _ request) (any, error) { return empty{}, c.agent.Thaw() }, slow: true},
-		"snapshot.wake":    {serve: serveWake, slow: true},
-		"clone.become":     {serve: serveBecome, slow: true},
+		"resources.online": {serve: func(c *conversation, _ context.Context, _ request) (any, error) {
+			return empty{}, c.agent.TakeResources()
+		}, slow: true},
+		"power.stop":      {serve: servePower},
+		"snapshot.freeze": {serve: serveFreeze, slow: true},
+		"snapshot.thaw":   {serve: func(c *conversation, _ context.Context, _ request) (any, error) { return empty{}, c.agent.Thaw() }, slow: true},
+		"snapshot.wake":   {serve: serveWake, slow: true},
+		"clone.become":    {serve: serveBecome, slow: true},
 	}
 }
 

@@ -36,7 +36,7 @@ func (g *Guest) Hello() contract.Hello {
 
 // features are what this guest's host may ask for; lines of plain text are read from a serial port alone.
 func (g *Guest) features() []string {
-	found := []string{"sftp", "streamlocal", "vsock-forward", "workload-forward", "settings-apply", "snapshot", "wake", "volume-grow"}
+	found := []string{"sftp", "streamlocal", "vsock-forward", "workload-forward", "settings-apply", "snapshot", "wake", "volume-grow", "resources-online"}
 	if g.config.Control.Transport == "vsock" {
 		return found
 	}
@@ -131,6 +131,9 @@ func (g *Guest) RestartProcess(name string) error {
 
 // SetClock brings the guest's clock to the host's.
 func (g *Guest) SetClock(now time.Time) error { return clock.Set(now) }
+
+// TakeResources makes use of processors and memory that have come to the machine.
+func (g *Guest) TakeResources() error { return takeResources("/sys/devices/system") }
 
 // GrowVolume makes the file system of a volume as large as its disk has become.
 func (g *Guest) GrowVolume(serial string) error {

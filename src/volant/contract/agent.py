@@ -21,6 +21,7 @@ Transport: the SSH subsystem "control" on the control stream; JSON-RPC 2.0, one 
 | snapshot.freeze / snapshot.thaw | {} | {} — processes stand still and file systems are whole on their disks |
 | snapshot.wake | {unix_time_nanoseconds, entropy_base64} | {} — a frozen guest that slept in its host's files goes on |
 | clone.become | {guest_config: GuestConfig, entropy_base64} | {} — a frozen copy is that VM now, and goes on |
+| resources.online | {} | {} — processors and memory that came to the machine are made use of |
 | volume.grow | {serial} | {} — the file system of that volume fills its disk |
 | power.stop | {action: poweroff | reboot, deadline_seconds} | {} — the answer means "begun" |
 

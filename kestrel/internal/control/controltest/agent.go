@@ -244,6 +244,12 @@ func (a *Agent) GrowVolume(serial string) error {
 	return nil
 }
 
+// TakeResources notes the call.
+func (a *Agent) TakeResources() error {
+	a.change("take resources", func() {})
+	return nil
+}
+
 // Stop is noted.
 func (a *Agent) Stop(request contract.PowerStop) error {
 	a.change("power "+request.Action, func() { a.phase = contract.PhaseStopping })

@@ -168,6 +168,10 @@ class ControlClient:
         }
         await self.call("clone.become", params)
 
+    async def take_resources(self) -> None:
+        """Make use of processors and memory that have come to the machine."""
+        await self.call("resources.online")
+
     async def grow_volume(self, serial: str) -> None:
         """Have the file system of a volume fill its disk."""
         await self.call("volume.grow", {"serial": serial})

@@ -186,6 +186,8 @@ class Capabilities:
     """Whoever answers a guest's secrets learns which of its users asks."""
     disk_limits: bool
     """`VmSpec.disk_bytes_per_second`."""
+    live_resize: bool
+    """CPUs and memory of a machine that runs (`Machine.resize`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +316,10 @@ class Machine(Protocol):
 
     async def resize_disk(self, index: int, size_bytes: int) -> None:
         """Tell the machine that the file of its disk `index`, a raw one, has grown to this."""
+
+    async def resize(self, spec: VmSpec) -> None:
+        """Give the machine the CPUs or the memory of this spec, which is its own in all else; the guest has still to
+        make use of them. Conflict, saying why, where that takes a new process."""
 
     async def merge_layers(self, index: int, base: Path) -> bool:
         """Bring what lies between the disk `index` and the file `base`, at the bottom of its layers, into the disk

@@ -100,6 +100,19 @@ def make_group(spec: VmSpec) -> Path | None:
     return group
 
 
+def change_limits(spec: VmSpec, pid: int) -> None:
+    """Of a VM that runs, to what this spec says; a VM without a group has none."""
+    if SYSTEMD.is_dir():
+        scopes.change_scope(spec, pid, make_scope_limits(spec))
+        return
+    parent = find_parent()
+    if parent is None:
+        return
+    for name, value in make_limits(spec).items():
+        with suppress(OSError):  # it has no group
+            (parent / spec.id / name).write_text(value)
+
+
 def enter_group(spec: VmSpec, pid: int) -> None:
     """Where systemd makes groups, put a hypervisor that was just started into one with this VM's limits."""
     if SYSTEMD.is_dir():

@@ -3,61 +3,30 @@
 
 from __future__ import annotations
 
-from volant.volantd.hypervisors.base import CauseKind, EndKind, MachineEnd
-from volant.volantd.hypervisors.crash import find_cause
-from volant.volantd.hypervisors.host_process import ExitStatus
+from volant.volantd.hypervisors.base import EndKind, MachineEnd
+from volant.volantd.hypervisors.endings import KnownEnd
+
+PROGRAM = "QEMU"
 
 
-def explain_end(
-    status: ExitStatus,
-    *,
-    shutdown_reason: str,
-    asked_to_end: bool,
-    disk_full: bool,
-    memory_full: bool = False,
-    killed_for_memory: bool = False,
-    console: list[str],
-    log: list[str],
-) -> MachineEnd:
-    """What an end means, from the exit status, QMP's SHUTDOWN reason and the last lines of console and
-    log."""
-
-    cause = find_cause(
-        status, console, killed_for_memory=killed_for_memory, at_limit=memory_full, disk_full=disk_full
-    )
-
-    def end(kind: EndKind, reason: str = "") -> MachineEnd:
-        crash = cause if kind is EndKind.CRASHED else None
-        return MachineEnd(kind, reason, status.exit_code, status.signal, disk_full, crash)
-
-    if asked_to_end:
-        return end(EndKind.KILLED)
-    if disk_full:
-        return end(EndKind.CRASHED, "the host's disk is full")
-    if memory_full:
-        return end(EndKind.CRASHED, "the host's kernel ended QEMU: the VM took more memory than its limit")
-    if killed_for_memory:
-        return end(EndKind.CRASHED, "the host ran out of memory: its kernel ended QEMU")
-    if status.signal is not None:
-        return end(EndKind.CRASHED, f"QEMU was ended by {status.signal}")
-    if status.exit_code:
-        return end(
-            EndKind.CRASHED, f"QEMU ended with exit code {status.exit_code}: {(log or ['no word'])[-1]}"
-        )
+def explain_end(known: KnownEnd, shutdown_reason: str) -> MachineEnd:
+    """`shutdown_reason`: of QMP's event SHUTDOWN; empty where there was none."""
+    if (end := known.explain_host(PROGRAM) or known.explain_status(PROGRAM)) is not None:
+        return end
     # A panic resets the machine (panic=-1), so only the console tells it from a reboot.
-    has_panicked = cause.kind in (CauseKind.PANIC, CauseKind.GUEST_OUT_OF_MEMORY)
-    if has_panicked and shutdown_reason in ("guest-reset", "guest-panic", ""):
-        what = "the guest ran out of memory: " if cause.kind is CauseKind.GUEST_OUT_OF_MEMORY else ""
-        return end(EndKind.CRASHED, what + cause.line)
+    if shutdown_reason in ("guest-reset", "guest-panic", ""):
+        panicked = known.explain_panic(known.status)
+        if panicked is not None:
+            return panicked
     match shutdown_reason:
         case "guest-reset":
-            return end(EndKind.REBOOTED)
+            return known.end(EndKind.REBOOTED)
         case "guest-shutdown" | "host-qmp-quit":
-            return end(EndKind.POWERED_OFF)
+            return known.end(EndKind.POWERED_OFF)
         case "guest-panic":
-            return end(EndKind.CRASHED, "the guest's kernel panicked")
+            return known.end(EndKind.CRASHED, "the guest's kernel panicked")
         case "host-signal":
-            return end(EndKind.CRASHED, "QEMU was ended by a signal (SIGTERM, SIGINT or SIGHUP)")
-        case _ if status.exit_code == 0:
-            return end(EndKind.POWERED_OFF)
-    return end(EndKind.CRASHED, "QEMU ended without a word, as when it is killed or out of memory")
+            return known.end(EndKind.CRASHED, "QEMU was ended by a signal (SIGTERM, SIGINT or SIGHUP)")
+        case _ if known.status.exit_code == 0:
+            return known.end(EndKind.POWERED_OFF)
+    return known.explain_silence(PROGRAM)

@@ -83,6 +83,13 @@ def enter_scope(spec: VmSpec, pid: int, limits: Sequence[str]) -> None:
     _ask([*request, *words, *limits, "0"], f"VM {spec.name} has no limits")
 
 
+def change_scope(spec: VmSpec, pid: int, limits: Sequence[str]) -> None:
+    """Give the scope of a VM that runs other limits, for as long as it is there."""
+    if find_obstacle() is None:
+        request = ["SetUnitProperties", "sba(sv)", name_scope(spec.id, pid), "true", str(len(limits) // 3)]
+        _ask([*request, *limits], f"VM {spec.name} keeps the limits that it had")
+
+
 def join_scope(vm_id: str, owner: int, processes: Sequence[int]) -> None:
     """Put processes that serve a VM, whose hypervisor is `owner`, into its scope."""
     if processes and find_obstacle() is None:

@@ -29,6 +29,7 @@ from volant.volantd.vms.pausing import pause_vm, unpause_vm
 from volant.volantd.vms.record import VmDefinition, VmRecord
 from volant.volantd.vms.registry import name_taken
 from volant.volantd.vms.request_keys import RequestKey, RequestKeys
+from volant.volantd.vms.resizing import resize_vm
 from volant.volantd.vms.running_vm import RunningVm
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.stopping import AGENT_WAIT_SECONDS
@@ -169,7 +170,8 @@ class Fleet:
         async with self.locked(name) as vm:
             if update.kernel:
                 await self._find_kernel(vm.record.definition, update.kernel)
-            return vm.update(update)
+            record = vm.update(update)
+            return await resize_vm(vm, self.domain.find_hypervisor(record.hypervisor).capabilities)
 
     async def _find_kernel(self, definition: VmDefinition, name: str | None) -> None:
         """NotFound where there is none, and ready to be booted afterwards."""

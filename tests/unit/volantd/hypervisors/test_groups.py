@@ -11,6 +11,7 @@ import pytest
 
 from volant.volantd.hypervisors import groups
 from volant.volantd.hypervisors.base import EndKind, VmSpec
+from volant.volantd.hypervisors.endings import KnownEnd
 from volant.volantd.hypervisors.host_process import ExitStatus
 from volant.volantd.hypervisors.qemu_ending import explain_end
 
@@ -53,10 +54,7 @@ def test_what_the_kernel_ended_for_memory_is_told(host: Path) -> None:
     assert not groups.was_killed_for_memory("1f")
     (group / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 1\noom_kill 1\noom_group_kill 1\n")
     assert groups.was_killed_for_memory("1f")
-    end = explain_end(
-        ExitStatus(signal="SIGKILL"), shutdown_reason="", asked_to_end=False, disk_full=False, memory_full=True,
-        console=[], log=[],
-    )  # fmt: skip
+    end = explain_end(KnownEnd(ExitStatus(signal="SIGKILL"), memory_full=True), "")
     assert (end.kind, "more memory than its limit" in end.reason) == (EndKind.CRASHED, True)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from volant.volantd.hypervisors.base import EndKind
+from volant.volantd.hypervisors.endings import KnownEnd
 from volant.volantd.hypervisors.host_process import ExitStatus
 from volant.volantd.hypervisors.qemu_ending import explain_end
 
@@ -45,10 +46,9 @@ PANIC = ["[    1.234567] Kernel panic - not syncing: Attempted to kill init!"]
     ],
 )
 def test_an_end_is_explained(status: ExitStatus, known: dict[str, Any], kind: EndKind, reason: str) -> None:
-    nothing: dict[str, Any] = {
-        "shutdown_reason": "", "asked_to_end": False, "disk_full": False, "console": [], "log": [],
-    }  # fmt: skip
-    end = explain_end(status, **{**nothing, **known})
+    said = dict(known)
+    shutdown_reason = said.pop("shutdown_reason", "")
+    end = explain_end(KnownEnd(status, **said), shutdown_reason)
     assert end.kind is kind
     assert end.reason.startswith(reason) if reason else end.reason == ""
     assert end.host_disk_full is bool(known.get("disk_full"))

@@ -9,6 +9,8 @@ it is:
 - The serial port is standard output, which is the console's log, opened to append: a file of its own would be emptied
   at each start.
 - Disks say what they are (`image_type`), so that what a guest writes to its raw disk never makes it another kind.
+- There is room for more CPUs and memory than the machine has (`vm.resize`): for constants, so that a machine which was
+  resized and one that wakes from its memory have the same. Each possible CPU costs the guest some hundred kB.
 - Without Landlock of version 3 (Linux 6.2) Cloud Hypervisor's own refuses to start; ours is around it in any case.
 """
 
@@ -25,6 +27,10 @@ EVENTS_DESCRIPTOR = 98
 OWN_LANDLOCK_SINCE = 3
 # Of the guest; the host is 2. Sockets are the VM's own, so every VM may have the same.
 GUEST_CID = 3
+MOST_VCPU = 8
+MOST_MORE_MEMORY_MB = 16 << 10
+# Linux takes memory in such sections (SECTION_SIZE_BITS).
+MEMORY_STEP_MB = 128
 IMAGE_TYPES = {"qcow2": "Qcow2", "raw": "Raw"}
 
 
@@ -84,8 +90,8 @@ def make_vm_config(spec: VmSpec, landlock: int) -> dict[str, Any]:
             "cmdline": " ".join(make_command_line(spec)),
             **({"initramfs": str(spec.initrd)} if spec.initrd is not None else {}),
         },
-        "cpus": {"boot_vcpus": spec.vcpu, "max_vcpus": spec.vcpu, "nested": spec.nested},
-        "memory": {"size": spec.memory_mb << 20},
+        "cpus": {"boot_vcpus": spec.vcpu, "max_vcpus": max(spec.vcpu, MOST_VCPU), "nested": spec.nested},
+        "memory": {"size": spec.memory_mb << 20, "hotplug_size": MOST_MORE_MEMORY_MB << 20},
         "disks": [_make_disk(index, disk) for index, disk in enumerate(spec.disks)],
         "rng": {"id": "entropy", "src": "/dev/urandom"},
         "vsock": {"id": "control", "cid": GUEST_CID, "socket": str(files.vsock)},
@@ -94,6 +100,26 @@ def make_vm_config(spec: VmSpec, landlock: int) -> dict[str, Any]:
         "landlock_enable": landlock >= OWN_LANDLOCK_SINCE,
         "landlock_rules": list_rules(spec),
     }
+
+
+def make_resize_request(before: VmSpec, spec: VmSpec) -> dict[str, int]:
+    """The document of `vm.resize`. Conflict for what only a new process can have."""
+
+    def refuse(reason: str) -> Conflict:
+        return Conflict(f"cannot resize {spec.name} while it runs: {reason}")
+
+    request: dict[str, int] = {}
+    if spec.vcpu != before.vcpu:
+        if spec.vcpu > MOST_VCPU:
+            raise refuse(f"there is room for {MOST_VCPU} CPUs")
+        request["desired_vcpus"] = spec.vcpu
+    if (more := spec.memory_mb - before.memory_mb) != 0:
+        if more < 0:
+            raise refuse("a guest does not give memory back")
+        if more % MEMORY_STEP_MB:
+            raise refuse(f"memory comes in steps of {MEMORY_STEP_MB} MiB")
+        request["desired_ram"] = spec.memory_mb << 20
+    return request
 
 
 def make_command_line(spec: VmSpec) -> list[str]:

@@ -72,6 +72,7 @@ class CloudHypervisor:
         emulation=False,
         knows_secret_users=False,
         disk_limits=False,
+        live_resize=True,
         live_layers=False,
     )
 

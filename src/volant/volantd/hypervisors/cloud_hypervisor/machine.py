@@ -12,23 +12,20 @@ from pathlib import Path
 
 from volant.errors import Conflict, StorageFull, ToolFailed, Unreachable, VolantError
 from volant.process import run_tool
-from volant.volantd.hypervisors.base import (
-    CauseKind,
-    MachineEnd,
-    MachineState,
-    MemoryImage,
-    ProcessIdentity,
-    VmSpec,
-)
+from volant.volantd.hypervisors.base import MachineEnd, MachineState, MemoryImage, VmSpec
 from volant.volantd.hypervisors.cloud_hypervisor.api import VmmApi
-from volant.volantd.hypervisors.cloud_hypervisor.configuration import VmmFiles, find_files
+from volant.volantd.hypervisors.cloud_hypervisor.configuration import (
+    VmmFiles,
+    find_files,
+    make_resize_request,
+)
 from volant.volantd.hypervisors.cloud_hypervisor.endings import REBOOTING, explain_end, read_events
 from volant.volantd.hypervisors.cloud_hypervisor.memory import save_memory
 from volant.volantd.hypervisors.cloud_hypervisor.vsock import listen_for_guest, open_guest_port
-from volant.volantd.hypervisors.console import read_last_lines, trim_log
-from volant.volantd.hypervisors.crash import MemoryWatch
-from volant.volantd.hypervisors.groups import was_killed_for_memory
+from volant.volantd.hypervisors.console import trim_log
+from volant.volantd.hypervisors.endings import KnownEnd
 from volant.volantd.hypervisors.host_process import HostProcess
+from volant.volantd.hypervisors.process_machine import ProcessMachine
 from volant.volantd.tasks import end_tasks
 
 logger = logging.getLogger(__name__)
@@ -39,33 +36,14 @@ ANSWER_SECONDS = 30.0
 WOKEN_ANSWER_SECONDS = (1.0, 2.0, 4.0, 8.0)
 API_SECONDS = 10.0
 WATCH_INTERVAL_SECONDS = 1.0
-LOG_LINES = 20
 
 
-class CloudHypervisorMachine:
+class CloudHypervisorMachine(ProcessMachine):
     def __init__(self, spec: VmSpec, process: HostProcess, console_begin: int = 0) -> None:
-        """`console_begin`: how long the console's log was before this process wrote to it."""
-        self.spec = spec
+        super().__init__(spec, process, console_begin)
         self._files = find_files(spec)
         self.api = VmmApi(self._files.api, spec.name)
-        self._process = process
-        self._console_begin = console_begin
-        self._asked_to_end = False
-        self._paused = False
-        self._resumed = asyncio.Event()
-        self._memory = MemoryWatch()
-        self._watch = asyncio.create_task(self._wait_for_end())
         self._chores = asyncio.create_task(self._do_chores())
-
-    @property
-    def identity(self) -> ProcessIdentity:
-        return self._process.identity
-
-    @property
-    def state(self) -> MachineState:
-        if self._process.is_ended:
-            return MachineState.ENDED
-        return MachineState.PAUSED if self._paused else MachineState.RUNNING
 
     @property
     def problem(self) -> str:
@@ -75,14 +53,6 @@ class CloudHypervisorMachine:
         """Whether it stands still, of a process that is adopted or has just woken. Unreachable, ToolFailed."""
         info = await self.api.get("vm.info", timeout_seconds=API_SECONDS)
         self._paused = info.get("state") == "Paused"
-
-    async def wait(self) -> MachineEnd:
-        return await asyncio.shield(self._watch)
-
-    async def kill(self) -> MachineEnd:
-        self._asked_to_end = True
-        self._process.kill()
-        return await self.wait()
 
     async def wait_answering(self, timeout_seconds: float) -> None:
         """Until its API answers. ToolFailed where the process ends first or says nothing in time."""
@@ -105,8 +75,7 @@ class CloudHypervisorMachine:
                 return
 
     def _refuse(self, reason: str) -> ToolFailed:
-        log = read_last_lines(self.spec.hypervisor_log, LOG_LINES)
-        return ToolFailed(f"cannot start {self.spec.name}: {reason}", details=log)
+        return ToolFailed(f"cannot start {self.spec.name}: {reason}", details=self._read_log())
 
     async def open_control(self) -> socket.socket:
         """A machine that woke counts its ports from the beginning, and its guest may know one of them still: what is
@@ -130,21 +99,18 @@ class CloudHypervisorMachine:
         await self.api.put("vm.power-button", timeout_seconds=API_SECONDS)
 
     async def pause(self) -> None:
-        if self.state is not MachineState.RUNNING:
-            raise Conflict(f"cannot pause {self.spec.name}: it is {self.state.value}")
+        self._require(MachineState.RUNNING, "pause")
         await self.api.put("vm.pause", timeout_seconds=API_SECONDS)
         self._paused = True
 
     async def resume(self) -> None:
-        if self.state is not MachineState.PAUSED:
-            raise Conflict(f"cannot resume {self.spec.name}: it is {self.state.value}")
+        self._require(MachineState.PAUSED, "resume")
         await self.api.put("vm.resume", timeout_seconds=API_SECONDS)
         self._paused = False
         self._resumed.set()
 
     async def save_memory(self, folder: Path) -> MemoryImage:
-        if self.state is not MachineState.PAUSED:
-            raise Conflict(f"cannot save the memory of {self.spec.name}: it is {self.state.value}")
+        self._require(MachineState.PAUSED, "save the memory of")
         return await save_memory(self.api, self._files, folder)
 
     async def layer_disk(self, index: int, overlay: Path, name: str) -> None:
@@ -165,6 +131,11 @@ class CloudHypervisorMachine:
     async def resize_disk(self, index: int, size_bytes: int) -> None:
         await self.api.put("vm.resize-disk", {"id": f"disk{index}", "desired_size": size_bytes})
 
+    async def resize(self, spec: VmSpec) -> None:
+        request = make_resize_request(self.spec, spec)
+        await self.api.put("vm.resize", request, timeout_seconds=API_SECONDS)
+        self.spec = spec
+
     async def merge_layers(self, index: int, base: Path) -> bool:
         raise Conflict(
             f"cannot merge the layers of {self.spec.name}: Cloud Hypervisor keeps the disks it has"
@@ -172,10 +143,6 @@ class CloudHypervisorMachine:
 
     async def find_layer(self, index: int) -> str:
         return ""
-
-    async def wait_resumed(self) -> None:
-        await self._resumed.wait()
-        self._resumed.clear()
 
     async def release(self) -> None:
         await end_tasks((self._watch, self._chores))
@@ -189,22 +156,14 @@ class CloudHypervisorMachine:
             if REBOOTING in read_events(self._files.events):
                 self._process.kill()
 
-    async def _wait_for_end(self) -> MachineEnd:
-        status = await self._process.wait()
-        is_killed = not self._asked_to_end and status.signal in (None, "SIGKILL") and not status.exit_code
-        kill = self._memory.find_kill(self.identity.pid) if is_killed else None
+    async def _let_go(self) -> None:
         await end_tasks((self._chores,))
-        end = explain_end(
-            status,
-            events=read_events(self._files.events),
-            asked_to_end=self._asked_to_end,
-            memory_full=kill is CauseKind.MEMORY_LIMIT or was_killed_for_memory(self.spec.id),
-            killed_for_memory=kill is not None,
-            console=read_last_lines(self.spec.console_log, 50, since=self._console_begin),
-            log=read_last_lines(self.spec.hypervisor_log, LOG_LINES),
-        )
+
+    def _explain(self, known: KnownEnd) -> MachineEnd:
+        return explain_end(known, read_events(self._files.events))
+
+    def _remove_files(self) -> None:
         remove_files(self._files)
-        return end
 
 
 def copy_whole(disk: Path, target: Path) -> None:

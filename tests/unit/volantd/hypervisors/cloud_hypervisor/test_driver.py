@@ -118,6 +118,23 @@ async def test_it_pauses_goes_on_and_is_killed(start: Start, spec: VmSpec) -> No
     assert list((spec.socket_folder / "ch").iterdir()) == []
 
 
+async def test_it_is_given_more_while_it_runs(start: Start, spec: VmSpec) -> None:
+    machine = await start(spec)
+    larger = replace(spec, vcpu=4)
+    await machine.resize(larger)
+    await machine.resize(replace(larger, memory_mb=512))
+    config = told(spec)["config"]
+    assert config["cpus"]["boot_vcpus"] == 4
+    assert config["memory"]["size"] == 512 << 20
+    assert told(spec)["heard"][-2:] == ["PUT vm.resize", "PUT vm.resize"]
+    with pytest.raises(Conflict, match="does not give memory back"):
+        await machine.resize(replace(larger, memory_mb=256))
+    with pytest.raises(Conflict, match="in steps of 128 MiB"):
+        await machine.resize(replace(larger, memory_mb=600))
+    with pytest.raises(Conflict, match="room for 8 CPUs"):
+        await machine.resize(replace(spec, vcpu=9, memory_mb=512))
+
+
 async def test_it_is_adopted_and_its_violent_end_noticed(start: Start, spec: VmSpec) -> None:
     first = await start(spec)
     identity = first.identity

@@ -9,6 +9,7 @@ import pytest
 
 from volant.volantd.hypervisors.base import CauseKind, EndKind
 from volant.volantd.hypervisors.cloud_hypervisor.endings import explain_end, read_events
+from volant.volantd.hypervisors.endings import KnownEnd
 from volant.volantd.hypervisors.host_process import ExitStatus
 
 ORDERLY = ExitStatus(exit_code=0)
@@ -45,19 +46,15 @@ PANIC = ["[    1.234567] Kernel panic - not syncing: Attempted to kill init!"]
     ],
 )
 def test_an_end_is_explained(status: ExitStatus, known: dict[str, Any], kind: EndKind, reason: str) -> None:
-    nothing: dict[str, Any] = {
-        "events": [], "asked_to_end": False, "memory_full": False, "killed_for_memory": False, "console": [], "log": [],
-    }  # fmt: skip
-    end = explain_end(status, **{**nothing, **known})
+    said = dict(known)
+    events = said.pop("events", [])
+    end = explain_end(KnownEnd(status, **said), events)
     assert end.kind is kind
     assert end.reason.startswith(reason) if reason else end.reason == ""
 
 
 def test_a_panic_has_its_cause() -> None:
-    end = explain_end(
-        ExitStatus(signal="SIGKILL"), events=["rebooting"], asked_to_end=False, memory_full=False,
-        killed_for_memory=False, console=PANIC, log=[],
-    )  # fmt: skip
+    end = explain_end(KnownEnd(ExitStatus(signal="SIGKILL"), console=PANIC), ["rebooting"])
     assert end.cause is not None
     assert end.cause.kind is CauseKind.PANIC
 
