@@ -37,6 +37,9 @@ STATE = "/var/lib/volant-kvm"
 SOCKET = f"{STATE}/run/volantd.sock"
 """Where the inner daemon keeps its state; its cache comes with the plugin, so that nothing is fetched inside."""
 PLUGIN = "/opt/web.tar.gz"
+CHECKS = "/opt/driver_checks.py"
+BUSYBOX = Path("/bin/busybox")
+"""Static: it is all that is in the plugin which that machine runs, and in the guests of its driver checks."""
 LAUNCHER = "#!/usr/bin/python3 -B\nfrom volant.programs import {0}\n{0}()\n"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 COMMAND_SECONDS = 240.0
@@ -115,8 +118,10 @@ def _make_product_layer(folder: Path, inner_plugin: Path) -> Path:
     if CLOUD_HYPERVISOR is not None:
         shutil.copyfile(CLOUD_HYPERVISOR, programs / "cloud-hypervisor")
         (programs / "cloud-hypervisor").chmod(0o755)
-    _copy_kernel(root / STATE.lstrip("/") / "cache" / "kernels")
+    copy_kernel(root / STATE.lstrip("/") / "cache" / "kernels")
     shutil.copyfile(inner_plugin, root / PLUGIN.lstrip("/"))
+    shutil.copy(ROOT / "tests" / "support" / "driver_checks.py", root / CHECKS.lstrip("/"))
+    shutil.copy(BUSYBOX, root / "opt" / "busybox")
     target = folder / "product.tar"
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
         archive.add(root, ".", filter=_own_by_root)
@@ -151,7 +156,7 @@ def _pip(*arguments: str) -> None:
     subprocess.run(command, check=True, timeout=300, stdin=subprocess.DEVNULL)
 
 
-def _copy_kernel(target: Path) -> None:
+def copy_kernel(target: Path) -> None:
     """The guests' kernel, unpacked already, with the disk of its modules."""
     kernels = CACHE / "kernels"
     kernel = find_kernel("amd64", kernels) or install_kernel("amd64", kernels, SilentMonitor())
@@ -212,12 +217,16 @@ class KvmHost:
         return self.wait_healthy(name)
 
     def wait_healthy(self, name: str) -> dict[str, Any]:
-        return cast(
-            "dict[str, Any]",
-            self.wait_until(
-                f"{name} to be healthy", lambda: (vm := self.vm(name))["health"] == "healthy" and vm
-            ),
-        )
+        """The VM; at once a failure where it has ended instead, with its guest's last words."""
+
+        def look() -> dict[str, Any] | None:
+            vm = self.vm(name)
+            if vm["status"] in ("failed", "stopped"):
+                words = self.run(f"tail -n 20 {STATE}/vms/{vm['id']}/*.log", check=False)
+                pytest.fail(f"{name} is {vm['status']}: {vm['status_reason']}\n{words}")
+            return vm if vm["health"] == "healthy" else None
+
+        return cast("dict[str, Any]", self.wait_until(f"{name} to be healthy", look))
 
     def enter(self, name: str, command: str) -> str:
         """A shell's standard output in one of its VMs."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from support.busybox_web import make_web_plugin
 from support.host import Host
-from support.kvm_host import NAME, KvmHost, make_kvm_host_plugin
+from support.kvm_host import BUSYBOX, NAME, KvmHost, copy_kernel, make_kvm_host_plugin
 
 
 @contextmanager
@@ -20,10 +20,10 @@ def open_kvm_host() -> Iterator[KvmHost]:
     # A template of its shape would be made beside the first test, and never be used.
     host.environment["VOLANT_WARM_START"] = "off"
     try:
-        host.volar("setup", "kernel", timeout=300)
+        copy_kernel(host.home / "cache" / "kernels")
         with tempfile.TemporaryDirectory(prefix="volant-kvm-") as name:
             folder = Path(name)
-            web = make_web_plugin(folder, host, Path("/bin/busybox"))
+            web = make_web_plugin(folder, host, BUSYBOX)
             plugin = make_kvm_host_plugin(folder, host, web)
             host.volar("plugins", "install", str(plugin), timeout=300)
         options = ("--plugin", NAME, "--cpus", "2", "--memory", "2560", "--nested")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from volant.contract.agents import Architecture
-from volant.errors import Unreachable
+from volant.errors import Conflict, Unreachable
 from volant.volantd.hypervisors.base import (
     DiskDrive,
     EndKind,
@@ -142,6 +142,13 @@ class MemoryMachine:
     async def copy_disk(self, index: int, target: Path, begun: Callable[[], Awaitable[None]]) -> None:
         await begun()
         copy_disk(self.process.spec.disks[index], target)
+
+    async def resize(self, spec: VmSpec) -> None:
+        if spec.memory_mb < self.process.spec.memory_mb:
+            raise Conflict("a guest does not give memory back")
+        self.act()
+        self.process.spec = spec
+        self.act()
 
     async def resize_disk(self, index: int, size_bytes: int) -> None:
         assert self.process.spec.disks[index].path.stat().st_size == size_bytes

@@ -194,6 +194,7 @@ func (g *Guest) Settle(later Later) {
 	limitMemory()
 	g.sayStamps()
 	g.journal.WarnError(checkEntropy())
+	g.journal.WarnError(modules.LoadHostClock())
 	clock.FollowPTP(g.journal.Warn)
 }
 

@@ -15,6 +15,9 @@ import (
 // errNotFound: no module has that name or alias.
 var errNotFound = errors.New("this kernel has no such module")
 
+// errNoDevice: the module is there, and this machine has nothing for it.
+var errNoDevice = errors.New("this machine has no device for it")
+
 // deepestSoftdep ends soft dependencies that lead in a circle.
 const deepestSoftdep = 4
 
@@ -119,7 +122,7 @@ func (l loader) insertFile(name, path string, parameters []string) error {
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("cannot load %s: only root can, and only while kernel.modules_disabled is 0", name)
 	case errors.Is(err, unix.ENODEV):
-		return fmt.Errorf("cannot load %s: this machine has no device for it", name)
+		return fmt.Errorf("cannot load %s: %w", name, errNoDevice)
 	case err != nil:
 		return fmt.Errorf("cannot load %s: %w (dmesg may say more)", name, err)
 	}

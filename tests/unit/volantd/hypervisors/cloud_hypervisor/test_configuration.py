@@ -45,8 +45,8 @@ def test_the_whole_document() -> None:
             "cmdline": "console=ttyS0 quiet panic=-1 cryptomgr.notests random.trust_cpu=on",
             "initramfs": "/vm/boot.cpio",
         },
-        "cpus": {"boot_vcpus": 2, "max_vcpus": 2, "nested": False},
-        "memory": {"size": 256 << 20},
+        "cpus": {"boot_vcpus": 2, "max_vcpus": 8, "nested": False},
+        "memory": {"size": 256 << 20, "hotplug_size": 16 << 30},
         "disks": [
             {
                 "id": "disk0",
