@@ -38,7 +38,8 @@ def find_outcome(state: VmState, end: MachineEnd, *, kill_reason: str, is_host_s
         return Outcome(
             VmState.STOPPED, "the guest switched itself off", starts_again=again, by_itself=not again
         )
-    reason = end.reason or "the guest switched itself off before its workload ran"
+    happened = "was reset" if end.kind is EndKind.REBOOTED else "switched itself off"
+    reason = end.reason or f"the guest {happened} before its workload ran"
     if end.host_disk_full:
         reason = f"the host's disk is full: {reason}"
     return Outcome(VmState.FAILED, reason, by_itself=state in (VmState.RUNNING, VmState.PAUSED))

@@ -20,6 +20,11 @@ OFF = "the guest switched itself off"
         (VmState.RUNNING, MachineEnd(EndKind.POWERED_OFF), Outcome(VmState.STOPPED, OFF, by_itself=True)),
         (VmState.RUNNING, MachineEnd(EndKind.REBOOTED), Outcome(VmState.STOPPED, OFF, starts_again=True)),
         (VmState.STARTING, MachineEnd(EndKind.POWERED_OFF), Outcome(VmState.FAILED, f"{OFF} before its workload ran")),
+        (
+            VmState.STARTING,
+            MachineEnd(EndKind.REBOOTED),
+            Outcome(VmState.FAILED, "the guest was reset before its workload ran"),
+        ),
         (VmState.RUNNING, MachineEnd(EndKind.CRASHED, "panic"), Outcome(VmState.FAILED, "panic", by_itself=True)),
         (
             VmState.RUNNING,
