@@ -134,6 +134,7 @@ def test_stop_start_snapshot_and_fork(kvm: KvmHost) -> None:
     kvm.ask("DELETE", "snapshots/then")
 
 
+@pytest.mark.heavy
 def test_two_vms_on_the_bridge_know_each_other_by_name(kvm: KvmHost, plugin: str) -> None:
     kvm.volar("setup", "network")
     left, right = (kvm.create(name, network="bridged") for name in ("left", "right"))
@@ -146,6 +147,7 @@ def test_two_vms_on_the_bridge_know_each_other_by_name(kvm: KvmHost, plugin: str
         kvm.ask("DELETE", f"vms/{name}?force=true")
 
 
+@pytest.mark.heavy
 @needs_cloud_hypervisor
 def test_cloud_hypervisor_does_the_same(kvm: KvmHost, plugin: str) -> None:
     """The real program: boot, agent by vsock, page through a tap, secret, pause, adoption, snapshot, orderly stop."""
@@ -176,12 +178,14 @@ def test_cloud_hypervisor_does_the_same(kvm: KvmHost, plugin: str) -> None:
     kvm.ask("DELETE", "snapshots/cloud-then")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["qemu", pytest.param("cloud-hypervisor", marks=needs_cloud_hypervisor)])
 def test_its_driver_does_what_every_driver_owes(kvm: KvmHost, kind: str) -> None:
     command = f"cd /tmp && python3 {CHECKS} {kind} /opt/busybox {STATE}/cache/kernels"
     assert kvm.run(command, timeout_seconds=600).splitlines() == [check.__name__ for check in DRIVER_CHECKS]
 
 
+@pytest.mark.heavy
 @needs_cloud_hypervisor
 def test_more_cpus_and_memory_while_it_runs(kvm: KvmHost, plugin: str) -> None:
     kvm.create(
@@ -202,6 +206,7 @@ def test_more_cpus_and_memory_while_it_runs(kvm: KvmHost, plugin: str) -> None:
     kvm.ask("DELETE", "vms/more?force=true")
 
 
+@pytest.mark.heavy
 def test_the_bridge_goes_as_it_came(kvm: KvmHost) -> None:
     kvm.volar("setup", "network", "--remove")
     assert "volant0" not in kvm.run("ip -brief link")
