@@ -229,5 +229,7 @@ def _nic(index: int, nic: Nic, suffix: str) -> Iterator[str]:
         )
         restrict = ",restrict=on" if nic.is_restricted else ""
         yield from ("-netdev", f"user,id={name},ipv6=off{restrict}{forwards}")
-    device = f"virtio-net-{suffix},netdev={name},mac={nic.mac}"
+    # No announcements after a wake: the guest would make them with the name and address of whom it was copied from,
+    # and QEMU, told to ask for none, ends by SIGSEGV when a guest that could make them resets the device (7.2).
+    device = f"virtio-net-{suffix},netdev={name},mac={nic.mac},guest_announce=off"
     yield from ("-device", f"{device},romfile=" if suffix == "pci" else device)

@@ -105,7 +105,7 @@ def test_microvm_under_tcg() -> None:
         "-blockdev", blockdev("qcow2", "disk0", "/vm/root.qcow2"),
         "-device", "virtio-blk-device,id=drive0,drive=disk0,serial=root,werror=enospc",
         *USER_NIC,
-        "-device", f"virtio-net-device,netdev=net0,mac={MAC}",
+        "-device", f"virtio-net-device,netdev=net0,mac={MAC},guest_announce=off",
         *entropy("device"),
     ]  # fmt: skip
 
@@ -148,7 +148,7 @@ def test_q35_with_kvm_a_tap_and_a_further_disk() -> None:
         "-blockdev", blockdev("raw", "disk1", "/data/a,b.img", "true"),
         "-device", "virtio-blk-pci,id=drive1,drive=disk1,serial=data,werror=enospc",
         "-netdev", "tap,id=net0,fd=100",
-        "-device", f"virtio-net-pci,netdev=net0,mac={MAC},romfile=",
+        "-device", f"virtio-net-pci,netdev=net0,mac={MAC},guest_announce=off,romfile=",
         *entropy("pci"),
     ]  # fmt: skip
 
