@@ -31,7 +31,7 @@ SETTLE_SECONDS = 5.0
 def main() -> None:
     # The harness of the end-to-end tests boots guests; it lives with them.
     sys.path.insert(0, str(ROOT / "tests"))
-    from support.guest_harness import ask, make_disk, make_harness, make_overlay, write_file  # type: ignore[import-not-found]  # a folder of tests, on the path from here on
+    from support.guest_harness import ask, make_disk, make_harness, make_overlay, write_file
 
     with tempfile.TemporaryDirectory(prefix="volant-bench-") as name:
         folder = Path(name)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, Response, expect
 
 from support.browser import check_accessibility
 from support.host import Host
@@ -221,7 +221,7 @@ def test_a_wrong_cookie_and_a_used_link_show_the_way_back(host: Host, context: B
     second = other.new_page()
     second.goto(used)
     expect(second.locator("main")).to_contain_text("this link was used already")
-    other.add_cookies([{**cookie, "value": "x" * 43}])  # type: ignore[list-item]  # playwright's two cookie types
+    other.add_cookies([{**cookie, "value": "x" * 43}])  # type: ignore[typeddict-item]  # playwright's two cookie types
     second.goto(f"{place}/")
     expect(second.get_by_role("heading", name="This browser is not signed in")).to_be_visible()
     expect(second.locator("main")).to_contain_text("volar dashboard")
@@ -232,10 +232,12 @@ def test_a_wrong_cookie_and_a_used_link_show_the_way_back(host: Host, context: B
 def test_the_first_load_is_small(host: Host, context: BrowserContext) -> None:
     """Everything that the browser asks for before the list is there, as gzip would send it."""
     bodies: dict[str, bytes] = {}
-    context.on(
-        "response",
-        lambda reply: bodies.setdefault(reply.url, reply.body()) if "/api/" not in reply.url else None,
-    )
+
+    def keep(reply: Response) -> None:
+        if "/api/" not in reply.url:
+            bodies.setdefault(reply.url, reply.body())
+
+    context.on("response", keep)
     _, place, _ = sign_in(host, context)
     assert len(bodies) >= 4
     assert all(url.startswith(f"{place}/") for url in bodies), "something was loaded from elsewhere"

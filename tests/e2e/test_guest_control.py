@@ -23,7 +23,7 @@ from volant.volantd.hypervisors.qemu import Qemu
 from volant.volantd.hypervisors.streams import connect_unix
 from volant.volantd.vms.monitor import VmMonitor
 from volant.volantd.vms.process_log import ProcessLog
-from volant.volantd.vms.registry import VmRecord
+from volant.volantd.vms.record import VmRecord
 
 
 @pytest.fixture(scope="module")

@@ -111,6 +111,12 @@ class FakeMachine:
         copy_disk(self.spec.disks[index], target)
         await begun()
 
+    async def layer_disk(self, index: int, overlay: Path, name: str) -> None:
+        raise NotImplementedError
+
+    async def merge_layers(self, index: int, base: Path) -> bool:
+        raise NotImplementedError
+
     async def find_layer(self, index: int) -> str:
         return ""
 

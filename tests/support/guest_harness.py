@@ -19,6 +19,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 import pytest
@@ -274,9 +275,7 @@ async def connect(guest: Guest, harness: GuestHarness) -> asyncssh.SSHClientConn
     )
 
 
-async def ask(
-    guest: Guest, harness: GuestHarness, method: str, params: dict[str, object]
-) -> dict[str, object]:
+async def ask(guest: Guest, harness: GuestHarness, method: str, params: dict[str, object]) -> dict[str, Any]:
     """One call of the control protocol, after the greeting."""
     async with await connect(guest, harness) as connection:
         process = await connection.create_process(subsystem="control", encoding="utf-8")
@@ -286,11 +285,11 @@ async def ask(
             process.stdin.write(json.dumps(request) + "\n")
             answer = json.loads(await process.stdout.readline())
             assert "result" in answer, answer
-        result: dict[str, object] = answer["result"]
-        return result
+    result: dict[str, Any] = answer["result"]
+    return result
 
 
 async def run_in(guest: Guest, harness: GuestHarness, command: str) -> str:
     async with await connect(guest, harness) as connection:
         done = await connection.run(command, check=True)
-        return str(done.stdout)
+    return str(done.stdout)

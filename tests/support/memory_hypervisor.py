@@ -150,6 +150,18 @@ class MemoryMachine:
         self.process.spec = spec
         self.act()
 
+    async def layer_disk(self, index: int, overlay: Path, name: str) -> None:
+        raise NotImplementedError
+
+    async def merge_layers(self, index: int, base: Path) -> bool:
+        raise NotImplementedError
+
+    async def find_layer(self, index: int) -> str:
+        return ""
+
+    async def wait_resumed(self) -> None:
+        await self.process.ended.wait()
+
     async def resize_disk(self, index: int, size_bytes: int) -> None:
         assert self.process.spec.disks[index].path.stat().st_size == size_bytes
 

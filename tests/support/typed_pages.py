@@ -57,7 +57,8 @@ def read_blocks(page: Path) -> Iterator[tuple[str, str]]:
 
 def split_commands(text: str) -> Iterator[tuple[str, list[str]]]:
     """Each command of a block, with the lines that it is said to print."""
-    command, printed = "", []
+    command = ""
+    printed: list[str] = []
     for line in text.replace("\\\n", " ").splitlines():
         if line.startswith("$ "):
             if command:

@@ -35,6 +35,6 @@ def find_tools(module: ast.Module) -> Iterator[str]:
             case ast.Call(func=ast.Attribute(attr="which"), args=[ast.Constant(value=str(name)), *_]):
                 yield name
             case ast.Assign(targets=[ast.Name(id="TOOLS")], value=ast.Tuple(elts=names)):
-                yield from (name.value for name in names if isinstance(name, ast.Constant))
+                yield from (str(name.value) for name in names if isinstance(name, ast.Constant))
             case ast.AnnAssign(target=ast.Name(id="TOOLS"), value=ast.Tuple(elts=names)):
-                yield from (name.value for name in names if isinstance(name, ast.Constant))
+                yield from (str(name.value) for name in names if isinstance(name, ast.Constant))

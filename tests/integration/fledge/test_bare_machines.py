@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,10 +109,9 @@ def test_an_ordinary_user_builds_and_leaves_nothing(user: BareMachine) -> None:
     settings.parent.mkdir(parents=True)
     settings.write_text('[storage]\ndriver = "overlay"\n')
     user.run("podman", "system", "reset", "--force")
-    found = {
-        finding["subject"]: finding for finding in json.loads(user.fledge("doctor", "-o", "json").stdout)
-    }
-    assert [found[f"storage of {builder}"]["fact"] for builder in ("podman", "buildah")] == [
+    findings: list[dict[str, Any]] = json.loads(user.fledge("doctor", "-o", "json").stdout)
+    stores = {finding["subject"]: finding for finding in findings}
+    assert [stores[f"storage of {builder}"]["fact"] for builder in ("podman", "buildah")] == [
         "overlay",
         "overlay",
     ]

@@ -15,6 +15,7 @@ from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 import pytest
 
@@ -42,9 +43,9 @@ def make_random_layers(seed: int) -> list[bytes]:
     """Layers whose names collide often: files become directories and back, links lead everywhere, whiteouts hit."""
     chosen = random.Random(seed)
     known: list[str] = []
-    layers = []
+    layers: list[bytes] = []
     for _ in range(chosen.randint(1, 5)):
-        entries = []
+        entries: list[tuple[tarfile.TarInfo, bytes]] = []
         for _ in range(chosen.randint(1, 14)):
             folder = "/".join(chosen.choice(NAMES) for _ in range(chosen.choice((0, 0, 1, 1, 2, 3))))
             if known and chosen.random() < 0.4:
@@ -79,7 +80,7 @@ def is_mergeable(layers: list[bytes]) -> bool:
 
 
 def make_random_entry(chosen: random.Random, path: str, known: list[str]) -> tuple[tarfile.TarInfo, bytes]:
-    owner = {
+    owner: dict[str, Any] = {
         "uid": chosen.choice((0, 1000, 65534, 70000, 2_200_000)),
         "gid": chosen.choice((0, 5, 70000)),
         "mode": chosen.choice((0o755, 0o644, 0o600, 0o4755, 0o2755, 0o1777, 0o000)),

@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -48,7 +48,7 @@ class Client:
 
     def act(self) -> None:
         name = self.random.choice(self.names)
-        verbs = {
+        verbs: dict[str, Callable[[], tuple[str, str, Any]]] = {
             "create": lambda: ("POST", "/vms", {"name": name, "plugin": self.random.choice(["web", "data"])}),
             "start": lambda: ("POST", f"/vms/{name}/start", None),
             "stop": lambda: (

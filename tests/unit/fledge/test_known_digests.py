@@ -47,8 +47,10 @@ def check(path: Path, folder: Path, read: list[int] | None = None) -> None:
 
 
 def test_what_was_checked_is_not_read_again(layer: Path, tmp_path: Path, later: None) -> None:
-    check(layer, tmp_path / "cache", first := [])
-    check(layer, tmp_path / "cache", second := [])
+    first: list[int] = []
+    second: list[int] = []
+    check(layer, tmp_path / "cache", first)
+    check(layer, tmp_path / "cache", second)
     assert first and not second
 
 
@@ -68,8 +70,9 @@ def test_the_digest_of_a_file_is_known_until_it_changes(
 
 
 def test_a_file_that_has_just_changed_is_read_again(layer: Path, tmp_path: Path) -> None:
+    second: list[int] = []
     check(layer, tmp_path / "cache")
-    check(layer, tmp_path / "cache", second := [])
+    check(layer, tmp_path / "cache", second)
     assert second, "a change within the clock's grain would not show"
 
 
@@ -127,7 +130,8 @@ def test_a_failed_check_is_not_noted(layer: Path, tmp_path: Path, later: None) -
 def test_notes_that_were_damaged_are_none(layer: Path, tmp_path: Path, later: None, text: bytes) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/digests.json").write_bytes(text)
-    check(layer, tmp_path / "cache", read := [])
+    read: list[int] = []
+    check(layer, tmp_path / "cache", read)
     assert read
 
 

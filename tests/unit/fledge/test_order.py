@@ -121,7 +121,7 @@ def test_documents_named_by_path_are_taken_in(home: Path) -> None:
         home, rest='[plugin.manifest]\ncloud_init.user_data.path = "user-data.yaml"\nopenapi = "api.json"'
     )
     runtime = make_order(CommandLine()).runtime
-    assert runtime.cloud_init is not None
+    assert runtime is not None and runtime.cloud_init is not None
     assert runtime.cloud_init.user_data is not None
     assert runtime.cloud_init.user_data.content == "#cloud-config\n"
     assert runtime.openapi == "{}"
@@ -134,7 +134,8 @@ def test_disks_that_would_be_lost_are_refused(home: Path) -> None:
     write_recipe(
         home, rest='[[plugin.manifest.disks]]\nname = "data"\nsource = "https://example.org/data.img"'
     )
-    assert make_order(CommandLine()).runtime.disks[0].name == "data"
+    runtime = make_order(CommandLine()).runtime
+    assert runtime is not None and runtime.disks[0].name == "data"
 
 
 def test_a_tag_names_the_plugin_whatever_the_recipe_says(home: Path) -> None:

@@ -18,6 +18,7 @@ from support.remembering_monitor import RememberingMonitor
 from volant.errors import InvalidInput, UsageError
 from volant.fledge import pipeline
 from volant.fledge.build import build_plugin
+from volant.fledge.guest import install_guest
 from volant.fledge.order import BuildOrder, CommandLine, make_order
 from volant.fledge.pipeline import BuiltPlugin
 
@@ -241,7 +242,7 @@ def test_what_fledge_adds_is_as_old_as_the_image_or_as_told(
     archive: Path, home: Path, monitor: RememberingMonitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stamps: list[int] = []
-    install = pipeline.install_guest
+    install = install_guest
 
     def spy(tree: Any, config: Any, agent: Any, mappings: Any, stamp: int, *rest: Any) -> None:
         stamps.append(stamp)

@@ -140,7 +140,7 @@ def test_descriptions_cover_what_is_fledges_own() -> None:
 def test_the_model_is_frozen() -> None:
     recipe = Recipe.model_validate({"plugin": {"name": "a", "version": "1.0.0"}})
     with pytest.raises(ValueError, match="frozen"):
-        recipe.plugin.name = "b"  # type: ignore[misc]
+        recipe.plugin.name = "b"
 
 
 def test_a_recipe_nested_without_end_is_a_problem(home: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from volant.errors import UsageError
 from volant.volantd import service, setup
 from volant.volantd.settings import Settings
 
@@ -38,8 +39,8 @@ def test_no_unit_names_a_program_of_a_checkout(tmp_path: Path, monkeypatch: pyte
     (checkout / "hatch_build.py").touch()
     monkeypatch.setattr("sys.argv", [str(program)])
     monkeypatch.setattr(service, "SYSTEMD", tmp_path)
-    with pytest.raises(service.UsageError, match="lies in a checkout") as refused:
-        setup.setup_service(make_settings(tmp_path), dry_run=False)
+    with pytest.raises(UsageError, match="lies in a checkout") as refused:
+        service.setup_service(make_settings(tmp_path), dry_run=False)
     assert "make install" in refused.value.resolution
     assert not list((tmp_path / "units").iterdir())
 
@@ -47,7 +48,7 @@ def test_no_unit_names_a_program_of_a_checkout(tmp_path: Path, monkeypatch: pyte
 def test_a_unit_is_for_the_usual_state_folder_only(tmp_path: Path) -> None:
     program = tmp_path / "volantd"
     program.touch()
-    with pytest.raises(service.UsageError, match="usual place"):
+    with pytest.raises(UsageError, match="usual place"):
         service.check_program(program, make_settings(tmp_path), system=False)
 
 

@@ -46,7 +46,7 @@ def test_an_installation_without_the_daemon_says_how_to_get_it(
     with pytest.raises(ToolMissing, match="not installed"):
         start_daemon()
     monkeypatch.undo()
-    monkeypatch.setattr(daemon_start.sys, "argv", [str(home / "empty" / "volar")])
+    monkeypatch.setattr("sys.argv", [str(home / "empty" / "volar")])
     monkeypatch.setenv("PATH", str(home / "empty"))
     with pytest.raises(ToolMissing):
         find_daemon_program()

@@ -17,13 +17,13 @@ def find(*words: str) -> click.Command | None:
     return command
 
 
-def walk(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Commands]]:
+def walk(command: click.Command | None, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Commands]]:
     if not isinstance(command, Commands):
         return []
     context = click.Context(command)
     below = [
         walk(command.get_command(context, name), (*path, name)) for name in command.list_commands(context)
-    ]  # type: ignore[arg-type]
+    ]
     return [(path, command), *(found for each in below for found in each)]
 
 

@@ -37,7 +37,8 @@ def test_an_end_is_the_commands_or_says_why_there_is_none() -> None:
 def test_lines_look_as_under_docker_unless_there_are_several_processes() -> None:
     line: Any = {"process": "workload", "line": "hello"}
     assert format_line(line) == "hello"
-    assert format_line({**line, "process": "db"}) == "[db] hello"
+    line["process"] = "db"
+    assert format_line(line) == "[db] hello"
 
 
 class StoppingClient(Client):

@@ -119,7 +119,7 @@ def test_a_build_that_fails_has_said_why(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_an_installation_without_fledge_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(run_plugin.sys, "argv", [str(tmp_path / "volar")])
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "volar")])
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolMissing, match="fledge is not installed"):
         find_fledge()

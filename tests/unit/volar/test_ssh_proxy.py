@@ -27,7 +27,7 @@ def test_the_host_key_is_told_as_known_hosts_has_it(
         return {"host_key": "ssh-ed25519 AAAA"}
 
     monkeypatch.setattr(ssh, "authorize", authorize)
-    monkeypatch.setattr(ssh_proxy.sys, "argv", ["ssh_proxy", "--host-key", "/run/v.sock", "web"])
+    monkeypatch.setattr("sys.argv", ["ssh_proxy", "--host-key", "/run/v.sock", "web"])
     assert ssh_proxy.main() == 0
     assert capsys.readouterr().out == "web ssh-ed25519 AAAA\n"
     assert asked == [("/run/v.sock", "web")]
@@ -39,6 +39,6 @@ def test_the_host_key_is_told_as_known_hosts_has_it(
 def test_a_daemon_that_is_away_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(ssh_proxy.sys, "argv", ["ssh_proxy", "/nowhere/v.sock", "web"])
+    monkeypatch.setattr("sys.argv", ["ssh_proxy", "/nowhere/v.sock", "web"])
     assert ssh_proxy.main() == 11
     assert capsys.readouterr().err.startswith("error: cannot reach volantd at /nowhere")

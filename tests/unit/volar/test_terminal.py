@@ -45,7 +45,7 @@ def test_keys_go_in_until_the_one_that_leaves(
     read, write = os.pipe()
     monkeypatch.setattr(terminal, "open_stream", open_stream)
     with io.FileIO(read) as keys:
-        monkeypatch.setattr(terminal.sys, "stdin", keys)
+        monkeypatch.setattr("sys.stdin", keys)
         os.write(write, b"ls\n" + terminal.LEAVE + b"not sent")
         terminal.attach(Client("any"), "/vms/web/console")
     os.close(write)

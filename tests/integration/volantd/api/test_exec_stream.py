@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -35,7 +36,8 @@ def run(daemon: Daemon, *command: str, **query: object) -> Iterator[ClientConnec
 
 def read_all(stream: ClientConnection) -> tuple[bytes, str, int]:
     """Standard output, standard error and exit code, in whatever order they come."""
-    out, facts = b"", {}
+    out = b""
+    facts: dict[str, Any] = {}
     for message in stream:
         if isinstance(message, bytes):
             out += message

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ def test_content_lies_in_the_order_of_its_source(tree: FileTree) -> None:
 
 
 def test_the_plan_depends_on_nothing_but_its_input(tree: FileTree) -> None:
-    def tell(**options: bytes) -> list[object]:
+    def tell(**options: Any) -> list[object]:
         return [
             (piece.offset, piece.length, piece.data and bytes(piece.data))
             for piece in plan_ext4(tree, **options).pieces()

@@ -7,6 +7,7 @@ import os
 import tarfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ from volant.fledge.sources.reference import fetch_reference
 from volant.progress import SilentMonitor
 
 LAYERS = [make_layer(make_entry("a", content=b"A")), make_layer(make_entry("b", content=b"B"))]
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "Entrypoint": ["/app"], "Cmd": None, "Env": ["A=1"], "User": "www-data:www-data", "WorkingDir": "/srv",
     "ExposedPorts": {"80/tcp": {}}, "Volumes": {"/data": {}}, "StopSignal": "SIGQUIT", "Labels": {"who": "me"},
     "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 5_000_000_000, "Retries": 2},
@@ -227,15 +228,14 @@ def test_nonsense_is_one_clear_error(members: dict[str, bytes], tmp_path: Path) 
 
 
 def test_wrong_shapes_of_a_config_are_one_clear_error(tmp_path: Path) -> None:
-    for number, config in enumerate(
-        [
-            {"Env": 5},
-            {"Entrypoint": "text"},
-            {"Labels": [1]},
-            {"ExposedPorts": 7},
-            {"Healthcheck": {"Test": [1]}},
-        ]
-    ):
+    configs: list[dict[str, Any]] = [
+        {"Env": 5},
+        {"Entrypoint": "text"},
+        {"Labels": [1]},
+        {"ExposedPorts": 7},
+        {"Healthcheck": {"Test": [1]}},
+    ]
+    for number, config in enumerate(configs):
         layout = write_layout(tmp_path / str(number), LAYERS, config=config)
         with ExitStack() as stack, pytest.raises(InvalidInput, match="config"):
             _ = open_oci_layout(layout, stack).config

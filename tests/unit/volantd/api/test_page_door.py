@@ -56,7 +56,10 @@ class Door:
             "headers": raw,
             "query_string": b"",
         }
-        scope |= {"method": method} if kind == "http" else {"extensions": {"websocket.http.response": {}}}
+        if kind == "http":
+            scope["method"] = method
+        else:
+            scope["extensions"] = {"websocket.http.response": {}}
 
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 

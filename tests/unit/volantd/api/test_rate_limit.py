@@ -85,8 +85,8 @@ async def ask(gate: Gate, uid: int | None = None, **headers: str) -> tuple[int, 
 
 async def test_a_token_and_strangers_have_limits_of_their_own() -> None:
     gate = Gate(PlainTextResponse("in"), "s3cret", limiter=RateLimiter(1, Clock()))
-    known = {"host": "localhost", "authorization": "Bearer s3cret"}
-    stranger = {"host": "localhost", "authorization": "Bearer guess"}
+    known: dict[str, Any] = {"host": "localhost", "authorization": "Bearer s3cret"}
+    stranger: dict[str, Any] = {"host": "localhost", "authorization": "Bearer guess"}
     assert [(await ask(gate, **stranger))[0] for _ in range(6)] == [401] * 5 + [429]
     assert [(await ask(gate, **known))[0] for _ in range(5)] == [200] * 5
     status, headers, body = await ask(gate, **known)

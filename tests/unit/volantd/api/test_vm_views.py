@@ -13,6 +13,7 @@ import pytest
 from support.memory_fleet import open_fleet
 from volant.errors import NotFound
 from volant.volantd.api import vm_views
+from volant.volantd.api.vm_view import describe_vm
 from volant.volantd.api.vm_views import VmViews
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.fleet import Fleet
@@ -38,11 +39,10 @@ async def test_a_change_of_the_row_is_seen_and_nothing_else_renders(
     views = VmViews(fleet)
     before = await read_list(views, fleet)
     rendered: list[str] = []
-    describe = vm_views.describe_vm
 
     def count(*arguments: Any) -> Any:
         rendered.append(arguments[1].name)
-        return describe(*arguments)
+        return describe_vm(*arguments)
 
     monkeypatch.setattr(vm_views, "describe_vm", count)
     assert await read_list(views, fleet) == before

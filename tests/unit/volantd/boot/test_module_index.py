@@ -85,8 +85,8 @@ def read_index(data: bytes) -> dict[str, list[str]]:
             for _ in range(count):
                 value, position = text(position + 4)
                 found.setdefault(key.decode(), []).append(value.decode())
-        for char, child in children:
-            visit(child, key + char)
+        for letter, child in children:
+            visit(child, key + letter)
 
     magic, version, root = struct.unpack_from(">III", data)
     assert (magic, version) == (0xB007F457, 0x20001)

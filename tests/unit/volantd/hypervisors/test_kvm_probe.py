@@ -107,7 +107,7 @@ def test_a_device_without_its_module_is_none(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "kvm").touch()
     monkeypatch.setattr(kvm_probe, "KVM", tmp_path / "kvm")
     monkeypatch.setattr(kvm_probe, "CPU_INFO", tmp_path / "cpuinfo")
-    monkeypatch.setattr(kvm_probe.os, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     found = find_kvm_obstacle("arm64" if os.uname().machine == "aarch64" else "amd64")
     assert found == Obstacle(
         "this host has no KVM module loaded, though its processor could", "sudo modprobe kvm_amd"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from volant.contract.finding import Finding
+from volant.process import find_tool
 from volant.volantd import doctor
 from volant.volantd.hypervisors import groups, scopes
 from volant.volantd.hypervisors.base import VmSpec
@@ -118,8 +119,9 @@ def test_where_nobody_can_be_asked_vms_start_without_limits(
     reason: str,
 ) -> None:
     change(tmp_path)
-    found = scopes.find_tool
-    monkeypatch.setattr(scopes, "find_tool", lambda name: found(name) if (tmp_path / name).exists() else None)
+    monkeypatch.setattr(
+        scopes, "find_tool", lambda name: find_tool(name) if (tmp_path / name).exists() else None
+    )
     assert reason in str(groups.find_obstacle())
     groups.enter_group(SPEC, 41)
     groups.join_group("1f", 41, [42])

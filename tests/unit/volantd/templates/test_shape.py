@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,8 @@ def test_names_files_and_networks_do_not_matter(tmp_path: Path) -> None:
 def test_what_the_machine_is_matters(tmp_path: Path, name: str) -> None:
     qemu = Qemu(tmp_path)
     spec = make_spec(tmp_path)
-    other = replace(spec, **{name: OTHER_SHAPE[name]})
+    changed: dict[str, Any] = {name: OTHER_SHAPE[name]}
+    other = replace(spec, **changed)
     first, second = make_shape(tmp_path, qemu, spec), make_shape(tmp_path, qemu, other)
     assert first.key != second.key
     assert first.versions == second.versions

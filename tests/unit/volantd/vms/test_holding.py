@@ -44,8 +44,9 @@ async def test_it_is_not_held_again_before_it_goes_on_from_the_last_time(
         await may_go_on.wait()
         told.append("went on")
 
-    vm = cast(RunningVm, SimpleNamespace(record=make_record(), files=SimpleNamespace(folder=tmp_path)))
-    vm.let_go, vm.going_on = let_go, asyncio.create_task(go_on())
+    going_on = asyncio.create_task(go_on())
+    files = SimpleNamespace(folder=tmp_path)
+    vm = cast(RunningVm, SimpleNamespace(record=make_record(), files=files, let_go=let_go, going_on=going_on))
     guest = cast(Guest, SimpleNamespace(control=SimpleNamespace(freeze=freeze)))
 
     async def hold() -> None:

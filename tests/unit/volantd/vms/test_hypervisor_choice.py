@@ -14,7 +14,7 @@ from support.memory_hypervisor import MemoryHost, MemoryHypervisor
 from volant.contract.agents import Architecture
 from volant.errors import Conflict
 from volant.volantd.boot.kernel import host_architecture
-from volant.volantd.hypervisors.base import MemoryImage
+from volant.volantd.hypervisors.base import HypervisorKind, MemoryImage
 from volant.volantd.hypervisors.cloud_hypervisor.driver import CloudHypervisor
 from volant.volantd.vms.definition import NewVm, Origin
 from volant.volantd.vms.fleet import Fleet
@@ -28,7 +28,7 @@ OTHER: Architecture = "amd64" if host_architecture() == "arm64" else "arm64"
 class SecondHypervisor(MemoryHypervisor):
     """Machines in memory, with what Cloud Hypervisor can and cannot."""
 
-    kind = "cloud-hypervisor"
+    kind: HypervisorKind = "cloud-hypervisor"
     capabilities = CloudHypervisor.capabilities
 
 
@@ -100,7 +100,7 @@ async def test_memory_wakes_on_its_own_kind(fleet: Fleet) -> None:
 async def test_memory_of_before_there_was_a_choice_is_of_qemu(fleet: Fleet) -> None:
     record = await fleet.create(WANTED)
     document = WakeSource(
-        image=MemoryImage(Path("/nowhere")), spec=record.spec, control_key="", host_key="",  # type: ignore[arg-type]
+        image=MemoryImage(Path("/nowhere")), spec=record.spec, control_key="", host_key="",
     ).model_dump()  # fmt: skip
     del document["hypervisor"]
     assert WakeSource.model_validate(document).hypervisor == "qemu"

@@ -37,7 +37,8 @@ async def test_one_that_does_not_run_is_started_by_the_right_verb(state: VmState
 
 async def test_an_agent_that_is_not_there_or_does_not_answer(tmp_path: Path) -> None:
     running = replace(make_record(), state=VmState.RUNNING)
-    assert await reach_guest(running, make_monitor("guest"), 1) == "guest"
+    guest: object = object()
+    assert await reach_guest(running, make_monitor(guest), 1) is guest
     with pytest.raises(Unreachable, match="does not answer"):
         await reach_guest(running, make_monitor(None), 1)
     with pytest.raises(Unreachable, match="its own system"):

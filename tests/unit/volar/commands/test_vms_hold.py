@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from typing import Any
+
 from support.in_process_daemon import InProcessDaemon
 from unit.volar.conftest import Volar
 
@@ -27,7 +29,8 @@ def test_a_vm_is_paused_and_goes_on(volar: Volar, daemon: InProcessDaemon) -> No
 def test_a_vm_sleeps_and_goes_on(volar: Volar, daemon: InProcessDaemon) -> None:
     daemon.install("held")
     assert volar("create", "two", "-p", "held").exit_code == 0
-    pid = daemon.client.get_vm("two")["hypervisor"]["pid"]
+    vm: Any = daemon.client.get_vm("two")
+    pid = vm["hypervisor"]["pid"]
     assert volar("suspend", "two").out == "suspended two\n"
     assert read_status(daemon, "two") == "suspended"
     refused = volar("vms", "exec", "two", "--", "true")

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_get_prints_a_document_for_programs(volar: Volar) -> None:
 
 
 def test_every_fact_of_a_vm_that_runs_is_described(daemon: InProcessDaemon) -> None:
-    vm = daemon.client.get_vm("db")
+    vm: Any = daemon.client.get_vm("db")
     vm["processes"] = [
         {
             "name": "app", "state": "backoff", "pid": 7, "exit_code": 1, "signal": "SIGTERM", "restarts": 2,

@@ -58,7 +58,7 @@ def test_the_table_is_shown_again_until_interrupted(volar: Volar, monkeypatch: p
         if len(naps) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(vms_stats.time, "sleep", nap)
+    monkeypatch.setattr("time.sleep", nap)
     done = volar("top", "off", "--interval", "5")
     assert done.exit_code == 130
     assert done.out.count("NAME") == 2
