@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from support.memory_group import make_memory_group
 from volant.contract.agents import find_agent
 from volant.cpio import CpioWriter
 from volant.errors import Conflict, ToolFailed
@@ -128,6 +129,17 @@ async def test_it_is_adopted_and_its_violent_end_noticed(qemu: Qemu, make_spec: 
     end = await asyncio.wait_for(again.wait(), 10)
     assert end.kind is EndKind.CRASHED
     assert await qemu.adopt(machine.identity, spec) is None
+
+
+async def test_a_kill_at_its_memory_limit_is_told_as_such(qemu: Qemu, make_spec: MakeSpec) -> None:
+    with make_memory_group(8 << 20) as group:
+        machine = await qemu.start(make_spec(IDLE))
+        # What it has already stays charged elsewhere; its guest's boot takes more than the group gives.
+        (group / "cgroup.procs").write_text(str(machine.identity.pid))
+        end = await asyncio.wait_for(machine.wait(), BOOT_SECONDS)
+    assert (end.kind, end.signal) == (EndKind.CRASHED, "SIGKILL")
+    assert end.cause is not None and end.cause.kind is CauseKind.MEMORY_LIMIT
+    assert "more memory than its limit" in end.reason
 
 
 async def test_a_port_in_use_is_a_conflict(qemu: Qemu, make_spec: MakeSpec) -> None:
