@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a VM is and why: what is wrong, how its boot went, processes, checks, facts.
-import { quoted, readEvents } from "../api";
-import type { Check, Event, ProcessState, Vm } from "../api_types";
+import { get, quoted } from "../api";
+import type { BootStep, Boot as BootTimes, Check, ProcessState, Vm } from "../api_types";
 import { Status, useLoaded } from "../parts";
 import { isUp, plainLine, secondsSince, showSpan, type Tone } from "../words";
 import { Address } from "./vms";
@@ -42,43 +42,27 @@ function Why({ vm }: { vm: Vm }) {
   );
 }
 
-interface Step {
-  name: string;
-  seconds: number;
-}
-
-/** The first time of each step since the VM was started. */
-async function readBoot(vm: Vm): Promise<Step[]> {
-  const begin = vm.started_at;
-  if (!begin) return [];
-  const steps = new Map<string, number>();
-  for await (const event of readEvents<Event>(`/events/vms?vm=${quoted(vm.name)}`)) {
-    if (!event || event.data["id"] !== vm.id || event.time < begin) continue;
-    const name = nameStep(event);
-    if (name && !steps.has(name)) steps.set(name, (Date.parse(event.time) - Date.parse(begin)) / 1000);
-  }
-  return [...steps].map(([name, seconds]) => ({ name, seconds }));
-}
-
-function nameStep({ kind, data }: Event): string {
-  if (kind === "agent" && data["connected"] === true) return "agent answers";
-  if (kind === "state" && data["status"] === "running") return "running";
-  return kind === "health" && data["health"] === "healthy" ? "healthy" : "";
-}
+const STEPS: Record<BootStep["name"], string> = {
+  disk: "disk ready",
+  machine: "machine started",
+  agent: "agent answers",
+  running: "running",
+  healthy: "healthy",
+};
 
 function Boot({ vm }: { vm: Vm }) {
-  const { value } = useLoaded(() => readBoot(vm), [vm.id, vm.started_at, vm.status, vm.health, vm.agent.connected]);
-  if (!value?.length) return null;
-  const whole = Math.max(...value.map((step) => step.seconds), 0.001);
+  const { value } = useLoaded(() => get<BootTimes>(`/vms/${quoted(vm.name)}/boot`), [vm.id, vm.started_at, vm.status, vm.health, vm.agent.connected]);
+  if (!value?.steps.length) return null;
+  const whole = Math.max(...value.steps.map((step) => step.seconds), 0.001);
   return (
     <section>
       <h2>Boot</h2>
       <ol class="timeline">
-        {value.map((step, index) => {
-          const from = index ? (value[index - 1]?.seconds ?? 0) : 0;
+        {value.steps.map((step, index) => {
+          const from = index ? (value.steps[index - 1]?.seconds ?? 0) : 0;
           return (
             <li key={step.name}>
-              <span class="step">{step.name}</span>
+              <span class="step">{STEPS[step.name]}</span>
               <span class="track" aria-hidden="true">
                 <span class="span" style={{ left: `${(from / whole) * 100}%`, width: `${(Math.max(step.seconds - from, whole / 100) / whole) * 100}%` }} />
               </span>
