@@ -26,7 +26,8 @@ SEED = int(os.environ.get("CHAOS_SEED", "0"))
 WORKERS = 3
 VMS_A_WORKER = 2
 # In the order of the verbs below.
-WEIGHTS = [6, 2, 2, 2, 1, 1, 2, 2, 2, 1, 1, 2, 3, 1, 1, 1]
+WEIGHTS = [6, 2, 2, 2, 1, 1, 2, 2, 2, 1, 1, 2, 3, 1, 1, 1, 2, 3, 1, 1]
+CHANGES = ("create", "fork", "delete")
 WITH_PROCESS = ("starting", "running", "paused", "stopping")
 pytestmark = [
     pytest.mark.timeout(SECONDS * 3 + 300),
@@ -49,7 +50,17 @@ class Client:
     def act(self) -> None:
         name = self.random.choice(self.names)
         verbs: dict[str, Callable[[], tuple[str, str, Any]]] = {
-            "create": lambda: ("POST", "/vms", {"name": name, "plugin": self.random.choice(["web", "data"])}),
+            "create": lambda: (
+                "POST",
+                "/vms",
+                {
+                    "name": name,
+                    "plugin": self.random.choice(["web", "data"]),
+                    "volumes": [{"name": f"of-{name}", "target": "/data"}]
+                    if self.random.random() < 0.3
+                    else [],
+                },
+            ),
             "start": lambda: ("POST", f"/vms/{name}/start", None),
             "stop": lambda: (
                 "POST",
@@ -73,9 +84,13 @@ class Client:
             "plugin": lambda: ("POST", "/plugins", make_plugin("other")),
             "no plugin": lambda: ("DELETE", "/plugins/other", None),
             "secret": lambda: ("PUT", "/secrets/key", {"value_base64": "eA=="}),
+            "volume": lambda: ("POST", "/volumes", {"name": f"of-{name}", "size": "16M"}),
+            "fork": lambda: ("POST", f"/vms/{self.random.choice(self.names)}/fork", {"names": [name]}),
+            "grow": lambda: ("POST", f"/volumes/of-{name}/resize", {"size": f"{16 + self.verbs % 50}M"}),
+            "no volume": lambda: ("DELETE", f"/volumes/of-{name}", None),
         }
         verb = self.random.choices(list(verbs), weights=WEIGHTS)[0]
-        if verb in ("create", "delete"):
+        if verb in CHANGES:
             before, self.exists[name] = self.exists[name], None
         try:
             status, reply = self.daemon.call(*verbs[verb]())
@@ -83,11 +98,11 @@ class Client:
             return  # it was killed in between: either may have happened
         self.verbs += 1
         self.replies[verb, status < 400] += 1
-        if verb == "create" and status in (201, 409):
+        if verb in ("create", "fork") and status == 201:
             self.exists[name] = True
         elif verb == "delete" and status in (204, 404):
             self.exists[name] = False
-        elif verb in ("create", "delete"):
+        elif verb in CHANGES:
             self.exists[name] = None if before is None else before
         if status >= 500 and status not in (502, 507):
             self.surprises.append(f"{verb} {name}: {status} {reply}")
@@ -137,7 +152,9 @@ def find_problems(daemon: Daemon, clients: list[Client]) -> list[str]:
         if (daemon.home / place).exists():
             problems.append(f"{place}: {list((daemon.home / place).rglob('*'))}")
     hidden = [
-        path for folder in ("vms", "plugins", "snapshots") for path in (daemon.home / folder).rglob(".*")
+        path
+        for folder in ("vms", "plugins", "snapshots", "volumes")
+        for path in (daemon.home / folder).rglob(".*")
     ]
     return problems + [f"left behind: {path}" for path in hidden]
 
@@ -177,3 +194,6 @@ def test_random_kills() -> None:
         assert daemon.guests() == []
         assert list((daemon.home / "snapshots").iterdir()) == []
         assert list((daemon.home / "vms").iterdir()) == []
+        for volume in daemon.call("GET", "/volumes")[1]:
+            assert daemon.call("DELETE", f"/volumes/{volume['name']}")[0] == 204
+        assert list((daemon.home / "volumes").iterdir()) == []
