@@ -120,6 +120,9 @@ class FakeMachine:
     async def find_layer(self, index: int) -> str:
         return ""
 
+    async def resize(self, spec: VmSpec) -> None:
+        raise NotImplementedError
+
     async def resize_disk(self, index: int, size_bytes: int) -> None:
         assert self.spec.disks[index].path.stat().st_size == size_bytes
 
@@ -132,7 +135,7 @@ class FakeMachine:
 
 class FakeHypervisor:
     kind: HypervisorKind = "qemu"
-    capabilities = replace(Qemu.capabilities, templates=False, live_layers=False)
+    capabilities = replace(Qemu.capabilities, templates=False, live_layers=False, live_resize=False)
 
     def is_installed(self, architecture: Architecture) -> bool:
         return True

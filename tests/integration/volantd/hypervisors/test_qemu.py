@@ -23,7 +23,8 @@ from volant.errors import Conflict, ToolFailed
 from volant.volantd.boot.kernel import Kernel
 from volant.volantd.hypervisors.base import CauseKind, DiskDrive, EndKind, MachineState, UserNic, VmSpec
 from volant.volantd.hypervisors.console import read_last_lines
-from volant.volantd.hypervisors.qemu import Qemu, QemuMachine
+from volant.volantd.hypervisors.qemu import Qemu
+from volant.volantd.hypervisors.qemu_machine import QemuMachine
 from volant.volantd.network.types import PublishedPort
 
 BOOT_SECONDS = 90

@@ -18,7 +18,8 @@ from volant.cpio import CpioWriter
 from volant.errors import Conflict, ToolFailed
 from volant.volantd.boot.kernel import Kernel
 from volant.volantd.hypervisors.base import DiskDrive, MachineState, MemoryImage, VmSpec
-from volant.volantd.hypervisors.qemu import Qemu, QemuMachine
+from volant.volantd.hypervisors.qemu import Qemu
+from volant.volantd.hypervisors.qemu_machine import QemuMachine
 from volant.volantd.vms.disk_layers import prepare_layer
 from volant.volantd.vms.disks import list_chain, make_overlay, read_backing
 
