@@ -21,6 +21,7 @@ from typing import Any
 from support.plugin_files import make_plugin
 
 TESTS = Path(__file__).parents[1]
+START_SECONDS = 120  # most of a start is imports, and other tests run beside this one
 # The command line of volar, from the checkout.
 VOLAR = [sys.executable, "-c", "from volant.programs import volar; volar()"]
 
@@ -59,7 +60,8 @@ class Daemon:
             stderr=log,
             start_new_session=True,
         )
-        wait_until(lambda: self._answers() or self.process is None or self.process.poll() is not None)
+        process = self.process
+        wait_until(lambda: self._answers() or process.poll() is not None, START_SECONDS)
 
     def _answers(self) -> bool:
         try:
