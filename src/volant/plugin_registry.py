@@ -266,7 +266,7 @@ def _copy(arguments: Sequence[str], what: str) -> None:
         if not sys.stderr.isatty():
             _run(line, what)
         elif status := run_in_terminal([require_tool("skopeo"), "--insecure-policy", *line]):
-            raise ToolFailed(f"cannot {what}: skopeo ended with {status}", resolution="its words stand above")
+            raise ToolFailed(f"cannot {what}: skopeo ended with {status}", resolution="see its output above")
 
 
 def _run(arguments: Sequence[str], what: str) -> str:

@@ -160,5 +160,5 @@ def _check_texts(config: ImageConfig) -> None:
         if "\0" in text:
             raise InvalidInput(
                 f"cannot use the image: {text[:60]!r} in its config holds a NUL character",
-                resolution="no process can be given it: fix the Dockerfile and build the image again",
+                resolution="fix the Dockerfile and build the image again",
             )

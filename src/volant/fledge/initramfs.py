@@ -115,7 +115,7 @@ def run_build_script(script: Path, monitor: Monitor) -> tuple[Path | None, Path 
     if not tree.is_dir() and not archive.is_file():
         raise InvalidInput(
             f"cannot build the initramfs: {show_path(script)} left neither {SCRIPT_TREE}/ nor {SCRIPT_ARCHIVE}",
-            resolution=f"let it make one of them in {show_path(folder)}",
+            resolution=f"make it create one of them in {show_path(folder)}",
         )
     return (tree if tree.is_dir() else None), (archive if archive.is_file() else None)
 

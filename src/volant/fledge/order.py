@@ -144,7 +144,7 @@ def make_order(line: CommandLine, folder: Path | None = None) -> BuildOrder:
     if sum(value is not None for value in given) > 1:
         raise UsageError(
             "cannot build from two sources at once",
-            resolution="give one of DOCKERFILE, --docker-archive, --oci-archive, --oci-layout, --image",
+            resolution="use one of DOCKERFILE, --docker-archive, --oci-archive, --oci-layout, --image",
         )
     recipe_path, line = _find_recipe(line, folder)
     if recipe_path is None:

@@ -62,7 +62,7 @@ def _read_status(place: Path) -> os.stat_result | None:
 
 def _check_present(status: os.stat_result, shown: str) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise UsageError(f"cannot write {shown}: it is a folder", resolution="name a file")
+        raise UsageError(f"cannot write {shown}: it is a folder", resolution="use a file name")
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no file")
         raise UsageError(f"cannot write {shown}: it is {kind}", resolution=_NAME_ALONE)

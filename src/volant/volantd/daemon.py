@@ -273,7 +273,7 @@ def hold_lock(settings: Settings) -> Iterator[None]:
         except BlockingIOError:
             raise Conflict(
                 f"cannot start volantd: another one works with {settings.state_dir}",
-                resolution="use that one (volar daemon status), or set VOLANT_HOME for a second",
+                resolution="use that one (volar daemon status), or set VOLANT_HOME to run a second one",
             ) from None
         yield
     finally:

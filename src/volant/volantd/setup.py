@@ -68,7 +68,7 @@ def remove_network(settings: Settings, *, dry_run: bool) -> None:
         raise Conflict(
             f"cannot remove the bridge {BRIDGE}: {len(taps)} VMs are on it",
             details=taps,
-            resolution="volar vms stop them, or delete them",
+            resolution="stop or delete them: volar vms stop | delete",
         )
     if dry_run:
         click.echo(f"ip link delete {BRIDGE}\nnft delete table ip volant\nnft delete table netdev volant")

@@ -107,7 +107,7 @@ class Gate:
         if found is None:
             raise Unauthorized(
                 "cannot answer without a token that is known here",
-                resolution="give it in VOLANT_TOKEN (Authorization: Bearer …)",
+                resolution="set VOLANT_TOKEN (Authorization: Bearer …)",
             )
         return found
 

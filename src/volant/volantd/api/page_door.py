@@ -93,7 +93,7 @@ class PageDoor:
         if who is None:
             raise Unauthorized(
                 "cannot answer: this browser has no session, or it has ended",
-                resolution="volar dashboard opens the page again",
+                resolution="open the page again: volar dashboard",
             )
         if _CLOSED.fullmatch(connection.scope["path"]):
             raise NotPermitted("cannot answer a web page here", resolution="use volar or curl")
@@ -121,7 +121,7 @@ class PageDoor:
         if session is None:
             raise Unauthorized(
                 "cannot open the dashboard: this link was used already, or is too old",
-                resolution="volar dashboard makes another",
+                resolution="get another one: volar dashboard",
             )
         reply = JSONResponse({"seconds": SESSION_SECONDS})
         reply.set_cookie(COOKIE, session, max_age=SESSION_SECONDS, path="/", httponly=True, samesite="strict")

@@ -168,7 +168,7 @@ class Permissions:
             return
         problem = NotPermitted(
             f"cannot do this with a token of scope {rights}: {method} {scope['path']}",
-            resolution="use one that may: volar tokens create NAME --scope admin",
+            resolution="use a token with a wider scope: volar tokens create NAME --scope admin",
         )
         if scope["type"] == "websocket":
             await WebSocket(scope, receive, send).send_denial_response(make_reply(problem))

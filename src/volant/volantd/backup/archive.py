@@ -187,5 +187,5 @@ def _refuse(why: str, details: list[str] | None = None) -> InvalidInput:
     return InvalidInput(
         f"cannot restore the backup: {why}",
         details=details or [],
-        resolution="take it from where it was kept again, or use another one",
+        resolution="copy the backup again, or use another one",
     )

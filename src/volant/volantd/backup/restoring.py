@@ -158,7 +158,7 @@ def refuse_what_is_there(counts: dict[str, int], running: Sequence[str], *, repl
     if there and not replaces:
         raise Conflict(
             f"cannot restore the backup: this daemon has {', '.join(there)}",
-            resolution="give --replace to put it in their place; what is there now is kept in lost+found",
+            resolution="use --replace to replace them; what is there now is kept in lost+found",
         )
     if running:
         raise Conflict(

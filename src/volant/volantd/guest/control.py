@@ -264,7 +264,7 @@ async def open_control(connection: GuestConnection) -> AsyncIterator[ControlClie
             raise Unreachable(
                 f"the guest's agent {client.hello.agent_version} speaks control version {client.hello.version},"
                 f" this volantd only {', '.join(map(str, PROTOCOL_VERSIONS))}",
-                resolution="restart the VM: it boots with this host's agent then",
+                resolution="restart the VM, so that it boots with this host's agent",
             )
         yield client
     finally:

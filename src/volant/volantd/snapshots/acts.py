@@ -76,7 +76,7 @@ async def create_vm(fleet: Fleet, snapshot: Snapshot, request: NewVm) -> VmRecor
     if given:
         raise InvalidInput(
             f"cannot create VM {request.name} with another {given[0]} than snapshot {snapshot.name} has",
-            resolution="leave it out, or create the VM from its plugin",
+            resolution="omit it, or create the VM from its plugin",
         )
     origin = Origin(snapshot.definition, snapshot.layer, snapshot.wake)
     return await fleet.create(replace(request, plugin=snapshot.plugin_reference, origin=origin))
@@ -89,7 +89,7 @@ async def restore(fleet: Fleet, store: SnapshotStore, vm_name: str, snapshot_nam
         if snapshot.vm_id != record.id:
             raise InvalidInput(
                 f"cannot restore VM {record.name} to snapshot {snapshot.name}: that is of VM {snapshot.vm_name}",
-                resolution=f"make a VM of it: volar vms create NEW --from-snapshot {snapshot.name}",
+                resolution=f"create a VM from it: volar vms create NEW --from-snapshot {snapshot.name}",
             )
         runs = snapshot.wake is not None or record.state in WITH_PROCESS
         place = store.find_place(snapshot.id)

@@ -76,7 +76,7 @@ def export_snapshot(
     if with_memory and snapshot.wake is not None and snapshot.wake.hypervisor != "qemu":
         raise Conflict(
             f"cannot export snapshot {snapshot.name} with its memory: it is of {snapshot.wake.hypervisor}",
-            resolution="leave --with-memory out: its disk goes anywhere",
+            resolution="omit --with-memory: its disk alone works on any host",
         )
     opened: list[tuple[FileName, BinaryIO]] = []
     with ExitStack() as stack:

@@ -222,7 +222,7 @@ def make_wake_source(
         raise Conflict(
             f"cannot import snapshot {document.name} with its memory: that needs kernel {memory.kernel}",
             details=[f"this host has {here}"],
-            resolution="export it without memory, or give this host that kernel",
+            resolution="export it without memory, or install that kernel on this host",
         )
     disks = (
         []

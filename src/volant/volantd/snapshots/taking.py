@@ -84,7 +84,7 @@ async def connect(vm: RunningVm, record: VmRecord) -> Guest:
     if "snapshot" not in hello.features:
         raise Conflict(
             f"cannot take a snapshot of VM {record.name}: its agent {hello.agent_version} cannot be held still",
-            resolution=f"restart it: it boots with this host's agent then (volar vms restart {record.name})",
+            resolution=f"restart it, so that it boots with this host's agent (volar vms restart {record.name})",
         )
     return guest
 

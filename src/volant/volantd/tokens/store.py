@@ -55,7 +55,7 @@ class TokenStore:
             if re.fullmatch(pattern, value) is None:
                 raise InvalidInput(
                     f"cannot create token {name!r}: its {what} {value!r} is none",
-                    resolution="a name as VMs have, and a scope of read, admin or vm:NAME",
+                    resolution="use a name as for a VM, and the scope read, admin or vm:NAME",
                 )
         if len(self.list_all()) >= MOST_TOKENS:
             raise Conflict(f"cannot create token {name}: there are {MOST_TOKENS}, which is the most")

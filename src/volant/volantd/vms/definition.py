@@ -124,7 +124,7 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         if volumes and request.origin.wake is not None:
             raise InvalidInput(
                 f"cannot attach volume {volumes[0].name} to VM {request.name}: its memory knows no volume",
-                resolution="make it of its plugin, or of a snapshot that was taken of a stopped VM",
+                resolution="create it from its plugin, or from a snapshot of a stopped VM",
             )
         definition = request.origin.definition
         return definition.model_copy(
@@ -145,7 +145,7 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
     if request.isolated and network not in ON_BRIDGE:
         raise InvalidInput(
             f"cannot isolate VM {request.name}: no other VM reaches it in {network} mode anyway",
-            resolution="leave --isolated out, or give --network bridged",
+            resolution="omit --isolated, or use --network bridged",
         )
     return VmDefinition(
         resources=VmResources(

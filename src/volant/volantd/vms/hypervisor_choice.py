@@ -24,7 +24,7 @@ def choose_hypervisor(
     if wake is not None and wanted not in (AUTO, wake.hypervisor):
         raise Conflict(
             f"cannot create VM {request.name} on {wanted}: the memory that it wakes from is of {wake.hypervisor}",
-            resolution="leave --hypervisor out",
+            resolution="omit --hypervisor",
         )
     kind = wake.hypervisor if wake is not None else wanted
     chosen = _find_first(domain, plugin, definition) if kind == AUTO else domain.find_hypervisor(kind)

@@ -78,12 +78,12 @@ async def authorize(record: VmRecord) -> Session:
         raise Unreachable(
             f"cannot log in to VM {record.name}: no SSH server answers at {door.host}:{door.port} yet",
             details=[str(error)] if str(error) else [],
-            resolution=f"see what it is doing: volar vms logs {record.name} --console",
+            resolution=f"look at its console: volar vms logs {record.name} --console",
         ) from error
     if shown is None or " ".join(shown.export_public_key().decode().split()[:2]) != expected:
         raise Unreachable(
             f"cannot log in to VM {record.name}: its SSH server shows another key than its seed gave it",
-            resolution=f"no cloud-init in its disk? ssh -p {door.port} USER@{door.host} trusts it as any machine",
+            resolution=f"if its disk has no cloud-init, use plain ssh: ssh -p {door.port} USER@{door.host}",
         )
     return Session(host_key=expected, identity=read_public_key(record.control_key))
 

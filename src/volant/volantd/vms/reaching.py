@@ -30,7 +30,7 @@ async def reach_guest(record: VmRecord, monitor: VmMonitor | None, timeout_secon
     if guest is None:
         raise Unreachable(
             f"cannot reach into VM {record.name}: its agent does not answer",
-            resolution=f"see what the console says: volar vms logs {record.name} --console",
+            resolution=f"look at its console: volar vms logs {record.name} --console",
         )
     return guest
 

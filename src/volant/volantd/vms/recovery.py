@@ -36,7 +36,7 @@ def refuse_fresh_database(settings: Settings) -> None:
         raise Conflict(
             f"cannot start volantd: its database {settings.database} is gone",
             details=[f"{len(vms)} VMs and {len(payloads)} plugins are there, and nothing says what they are"],
-            resolution="restore it from a backup, or make one of what the VMs' folders say: volantd import-vms",
+            resolution="restore it from a backup, or rebuild it from the VMs' folders: volantd import-vms",
         )
 
 

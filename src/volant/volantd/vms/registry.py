@@ -109,7 +109,7 @@ class VmRegistry:
             if "vms.address" in str(error):
                 raise Conflict(
                     f"cannot create VM {name}: its address {address} was given to another one meanwhile",
-                    resolution="ask again",
+                    resolution="try again",
                 ) from error
             if "FOREIGN KEY" in str(error):
                 raise NotFound(

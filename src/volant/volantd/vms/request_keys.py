@@ -59,7 +59,7 @@ class RequestKey:
         if fingerprint != self.fingerprint:
             raise InvalidInput(
                 "cannot use this Idempotency-Key: something else was asked for with it",
-                resolution="choose a new key for each new request, and repeat a request as it was",
+                resolution="use a new key for each new request; repeat a request unchanged",
             )
 
 

@@ -37,7 +37,7 @@ async def suspend_vm(vm: RunningVm, hypervisor: Hypervisor, *, reason: str = "")
     if "wake" not in guest.control.hello.features:
         raise Conflict(
             f"cannot suspend VM {record.name}: its agent {guest.control.hello.agent_version} cannot be woken",
-            resolution=f"restart it: it boots with this host's agent then (volar vms restart {record.name})",
+            resolution=f"restart it, so that it boots with this host's agent (volar vms restart {record.name})",
         )
     assert vm.monitor is not None
     began = time.monotonic()
@@ -92,7 +92,7 @@ async def drop_memory(vm: RunningVm, *, force: bool) -> VmRecord:
     if not force:
         raise WrongState(
             f"cannot stop VM {record.name} in order: it is suspended",
-            resolution=f"volar vms resume {record.name} first, or throw its memory away: --force",
+            resolution=f"volar vms resume {record.name} first, or discard its memory: --force",
         )
     await asyncio.to_thread(discard_memory, vm.files.folder)
     await vm.take_down(record)

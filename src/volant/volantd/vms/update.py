@@ -104,7 +104,7 @@ def _grow(record: VmRecord, text: str | None, disk_bytes: int) -> int | None:
     if wanted < disk_bytes:
         raise InvalidInput(
             f"cannot make the disk of VM {record.name} smaller: it has {disk_bytes >> 20} MiB",
-            resolution="give a larger size; a file system in it cannot be cut",
+            resolution="choose a larger size; disks cannot be shrunk",
         )
     return wanted
 

@@ -64,7 +64,7 @@ def claim_volumes(domain: Domain, record: VmRecord) -> None:
                 verb = "reads" if theirs.read_only else "writes to"
                 raise Conflict(
                     f"cannot start VM {record.name}: VM {other.name} {verb} volume {wanted.name}",
-                    resolution=f"stop it first: volar vms stop {other.name}; many may have it with :ro",
+                    resolution=f"stop it first: volar vms stop {other.name}; several VMs can share it read-only (:ro)",
                 )
 
 

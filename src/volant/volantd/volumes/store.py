@@ -142,7 +142,7 @@ class VolumeStore(FolderStore[Volume]):
         if size_bytes < volume.size_bytes:
             raise InvalidInput(
                 f"cannot make volume {volume.name} smaller: it has {show_size(volume.size_bytes)}",
-                resolution="give a larger size; a file system in it cannot be cut",
+                resolution="choose a larger size; volumes cannot be shrunk",
             )
         resized = volume.model_copy(update={"size_bytes": size_bytes})
         self.write(volume.id, resized)

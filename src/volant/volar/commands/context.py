@@ -47,7 +47,7 @@ def context() -> None:
 @click.option("--use", is_flag=True, help="Choose it for the commands that follow.")
 @click.option("-f", "--force", is_flag=True, help="Replace one of that name.")
 def add(name: str, address: str, token_file: IO[str] | None, use: bool, force: bool) -> None:
-    """Keep a daemon's address, and its token, under a name.
+    """Save a daemon's address and token under a name.
 
     \b
     ssh -fNL 7777:127.0.0.1:7777 server
@@ -71,7 +71,7 @@ def add(name: str, address: str, token_file: IO[str] | None, use: bool, force: b
 @context.command()
 @click.argument("name")
 def use(name: str) -> None:
-    """Choose the daemon that commands speak to from now on; `default` is this user's own."""
+    """Choose the daemon that commands talk to from now on; `default` is this user's own."""
     path = find_contexts_file()
     with change_contexts(path) as contexts:
         contexts.find(name)
@@ -100,7 +100,7 @@ def list_contexts(output_format: Format) -> None:
 
 @context.command()
 def show() -> None:
-    """Print the name of the daemon that commands speak to."""
+    """Print the name of the daemon that commands talk to."""
     click.echo(read_contexts(find_contexts_file()).current)
 
 

@@ -24,7 +24,7 @@ def daemon() -> None:
 
 @daemon.command()
 def start() -> None:
-    """Start the daemon if it does not run."""
+    """Start the daemon if it is not running."""
     if is_answering(find_socket()):
         click.echo("volantd runs already")
         return
@@ -49,7 +49,7 @@ def stop() -> None:
 @output_option
 @click.pass_context
 def status(context: click.Context, output_format: Format) -> None:
-    """Show whether the daemon runs, and where its files are. Exits 11 if it does not."""
+    """Show whether the daemon is running, and where its files are. Exits 11 if it is not."""
     pid = find_daemon_pid(find_socket())
     facts = {
         "running": pid is not None,

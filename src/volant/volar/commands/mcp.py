@@ -25,7 +25,7 @@ from volant.volar.target import make_client
 )
 @click.pass_context
 def mcp(context: click.Context, vms: int, memory: int, cpus: int, minutes: int, command_seconds: int) -> None:
-    """Offer VMs to an agent by the Model Context Protocol, on standard input and output.
+    """Serve VMs to an agent over the Model Context Protocol, on standard input and output.
 
     An agent runs images and enters, copies and deletes the VMs that it made, and no others. They go when it ends.
 

@@ -86,7 +86,7 @@ def tell_installed(plugin: Plugin, output_format: Format) -> None:
 @output_option
 @click.pass_context
 def pull_command(context: click.Context, reference: str, output_format: Format) -> None:
-    """Fetch a plugin from a registry and install it. One that was cut off goes on where it was.
+    """Pull a plugin from a registry and install it. An interrupted download is resumed.
 
     Logins are those of skopeo, podman and docker.
 
@@ -101,7 +101,7 @@ def pull_command(context: click.Context, reference: str, output_format: Format) 
 @click.argument("reference")
 @click.pass_context
 def push(context: click.Context, source: str, reference: str) -> None:
-    """Send a plugin, installed or in a file, to a registry. What is there already is not sent again.
+    """Push a plugin, installed or in a file, to a registry. What is already there is not sent again.
 
     \b
     volar plugins push nginx:1.27.0 registry.example.com/team/nginx:1.27
@@ -191,7 +191,7 @@ def enable(context: click.Context, name: str) -> None:
 @click.argument("name", type=PLUGIN)
 @click.pass_context
 def disable(context: click.Context, name: str) -> None:
-    """Refuse new VMs of a plugin; existing ones go on."""
+    """Refuse new VMs of a plugin; existing ones are kept."""
     _switch(context, name, "disable")
 
 

@@ -31,7 +31,7 @@ ALIASES = {
 
 @click.group(cls=Commands, aliases=ALIASES)
 def snapshots() -> None:
-    """Manage snapshots: what VMs were at one instant."""
+    """Manage snapshots: a VM's disk and memory at one instant."""
 
 
 @snapshots.command()
@@ -40,9 +40,9 @@ def snapshots() -> None:
 @output_option
 @click.pass_context
 def create(context: click.Context, vm: str, name: str | None, output_format: Format) -> None:
-    """Take a snapshot: disk and memory of a VM that runs, the disk alone of one that is stopped.
+    """Take a snapshot: disk and memory of a running VM, the disk alone of a stopped one.
 
-    The VM stands still meanwhile, for a fraction of a second, and goes on. The memory holds whatever secrets the
+    The VM is paused for a fraction of a second. The memory holds whatever secrets the
     guest had in it.
 
     \b
@@ -83,7 +83,7 @@ def list_snapshots(context: click.Context, output_format: Format) -> None:
 @output_option
 @click.pass_context
 def show(context: click.Context, name: str, output_format: Format) -> None:
-    """Show one snapshot: of which VM, its size, and how long the VM stood still for it."""
+    """Show one snapshot: of which VM, its size, and how long the VM was paused for it."""
     snapshot: Snapshot = make_client(context).get(f"/snapshots/{quoted(name)}")
     show_object(snapshot, output_format, lambda: describe(snapshot))
 
@@ -151,7 +151,7 @@ def import_snapshot(context: click.Context, file: str, name: str | None) -> None
 @click.argument("names", nargs=-1, required=True, type=SNAPSHOT)
 @click.pass_context
 def delete(context: click.Context, names: tuple[str, ...]) -> None:
-    """Delete snapshots. VMs that were made of them go on."""
+    """Delete snapshots. VMs created from them are kept."""
     client = make_client(context)
     for name in names:
         client.delete(f"/snapshots/{quoted(name)}")

@@ -34,7 +34,7 @@ def tokens() -> None:
 @output_option
 @click.pass_context
 def create(context: click.Context, name: str, scope: str, expires: int | None, output_format: Format) -> None:
-    """Make a token and print it; it cannot be shown again.
+    """Create a token and print it; it cannot be shown again.
 
     \b
     export VOLANT_TOKEN=$(volar tokens create ci --scope vm:web --expires 90d)
@@ -66,7 +66,7 @@ def list_tokens(context: click.Context, output_format: Format) -> None:
 @output_option
 @click.pass_context
 def rotate(context: click.Context, name: str, overlap: int | None, output_format: Format) -> None:
-    """Replace a token by a new one of the same name, scope and lifetime, and print it."""
+    """Replace a token with a new one of the same name, scope and lifetime, and print it."""
     if overlap is None:
         raise click.BadParameter("a rotation without end is none", param_hint="--overlap")
     made = make_client(context).post(f"/tokens/{quoted(name)}/rotate", {"overlap_seconds": overlap})

@@ -14,22 +14,22 @@ from volant.volar.names import vm_argument, vms_argument
 from volant.volar.target import make_client
 
 COMMANDS = {
-    "create": Lazy("vms_create", "create", "Create a VM of a plugin and start it."),
-    "fork": Lazy("vms_fork", "fork", "Make running VMs of one that runs."),
+    "create": Lazy("vms_create", "create", "Create a VM from a plugin and start it."),
+    "fork": Lazy("vms_fork", "fork", "Create running VMs from a running one."),
     "list": Lazy("vms_show", "list_vms", "List the VMs."),
     "get": Lazy("vms_show", "get", "Show one VM: state, health, address, and what went wrong."),
     "inspect": Lazy("vms_show", "inspect", "Print everything about VMs as JSON."),
     "update": Lazy("vms_update", "update", "Change a VM: CPUs, memory, disk, environment, ports, labels."),
-    "history": Lazy("vms_history", "history", "Show what was changed of a VM, and by whom."),
+    "history": Lazy("vms_history", "history", "Show what was changed in a VM, and by whom."),
     "start": Lazy("vms", "start", "Start stopped or failed VMs."),
     "stop": Lazy("vms", "stop", "Stop VMs in order."),
     "restart": Lazy("vms", "restart", "Stop and start VMs; their disks stay."),
-    "pause": Lazy("vms_hold", "pause", "Stop VMs' processors for a while."),
+    "pause": Lazy("vms_hold", "pause", "Pause VMs' processors."),
     "unpause": Lazy("vms_hold", "unpause", "Continue paused VMs."),
     "suspend": Lazy("vms_hold", "suspend", "Put VMs' memory on the disk and end their processes."),
-    "resume": Lazy("vms_hold", "resume", "Let suspended VMs go on where they were."),
-    "restore": Lazy("vms_restore", "restore", "Take a VM back to a snapshot."),
-    "kill": Lazy("vms", "kill", "Switch VMs off at once."),
+    "resume": Lazy("vms_hold", "resume", "Resume suspended VMs where they were."),
+    "restore": Lazy("vms_restore", "restore", "Return a VM to a snapshot."),
+    "kill": Lazy("vms", "kill", "Power VMs off at once."),
     "delete": Lazy("vms", "delete", "Delete VMs with their disks."),
     "wait": Lazy("vms", "wait", "Wait until a VM is healthy, running or stopped."),
     "logs": Lazy("vms_logs", "logs", "Show what a VM's processes wrote, or its console."),
@@ -113,7 +113,7 @@ def stop(context: click.Context, names: tuple[str, ...], timeout: float, force: 
 @vms_argument
 @click.pass_context
 def kill(context: click.Context, names: tuple[str, ...]) -> None:
-    """Switch VMs off at once, as if their power were cut; `volar vms stop` ends them in order."""
+    """Power VMs off at once, as if unplugged; `volar vms stop` shuts them down in order."""
     _end(context, names, 0.0, force=True)
 
 

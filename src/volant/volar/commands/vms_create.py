@@ -39,7 +39,7 @@ def create(
     context: click.Context, name: str, plugin: str, snapshot: str | None, options: VmOptions, no_start: bool,
     cold: bool, no_wait: bool, timeout: float, output_format: Format,
 ) -> None:  # fmt: skip
-    """Create a VM of a plugin, or of a snapshot, and start it; returns when its workload is healthy.
+    """Create a VM from a plugin or a snapshot and start it; returns when its workload is healthy.
 
     \b
     volar vms create my-nginx --plugin nginx

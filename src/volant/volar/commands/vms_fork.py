@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @output_option
 @click.pass_context
 def fork(context: click.Context, source: str, name: str, count: int, output_format: Format) -> None:
-    """Make running VMs of one that runs: its disk and memory of this instant, shared until they are written.
+    """Create running VMs from a running one: its disk and memory of this instant, shared until they are written.
 
     Each has a name, address, keys, random numbers and clock of its own before any of its processes go on.
 

@@ -18,7 +18,7 @@ from volant.volar.target import make_client
 @output_option
 @click.pass_context
 def history(context: click.Context, name: str, output_format: Format) -> None:
-    """Show what was changed of a VM, oldest first: by whom, from what to what, and what waits for its next start."""
+    """Show what was changed in a VM, oldest first: by whom, from what to what, and what waits for its next start."""
     changes = make_client(context).get(f"/vms/{quoted(name)}/history")
     if output_format in ("json", "yaml"):
         show_document(changes, output_format)

@@ -31,7 +31,7 @@ def _act(context: click.Context, names: tuple[str, ...], verb: str, done: str) -
 @vms_argument
 @click.pass_context
 def pause(context: click.Context, names: tuple[str, ...]) -> None:
-    """Stop VMs' processors for a while. Their memory stays where it is, and connections wait."""
+    """Pause VMs' processors. Memory stays in place, and connections wait."""
     _act(context, names, "pause", "paused")
 
 
@@ -62,5 +62,5 @@ def suspend(context: click.Context, names: tuple[str, ...]) -> None:
 @vms_argument
 @click.pass_context
 def resume(context: click.Context, names: tuple[str, ...]) -> None:
-    """Let suspended VMs go on where they were. One whose memory this host can no longer use boots instead."""
+    """Resume suspended VMs where they were. One whose memory this host can no longer use boots instead."""
     _act(context, names, "resume", "resumed")

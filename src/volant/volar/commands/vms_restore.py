@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("snapshot", type=SNAPSHOT)
 @click.pass_context
 def restore(context: click.Context, vm: str, snapshot: str) -> None:
-    """Take a VM back to one of its snapshots. Its present disk and memory are lost.
+    """Return a VM to one of its snapshots. Its current disk and memory are lost.
 
     With memory it goes on where it was, whether it runs now or not; from a snapshot of its disk alone it boots if it
     runs now, and stays stopped otherwise. Its name, address, ports, labels and restart policy stay as they are.

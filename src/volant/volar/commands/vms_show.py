@@ -87,7 +87,7 @@ def read_boot(client: Client, vm: Vm) -> str:
 @vms_argument
 @click.pass_context
 def inspect(context: click.Context, names: tuple[str, ...]) -> None:
-    """Print everything that is known of VMs, as a JSON array."""
+    """Print everything known about VMs, as a JSON array."""
     client = make_client(context)
     show_document([client.get_vm(name) for name in names], "json")
 

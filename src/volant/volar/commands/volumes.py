@@ -96,7 +96,7 @@ def describe(volume: Volume) -> list[tuple[str, Any]]:
 @output_option
 @click.pass_context
 def resize(context: click.Context, name: str, size: str, output_format: Format) -> None:
-    """Make a volume larger, while its VM runs too: its file system grows with it.
+    """Grow a volume and its file system, also while its VM is running.
 
     \b
     volar volumes resize db-data 50G
@@ -135,7 +135,7 @@ def backup(context: click.Context, name: str, file: str) -> None:
 @click.argument("name", required=False)
 @click.pass_context
 def restore(context: click.Context, file: str, name: str | None) -> None:
-    """Make a new volume of a backup in FILE ("-": standard input), under its own name or as NAME.
+    """Create a volume from a backup in FILE ("-": standard input), under its own name or as NAME.
 
     \b
     volar volumes restore db-data.tar
