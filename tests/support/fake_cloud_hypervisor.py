@@ -35,6 +35,7 @@ class Vmm:
         self.events = int(arguments["event-monitor"].removeprefix("fd="))
         self.folder = Path(arguments["api-socket"].removeprefix("path=")).parent
         self.heard: list[str] = []
+        self.is_ending = False
 
     def answer(self, method: str, act: str, document: Any, descriptors: list[int]) -> Any:
         self.heard.append(f"{method} {act}")
@@ -172,8 +173,8 @@ class Vmm:
             stream.close()
 
     def end(self) -> None:
-        """As the guest's own system does it: some time after the answer to whoever asked."""
-        threading.Timer(0.1, self.leave).start()
+        """As the guest's own system does it: some time after whoever asked has its answer."""
+        self.is_ending = True
 
     def leave(self) -> None:
         self.tell("shutdown")
@@ -188,6 +189,8 @@ def serve(vmm: Vmm, path: str) -> None:
         stream, _ = listener.accept()
         with contextlib.suppress(OSError), stream:
             answer_request(vmm, stream)
+        if vmm.is_ending:
+            threading.Timer(0.1, vmm.leave).start()
 
 
 def answer_request(vmm: Vmm, stream: socket.socket) -> None:
