@@ -133,8 +133,8 @@ async def serve_state(settings: Settings, hypervisor: Hypervisor, others: Sequen
                 if resource.tend is not None
             ),
         ]
-        # What is there now stays: the collector has only what comes to look through, and never stops us for long.
-        gc.collect()
+        # What is there now stays: the collector has only what comes to look through, and never stops us for long. It
+        # does not look for what imports left in circles: half a megabyte, for a tenth of the start.
         return_free_memory()
         gc.freeze()
         gc.enable()
