@@ -155,6 +155,14 @@ export interface HealthCheck {
   timeout_ms: number;
 }
 
+export interface HealthCheckRequest {
+  interval_seconds?: number | null;
+  retries?: number | null;
+  start_period_seconds?: number | null;
+  test: string[];
+  timeout_seconds?: number | null;
+}
+
 export interface HostFinding {
   fact: string;
   mend: string;
@@ -220,6 +228,15 @@ export interface NewToken {
   previous_until: string | null;
   scope: string;
   token: string;
+}
+
+export interface PlacedFile {
+  content_base64?: string;
+  gid?: number;
+  mode?: number;
+  path: string;
+  secret?: string | null;
+  uid?: number;
 }
 
 export interface Plugin {
@@ -446,6 +463,10 @@ export interface VmCreate {
   disk_size?: string | null;
   entrypoint?: string[];
   env?: Record<string, string>;
+  extra_hosts?: Record<string, string>;
+  files?: PlacedFile[];
+  health_check?: HealthCheckRequest | null;
+  hostname?: string;
   hypervisor?: "auto" | "qemu" | "cloud-hypervisor";
   isolated?: boolean;
   kernel?: string | null;
@@ -462,9 +483,13 @@ export interface VmCreate {
   snapshot?: string | null;
   ssh_keys?: string[];
   start?: boolean;
+  stop_signal?: string;
+  stop_timeout_seconds?: number | null;
   suspend_when_idle_seconds?: number | null;
+  user?: string;
   user_data_base64?: string | null;
   volumes?: VolumeAttachment[];
+  working_dir?: string;
 }
 
 export type VmState = "created" | "starting" | "running" | "paused" | "suspended" | "stopping" | "stopped" | "failed";

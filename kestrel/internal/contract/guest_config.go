@@ -14,6 +14,7 @@ type GuestConfig struct {
 	SSH                 SSH                 `json:"ssh"`
 	Mounts              []Mount             `json:"mounts,omitempty"`
 	Secrets             []SecretPort        `json:"secrets,omitempty"`
+	Files               []File              `json:"files,omitempty"`
 	Workload            Workload            `json:"workload"`
 	HealthCheck         *HealthCheck        `json:"health_check"`
 	CloudInit           *CloudInitDocuments `json:"cloud_init"`
@@ -78,6 +79,17 @@ type SecretPort struct {
 	UID  *uint32 `json:"uid"`
 }
 
+// File is a file of this VM that its disk never holds: the agent mounts it over Path before the workload starts. Its
+// content is here, or what the host answers on a vsock port of CID 2.
+type File struct {
+	Path          string  `json:"path"`
+	ContentBase64 string  `json:"content_base64"`
+	SecretPort    *uint32 `json:"secret_port"`
+	Mode          int     `json:"mode"`
+	UID           int     `json:"uid"`
+	GID           int     `json:"gid"`
+}
+
 // CloudInitDocuments are the NoCloud documents of this VM.
 type CloudInitDocuments struct {
 	InstanceID     string `json:"instance_id"`
@@ -88,7 +100,8 @@ type CloudInitDocuments struct {
 
 // Workload is the manifest's workload (contract/manifest.py). Type is http, tcp, daemon or batch. Command is what was asked
 // for when the VM was made, in place of the image's CMD or of the whole Entrypoint. RunOnce: the VM ends with its processes,
-// and an image's command is not started again.
+// and an image's command is not started again. StopSignal, StopTimeoutSeconds and Healthcheck (in the image's form) were asked
+// for when the VM was made, too, and take the place of the image's.
 type Workload struct {
 	Type       string            `json:"type"`
 	Port       *int              `json:"port"`
@@ -99,6 +112,10 @@ type Workload struct {
 	Workdir    *string           `json:"workdir"`
 	Env        map[string]string `json:"env,omitempty"`
 	User       *string           `json:"user"`
+
+	StopSignal         string            `json:"stop_signal"`
+	StopTimeoutSeconds *float64          `json:"stop_timeout_seconds"`
+	Healthcheck        *ImageHealthcheck `json:"healthcheck"`
 }
 
 // EndsWithProcesses says whether the VM has done its work, with a result, when all processes have ended.

@@ -140,6 +140,13 @@ func (s section) optionalInt() *int {
 	return new(int(s.value.Int()))
 }
 
+func (s section) optionalFloat() *float64 {
+	if !s.is("a number", s.value.Type == gjson.Number) {
+		return nil
+	}
+	return new(s.value.Num)
+}
+
 func (s section) each(call func(section)) {
 	if s.is("a list", s.value.IsArray()) {
 		for index, value := range s.value.Array() {
@@ -198,7 +205,22 @@ func (s section) guestConfig() *GuestConfig {
 		}
 		config.Secrets = append(config.Secrets, secret)
 	})
+	s.get("files").each(func(item section) { config.Files = append(config.Files, item.file()) })
 	return config
+}
+
+func (s section) file() File {
+	file := File{
+		Path:          s.get("path").text(""),
+		ContentBase64: s.get("content_base64").text(""),
+		Mode:          int(s.get("mode").number(0o644)),
+		UID:           int(s.get("uid").number(0)),
+		GID:           int(s.get("gid").number(0)),
+	}
+	if port := s.get("secret_port").optionalInt(); port != nil {
+		file.SecretPort = new(uint32(*port))
+	}
+	return file
 }
 
 // root: null says that there is none, a missing key that there is the usual one.
@@ -264,6 +286,10 @@ func (s section) workload() Workload {
 		RunOnce:    s.get("run_once").boolean(),
 		Workdir:    s.get("workdir").optionalText(),
 		User:       s.get("user").optionalText(),
+
+		StopSignal:         s.get("stop_signal").text(""),
+		StopTimeoutSeconds: s.get("stop_timeout_seconds").optionalFloat(),
+		Healthcheck:        s.get("healthcheck").imageHealthcheck(),
 	}
 	s.get("env").table(func(name string, value section) {
 		if workload.Env == nil {
@@ -310,14 +336,19 @@ func (s section) imageConfig() ImageConfig {
 		Volumes:      s.get("volumes").texts(),
 		Architecture: s.get("architecture").text("amd64"),
 	}
-	if check := s.get("healthcheck"); check.present() {
-		config.Healthcheck = &ImageHealthcheck{
-			Test:        check.get("test").texts(),
-			Interval:    check.get("interval").number(0),
-			Timeout:     check.get("timeout").number(0),
-			StartPeriod: check.get("start_period").number(0),
-			Retries:     int(check.get("retries").number(0)),
-		}
-	}
+	config.Healthcheck = s.get("healthcheck").imageHealthcheck()
 	return config
+}
+
+func (s section) imageHealthcheck() *ImageHealthcheck {
+	if !s.present() {
+		return nil
+	}
+	return &ImageHealthcheck{
+		Test:        s.get("test").texts(),
+		Interval:    s.get("interval").number(0),
+		Timeout:     s.get("timeout").number(0),
+		StartPeriod: s.get("start_period").number(0),
+		Retries:     int(s.get("retries").number(0)),
+	}
 }

@@ -116,6 +116,7 @@ func New(
 		Image:        readImageConfig(contract.ImageConfigPath, journal),
 		Workload:     config.Workload,
 		HealthCheck:  config.HealthCheck,
+		Prepare:      guest.placeFiles,
 		WaitForVsock: guest.secrets.Wait,
 		OnFirstExec:  stamps.noteExec,
 		OnResult:     guest.endWithResult,

@@ -17,12 +17,18 @@ const (
 	imageTimeout  = 30 * time.Second
 )
 
-// chooseChecks decides which checks of the workload count for the VM, beside those of entries: the config's, else the
-// manifest's, else the image's, else a connect to the workload's port. Entries with checks of their own are the
+// chooseChecks decides which checks of the workload count for the VM, beside those of entries: the VM's own, which may
+// be none at all, else the config's, else the manifest's, else the image's, else a connect to the workload's port. Entries with checks of their own are the
 // config's `health` too, so nothing else is asked then.
 func chooseChecks(
 	settings *config.Config, manifest *contract.HealthCheck, image contract.ImageConfig, workload contract.Workload,
 ) []config.Check {
+	if workload.Healthcheck != nil {
+		if check := imageCheck(workload.Healthcheck); check != nil {
+			return []config.Check{*check}
+		}
+		return nil
+	}
 	if len(settings.Health) > 0 {
 		return settings.Health
 	}

@@ -48,13 +48,9 @@ type vsockAddress struct{ cid, port uint32 }
 func makeSpecs(
 	settings *config.Config, image contract.ImageConfig, workload contract.Workload, root string,
 ) ([]spec, error) {
-	var stopSignal unix.Signal
-	if image.StopSignal != "" {
-		number, err := config.ParseSignal(image.StopSignal)
-		if err != nil {
-			return nil, fmt.Errorf("the image's STOPSIGNAL: %w", err)
-		}
-		stopSignal = number
+	stopSignal, err := chooseStopSignal(workload.StopSignal, image.StopSignal)
+	if err != nil {
+		return nil, err
 	}
 	base := spec{
 		directory:  firstText(workload.Workdir, image.WorkingDir),
@@ -73,7 +69,7 @@ func makeSpecs(
 		specs := make([]spec, 0, len(settings.Exec))
 		for _, entry := range settings.Exec {
 			made := makeSpec(base, entry, settings.Exec)
-			made.finish(root, entry.Init, entry.StopTimeout)
+			made.finish(root, entry.Init, firstTimeout(entry.StopTimeout, workload.StopTimeoutSeconds))
 			specs = append(specs, made)
 		}
 		return specs, nil
@@ -92,8 +88,31 @@ func makeSpecs(
 			"the manifest (workload.entrypoint) nor the image (ENTRYPOINT, CMD) names a command")
 	}
 	base.name, base.command = defaultName, command
-	base.finish(root, nil, nil)
+	base.finish(root, nil, firstTimeout(nil, workload.StopTimeoutSeconds))
 	return []spec{base}, nil
+}
+
+// chooseStopSignal returns the VM's own signal, else the image's; 0: neither says one.
+func chooseStopSignal(own, image string) (unix.Signal, error) {
+	for _, choice := range []struct{ name, of string }{{own, "the stop signal of this VM"}, {image, "the image's STOPSIGNAL"}} {
+		if choice.name == "" {
+			continue
+		}
+		number, err := config.ParseSignal(choice.name)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", choice.of, err)
+		}
+		return number, nil
+	}
+	return 0, nil
+}
+
+// firstTimeout is an entry's own, else the VM's; nil: the default.
+func firstTimeout(entry *time.Duration, seconds *float64) *time.Duration {
+	if entry != nil || seconds == nil {
+		return entry
+	}
+	return new(time.Duration(*seconds * float64(time.Second)))
 }
 
 func makeSpec(base spec, entry config.Exec, all []config.Exec) spec {

@@ -40,6 +40,8 @@ type Options struct {
 	ConfigPath      string // default /etc/kestrel/config.yaml; a file that does not exist means the image's command
 	EnvironmentPath string // default /etc/environment
 
+	// Prepare is called once before the first hook and process; its failure is the workload's. nil: nothing to do.
+	Prepare func(ctx context.Context) error
 	// WaitForVsock returns when the channel to (cid, port) is open; nil: it is taken to be open.
 	WaitForVsock func(ctx context.Context, cid, port uint32) error
 	// OnFirstExec is called once, right before the first process is started (boot times).
@@ -136,6 +138,14 @@ func (s *Supervisor) Start() {
 	}
 	go func() {
 		defer close(s.starting)
+		if s.options.Prepare != nil {
+			if err := s.options.Prepare(s.startCtx); err != nil {
+				if s.startCtx.Err() == nil {
+					s.fail(err)
+				}
+				return
+			}
+		}
 		if len(s.settings.Hooks.PreStart) > 0 {
 			if _, err := s.hookRunner().Run(s.startCtx, hooks.PreStart, s.settings.Hooks.PreStart); err != nil {
 				if s.startCtx.Err() == nil {

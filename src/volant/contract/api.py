@@ -29,6 +29,7 @@ from volant.contract.request_values import (
     UserId,
 )
 from volant.contract.volumes_api import VolumeAttachment
+from volant.contract.workload_api import WorkloadRequest
 
 VmStatus = Literal["created", "starting", "running", "paused", "suspended", "stopping", "stopped", "failed"]
 VmHealth = Literal["starting", "healthy", "unhealthy", "unknown"]
@@ -187,7 +188,7 @@ class ForkRequest(RequestModel):
     names: list[str] = Field(min_length=1, max_length=100, description="of the new VMs")
 
 
-class VmCreate(RequestModel):
+class VmCreate(WorkloadRequest):
     name: str
     plugin: str = Field("", description="name, or name:version (default: the newest enabled version)")
     snapshot: str | None = Field(None, description="name or id, in place of a plugin")

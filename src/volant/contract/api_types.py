@@ -172,6 +172,14 @@ class HealthCheck(TypedDict):
     timeout_ms: int
 
 
+class HealthCheckRequest(TypedDict):
+    interval_seconds: NotRequired[float | None]
+    retries: NotRequired[int | None]
+    start_period_seconds: NotRequired[float | None]
+    test: list[str]
+    timeout_seconds: NotRequired[float | None]
+
+
 class HostFinding(TypedDict):
     fact: str
     mend: str
@@ -237,6 +245,15 @@ class NewToken(TypedDict):
     previous_until: str | None
     scope: str
     token: str
+
+
+class PlacedFile(TypedDict):
+    content_base64: NotRequired[str]
+    gid: NotRequired[int]
+    mode: NotRequired[int]
+    path: str
+    secret: NotRequired[str | None]
+    uid: NotRequired[int]
 
 
 class Plugin(TypedDict):
@@ -463,6 +480,10 @@ class VmCreate(TypedDict):
     disk_size: NotRequired[str | None]
     entrypoint: NotRequired[list[str]]
     env: NotRequired[dict[str, str]]
+    extra_hosts: NotRequired[dict[str, str]]
+    files: NotRequired[list[PlacedFile]]
+    health_check: NotRequired[HealthCheckRequest | None]
+    hostname: NotRequired[str]
     hypervisor: NotRequired[Literal["auto", "qemu", "cloud-hypervisor"]]
     isolated: NotRequired[bool]
     kernel: NotRequired[str | None]
@@ -479,9 +500,13 @@ class VmCreate(TypedDict):
     snapshot: NotRequired[str | None]
     ssh_keys: NotRequired[list[str]]
     start: NotRequired[bool]
+    stop_signal: NotRequired[str]
+    stop_timeout_seconds: NotRequired[float | None]
     suspend_when_idle_seconds: NotRequired[int | None]
+    user: NotRequired[str]
     user_data_base64: NotRequired[str | None]
     volumes: NotRequired[list[VolumeAttachment]]
+    working_dir: NotRequired[str]
 
 
 VmState = Literal["created", "starting", "running", "paused", "suspended", "stopping", "stopped", "failed"]

@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from volant.contract.image_config import ImageHealthcheck
 from volant.contract.manifest import HealthCheck, Workload
 
 GUEST_CONFIG_PATH = "volant/guest.json"
@@ -89,6 +90,17 @@ class SecretPort(GuestModel):
     uid: int | None = None
 
 
+class GuestFile(GuestModel):
+    """A file of this VM, mounted over its path. `secret_port`: the content is what that port of CID 2 answers."""
+
+    path: str
+    content_base64: str = ""
+    secret_port: int | None = None
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+
+
 class CloudInitDocuments(GuestModel):
     """NoCloud documents as text (user_data_base64 for gzip or MIME bytes). The instance id is the VM's id."""
 
@@ -107,6 +119,9 @@ class GuestWorkload(Workload):
     run_once: bool = Field(
         False, description="the VM ends with its processes, and an image's command is not started again"
     )
+    stop_signal: str = Field("", description="in place of the image's STOPSIGNAL")
+    stop_timeout_seconds: float | None = Field(None, description="what processes are given to stop")
+    healthcheck: ImageHealthcheck | None = Field(None, description="in place of every other check")
 
 
 class GuestConfig(GuestModel):
@@ -120,6 +135,7 @@ class GuestConfig(GuestModel):
     ssh: Ssh = Field(default_factory=Ssh)
     mounts: list[Mount] = Field(default_factory=list)
     secrets: list[SecretPort] = Field(default_factory=list)
+    files: list[GuestFile] = Field(default_factory=list)
     workload: GuestWorkload = Field(default_factory=GuestWorkload)
     health_check: HealthCheck | None = None
     cloud_init: CloudInitDocuments | None = None

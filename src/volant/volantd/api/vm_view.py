@@ -25,7 +25,8 @@ from volant.volantd.vms import update
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.networking import find_told_ipv6_address, find_warnings, make_url
-from volant.volantd.vms.record import AttachedSecret, VmRecord
+from volant.volantd.vms.placed_files import FileRequest
+from volant.volantd.vms.record import AttachedSecret, VmRecord, WorkloadSettings
 from volant.volantd.vms.start_kind import find_start
 from volant.volantd.vms.states import WITH_PROCESS
 
@@ -45,6 +46,10 @@ def read_request(request: VmCreate) -> NewVm:
         entrypoint=request.entrypoint,
         command=request.command,
         run_once=request.run_once,
+        workload=WorkloadSettings.model_validate(
+            request.model_dump(include=set(WorkloadSettings.model_fields)),
+        ),
+        files=[FileRequest(**file.model_dump()) for file in request.files],
         user_data=base64.b64decode(request.user_data_base64 or ""),
         ssh_keys=request.ssh_keys,
         secrets=[AttachedSecret(**attached.model_dump()) for attached in request.secrets],

@@ -21,6 +21,7 @@ from volant.contract.request_values import (
     RequestModel,
     UserData,
 )
+from volant.contract.workload_api import PlacedFile, WorkloadRequest
 from volant.volantd.network.types import NetworkMode
 from volant.volantd.vms.record import VmDefinition
 
@@ -35,7 +36,16 @@ MOST_STATE_OVERHEAD_BYTES = 256 << 20
 MOST_FILE_BYTES = 1 << 46
 # Of a VM's definition stays on its host: whose secrets it gets, what its disk became, what this host does with it.
 LEFT_OUT = frozenset(
-    {"secrets", "volumes", "disk_size_bytes", "disk_bytes_per_second", "restart", "wakes_from", "restores_to"}
+    {
+        "secrets",
+        "placed_files",
+        "volumes",
+        "disk_size_bytes",
+        "disk_bytes_per_second",
+        "restart",
+        "wakes_from",
+        "restores_to",
+    }
 )
 CARRIED = frozenset(VmDefinition.model_fields) - LEFT_OUT
 
@@ -73,6 +83,12 @@ class ArchivedMemory(_Part):
     traits: dict[str, str] = Field(max_length=20)
 
 
+class ArchivedWorkload(WorkloadRequest):
+    """A VM's files may be of secrets, and stay."""
+
+    files: list[PlacedFile] = Field(default_factory=list, max_length=0, exclude=True)
+
+
 class SnapshotDocument(RequestModel):
     """Fields of a `VmDefinition` have its names, and the limits of a request."""
 
@@ -87,6 +103,7 @@ class SnapshotDocument(RequestModel):
     entrypoint: list[str] = Field(default_factory=list, max_length=1000)
     command: list[str] = Field(default_factory=list, max_length=1000)
     run_once: bool = False
+    workload: ArchivedWorkload = Field(default_factory=ArchivedWorkload)
     user_data_base64: UserData = ""
     ssh_keys: list[PublicKey] = Field(default_factory=list, max_length=1000)
     labels: dict[str, str] = Field(default_factory=dict)

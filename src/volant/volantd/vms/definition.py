@@ -20,7 +20,14 @@ from volant.volantd.network.types import NetworkMode, PortRequest
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.networking import ON_BRIDGE, find_default_mode
-from volant.volantd.vms.record import AttachedSecret, VmDefinition, VmResources, WakeSource
+from volant.volantd.vms.placed_files import FileRequest, attach_files
+from volant.volantd.vms.record import (
+    AttachedSecret,
+    VmDefinition,
+    VmResources,
+    WakeSource,
+    WorkloadSettings,
+)
 from volant.volantd.vms.request_keys import RequestKey
 from volant.volantd.vms.volumes import attach_volumes
 
@@ -54,6 +61,8 @@ class NewVm:
     entrypoint: Sequence[str] = ()
     command: Sequence[str] = ()
     run_once: bool = False
+    workload: WorkloadSettings = field(default_factory=WorkloadSettings)
+    files: Sequence[FileRequest] = ()
     user_data: bytes = b""
     ssh_keys: Sequence[str] = ()
     secrets: Sequence[AttachedSecret] = ()
@@ -140,6 +149,7 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
                 "wakes_from": request.origin.wake,
             }
         )
+    files, secrets = attach_files(domain, request.files, request.secrets)
     usual = manifest.network.mode if manifest.network else find_default_mode(domain.settings)
     network = request.network or usual
     if request.isolated and network not in ON_BRIDGE:
@@ -161,7 +171,9 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         architecture=request.architecture,
         user_data_base64=base64.b64encode(request.user_data).decode(),
         ssh_keys=list(request.ssh_keys),
-        secrets=list(request.secrets),
+        secrets=secrets,
+        workload=request.workload,
+        placed_files=files,
         volumes=volumes,
         disk_size_bytes=_choose_disk_size(domain, request, manifest),
         disk_bytes_per_second=read_bandwidth(request.disk_bandwidth),

@@ -7,7 +7,7 @@ import base64
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from volant.contract.guest_config import (
@@ -15,6 +15,7 @@ from volant.contract.guest_config import (
     CloudInitDocuments,
     Control,
     GuestConfig,
+    GuestFile,
     GuestNetwork,
     GuestWorkload,
     Interface,
@@ -22,17 +23,20 @@ from volant.contract.guest_config import (
     SecretPort,
     Ssh,
 )
+from volant.contract.image_config import ImageHealthcheck
 from volant.contract.manifest import CloudInitDocument, Workload
+from volant.contract.workload_api import HOST_GATEWAY
 from volant.volantd.hypervisors.base import ControlTransport
 from volant.volantd.network import bridge_ipv6, user_mode
 from volant.volantd.network.bridge import GATEWAY, SUBNET
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.keys import read_public_key
 from volant.volantd.vms.meta_data import make_meta_data
-from volant.volantd.vms.record import VmDefinition, VmRecord
+from volant.volantd.vms.record import StoredHealthCheck, VmDefinition, VmRecord
 from volant.volantd.vms.volumes import make_mounts
 
 ROOT_SERIAL = "root"
+NANOSECONDS = 1_000_000_000
 
 
 def make_guest_config(
@@ -45,9 +49,9 @@ def make_guest_config(
     return GuestConfig(
         vm_id=record.id,
         vm_name=record.name,
-        hostname=record.name.replace("_", "-"),
+        hostname=definition.workload.hostname or record.name.replace("_", "-"),
         root=Root(serial=ROOT_SERIAL) if plugin.kind == "rootfs" else None,
-        network=make_guest_network(record),
+        network=add_hosts(make_guest_network(record), definition.workload.extra_hosts),
         control=Control(
             transport=transport,
             host_key=record.host_key,
@@ -56,6 +60,7 @@ def make_guest_config(
         ssh=Ssh(listen_port=22 if definition.ssh_keys else None, authorized_keys=definition.ssh_keys),
         mounts=make_mounts(record),
         secrets=_make_secret_ports(record),
+        files=[GuestFile(**file.model_dump()) for file in definition.placed_files],
         workload=make_workload(plugin.manifest.workload, definition),
         health_check=plugin.manifest.health_check,
         cloud_init=make_cloud_init(record, plugin),
@@ -66,12 +71,47 @@ def make_guest_config(
 
 def make_workload(workload: Workload, definition: VmDefinition) -> GuestWorkload:
     """The plugin's workload with what was asked for at the VM's creation."""
-    chosen: dict[str, Any] = {"env": {**workload.env, **definition.env}, "run_once": definition.run_once}
+    asked = definition.workload
+    chosen: dict[str, Any] = {
+        "env": {**workload.env, **definition.env},
+        "run_once": definition.run_once,
+        "stop_signal": asked.stop_signal,
+        "stop_timeout_seconds": asked.stop_timeout_seconds,
+        "healthcheck": make_healthcheck(asked.health_check),
+    }
+    if asked.working_dir:
+        chosen["workdir"] = asked.working_dir
+    if asked.user:
+        chosen["user"] = asked.user
     if definition.entrypoint:
         chosen["entrypoint"] = [*definition.entrypoint, *definition.command]
     elif definition.command:
         chosen["command"] = definition.command
     return GuestWorkload.model_validate({**workload.model_dump(exclude_unset=True), **chosen})
+
+
+def make_healthcheck(asked: StoredHealthCheck | None) -> ImageHealthcheck | None:
+    """As an image has it: nanoseconds, and 0 for Docker's default."""
+    if asked is None:
+        return None
+    return ImageHealthcheck(
+        test=asked.test,
+        interval=int((asked.interval_seconds or 0) * NANOSECONDS),
+        timeout=int((asked.timeout_seconds or 0) * NANOSECONDS),
+        start_period=int((asked.start_period_seconds or 0) * NANOSECONDS),
+        retries=asked.retries or 0,
+    )
+
+
+def add_hosts(network: GuestNetwork, names: Mapping[str, str]) -> GuestNetwork:
+    """`names` with their addresses for /etc/hosts; HOST_GATEWAY is the way out, and nobody where there is none."""
+    gateway = next((each.gateway for each in network.interfaces if each.gateway), None)
+    hosts = {address: list(known) for address, known in network.hosts.items()}
+    for name, address in names.items():
+        found = gateway if address == HOST_GATEWAY else address
+        if found is not None:
+            hosts.setdefault(found, []).append(name)
+    return network.model_copy(update={"hosts": hosts})
 
 
 def make_guest_network(record: VmRecord) -> GuestNetwork:

@@ -55,6 +55,39 @@ class AttachedVolume(StoredModel):
     read_only: bool = False
 
 
+class StoredHealthCheck(StoredModel):
+    """`test` as Docker has it; None: its default."""
+
+    test: list[str]
+    interval_seconds: float | None = None
+    timeout_seconds: float | None = None
+    start_period_seconds: float | None = None
+    retries: int | None = None
+
+
+class WorkloadSettings(StoredModel):
+    """What was asked for in place of what the image says; empty and None: the image's."""
+
+    working_dir: str = ""
+    user: str = ""
+    hostname: str = ""
+    stop_signal: str = ""
+    stop_timeout_seconds: float | None = None
+    health_check: StoredHealthCheck | None = None
+    extra_hosts: dict[str, str] = Field(default_factory=dict)
+
+
+class StoredFile(StoredModel):
+    """A file of the VM's own; `secret_port`: its content is a secret, which is attached to that port for root."""
+
+    path: str
+    content_base64: str = ""
+    secret_port: int | None = None
+    mode: int = 0o444
+    uid: int = 0
+    gid: int = 0
+
+
 class AgentFacts(StoredModel):
     """What the agent said of itself when it was last connected. `missing`: features of this host that it lacks."""
 
@@ -110,6 +143,8 @@ class VmDefinition(StoredModel):
     entrypoint: list[str] = Field(default_factory=list)
     command: list[str] = Field(default_factory=list)
     run_once: bool = False
+    workload: WorkloadSettings = WorkloadSettings()
+    placed_files: list[StoredFile] = Field(default_factory=list)
     architecture: Architecture | None = None
     """None: the host's."""
     suspend_when_idle_seconds: int = 0

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from volant.volantd.snapshots.document import CARRIED, LEFT_OUT, SnapshotDocument
-from volant.volantd.vms.record import VmDefinition
+from volant.volantd.vms.record import VmDefinition, WorkloadSettings
 
 DIGEST = "0" * 64
 PLUGIN = {"name": "web", "version": "1.0.0", "checksum": f"sha256:{DIGEST}"}
@@ -32,7 +32,8 @@ def test_each_field_of_a_vm_is_in_the_document_or_named_as_left_out() -> None:
     fields = set(VmDefinition.model_fields)
     assert fields >= LEFT_OUT
     assert set(SnapshotDocument.model_fields) & fields == CARRIED
-    for name in CARRIED - {"resources", "network"}:
+    assert make().workload.model_dump() == WorkloadSettings().model_dump()
+    for name in CARRIED - {"resources", "network", "workload"}:
         assert getattr(make(), name) == VmDefinition.model_fields[name].get_default(call_default_factory=True)
 
 

@@ -62,6 +62,34 @@ def test_a_port_that_older_versions_gave_to_several_users_is_roots() -> None:
     assert [(port.port, port.uid) for port in config.secrets] == [(9000, 7), (9001, 0)]
 
 
+def test_what_was_asked_for_takes_the_place_of_what_the_plugin_says() -> None:
+    record = make_record(
+        workload={
+            "working_dir": "/srv", "user": "33:33", "hostname": "db.example", "stop_signal": "SIGINT",
+            "stop_timeout_seconds": 2.5, "extra_hosts": {"up": "host-gateway", "a": "10.9.8.7", "b": "10.9.8.7"},
+            "health_check": {"test": ["CMD", "true"], "interval_seconds": 0.5, "retries": 7},
+        },
+        placed_files=[{"path": "/etc/app", "content_base64": "aGk="}, {"path": "/run/secrets/k", "secret_port": 9}],
+    )  # fmt: skip
+    config = make_guest_config(record, make_plugin(workload={"workdir": "/", "user": "root"}), [])
+    assert config.hostname == "db.example"
+    assert (config.workload.workdir, config.workload.user) == ("/srv", "33:33")
+    assert (config.workload.stop_signal, config.workload.stop_timeout_seconds) == ("SIGINT", 2.5)
+    assert config.network.hosts == {config.network.interfaces[0].gateway: ["up"], "10.9.8.7": ["a", "b"]}
+    check = config.workload.healthcheck
+    assert check is not None
+    assert (check.test, check.interval, check.timeout, check.retries) == (["CMD", "true"], 500_000_000, 0, 7)
+    assert [(file.path, file.content_base64, file.secret_port) for file in config.files] == [
+        ("/etc/app", "aGk=", None),
+        ("/run/secrets/k", "", 9),
+    ]
+
+
+def test_a_vm_without_a_network_has_no_host_to_name() -> None:
+    record = make_record(network="vsock", workload={"extra_hosts": {"up": "host-gateway"}})
+    assert make_guest_config(record, make_plugin(), []).network.hosts == {}
+
+
 def test_keys_environment_and_secrets_reach_the_guest_and_private_keys_of_ours_do_not() -> None:
     record = make_record(
         env={"A": "vm"}, secrets=[AttachedSecret(name="k"), AttachedSecret(name="l", port=9001, uid=33)]
