@@ -2,6 +2,10 @@
 """A machine with KVM where there is none: a VM of ours that holds Debian, QEMU and this checkout's wheel.
 
 Emulated AMD processors have SVM with nested paging, so `kvm-amd` comes up in any guest and runs guests of its own.
+What QEMU 7.2 emulates there is not sound: guests are lost to resets (about one in twelve, most while they boot), the
+machine itself rarely, and of guests that run beside each other each is several times slower, even beside an idle one.
+So there are few of them at a time, and who needs a verdict asks a second machine (`make test-kvm`).
+
 The plugin is made by fledge of two layers: a Debian that is kept in the cache, and what this checkout changes.
 """
 

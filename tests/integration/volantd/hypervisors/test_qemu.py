@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-import signal
 import socket
 import stat
 import subprocess
@@ -96,40 +95,6 @@ async def test_an_agent_without_settings_powers_off(qemu: Qemu, make_spec: MakeS
     machine = await qemu.start(make_spec(find_agent("amd64").read_bytes()))
     end = await asyncio.wait_for(machine.wait(), BOOT_SECONDS)
     assert (end.kind, end.reason) == (EndKind.POWERED_OFF, "")
-
-
-async def test_it_pauses_goes_on_and_is_killed(qemu: Qemu, make_spec: MakeSpec) -> None:
-    machine = await qemu.start(stay(make_spec(IDLE)))
-    await machine.pause()
-    assert machine.state is MachineState.PAUSED
-    with pytest.raises(Conflict, match="it is paused"):
-        await machine.pause()
-    await machine.resume()
-    async with asyncio.timeout(20):
-        await machine.wait_resumed()
-    await wait_for_console(machine.spec, "Kernel panic")
-    assert os.getsid(machine.identity.pid) == machine.identity.pid
-    end = await machine.kill()
-    assert (end.kind, end.signal) == (EndKind.KILLED, "SIGKILL")
-    assert (await machine.kill()).kind is EndKind.KILLED
-
-
-async def test_it_is_adopted_and_its_violent_end_noticed(qemu: Qemu, make_spec: MakeSpec) -> None:
-    spec = stay(make_spec(IDLE))
-    machine = await qemu.start(spec)
-    await machine.release()
-    adopted = await qemu.adopt(machine.identity, spec)
-    assert isinstance(adopted, QemuMachine)
-    await adopted.pause()
-    await adopted.release()
-    # A paused VM is known as such by whoever adopts it next.
-    again = await qemu.adopt(machine.identity, spec)
-    assert again is not None
-    assert again.state is MachineState.PAUSED
-    os.kill(machine.identity.pid, signal.SIGKILL)
-    end = await asyncio.wait_for(again.wait(), 10)
-    assert end.kind is EndKind.CRASHED
-    assert await qemu.adopt(machine.identity, spec) is None
 
 
 async def test_a_kill_at_its_memory_limit_is_told_as_such(qemu: Qemu, make_spec: MakeSpec) -> None:

@@ -20,7 +20,6 @@ from volant.volantd.hypervisors.cloud_hypervisor import driver
 from volant.volantd.hypervisors.cloud_hypervisor.driver import CloudHypervisor, check_version
 from volant.volantd.hypervisors.cloud_hypervisor.machine import CloudHypervisorMachine
 from volant.volantd.hypervisors.console import read_last_lines
-from volant.volantd.hypervisors.host_process import read_boot_id
 from volant.volantd.vms.answering import answer_at
 
 Start = Callable[[VmSpec], Awaitable[CloudHypervisorMachine]]
@@ -101,23 +100,6 @@ async def test_a_nic_gets_its_tap_device_opened(
     assert told(spec)["heard"][-3:] == ["PUT vm.create", "PUT vm.add-net", "PUT vm.boot"]
 
 
-async def test_it_pauses_goes_on_and_is_killed(start: Start, spec: VmSpec) -> None:
-    machine = await start(spec)
-    with pytest.raises(Conflict):
-        await machine.resume()
-    await machine.pause()
-    assert machine.state is MachineState.PAUSED
-    with pytest.raises(Conflict):
-        await machine.pause()
-    await machine.resume()
-    await asyncio.wait_for(machine.wait_resumed(), SECONDS)
-    assert machine.state is MachineState.RUNNING
-    end = await machine.kill()
-    assert end.kind is EndKind.KILLED
-    assert machine.state is MachineState.ENDED
-    assert list((spec.socket_folder / "ch").iterdir()) == []
-
-
 async def test_it_is_given_more_while_it_runs(start: Start, spec: VmSpec) -> None:
     machine = await start(spec)
     larger = replace(spec, vcpu=4)
@@ -133,38 +115,6 @@ async def test_it_is_given_more_while_it_runs(start: Start, spec: VmSpec) -> Non
         await machine.resize(replace(larger, memory_mb=600))
     with pytest.raises(Conflict, match="room for 8 CPUs"):
         await machine.resize(replace(spec, vcpu=9, memory_mb=512))
-
-
-async def test_it_is_adopted_and_its_violent_end_noticed(start: Start, spec: VmSpec) -> None:
-    first = await start(spec)
-    identity = first.identity
-    assert identity.boot_id == read_boot_id()
-    await first.pause()
-    assert CloudHypervisor().find_process(spec) == identity
-    second = await CloudHypervisor().adopt(identity, spec)
-    assert second is not None
-    assert second.state is MachineState.PAUSED
-    await second.resume()
-    os.kill(identity.pid, 9)
-    assert (await asyncio.wait_for(first.wait(), SECONDS)).kind is EndKind.CRASHED
-    assert (await asyncio.wait_for(second.wait(), SECONDS)).kind is EndKind.CRASHED
-    assert await CloudHypervisor().adopt(identity, spec) is None
-
-
-@pytest.mark.parametrize(
-    ("word", "kind"),
-    [("poweroff", EndKind.POWERED_OFF), ("reboot", EndKind.REBOOTED), ("panic", EndKind.CRASHED)],
-)
-async def test_how_the_guest_ends_is_told(start: Start, spec: VmSpec, word: str, kind: EndKind) -> None:
-    """A Cloud Hypervisor that would boot its guest again by itself is ended."""
-    machine = await start(spec)
-    await machine.kill()
-    # What the console said before this start is no part of this end.
-    spec.console_log.write_text("[    1.0] Kernel panic - not syncing: an old one\n")
-    machine = await start(with_words(spec, f"fake={word}"))
-    end = await asyncio.wait_for(machine.wait(), SECONDS)
-    assert end.kind is kind
-    assert "old one" not in end.reason
 
 
 async def test_the_power_button_ends_it_in_order(start: Start, spec: VmSpec) -> None:
