@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from volant.whole_file import flush, write_whole_file
+from volant.whole_file import flush, sweep_partial_files, write_whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -99,3 +99,6 @@ class FolderStore(Generic[Record]):
         """At the daemon's start: what was cut off."""
         for place in self.list_hidden():
             shutil.rmtree(place, ignore_errors=True)
+        if self.folder.is_dir():
+            for place in self.folder.iterdir():
+                sweep_partial_files(place)

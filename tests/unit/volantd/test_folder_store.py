@@ -60,3 +60,15 @@ def test_a_removal_that_was_cut_off_is_finished_at_start(store: FolderStore[Thin
     assert [path.name for path in store.folder.iterdir()] == [kept]
     store.take_away(kept)
     assert list(store.folder.iterdir()) == []
+
+
+def test_what_a_killed_daemon_was_writing_about_a_thing_goes_at_the_next_start(
+    store: FolderStore[Thing],
+) -> None:
+    identity = put(store, "a")
+    partial = store.find_place(identity) / ".volant-8b931b1c4a89672f.partial"
+    partial.write_text('{"na')
+    store.sweep()
+    assert not partial.exists()
+    assert store.read(identity) == Thing(name="a")
+    assert (store.find_place(identity) / "content").read_text() == "a"

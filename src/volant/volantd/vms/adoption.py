@@ -47,7 +47,8 @@ async def adopt_all(
     for row in fleet.domain.registry.set_aside_unreadable():
         logger.error("VM %s: its row cannot be read and was set aside: %s", row.name, row.problem)
         fleet.domain.events.add("unreadable_row", row.name, id=row.id, problem=row.problem)
-    sweep_partial_files(fleet.domain.settings.cache_dir)
+    for folder in (fleet.domain.settings.state_dir, fleet.domain.settings.cache_dir):
+        sweep_partial_files(folder)
     set_aside_unknown(fleet.domain)
     tasks = []
     is_new_boot = note_boot(fleet.domain.settings.state_dir / "boot_id")
