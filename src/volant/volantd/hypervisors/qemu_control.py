@@ -17,6 +17,10 @@ from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
 
 from volant.errors import ToolFailed
 
+# What fails is an exception here. What the library writes of it, too, tells people to report a fault of QEMU's.
+_silent = logging.getLogger("volant.qmp")
+_silent.setLevel(logging.CRITICAL + 1)
+
 TIMEOUT_SECONDS = 10.0
 LAST_EVENT_SECONDS = 0.5
 
@@ -38,7 +42,7 @@ class QemuControl:
         if not self._path.exists():
             return None
         client = QMPClient(self._name)
-        client.logger = logging.getLogger("volant.qmp")
+        client.logger = _silent
         self._events = EventListener()
         client.register_listener(self._events)
         try:

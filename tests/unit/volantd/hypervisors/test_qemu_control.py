@@ -32,12 +32,13 @@ async def test_what_is_asked_and_what_is_told(tmp_path: Path) -> None:
         await control.disconnect()
 
 
-async def test_one_that_says_nothing_is_given_up(tmp_path: Path) -> None:
+async def test_one_that_says_nothing_is_given_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     control = QemuControl(tmp_path / "qmp", "web")
     async with serve_qmp(tmp_path / "qmp") as qemu:
         qemu.is_silent = True
         assert await control.try_connect(0.1) is None
         assert not control.is_connected
+        assert caplog.messages == []
         qemu.is_silent = False
         assert await control.try_connect() is not None
         await control.disconnect()
