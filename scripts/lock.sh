@@ -8,4 +8,4 @@ options=(--universal --generate-hashes --no-emit-index-url --no-emit-find-links 
 "$uv" pip compile "${options[@]}" --extra all pyproject.toml -o requirements/runtime.lock
 "$uv" pip compile "${options[@]}" --group build -o requirements/build.lock
 "$uv" pip compile "${options[@]}" --group dist -o requirements/dist.lock
-"$uv" pip compile "${options[@]}" --extra all --extra mcp --group dev pyproject.toml -o requirements/dev.lock
+"$uv" pip compile "${options[@]}" --extra all --extra mcp --extra kubernetes --group dev pyproject.toml -o requirements/dev.lock

@@ -40,6 +40,11 @@ def find_socket(environment: Mapping[str, str] = os.environ) -> Path:
     return find_runtime_dir(environment) / places.SOCKET_NAME
 
 
+def find_node_kubeconfig(environment: Mapping[str, str] = os.environ) -> Path:
+    """What makes the daemon a node of a cluster where it exists: `volar cluster join` writes it."""
+    return find_state_dir(environment) / "kubernetes" / "node.kubeconfig"
+
+
 def find_contexts_file(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(places.find_contexts_file(environment))
 

@@ -9,6 +9,7 @@ import gc
 import os
 import resource
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -38,11 +39,17 @@ def main_group() -> None:
 @click.option(
     "--listen", metavar="HOST:PORT", help="Also answer on loopback TCP, e.g. 127.0.0.1:7777, with a token."
 )
+@click.option(
+    "--kubernetes",
+    metavar="KUBECONFIG",
+    type=click.Path(path_type=Path),
+    help="Be a node of this cluster, too.",
+)
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--log-format", type=click.Choice(["auto", "text", "journal", "json"]))
-def serve(listen: str | None, log_level: str | None, log_format: str | None) -> None:
+def serve(listen: str | None, kubernetes: Path | None, log_level: str | None, log_format: str | None) -> None:
     """Serve the API in the foreground until SIGTERM; VMs run on without the daemon."""
-    settings = read_settings(listen=listen, log_level=log_level, log_format=log_format)
+    settings = read_settings(listen=listen, kubernetes=kubernetes, log_level=log_level, log_format=log_format)
     setup_logging(settings.log_level, settings.log_format)
     gc.disable()  # until all is there that stays
     from volant.volantd.daemon import run_daemon

@@ -39,6 +39,7 @@ from volant.volantd.hypervisors.base import Hypervisor
 from volant.volantd.network.bridge import GATEWAY, install_bridge
 from volant.volantd.network.dhcp import DhcpServer
 from volant.volantd.network.names import NameServer
+from volant.volantd.node_agent import keep_node_agent
 from volant.volantd.notify import notify_ready
 from volant.volantd.plugins.store import PluginStore
 from volant.volantd.request_context import outside_of_requests
@@ -127,6 +128,7 @@ async def serve_state(settings: Settings, hypervisor: Hypervisor, others: Sequen
         beside = [
             asyncio.create_task(watch_surroundings(settings, fleet, ended)),
             asyncio.create_task(keep_spare(domain.database)),
+            asyncio.create_task(keep_node_agent(settings)),
             *(
                 asyncio.create_task(resource.tend(fleet))
                 for resource in RESOURCES

@@ -52,6 +52,10 @@ class Settings(BaseModel):
         "on",
         description="whether VMs wake from templates, the memory of guests that were no VMs yet, or boot each",
     )
+    kubernetes: Path | None = Field(
+        None,
+        description="a kubeconfig with a node's rights: this host is a node of that cluster, and its pods are VMs",
+    )
     requests_per_second: int = Field(
         100,
         ge=0,

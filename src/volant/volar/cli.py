@@ -39,6 +39,7 @@ COMMANDS = {
     "doctor": Lazy("host", "doctor", "Show what this host can do, and how to fix what it cannot."),
     "daemon": Lazy("daemon", "daemon", "Start, stop and inspect this user's volantd."),
     "context": Lazy("context", "context", "Manage contexts: addresses of several daemons."),
+    "cluster": Lazy("cluster", "cluster", "Make this host a node of a Kubernetes cluster."),
     "mcp": Lazy("mcp", "mcp", "Serve VMs to an agent (Model Context Protocol)."),
     "system": Lazy("system", "system", "Inspect the daemon and its host; back up and restore its state."),
     "completion": Lazy("completion", "completion", "Print the completion script of a shell."),

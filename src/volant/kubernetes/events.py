@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Events on pods, as `kubectl describe` shows them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from lightkube.core.exceptions import ApiError
+from lightkube.models.core_v1 import EventSource, ObjectReference
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.core_v1 import Event, Pod
+
+from volant.kubernetes.cluster import Cluster
+
+MOST_MESSAGE = 1024
+
+
+async def tell_event(cluster: Cluster, pod: Pod, node: str, kind: str, reason: str, message: str) -> None:
+    """Best effort: an event that is lost changes nothing."""
+    assert pod.metadata is not None
+    now = datetime.now(UTC)
+    event = Event(
+        metadata=ObjectMeta(generateName=f"{pod.metadata.name}.", namespace=pod.metadata.namespace),
+        involvedObject=ObjectReference(
+            apiVersion="v1", kind="Pod", name=pod.metadata.name, namespace=pod.metadata.namespace, uid=pod.metadata.uid
+        ),
+        type=kind, reason=reason, message=message[:MOST_MESSAGE], firstTimestamp=now, lastTimestamp=now, count=1,
+        source=EventSource(component="volant", host=node),
+    )  # fmt: skip
+    with suppress(ApiError):
+        await cluster.client.create(event)

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A container's image as a plugin of the daemon: there already, pulled as a plugin, or converted once and kept."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from volant.client import Client
+from volant.errors import InvalidInput, VolantError
+from volant.plugin_registry import is_reference
+from volant.volar.plugin_transfer import pull_and_install
+from volant.volar.run_plugin import BuildOptions, make_plugin
+
+
+class Images:
+    """One conversion at a time, since it takes all cores; whoever wants the same image waits for it."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._lock = asyncio.Lock()
+
+    async def provide(self, image: str, policy: str | None) -> str:
+        """NAME:VERSION of the image's plugin. `policy`: imagePullPolicy. Raises VolantError."""
+        async with self._lock:
+            return await asyncio.to_thread(self._provide, image, policy or "IfNotPresent")
+
+    def _provide(self, image: str, policy: str) -> str:
+        if policy == "Never" or not is_reference(image):
+            return make_plugin(
+                self._client, image, BuildOptions(pull="never" if policy == "Never" else "missing")
+            )
+        with suppress(VolantError):
+            if policy != "Always":
+                return make_plugin(self._client, image, BuildOptions(pull="never"))
+        try:
+            plugin = pull_and_install(self._client, image)
+        except InvalidInput:
+            # It is an image, and no plugin.
+            return make_plugin(self._client, image, BuildOptions(pull="always"))
+        return f"{plugin['name']}:{plugin['version']}"

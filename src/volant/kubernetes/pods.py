@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pod as the VM that it becomes: pure functions from the pod and what it refers to.
+
+What a VM cannot be is refused by name (`Refused`); nothing of a pod's specification that changes what its workload
+sees is dropped in silence. docs/how-to/kubernetes.md has the list.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+
+from lightkube.resources.core_v1 import Pod
+
+from volant.contract.api_types import VmCreate
+from volant.kubernetes.environment import Expander, Fields, find_resources, make_environment
+from volant.kubernetes.pod_files import make_files, make_user_data
+from volant.kubernetes.references import Found, Refused, get_container, get_spec
+
+# Labels of a VM that say whose it is; the daemon keeps them, so that nothing starts twice.
+NODE_LABEL = "volant.kubernetes.node"
+UID_LABEL = "volant.kubernetes.uid"
+POD_LABEL = "volant.kubernetes.pod"
+
+_RESTART_POLICIES = {"Always": "always", "OnFailure": "on-failure", "Never": "no"}
+# A guest that is told less than this about a volume cannot be.
+_KNOWN_VOLUMES = ("configMap", "secret", "downwardAPI", "projected", "emptyDir")
+
+
+def name_vm(pod: Pod) -> str:
+    """The VM's name: the pod's own as far as it fits, and enough of its UID to be nobody else's."""
+    metadata = pod.metadata
+    assert metadata is not None and metadata.uid
+    readable = re.sub(r"[^a-z0-9-]", "-", f"{metadata.namespace}-{metadata.name}")[:50].strip("-")
+    return f"{readable}-{metadata.uid[:8]}"
+
+
+def check_pod(pod: Pod) -> None:
+    """Raises Refused for what no VM can be."""
+    spec = get_spec(pod)
+    if len(spec.containers) != 1:
+        raise Refused(
+            "UnsupportedContainers", f"a VM has one container, and this pod has {len(spec.containers)}"
+        )
+    if spec.initContainers:
+        raise Refused("UnsupportedInitContainers", "a VM has no init containers")
+    for name in ("hostNetwork", "hostPID", "hostIPC"):
+        if getattr(spec, name, None):
+            raise Refused("UnsupportedHostNamespace", f"a VM has a kernel of its own: {name} cannot be")
+    container = spec.containers[0]
+    security = container.securityContext
+    if security is not None and security.privileged:
+        raise Refused(
+            "UnsupportedSecurityContext",
+            "a VM's workload has its whole kernel: privileged means nothing here",
+        )
+    if container.volumeDevices:
+        raise Refused("UnsupportedVolume", "block devices (volumeDevices) are not given to VMs")
+    if container.lifecycle is not None:
+        raise Refused("UnsupportedLifecycle", "lifecycle hooks of containers are not run in VMs")
+    for volume in spec.volumes or []:
+        if not any(getattr(volume, kind, None) is not None for kind in _KNOWN_VOLUMES):
+            raise Refused("UnsupportedVolume", f"volume {volume.name} is of a kind that VMs are not given")
+    for mount in container.volumeMounts or []:
+        if mount.subPath or mount.subPathExpr:
+            raise Refused(
+                "UnsupportedVolume", f"volume {mount.name} is mounted by a subPath, which VMs have not"
+            )
+
+
+def make_request(pod: Pod, found: Found, plugin: str, *, node: str, pod_ip: str, host_ip: str) -> VmCreate:
+    """What the daemon is asked for. Raises Missing or Refused."""
+    metadata, spec, container = pod.metadata, get_spec(pod), get_container(pod)
+    assert metadata is not None and metadata.uid
+    fields = Fields(pod, node, pod_ip, host_ip)
+    environment = make_environment(container, fields, found)
+    expand = Expander(environment)
+    files = list(make_files(spec, container, fields, found))
+    request: VmCreate = {
+        "name": name_vm(pod),
+        "plugin": plugin,
+        "labels": {
+            NODE_LABEL: node,
+            UID_LABEL: metadata.uid,
+            POD_LABEL: f"{metadata.namespace}/{metadata.name}",
+        },
+        "env": environment,
+        "restart": _RESTART_POLICIES[spec.restartPolicy or "Always"],
+        "run_once": spec.restartPolicy in ("Never", "OnFailure"),
+    }
+    if container.command:
+        request["entrypoint"] = [expand(word) for word in [*container.command, *(container.args or [])]]
+    elif container.args:
+        request["command"] = [expand(word) for word in container.args]
+    vcpu, memory_mib = find_resources(container)
+    request["resources"] = {"vcpu": vcpu, "memory_mb": memory_mib, "nested": False}
+    if pod_ip:
+        request["publish"] = [
+            {
+                "host_ip": pod_ip,
+                "host_port": port.containerPort,
+                "guest_port": port.containerPort,
+                "protocol": "udp" if port.protocol == "UDP" else "tcp",
+            }
+            for port in container.ports or []
+            if port.protocol in (None, "TCP", "UDP")
+        ]
+    if files:
+        request["user_data_base64"] = base64.b64encode(make_user_data(files)).decode()
+    return request

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One pod and its VM. `PodWorker.bring_about` reads as what becomes of a pod: refused, made, told of, ended.
+
+Everything that it has to remember is in the cluster and at the daemon: killed at any point, the next agent goes on. The
+VM's name is made of the pod's UID, so a second one cannot be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from lightkube.models.core_v1 import PodStatus
+from lightkube.resources.core_v1 import Pod
+
+from volant.client import AsyncClient
+from volant.contract.api_types import Vm
+from volant.errors import Conflict, NotFound, VolantError
+from volant.kubernetes.addresses import PodAddresses
+from volant.kubernetes.cluster import Cluster
+from volant.kubernetes.events import tell_event
+from volant.kubernetes.images import Images
+from volant.kubernetes.pods import check_pod, make_request, name_vm
+from volant.kubernetes.references import Missing, Refused, get_container, get_spec
+from volant.kubernetes.status import make_refused_status, make_status, make_waiting_status
+
+log = logging.getLogger(__name__)
+SELF_FENCE = "volant.dev/self-fence"
+FIRST_RETRY_SECONDS, MOST_RETRY_SECONDS = 2.0, 300.0
+DEFAULT_GRACE_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What all pods of a node share."""
+
+    node: str
+    address: str
+    cluster: Cluster
+    client: AsyncClient
+    images: Images
+    addresses: PodAddresses
+
+
+class PodWorker:
+    """Brings one pod about, whenever it or its VM has changed, and until both are gone."""
+
+    def __init__(self, host: Host, pod: Pod) -> None:
+        self._host = host
+        self.pod = pod
+        self.name = name_vm(pod)
+        self._changed = asyncio.Event()
+        self._changed.set()
+        self._told: dict[str, Any] = {}
+        self._pause_seconds = FIRST_RETRY_SECONDS
+        # The pod is gone from the cluster, whatever it was.
+        self.is_orphan = False
+
+    def wake(self, pod: Pod | None = None) -> None:
+        if pod is not None:
+            self.pod = pod
+        self._changed.set()
+
+    def orphan(self) -> None:
+        self.is_orphan = True
+        self._changed.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                is_over = await self.bring_about()
+                self._pause_seconds = FIRST_RETRY_SECONDS
+            except (Missing, VolantError, OSError) as error:
+                await self._wait_for(error)
+                is_over = False
+            except Exception:
+                log.exception("pod %s: trying again", self.name)
+                self._retry_later()
+                is_over = False
+            if is_over:
+                return
+
+    async def bring_about(self) -> bool:
+        """One step towards what the pod says. True where nothing is left to do, for ever."""
+        pod = self.pod
+        assert pod.metadata is not None
+        if self.is_orphan or pod.metadata.deletionTimestamp is not None:
+            await self._end(pod)
+            return True
+        if pod.status is not None and pod.status.phase in ("Succeeded", "Failed"):
+            return False
+        try:
+            check_pod(pod)
+            vm = await self._find_vm() or await self._make_vm(pod)
+        except Refused as refused:
+            await self._tell(
+                make_refused_status(pod, refused.reason, str(refused), host_ip=self._host.address)
+            )
+            return False
+        if vm["status"] == "stopped" and (get_spec(pod).restartPolicy or "Always") == "Always":
+            # Somebody stopped it by hand, or it ended well: of a pod that is to run for ever neither is the end.
+            vm = await self._host.client.start_vm(self.name)
+        address = self._host.addresses.find(vm)
+        await self._tell(make_status(pod, vm, host_ip=self._host.address, pod_ip=address))
+        return False
+
+    async def fence(self) -> None:
+        """The cluster has not heard of this node for too long and may run the pod elsewhere."""
+        annotations = (self.pod.metadata.annotations if self.pod.metadata is not None else None) or {}
+        if annotations.get(SELF_FENCE) == "true" and await self._find_vm() is not None:
+            log.warning("pod %s: stopped, since its Lease could not be renewed", self.name)
+            await self._host.client.stop_vm(self.name, force=True)
+
+    async def _find_vm(self) -> Vm | None:
+        try:
+            return await self._host.client.get_vm(self.name)
+        except NotFound:
+            return None
+
+    async def _make_vm(self, pod: Pod) -> Vm:
+        host, container = self._host, get_container(pod)
+        plugin = await host.images.provide(container.image or "", container.imagePullPolicy)
+        found = await host.cluster.find(pod)
+        address = host.addresses.lease(pod)
+        try:
+            request = make_request(pod, found, plugin, node=host.node, pod_ip=address, host_ip=host.address)
+            vm = await host.client.create_vm(request)
+        except Conflict:
+            # The agent before this one has made it.
+            return await host.client.get_vm(self.name)
+        except BaseException:
+            host.addresses.release(address)
+            raise
+        await tell_event(
+            host.cluster, pod, host.node, "Normal", "Started", f"VM {self.name} of plugin {plugin}"
+        )
+        return vm
+
+    async def _end(self, pod: Pod) -> None:
+        """Stop the VM within the pod's grace, delete it, and let the pod go."""
+        vm = await self._find_vm()
+        if vm is not None:
+            if vm["status"] not in ("stopped", "failed", "created"):
+                await self._host.client.stop_vm(self.name, timeout_seconds=self._find_grace(pod))
+            await self._host.client.delete_vm(self.name, force=True)
+            self._host.addresses.release(self._host.addresses.find(vm))
+        if not self.is_orphan:
+            await self._host.cluster.remove(pod)
+
+    def _find_grace(self, pod: Pod) -> float:
+        metadata = pod.metadata
+        given = metadata.deletionGracePeriodSeconds if metadata is not None else None
+        if given is None:
+            given = get_spec(pod).terminationGracePeriodSeconds
+        return float(DEFAULT_GRACE_SECONDS if given is None else given)
+
+    async def _wait_for(self, error: BaseException) -> None:
+        """Say what stands in the way as people know it, and try again later."""
+        if isinstance(error, Missing):
+            reason = "CreateContainerConfigError"
+        elif isinstance(error, Conflict):
+            reason = "ContainerCreating"
+        else:
+            reason = "ImagePullBackOff" if await self._is_without_vm() else "ContainerCreating"
+        log.warning("pod %s: %s: %s", self.name, reason, error)
+        status = make_waiting_status(self.pod, reason, str(error), host_ip=self._host.address)
+        try:
+            if await self._is_without_vm():
+                await self._tell(status)
+                await tell_event(self._host.cluster, self.pod, self._host.node, "Warning", reason, str(error))
+        except Exception as second:
+            log.warning("pod %s: cannot tell its status: %s", self.name, second)
+        self._retry_later()
+
+    async def _is_without_vm(self) -> bool:
+        try:
+            return await self._find_vm() is None
+        except (VolantError, OSError):
+            return False
+
+    def _retry_later(self) -> None:
+        asyncio.get_running_loop().call_later(self._pause_seconds, self._changed.set)
+        self._pause_seconds = min(2 * self._pause_seconds, MOST_RETRY_SECONDS)
+
+    async def _tell(self, status: PodStatus) -> None:
+        """What has not changed is not told again."""
+        said = status.to_dict()
+        if said == self._told:
+            return
+        if await self._host.cluster.tell_status(self.pod, said):
+            self._told, self.pod.status = said, status
