@@ -143,13 +143,13 @@ def _get_client_certificate(
     )
     _approve(client, made)
     assert made.metadata is not None and made.metadata.name
-    name = made.metadata.name
-    while made.status is None or not made.status.certificate:
+    while True:
+        found = client.get(CertificateSigningRequest, made.metadata.name).status
+        if found is not None and found.certificate:
+            return base64.b64decode(found.certificate)
         if time.monotonic() > deadline:
             raise Unreachable("cannot join the cluster: its controller manager signs no certificate")
         time.sleep(POLL_SECONDS)
-        made = client.get(CertificateSigningRequest, name)
-    return base64.b64decode(made.status.certificate)
 
 
 def approve_serving(client: Client, node: str) -> bool:
@@ -157,7 +157,7 @@ def approve_serving(client: Client, node: str) -> bool:
     found = False
     for request in client.list(CertificateSigningRequest):
         spec, status = request.spec, request.status
-        if spec is None or spec.signerName != SIGNER or spec.username != f"{NODE_PREFIX}{node}":
+        if spec.signerName != SIGNER or spec.username != f"{NODE_PREFIX}{node}":
             continue
         found = True
         if status is None or not status.conditions:
