@@ -16,6 +16,7 @@ import time
 from volant.volantd.settings import Settings
 
 logger = logging.getLogger(__name__)
+COMMAND = (sys.executable, "-m", "volant.kubernetes")
 FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 1.0, 60.0
 STABLE_SECONDS = 60.0
 # How soon a host that joins or leaves is seen to have done so.
@@ -27,10 +28,7 @@ async def keep_node_agent(settings: Settings) -> None:
     """While there is a kubeconfig for it, until this is cancelled."""
     kubeconfig = settings.kubernetes or settings.state_dir / "kubernetes" / "node.kubeconfig"
     pause_seconds = FIRST_PAUSE_SECONDS
-    command = [
-        sys.executable, "-m", "volant.kubernetes", "--kubeconfig", str(kubeconfig), "--daemon", str(settings.socket),
-        "--with-parent",
-    ]  # fmt: skip
+    command = [*COMMAND, "--kubeconfig", str(kubeconfig), "--daemon", str(settings.socket), "--with-parent"]
     while True:
         if not kubeconfig.exists():
             await asyncio.sleep(LOOK_SECONDS)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from lightkube.resources.core_v1 import Pod
 
+from support.fake_cluster import make_pod
 from volant.kubernetes.pods import check_pod, make_request, name_vm
 from volant.kubernetes.references import (
     Found,
@@ -20,14 +21,6 @@ from volant.kubernetes.references import (
 )
 
 UID = "0f3d2b1a-1111-2222-3333-444455556666"
-
-
-def make_pod(spec: dict[str, Any] | None = None, **container: Any) -> Pod:
-    whole = {
-        "metadata": {"name": "web", "namespace": "shop", "uid": UID, "labels": {"app": "web"}},
-        "spec": {"containers": [{"name": "web", "image": "web:1.0.0", **container}], **(spec or {})},
-    }
-    return Pod.from_dict(whole)
 
 
 def ask(pod: Pod, found: Found | None = None, pod_ip: str = "10.1.0.2") -> dict[str, Any]:

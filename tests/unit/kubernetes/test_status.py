@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from lightkube.resources.core_v1 import Pod
 
+from support.fake_cluster import make_vm
 from volant.contract.api_types import Vm
 from volant.kubernetes.status import make_refused_status, make_status, make_waiting_status
 
@@ -15,16 +16,6 @@ HOST, ADDRESS = "192.0.2.1", "10.1.0.2"
 def make_pod(policy: str = "Always") -> Pod:
     spec = {"containers": [{"name": "web", "image": "web:1.0.0"}], "restartPolicy": policy}
     return Pod.from_dict({"metadata": {"name": "web", "uid": "u"}, "spec": spec})
-
-
-def make_vm(**changes: Any) -> Vm:
-    vm = {
-        "id": "7", "name": "web", "status": "running", "status_reason": "", "health": "healthy", "crash": None,
-        "exit_code": None, "restarts": 0, "started_at": "2026-11-27T10:00:00.000Z", "agent": {"connected": True},
-        "plugin": {"name": "web", "version": "1.0.0"},
-        "processes": [{"name": "workload", "state": "running", "restarts": 0}],
-    }  # fmt: skip
-    return cast("Vm", vm | changes)
 
 
 def tell(vm: Vm, policy: str = "Always") -> dict[str, Any]:

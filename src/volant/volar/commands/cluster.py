@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,7 +80,7 @@ def status() -> None:
 
 
 def _name_host() -> str:
-    return os.environ.get("VOLANT_NODE") or socket.gethostname().lower()
+    return socket.gethostname().lower()
 
 
 @contextmanager

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from lightkube.resources.core_v1 import Pod
+
+from support.fake_cluster import FakeCluster, FakeDaemon, make_pod, make_vm
+from volant.errors import Conflict, ToolFailed
+from volant.kubernetes.addresses import PodAddresses
+from volant.kubernetes.worker import SELF_FENCE, Host, PodWorker
+
+NAME = "shop-web-0f3d2b1a"
+
+
+class FakeImages:
+    failing: Exception | None = None
+
+    async def provide(self, image: str, policy: str | None) -> str:
+        if self.failing is not None:
+            raise self.failing
+        return image
+
+
+class World:
+    def __init__(self, pod: Pod) -> None:
+        self.cluster, self.daemon, self.images = FakeCluster(), FakeDaemon(), FakeImages()
+        host = Host(
+            "host-1", "192.0.2.1", cast("Any", self.cluster), cast("Any", self.daemon), cast("Any", self.images),
+            PodAddresses("192.0.2.1"),
+        )  # fmt: skip
+        self.worker = PodWorker(host, pod)
+
+    @property
+    def phases(self) -> list[str]:
+        return [status["phase"] for status in self.cluster.statuses]
+
+
+@pytest.mark.asyncio
+async def test_a_pod_becomes_a_vm_once_and_is_told_of_once() -> None:
+    world = World(make_pod())
+    for _ in range(3):
+        assert not await world.worker.bring_about()
+    assert world.daemon.acts == [f"create {NAME}"]
+    assert world.phases == ["Running"]
+
+
+@pytest.mark.asyncio
+async def test_a_vm_of_the_agent_before_is_taken_up() -> None:
+    world = World(make_pod())
+    world.daemon.vms[NAME] = make_vm(name=NAME)
+    await world.worker.bring_about()
+    assert world.daemon.acts == []
+    assert world.phases == ["Running"]
+
+
+@pytest.mark.asyncio
+async def test_two_agents_at_once_make_one_vm() -> None:
+    world = World(make_pod())
+    world.daemon.failing = Conflict("it is there")
+    world.daemon.vms[NAME] = make_vm(name=NAME)
+    vm = await world.worker._make_vm(world.worker.pod)
+    assert vm["name"] == NAME
+    assert list(world.daemon.vms) == [NAME]
+
+
+@pytest.mark.asyncio
+async def test_a_refused_pod_has_failed_and_no_vm() -> None:
+    world = World(make_pod({"hostNetwork": True}))
+    assert not await world.worker.bring_about()
+    assert world.phases == ["Failed"]
+    assert world.daemon.acts == []
+
+
+@pytest.mark.asyncio
+async def test_a_deleted_pod_ends_within_its_grace_and_is_let_go() -> None:
+    deleted = {"deletionTimestamp": "2026-11-27T10:00:00Z", "deletionGracePeriodSeconds": 7}
+    world = World(make_pod(metadata=deleted))
+    world.daemon.vms[NAME] = make_vm(name=NAME)
+    assert await world.worker.bring_about()
+    assert world.daemon.acts == [f"stop {NAME} 7", f"delete {NAME}"]
+    assert world.cluster.removed == ["web"]
+
+
+@pytest.mark.asyncio
+async def test_a_pod_that_is_gone_takes_its_vm_with_it() -> None:
+    world = World(make_pod({"terminationGracePeriodSeconds": 3}))
+    world.daemon.vms[NAME] = make_vm(name=NAME)
+    world.worker.orphan()
+    assert await world.worker.bring_about()
+    assert world.daemon.acts == [f"stop {NAME} 3", f"delete {NAME}"]
+    assert world.cluster.removed == []
+
+
+@pytest.mark.asyncio
+async def test_what_stands_in_the_way_is_told_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("volant.kubernetes.worker.FIRST_RETRY_SECONDS", 0.01)
+    world = World(make_pod())
+    world.images.failing = ToolFailed("no such image")
+    running = asyncio.create_task(world.worker.run())
+    async with asyncio.timeout(30):
+        while not world.cluster.statuses:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        world.images.failing = None
+        while not world.daemon.vms:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    running.cancel()
+    (container,) = world.cluster.statuses[0]["containerStatuses"]
+    assert container["state"]["waiting"]["reason"] == "ImagePullBackOff"
+
+
+@pytest.mark.asyncio
+async def test_a_pod_for_ever_is_started_again_and_a_task_that_ended_is_not() -> None:
+    for policy, acts in (("Always", [f"start {NAME}"]), ("Never", [])):
+        world = World(make_pod({"restartPolicy": policy}))
+        world.daemon.vms[NAME] = make_vm(name=NAME, status="stopped", exit_code=0)
+        await world.worker.bring_about()
+        assert world.daemon.acts == acts
+
+
+@pytest.mark.asyncio
+async def test_only_who_asked_for_it_is_fenced() -> None:
+    for noted, acts in (({}, []), ({SELF_FENCE: "true"}, [f"stop {NAME} force"])):
+        world = World(make_pod(metadata={"annotations": noted}))
+        world.daemon.vms[NAME] = make_vm(name=NAME)
+        await world.worker.fence()
+        assert world.daemon.acts == acts
