@@ -241,7 +241,7 @@ class ControlPlane:
         while not condition():
             for process in self._processes:
                 if process.poll() is not None:
-                    pytest.fail(f"{process.args} ended with {process.returncode}: see {self.folder}")
+                    pytest.fail(f"{process.args!r} ended with {process.returncode}: see {self.folder}")
             if time.monotonic() > deadline:
                 pytest.fail(f"not so after {seconds} s: {condition}")
             time.sleep(0.2)

@@ -122,4 +122,8 @@ def make_pod(
         },
         "spec": {"containers": [{"name": "web", "image": "web:1.0.0", **container}], **(spec or {})},
     }
-    return Pod.from_dict(whole)
+    return read_pod(whole)
+
+
+def read_pod(document: dict[str, Any]) -> Pod:
+    return cast("Pod", Pod.from_dict(document))

@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 from lightkube.models.core_v1 import Container
 
 from support.fake_cluster import make_pod
 from volant.kubernetes.environment import Expander, Fields, find_resources, read_resource
 from volant.kubernetes.references import Refused
+
+
+def read_container(document: dict[str, Any]) -> Container:
+    return cast("Container", Container.from_dict(document))
 
 
 @pytest.mark.parametrize(
@@ -20,12 +26,12 @@ from volant.kubernetes.references import Refused
 def test_resources_are_whole_processors_and_mebibytes(
     resources: dict[str, dict[str, str]], vcpu: int, mib: int
 ) -> None:
-    container = Container.from_dict({"name": "c", "resources": resources})
+    container = read_container({"name": "c", "resources": resources})
     assert find_resources(container) == (vcpu, mib)
 
 
 def test_resource_fields_are_counted_in_their_divisor_and_rounded_up() -> None:
-    container = Container.from_dict({"name": "c", "resources": {"limits": {"cpu": "1500m", "memory": "1Gi"}}})
+    container = read_container({"name": "c", "resources": {"limits": {"cpu": "1500m", "memory": "1Gi"}}})
     assert read_resource(container, "limits.cpu", None) == "2"
     assert read_resource(container, "limits.cpu", "1m") == "1500"
     assert read_resource(container, "limits.memory", "1Mi") == "1024"

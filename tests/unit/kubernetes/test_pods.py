@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from lightkube.resources.core_v1 import Pod
 
-from support.fake_cluster import make_pod
+from support.fake_cluster import make_pod, read_pod
 from volant.kubernetes.pods import check_pod, make_request, name_vm
 from volant.kubernetes.references import (
     Found,
@@ -32,7 +32,7 @@ def ask(pod: Pod, found: Found | None = None, pod_ip: str = "10.1.0.2") -> dict[
 
 def test_a_vm_is_called_as_no_other_pods() -> None:
     assert name_vm(make_pod()) == "shop-web-0f3d2b1a"
-    long = Pod.from_dict(
+    long = read_pod(
         {
             "metadata": {"name": "a.b" * 60, "namespace": "n", "uid": UID},
             "spec": {"containers": [{"name": "c"}]},

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from lightkube.resources.core_v1 import Pod
 
-from support.fake_cluster import make_vm
+from support.fake_cluster import make_vm, read_pod
 from volant.contract.api_types import Vm
 from volant.kubernetes.status import make_refused_status, make_status, make_waiting_status
 
@@ -15,7 +15,7 @@ HOST, ADDRESS = "192.0.2.1", "10.1.0.2"
 
 def make_pod(policy: str = "Always") -> Pod:
     spec = {"containers": [{"name": "web", "image": "web:1.0.0"}], "restartPolicy": policy}
-    return Pod.from_dict({"metadata": {"name": "web", "uid": "u"}, "spec": spec})
+    return read_pod({"metadata": {"name": "web", "uid": "u"}, "spec": spec})
 
 
 def tell(vm: Vm, policy: str = "Always") -> dict[str, Any]:
