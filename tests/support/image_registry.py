@@ -15,8 +15,8 @@ import pytest
 
 
 @contextlib.contextmanager
-def start_registry(folder: Path) -> Iterator[str]:
-    """A registry, as host:port; the test is skipped where the program is missing."""
+def start_registry(folder: Path, more: str = "") -> Iterator[str]:
+    """A registry, as host:port; the test is skipped where the program is missing. `more` ends its configuration."""
     program = shutil.which("docker-registry")
     if program is None:
         pytest.skip("docker-registry is not on this machine")
@@ -25,7 +25,7 @@ def start_registry(folder: Path) -> Iterator[str]:
     config = folder / "registry.yml"
     config.write_text(
         f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {folder / 'registry'}\n"
-        f"http:\n  addr: 127.0.0.1:{port}\n"
+        f"http:\n  addr: 127.0.0.1:{port}\n{more}"
     )
     with (folder / "registry.log").open("wb") as log:
         process = subprocess.Popen([program, "serve", config], stdout=log, stderr=log)

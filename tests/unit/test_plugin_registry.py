@@ -11,11 +11,9 @@ from volant.plugin_registry import (
     ARTIFACT_TYPE,
     PART_TYPE,
     _resumed,
-    check_reference,
-    is_on_loopback,
-    is_reference,
     read_manifest,
 )
+from volant.registries.references import check_reference, find_repository, is_on_loopback, is_reference
 
 DIGEST = f"sha256:{'0' * 64}"
 PART = {"mediaType": PART_TYPE, "digest": DIGEST, "size": 5}
@@ -49,6 +47,11 @@ def test_what_is_no_reference(text: str) -> None:
     assert not is_reference(text)
     with pytest.raises(InvalidInput, match="as a place in a registry"):
         check_reference(text)
+
+
+@pytest.mark.parametrize("place", ["r.io:5000/a/b", "r.io:5000/a/b:1.2", f"r.io:5000/a/b:1@{DIGEST}"])
+def test_repositories(place: str) -> None:
+    assert find_repository(place) == "r.io:5000/a/b"
 
 
 def test_plain_http_is_for_this_machine_only() -> None:

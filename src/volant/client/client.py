@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -245,11 +246,23 @@ class Client(Transport):
     # Plugins and secrets
 
     def install_plugin(self, path: Path) -> Plugin:
+        """A file, with the signature that lies beside it (FILE.sigstore.json)."""
+        from volant.contract.plugin_evidence import find_bundle, write_line
+
+        bundle = find_bundle(path)
+        evidence = write_line(bundles=[bundle]) if bundle else b""
         with path.open("rb") as stream:
-            length = path.stat().st_size
-            plugin: Plugin = self.call(
-                "POST", "/plugins", upload=stream, upload_length=length, timeout_seconds=None
-            )
+            chunks = iter(lambda: stream.read(1 << 20), b"")
+            return self.upload_plugin(chunks, path.stat().st_size, evidence)
+
+    def upload_plugin(self, archive: Iterable[bytes], length: int, evidence: bytes = b"") -> Plugin:
+        """`length` bytes; `evidence` is what the daemon may trust it for, as `contract.plugin_evidence` writes it."""
+        from volant.contract.plugin_evidence import CONTENT_TYPE
+
+        plugin: Plugin = self.call(
+            "POST", "/plugins", upload=itertools.chain([evidence], archive), upload_length=len(evidence) + length,
+            upload_type=CONTENT_TYPE if evidence else "application/gzip", timeout_seconds=None,
+        )  # fmt: skip
         return plugin
 
     def remove_plugin(self, reference: str) -> None:

@@ -48,6 +48,7 @@ class Transport:
         body: Any = None,
         upload: IO[bytes] | Iterator[bytes] | None = None,
         upload_length: int | None = None,
+        upload_type: str = "application/gzip",
         timeout_seconds: float | None = 60,
         idempotency_key: str = "",
     ) -> Iterator[http.client.HTTPResponse]:
@@ -60,7 +61,7 @@ class Transport:
         content: Any = None
         if upload is not None:
             content = upload
-            headers["Content-Type"] = "application/gzip"
+            headers["Content-Type"] = upload_type
             if upload_length is not None:
                 headers["Content-Length"] = str(upload_length)
         elif body is not None:

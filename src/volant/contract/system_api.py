@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -78,6 +78,22 @@ class TemplateInfo(ApiModel):
     size_bytes: int
     took_seconds: float
     created_at: str
+
+
+class TrustRule(RequestModel):
+    """Which plugins are taken from somewhere."""
+
+    scope: str = Field(
+        max_length=512,
+        description='a repository, all below a place ("registry.example.com/team/*"), "*" for every registry, or'
+        ' "local" for files and http addresses; the narrowest counts',
+    )
+    verdict: Literal["signed", "allow", "refuse"] = "signed"
+    keys: list[Annotated[str, Field(max_length=8192)]] = Field(
+        default_factory=list,
+        max_length=16,
+        description="public keys in PEM; a signature by any of them suffices",
+    )
 
 
 class SystemInfo(ApiModel):

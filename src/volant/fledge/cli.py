@@ -65,12 +65,17 @@ def fledge() -> None:
     "--progress", type=click.Choice(["auto", "plain", "json"]), default="auto", help="How to show progress."
 )
 @click.option("--push", metavar="REF", help="Send the plugin to a registry, too.")
+@click.option(
+    "--sign-by",
+    metavar="KEY",
+    help="Sign it, as cosign does, with this private key.",
+)
 @click.option("--no-cache", is_flag=True, help="Convert again even if nothing has changed.")
 @click.option("-v", "--verbose", is_flag=True, help="Also print what was measured.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors.")
 def build(
     dockerfile: str | None, progress: Any, disk_format: Any, build_args: tuple[str, ...], push: str | None,
-    no_cache: bool, verbose: bool, quiet: bool, **options: Any,
+    sign_by: str | None, no_cache: bool, verbose: bool, quiet: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Make a plugin.
 
@@ -83,17 +88,23 @@ def build(
     fledge build ./Dockerfile --build-arg VERSION=1.2
     fledge build --docker-archive image.tar --output plugin.tar.gz
     fledge build --image docker.io/library/nginx:1.27
-    fledge build --push registry.example.com/team/nginx:1.27
+    fledge build --push registry.example.com/team/nginx:1.27 --sign-by cosign.key
     """
     import time
+    from pathlib import Path
 
     from volant.fledge.order import CommandLine, make_order
     from volant.progress import make_monitor
 
     if push is not None:
-        from volant.plugin_registry import check_reference
+        from volant.registries.references import check_reference
 
         check_reference(push)
+    key = None
+    if sign_by is not None:
+        from volant.signing_key import open_signing_key
+
+        key = open_signing_key(Path(sign_by))
     began = time.monotonic()
     line = CommandLine(
         place=dockerfile,
@@ -107,11 +118,17 @@ def build(
         from volant.fledge.build import build_plugin
 
         built = build_plugin(order, monitor)
+    if key is not None:
+        from volant.fledge.signing import sign_file
+
+        signature = sign_file(built.path, key)
+        if not quiet:
+            click.echo(f"signed {built.path} ({signature})", err=True)
     if push is not None:
         from volant.plugin_registry import push_plugin
 
         with built.path.open("rb") as archive:
-            digest = push_plugin(archive, push, name=built.name, version=built.version)
+            digest = push_plugin(archive, push, name=built.name, version=built.version, sign_by=key)
         if not quiet:
             click.echo(f"pushed {push} ({digest})", err=True)
     if progress == "json" and not quiet:

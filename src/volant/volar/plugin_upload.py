@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
+from volant.contract.plugin_evidence import find_bundle, write_line
 from volant.errors import NotFound
 from volant.volar.client import Client
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def upload_plugin(client: Client, path: Path) -> Plugin:
-    """Send a file, with a bar on a terminal. Conflict where the same name and version has other bytes."""
+    """Send a file and the signature beside it, with a bar on a terminal.
+
+    Conflict where the same name and version has other bytes.
+    """
     try:
         stream = path.open("rb")
     except OSError as error:
@@ -29,14 +33,9 @@ def upload_plugin(client: Client, path: Path) -> Plugin:
         ) from error
     with stream:
         length = os.fstat(stream.fileno()).st_size
-        plugin: Plugin = client.call(
-            "POST",
-            "/plugins",
-            upload=_show_upload(stream, length),
-            upload_length=length,
-            timeout_seconds=None,
-        )
-    return plugin
+        bundle = find_bundle(path)
+        evidence = write_line(bundles=[bundle]) if bundle else b""
+        return client.upload_plugin(_show_upload(stream, length), length, evidence)
 
 
 def _show_upload(stream: IO[bytes], length: int) -> Iterator[bytes]:

@@ -18,9 +18,9 @@ from volant.fledge.image import OciImage
 from volant.fledge.scratch_folder import make_scratch_folder
 from volant.fledge.sources.archive import open_docker_archive, open_file, open_oci_archive, open_oci_layout
 from volant.fledge.sources.manifest import Blob, open_manifest, parse_platform, read_document
-from volant.plugin_registry import is_on_loopback
 from volant.process import find_tool, require_tool, run_tool
 from volant.progress import Monitor
+from volant.registries.references import is_on_loopback
 
 _FETCHED = ("docker://", "docker-daemon:", "containers-storage:")
 _LOCAL = ("docker-archive:", "oci-archive:", "oci:")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from volant.volantd.lost_and_found import LostAndFound
 from volant.volantd.plugins.backup import keep, settle
-from volant.volantd.plugins.routes import make_router
+from volant.volantd.plugins.routes import make_policy_router, make_router
+from volant.volantd.plugins.trust import MIGRATIONS
 from volant.volantd.resource import Resource
 from volant.volantd.vms.fleet import Fleet
 
@@ -25,7 +26,11 @@ async def sweep(fleet: Fleet) -> None:
 PLUGINS = Resource(
     name="plugins",
     noun="plugin",
-    make_routers=lambda fleet: [make_router(fleet.domain.plugins)],
+    migrations=MIGRATIONS,
+    make_routers=lambda fleet: [
+        make_router(fleet.domain.plugins),
+        make_policy_router(fleet.domain.plugins.policy),
+    ],
     sweep=sweep,
     places=("plugins",),
     keep=keep,

@@ -1,22 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""/plugins"""
+"""/plugins, and /system/policy: which of them are taken."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 from dataclasses import fields
-from typing import BinaryIO
+from pathlib import Path
+from typing import Annotated, BinaryIO
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from volant.contract.api import Plugin
+from volant.contract.plugin_evidence import CONTENT_TYPE, find_bundle
 from volant.contract.request_values import RequestModel
+from volant.contract.system_api import TrustRule
 from volant.errors import UsageError
 from volant.volantd.api.replies import TarStream
 from volant.volantd.api.uploads import open_body
+from volant.volantd.plugins import trust
+from volant.volantd.plugins.evidence import Evidence, read_evidence
 from volant.volantd.plugins.exporting import export_plugin
-from volant.volantd.plugins.sources import open_path, open_url
+from volant.volantd.plugins.sources import fetch_bundle, open_path, open_url
 from volant.volantd.plugins.store import InstalledPlugin, PluginStore
 from volant.volantd.request_context import note_target
 
@@ -32,22 +38,38 @@ class PluginSource(RequestModel):
             raise UsageError("cannot install: give exactly one of url and path")
         return open_url(self.url) if self.url is not None else open_path(self.path or "")
 
+    def find_evidence(self) -> Evidence:
+        """The signature beside the archive."""
+        bundle = fetch_bundle(self.url) if self.url is not None else find_bundle(Path(self.path or ""))
+        return Evidence(bundles_base64=[base64.b64encode(bundle).decode()] if bundle else [])
+
 
 def make_router(plugins: PluginStore) -> APIRouter:
     router = APIRouter(prefix="/plugins", tags=["plugins"])
 
     @router.post("", status_code=201)
     async def install(request: Request, response: Response) -> Plugin:
-        """Install from the body (the archive itself) or, with a JSON body, from a path of the host or a URL."""
-        if request.headers.get("content-type", "").startswith("application/json"):
+        """Install from the body (the archive itself) or, with a JSON body, from a path of the host or a URL.
+
+        As `application/vnd.volant.plugin-with-evidence` the body begins with a line of JSON: where the archive comes
+        from, and signatures.
+        """
+        kind = request.headers.get("content-type", "")
+        evidence = Evidence()
+        if kind.startswith("application/json"):
             source = PluginSource.model_validate_json(await request.body())
             name = source.url or source.path or ""
             stream = await asyncio.to_thread(source.open)
+            if plugins.policy.list_all():
+                evidence = await asyncio.to_thread(source.find_evidence)
         else:
             name = "the uploaded plugin"
             stream = open_body(request.stream())
+            if kind == CONTENT_TYPE:
+                evidence = await asyncio.to_thread(read_evidence, stream)
+                name = evidence.reference or name
         with contextlib.closing(stream):
-            plugin, is_new = await plugins.install(stream, source=name)
+            plugin, is_new = await plugins.install(stream, source=name, evidence=evidence)
         note_target(f"{plugin.name}:{plugin.version}")
         response.status_code = 201 if is_new else 200
         return describe(plugin)
@@ -77,6 +99,35 @@ def make_router(plugins: PluginStore) -> APIRouter:
     @router.delete("/{name}", status_code=204)
     async def remove(name: str, version: str = "") -> None:
         await plugins.remove(make_reference(name, version))
+
+    return router
+
+
+def make_policy_router(policy: trust.TrustPolicy) -> APIRouter:
+    router = APIRouter(prefix="/system/policy", tags=["system"])
+
+    def list_rules() -> list[TrustRule]:
+        return [
+            TrustRule(scope=rule.scope, verdict=rule.verdict, keys=list(rule.keys))
+            for rule in policy.list_all()
+        ]
+
+    @router.get("")
+    async def policy_show() -> list[TrustRule]:
+        """Its rules by scope. None: everything is taken."""
+        return list_rules()
+
+    @router.put("")
+    async def policy_set(request: TrustRule) -> list[TrustRule]:
+        """A rule, in place of the one for the same scope. Plugins that are installed stay."""
+        note_target(request.scope)
+        policy.set(trust.TrustRule(request.scope, request.verdict, tuple(request.keys)))
+        return list_rules()
+
+    @router.delete("", status_code=204)
+    async def policy_remove(scope: Annotated[str, Query(max_length=512)]) -> None:
+        note_target(scope)
+        policy.remove(scope)
 
     return router
 

@@ -11,7 +11,8 @@ import urllib.request
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from volant.errors import InvalidInput, NotFound, Unreachable
+from volant.contract.plugin_evidence import BUNDLE_SUFFIX, MOST_BUNDLE_BYTES
+from volant.errors import InvalidInput, NotFound, Unreachable, VolantError
 
 DOWNLOAD_TIMEOUT_SECONDS = 60
 
@@ -30,6 +31,15 @@ def open_path(path: str) -> BinaryIO:
         stream.close()
         raise NotFound(f"cannot install {path}: it is no file")
     return stream
+
+
+def fetch_bundle(url: str) -> bytes | None:
+    """The signature beside an address; None where there is none."""
+    try:
+        with open_url(url + BUNDLE_SUFFIX) as reply:
+            return reply.read(MOST_BUNDLE_BYTES)
+    except VolantError:
+        return None
 
 
 def open_url(url: str) -> BinaryIO:

@@ -34,10 +34,13 @@ from volant.contract.plugin_archive import PluginContent, read_plugin_archive
 from volant.errors import Conflict, InvalidInput, NotFound, StorageFull
 from volant.volantd.clock import now
 from volant.volantd.database import Database
+from volant.volantd.plugins.evidence import Evidence
+from volant.volantd.plugins.trust import Trial, TrustPolicy
 from volant.volantd.usage import Usage, describe_users
 from volant.whole_file import flush
 
 KEPT_MANIFESTS = 32
+NO_EVIDENCE = Evidence()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class PluginStore:
     def __init__(self, database: Database, folder: Path, usage: Usage) -> None:
         self._database = database
         self._usage = usage
+        self.policy = TrustPolicy(database)
         self._payloads = folder / "sha256"
         self._incoming = folder / "incoming"
         for path in (self._payloads, self._incoming):
@@ -126,15 +130,18 @@ class PluginStore:
             tuple(row[name] for name in names),
         )
 
-    async def install(self, stream: BinaryIO, *, source: str) -> tuple[InstalledPlugin, bool]:
+    async def install(
+        self, stream: BinaryIO, *, source: str, evidence: Evidence = NO_EVIDENCE
+    ) -> tuple[InstalledPlugin, bool]:
         """Install an archive that is read from `stream`; returns the plugin and whether it is new.
 
         `source` names the archive in errors. The same plugin once more is no error; the same name and version with
-        other bytes is a Conflict. Cancelling leaves nothing behind.
+        other bytes is a Conflict, and what the policy does not trust NotPermitted. Cancelling leaves nothing behind.
         """
+        trial = self.policy.judge(evidence, source)
         cancelled = threading.Event()
         with self._receive() as (path, descriptor):
-            reading = asyncio.ensure_future(asyncio.to_thread(_read, stream, descriptor, source, cancelled))
+            reading = asyncio.ensure_future(asyncio.to_thread(_read, stream, descriptor, trial, cancelled))
             try:
                 content, architecture = await asyncio.shield(reading)
             except asyncio.CancelledError:
@@ -303,19 +310,21 @@ class PluginStore:
 
 
 def _read(
-    stream: BinaryIO, descriptor: int, source: str, cancelled: threading.Event
+    stream: BinaryIO, descriptor: int, trial: Trial, cancelled: threading.Event
 ) -> tuple[PluginContent, str]:
     """In a thread: read, check and flush; returns the content and the machine that it is for, "" where it does not say.
 
     OSErrors of the host's disk become StorageFull.
     """
+    source = trial.source
 
     def on_bytes(_count: int) -> None:
         if cancelled.is_set():
             raise InvalidInput(f"cannot install {source}: cancelled")
 
     try:
-        content = read_plugin_archive(stream, descriptor, on_bytes=on_bytes)
+        content = read_plugin_archive(trial.watch(stream), descriptor, on_bytes=on_bytes)
+        trial.finish()
         os.fsync(descriptor)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

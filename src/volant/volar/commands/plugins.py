@@ -28,6 +28,7 @@ from volant.volar.target import make_client
 if TYPE_CHECKING:
     from volant.contract.api_types import Plugin
 
+SIGN_BY = "Private key to sign it with, as cosign does."
 COLUMNS = {
     "NAME": lambda plugin: plugin["name"],
     "VERSION": lambda plugin: plugin["version"],
@@ -61,7 +62,7 @@ def install(context: click.Context, source: str, output_format: Format) -> None:
     volar plugins install https://example.com/nginx.tar.gz
     volar plugins install registry.example.com/team/nginx:1.27
     """
-    from volant.plugin_registry import is_reference
+    from volant.registries.references import is_reference
 
     client = make_client(context)
     if not Path(source).exists() and is_reference(source):
@@ -99,22 +100,29 @@ def pull_command(context: click.Context, reference: str, output_format: Format) 
 @plugins.command()
 @click.argument("source", metavar="PLUGIN|FILE")
 @click.argument("reference")
+@click.option("--sign-by", type=click.Path(dir_okay=False, path_type=Path), metavar="KEY", help=SIGN_BY)
 @click.pass_context
-def push(context: click.Context, source: str, reference: str) -> None:
+def push(context: click.Context, source: str, reference: str, sign_by: Path | None) -> None:
     """Push a plugin, installed or in a file, to a registry. What is already there is not sent again.
+
+    A key is one of cosign's (its password comes from COSIGN_PASSWORD or is asked for), or any of ECDSA on P-256 in PEM;
+    cosign verify --key finds the signature.
 
     \b
     volar plugins push nginx:1.27.0 registry.example.com/team/nginx:1.27
-    volar plugins push ./nginx.tar.gz registry.example.com/team/nginx:1.27
+    volar plugins push ./nginx.tar.gz registry.example.com/team/nginx:1.27 --sign-by cosign.key
     """
+    from volant.signing_key import open_signing_key
     from volant.volar.plugin_transfer import push_file, push_installed
 
+    key = open_signing_key(sign_by)
     path = Path(source)
-    is_file = path.is_file()
     digest = (
-        push_file(path, reference) if is_file else push_installed(make_client(context), source, reference)
+        push_file(path, reference, key)
+        if path.is_file()
+        else push_installed(make_client(context), source, reference, key)
     )
-    click.echo(f"pushed {reference} ({digest})")
+    click.echo(f"{'pushed' if key is None else 'pushed and signed'} {reference} ({digest})")
 
 
 def pull(client: Client, reference: str) -> Plugin:

@@ -9,6 +9,7 @@ from volant import __version__
 from volant.errors import VolantError
 from volant.sizes import show_size
 from volant.volar.commands.system_backup import backup, restore
+from volant.volar.commands.system_policy import policy
 from volant.volar.groups import Commands
 from volant.volar.output import Format, output_option, show_object, show_rows
 from volant.volar.tables import format_age
@@ -23,7 +24,7 @@ SYSTEM_ANSWERS = {
 
 @click.group(cls=Commands, aliases={"status": "info", "show": "info"}, answers=SYSTEM_ANSWERS)
 def system() -> None:
-    """Inspect the daemon and its host; back up and restore its state."""
+    """Inspect the daemon and its host; back up and restore its state; say which plugins it takes."""
 
 
 @system.command()
@@ -113,6 +114,7 @@ def _plain(value: object) -> object:
 
 
 system.add_command(backup)
+system.add_command(policy)
 system.add_command(restore)
 
 

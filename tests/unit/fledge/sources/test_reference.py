@@ -8,8 +8,8 @@ import pytest
 
 from volant.errors import InvalidInput, ToolFailed
 from volant.fledge.sources.reference import fetch_reference, split_reference
-from volant.plugin_registry import is_on_loopback
 from volant.progress import SilentMonitor
+from volant.registries.references import is_on_loopback
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from volant.fledge.plugin_archive import DiskOptions
 from volant.progress import SilentMonitor
 from volant.volantd.database import Database
 from volant.volantd.plugins.store import PluginStore, version_key
+from volant.volantd.plugins.trust import MIGRATIONS
 from volant.volantd.usage import Usage
 
 Users = dict[str, list[str]]
@@ -35,7 +36,9 @@ def users() -> Users:
 def store(tmp_path: Path, users: Users) -> PluginStore:
     usage = Usage()
     usage.ask("VM", "vms", lambda _, name: users.get(name, []))
-    return PluginStore(Database(tmp_path / "db"), tmp_path / "plugins", usage)
+    database = Database(tmp_path / "db")
+    database.bring_up_to_date({"plugins": MIGRATIONS})
+    return PluginStore(database, tmp_path / "plugins", usage)
 
 
 async def install(store: PluginStore, content: bytes) -> bool:
