@@ -407,6 +407,12 @@ export interface TokenRotate {
   overlap_seconds?: number;
 }
 
+export interface TrustRule {
+  keys: string[];
+  scope: string;
+  verdict: "signed" | "allow" | "refuse";
+}
+
 export interface Vm {
   agent: AgentInfo;
   checks: Check[];

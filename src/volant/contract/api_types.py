@@ -424,6 +424,12 @@ class TokenRotate(TypedDict):
     overlap_seconds: NotRequired[int]
 
 
+class TrustRule(TypedDict):
+    keys: list[str]
+    scope: str
+    verdict: Literal["signed", "allow", "refuse"]
+
+
 class Vm(TypedDict):
     agent: AgentInfo
     checks: list[Check]

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""pull-vs-copy: a plugin from a registry on this machine, checked, over copying its file and taking the copy's digest."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.own_folder import make_own_folder
+from bench.results import note, ratio
+
+TESTS = Path(__file__).resolve().parents[2] / "tests"
+SIZE_BYTES = int(os.environ.get("BENCH_PULL_MIB", "512")) << 20
+ROUNDS = 5
+
+
+def main() -> None:
+    sys.path.insert(0, str(TESTS))
+    from support.image_registry import start_registry
+    from volant.plugin_registry import pull_plugin, push_plugin
+
+    with make_own_folder() as folder, contextlib.ExitStack() as stack:
+        os.environ["VOLANT_HOME"] = str(folder / "home")
+        archive = folder / "plugin.tar.gz"
+        write_archive(archive)
+        (folder / "registry").mkdir()
+        reference = f"{stack.enter_context(start_registry(folder / 'registry'))}/bench/plugin:1"
+        with archive.open("rb") as stream:
+            push_plugin(stream, reference, name="plugin", version="1.0.0")
+
+        def pull() -> None:
+            with pull_plugin(reference) as pulled:
+                assert pulled.size_bytes == SIZE_BYTES
+
+        def copy() -> None:
+            target = folder / "copy"
+            shutil.copyfile(archive, target)
+            with target.open("rb") as stream:
+                hashlib.file_digest(stream, "sha256")
+            target.unlink()
+
+        # In turn, so that what else the machine does meets both.
+        times = [(measure(pull), measure(copy)) for _ in range(ROUNDS + 1)][1:]
+    pulls, copies = (statistics.median(column) for column in zip(*times, strict=True))
+    note("pull-s", round(pulls, 2))
+    note("copy-s", round(copies, 2))
+    ratio("pull-vs-copy", statistics.median(pulled / copied for pulled, copied in times))
+
+
+def write_archive(path: Path) -> None:
+    """Bytes as a compressed disk has them."""
+    source = random.Random(1)  # noqa: S311  # the same every time
+    with path.open("wb") as stream:
+        for _ in range(SIZE_BYTES >> 20):
+            stream.write(source.randbytes(1 << 20))
+
+
+def measure(act: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began
