@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pull-vs-copy: a plugin from a registry on this machine, checked, over copying its file and taking the copy's digest."""
+"""pull-vs-copy: a plugin from a registry on this machine, over copying its file and taking the copy's digest."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def main() -> None:
 
 def write_archive(path: Path) -> None:
     """Bytes as a compressed disk has them."""
-    source = random.Random(1)  # noqa: S311  # the same every time
+    source = random.Random(1)  # the same every time
     with path.open("wb") as stream:
         for _ in range(SIZE_BYTES >> 20):
             stream.write(source.randbytes(1 << 20))

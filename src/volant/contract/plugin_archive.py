@@ -12,7 +12,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal
 
 from pydantic import ValidationError
@@ -114,6 +114,25 @@ def read_plugin_archive(
     return _conclude(manifest, payload, files, payload_descriptor)
 
 
+def read_payload_elsewhere(
+    content: PluginContent, read: Callable[[int], bytes], descriptor: int, *, limits: Limits | None = None
+) -> PluginContent:
+    """Complete a plugin whose disk or initramfs is at a URL, by what that answers with, up to so many bytes a call.
+
+    It is the plugin's own from then on. Raises as `read_plugin_archive`.
+    """
+    declared = content.manifest.rootfs or content.manifest.initramfs
+    assert declared is not None and declared.url is not None, "nothing is elsewhere"
+    payload = _copy(declared.url, read, descriptor, limits or Limits())
+    is_qcow2 = payload.start.startswith(QCOW2_MAGIC)
+    name = "initramfs" if content.kind == "initramfs" else "rootfs.qcow2" if is_qcow2 else "rootfs.img"
+    if name in content.files:
+        raise refuse(f"{name!r} is in it, and its disk is at {declared.url}")
+    here = declared.model_copy(update={"path": name, "url": None})
+    manifest = content.manifest.model_copy(update={content.kind: here})
+    return _conclude(manifest, replace(payload, name=name), content.files, descriptor)
+
+
 def parse_manifest(text: bytes) -> Manifest:
     """A manifest from its JSON; InvalidInput tells every problem in it at once."""
     try:
@@ -152,14 +171,20 @@ def _read_small(archive: TarStream, entry: Entry, limits: Limits) -> bytes:
 def _copy_payload(archive: TarStream, entry: Entry, descriptor: int | None, limits: Limits) -> _Payload:
     if entry.size > limits.payload_bytes:
         raise refuse(f"{entry.name!r} would be {entry.size >> 30} GiB")
+    return _copy(entry.name, archive.read, descriptor, limits)
+
+
+def _copy(name: str, read: Callable[[int], bytes], descriptor: int | None, limits: Limits) -> _Payload:
     digest = hashlib.sha256()
     start = b""
     position = 0
     try:
-        while data := archive.read(_COPY_BYTES):
+        while data := read(_COPY_BYTES):
             digest.update(data)
             if not position:
                 start = data[:64]
+            if position + len(data) > limits.payload_bytes:
+                raise refuse(f"{name!r} is larger than {limits.payload_bytes >> 30} GiB")
             if descriptor is not None:
                 _write_sparse(descriptor, data, position)
             position += len(data)
@@ -168,11 +193,11 @@ def _copy_payload(archive: TarStream, entry: Entry, descriptor: int | None, limi
     except OSError as error:
         if error.errno in _NO_SPACE:
             raise StorageFull(
-                f"cannot store the plugin's {entry.name}: {error.strerror}",
-                resolution=f"free {entry.size >> 20} MiB on that disk",
+                f"cannot store the plugin's {name}: {error.strerror}",
+                resolution="free some space on that disk",
             ) from error
         raise
-    return _Payload(entry.name, position, f"sha256:{digest.hexdigest()}", start)
+    return _Payload(name, position, f"sha256:{digest.hexdigest()}", start)
 
 
 def _write_sparse(descriptor: int, data: bytes, position: int) -> None:

@@ -6,15 +6,18 @@ from __future__ import annotations
 import http.client
 import os
 import stat
+import time
 import urllib.error
 import urllib.request
-from typing import BinaryIO
+from collections.abc import Mapping
+from typing import Any, BinaryIO, Self
 from urllib.parse import urlsplit
 
 from volant.contract.plugin_evidence import BUNDLE_SUFFIX, MOST_BUNDLE_BYTES
 from volant.errors import InvalidInput, NotFound, Unreachable, VolantError
 
 DOWNLOAD_TIMEOUT_SECONDS = 60
+MOST_BREAKS, PAUSE_SECONDS = 5, 1.0
 
 
 def open_path(path: str) -> BinaryIO:
@@ -42,13 +45,14 @@ def fetch_bundle(url: str) -> bytes | None:
         return None
 
 
-def open_url(url: str) -> BinaryIO:
+def open_url(url: str, headers: Mapping[str, str] | None = None) -> BinaryIO:
     """What an http or https address answers with; blocking."""
     try:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
             raise ValueError("only http and https addresses are fetched")
-        reply: BinaryIO = urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_SECONDS)  # noqa: S310  # checked above
+        request = urllib.request.Request(url, headers=dict(headers or {}))  # noqa: S310  # checked above
+        reply: BinaryIO = urllib.request.urlopen(request, timeout=DOWNLOAD_TIMEOUT_SECONDS)  # noqa: S310
     except urllib.error.HTTPError as error:
         raise NotFound(f"cannot fetch {url}: HTTP {error.code} {error.reason}") from error
     except (
@@ -59,3 +63,51 @@ def open_url(url: str) -> BinaryIO:
     except (OSError, http.client.HTTPException) as error:
         raise Unreachable(f"cannot fetch {url}: {error}") from error
     return reply
+
+
+class Download:
+    """What an address answers with, from where it was when its connection breaks; blocking.
+
+    That it is still the same is for the caller to find out, by its checksum.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._position = 0
+        self._breaks = 0
+        self._reply: Any = open_url(url)
+        length = self._reply.headers.get("Content-Length", "")
+        self._length = int(length) if length.isdecimal() else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reply.close()
+
+    def read(self, size: int) -> bytes:
+        """Empty at its end. Raises Unreachable."""
+        while True:
+            try:
+                data: bytes = self._reply.read(size)
+            except (OSError, http.client.HTTPException) as error:
+                self._go_on(str(error) or type(error).__name__)
+                continue
+            if not data and self._length is not None and self._position < self._length:
+                self._go_on("it ended too early")
+                continue
+            self._position += len(data)
+            return data
+
+    def _go_on(self, cause: str) -> None:
+        self._reply.close()
+        self._breaks += 1
+        if self._breaks > MOST_BREAKS:
+            raise Unreachable(f"cannot fetch {self._url}: {cause}, after {self._position} bytes")
+        time.sleep(PAUSE_SECONDS * self._breaks)
+        self._reply = open_url(self._url, {"Range": f"bytes={self._position}-"} if self._position else {})
+        if self._position and self._reply.status != http.HTTPStatus.PARTIAL_CONTENT:
+            raise Unreachable(
+                f"cannot fetch {self._url}: {cause}, after {self._position} bytes",
+                details="its server does not go on in the middle",
+            )

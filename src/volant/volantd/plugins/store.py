@@ -30,11 +30,16 @@ from typing import BinaryIO, Literal
 
 from volant.contract.manifest import Manifest
 from volant.contract.payload_files import find_image_config
-from volant.contract.plugin_archive import PluginContent, read_plugin_archive
+from volant.contract.plugin_archive import (
+    PluginContent,
+    read_payload_elsewhere,
+    read_plugin_archive,
+)
 from volant.errors import Conflict, InvalidInput, NotFound, StorageFull
 from volant.volantd.clock import now
 from volant.volantd.database import Database
 from volant.volantd.plugins.evidence import Evidence
+from volant.volantd.plugins.sources import Download
 from volant.volantd.plugins.trust import Trial, TrustPolicy
 from volant.volantd.usage import Usage, describe_users
 from volant.whole_file import flush
@@ -325,6 +330,8 @@ def _read(
     try:
         content = read_plugin_archive(trial.watch(stream), descriptor, on_bytes=on_bytes)
         trial.finish()
+        if not content.payload_name:
+            content = _fetch_payload(content, descriptor, on_bytes, source)
         os.fsync(descriptor)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -333,15 +340,29 @@ def _read(
                 resolution="free some space and try again",
             ) from error
         raise InvalidInput(f"cannot install {source}: {error.strerror or error}") from error
-    if not content.payload_name:
-        # Nothing was received, and what a manifest merely says about a checksum must not name a payload.
-        declared = content.manifest.rootfs or content.manifest.initramfs
-        raise InvalidInput(
-            f"cannot install {source}: its disk is not in it, but at {declared.url if declared else 'a URL'}",
-            resolution="fetch the disk and pack it beside manifest.json: tar czf plugin.tar.gz manifest.json DISK",
-        )
     image = find_image_config(descriptor, content)
     return content, image.architecture if image else ""
+
+
+def _fetch_payload(
+    content: PluginContent, descriptor: int, on_bytes: Callable[[int], None], source: str
+) -> PluginContent:
+    """The disk that a manifest has by URL. Whoever trusts the manifest trusts this too, so it must say the checksum."""
+    declared = content.manifest.rootfs or content.manifest.initramfs
+    assert declared is not None
+    assert declared.url is not None
+    if declared.checksum is None:
+        raise InvalidInput(
+            f"cannot install {source}: its disk is at {declared.url}, and its manifest has no checksum of it",
+            resolution='add "checksum": "sha256:…", as sha256sum prints it',
+        )
+    with Download(declared.url) as download:
+
+        def read(size: int) -> bytes:
+            on_bytes(0)
+            return download.read(size)
+
+        return read_payload_elsewhere(content, read, descriptor)
 
 
 def _stored_manifest(content: PluginContent) -> str:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from support.breaking_server import serve
 from support.plugin_files import make_initramfs, make_plugin
 from support.written_plugins import write_plugin_file
 from volant.contract.manifest import Manifest
-from volant.errors import Conflict, InvalidInput, NotFound
+from volant.errors import Conflict, InvalidInput, NotFound, Unreachable
 from volant.filesystems.ext4 import plan_ext4
 from volant.filesystems.filetree import ROOT, FileTree, Metadata
 from volant.fledge.plugin_archive import DiskOptions
@@ -109,24 +111,45 @@ async def test_the_same_version_with_another_manifest_is_refused(store: PluginSt
         await install(store, make_plugin(description="changed"))
 
 
+def make_manifest_alone(url: str, **more: str) -> bytes:
+    document = {"name": "other", "version": "1.0.0", "initramfs": {"url": url, **more}}
+    manifest = json.dumps(document).encode()
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        entry = tarfile.TarInfo("manifest.json")
+        entry.size = len(manifest)
+        tar.addfile(entry, io.BytesIO(manifest))
+    return archive.getvalue()
+
+
 async def test_a_manifest_alone_names_no_payload(store: PluginStore) -> None:
     """Else an archive that merely claims a checksum would take the place of the payload that has it."""
     await install(store, make_plugin())
     checksum = store.get("web").checksum
     await store.remove("web")
-    for claimed in ({}, {"checksum": checksum}):
-        initramfs = {"url": "https://example.com/initramfs.cpio.gz", **claimed}
-        manifest = json.dumps({"name": "other", "version": "1.0.0", "initramfs": initramfs}).encode()
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w:gz") as tar:
-            entry = tarfile.TarInfo("manifest.json")
-            entry.size = len(manifest)
-            tar.addfile(entry, io.BytesIO(manifest))
-        with pytest.raises(InvalidInput, match=r"https://example\.com"):
-            await install(store, archive.getvalue())
+    url = "http://127.0.0.1:1/initramfs.cpio.gz"
+    with pytest.raises(InvalidInput, match=r"http://127\.0\.0\.1:1/.* has no checksum"):
+        await install(store, make_manifest_alone(url))
+    with pytest.raises(Unreachable, match="cannot fetch"):
+        await install(store, make_manifest_alone(url, checksum=checksum))
     assert store.list_all() == []
     await install(store, make_plugin())
     assert store.load("web").payload.read_bytes() == make_initramfs()
+
+
+async def test_a_disk_that_is_elsewhere_is_fetched_and_checked(store: PluginStore, tmp_path: Path) -> None:
+    content = make_initramfs()
+    checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    with serve(content) as url:
+        await install(store, make_manifest_alone(url, checksum=checksum))
+        with pytest.raises(InvalidInput, match="not the one in its manifest"):
+            await install(store, make_manifest_alone(url, checksum=f"sha256:{'0' * 64}"))
+    plugin = store.load("other")
+    assert plugin.payload.read_bytes() == content
+    assert plugin.manifest.initramfs is not None
+    assert plugin.manifest.initramfs.path == "initramfs"
+    assert plugin.manifest.initramfs.url is None
+    assert list((tmp_path / "plugins" / "incoming").iterdir()) == []
 
 
 async def test_a_plugin_in_use_stays(store: PluginStore, users: Users) -> None:
