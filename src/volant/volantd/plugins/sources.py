@@ -75,7 +75,7 @@ class Download:
         self._url = url
         self._position = 0
         self._breaks = 0
-        self._reply: Any = open_url(url)
+        self._reply = self._ask({})
         length = self._reply.headers.get("Content-Length", "")
         self._length = int(length) if length.isdecimal() else None
 
@@ -99,13 +99,17 @@ class Download:
             self._position += len(data)
             return data
 
+    def _ask(self, headers: Mapping[str, str]) -> Any:
+        """urllib's reply."""
+        return open_url(self._url, headers)
+
     def _go_on(self, cause: str) -> None:
         self._reply.close()
         self._breaks += 1
         if self._breaks > MOST_BREAKS:
             raise Unreachable(f"cannot fetch {self._url}: {cause}, after {self._position} bytes")
         time.sleep(PAUSE_SECONDS * self._breaks)
-        self._reply = open_url(self._url, {"Range": f"bytes={self._position}-"} if self._position else {})
+        self._reply = self._ask({"Range": f"bytes={self._position}-"} if self._position else {})
         if self._position and self._reply.status != http.HTTPStatus.PARTIAL_CONTENT:
             raise Unreachable(
                 f"cannot fetch {self._url}: {cause}, after {self._position} bytes",
