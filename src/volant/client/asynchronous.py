@@ -134,6 +134,7 @@ class AsyncClient:
     list_plugins = _in_thread(Client.list_plugins)
     get_plugin = _in_thread(Client.get_plugin)
     install_plugin = _in_thread(Client.install_plugin)
+    upload_plugin = _in_thread(Client.upload_plugin)
     remove_plugin = _in_thread(Client.remove_plugin)
     list_secrets = _in_thread(Client.list_secrets)
     set_secret = _in_thread(Client.set_secret)

@@ -8,12 +8,16 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from volant.errors import Interrupted, InvalidInput, StorageFull, UsageError, VolantError
 from volant.sizes import read_size, show_size
+
+if TYPE_CHECKING:
+    from volant.fledge.pipeline import BuiltPlugin
+    from volant.signatures.keys import PrivateKey
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 PLATFORM = click.Choice(["linux/amd64", "linux/arm64"])
@@ -118,19 +122,7 @@ def build(
         from volant.fledge.build import build_plugin
 
         built = build_plugin(order, monitor)
-    if key is not None:
-        from volant.fledge.signing import sign_file
-
-        signature = sign_file(built.path, key)
-        if not quiet:
-            click.echo(f"signed {built.path} ({signature})", err=True)
-    if push is not None:
-        from volant.plugin_registry import push_plugin
-
-        with built.path.open("rb") as archive:
-            digest = push_plugin(archive, push, name=built.name, version=built.version, sign_by=key)
-        if not quiet:
-            click.echo(f"pushed {push} ({digest})", err=True)
+    _publish(built, key, push, quiet=quiet)
     if progress == "json" and not quiet:
         import json
 
@@ -150,6 +142,22 @@ def build(
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         click.echo(f"peak memory of fledge: {peak:.0f} MiB", err=True)
+
+
+def _publish(built: BuiltPlugin, key: PrivateKey | None, push: str | None, *, quiet: bool) -> None:
+    if key is not None:
+        from volant.fledge.signing import sign_file
+
+        signature = sign_file(built.path, key)
+        if not quiet:
+            click.echo(f"signed {built.path} ({signature})", err=True)
+    if push is not None:
+        from volant.plugin_registry import push_plugin
+
+        with built.path.open("rb") as archive:
+            digest = push_plugin(archive, push, name=built.name, version=built.version, sign_by=key)
+        if not quiet:
+            click.echo(f"pushed {push} ({digest})", err=True)
 
 
 def _parse_build_args(pairs: tuple[str, ...]) -> dict[str, str]:

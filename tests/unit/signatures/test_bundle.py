@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.signing_keys import make_key
-from volant.signatures import bundle, simple_signing
+from volant.signatures import bundle
 from volant.signatures.keys import sign
 
 KEY = make_key()
@@ -74,16 +74,3 @@ def test_a_file() -> None:
     assert not bundle.is_file_trusted(KEYS, made, bytes(31) + b"x")
     assert not bundle.is_file_trusted([make_key().public_key()], made, bytes(32))
     assert not bundle.is_artifact_trusted(KEYS, made, DIGEST)
-
-
-def test_documents_of_the_older_form() -> None:
-    document = simple_signing.make_document("r.io/team/web", DIGEST)
-    signature = simple_signing.sign_document(KEY, document)
-    assert simple_signing.is_trusted(KEYS, document, signature, DIGEST)
-    assert not simple_signing.is_trusted(KEYS, document, signature, f"sha256:{'b' * 64}")
-    assert not simple_signing.is_trusted(KEYS, document + b" ", signature, DIGEST)
-    assert not simple_signing.is_trusted([make_key().public_key()], document, signature, DIGEST)
-    for other in (b"{}", b"[]", b"words", b"[" * 100_000, document.replace(b"cosign", b"atomic")):
-        signed = simple_signing.sign_document(KEY, other)
-        assert not simple_signing.is_trusted(KEYS, other, signed, DIGEST)
-    assert not simple_signing.is_trusted(KEYS, document, "no base64", DIGEST)

@@ -120,17 +120,6 @@ def test_files_have_a_rule_of_their_own(
     assert volar(daemon, "plugins", "install", "web.tar.gz") == 0
 
 
-def test_a_policy_is_shown_and_removed(daemon: InProcessDaemon, capsys: pytest.CaptureFixture[str]) -> None:
-    assert volar(daemon, "system", "policy", "set", "r.io/team/web", "--key", "cosign.pub") == 0
-    assert volar(daemon, "system", "policy", "show", "-o", "json") == 0
-    (rule,) = json.loads(capsys.readouterr().out.partition("\n")[2])
-    assert (rule["scope"], rule["verdict"], len(rule["keys"])) == ("r.io/team/web", "signed", 1)
-    assert volar(daemon, "system", "policy", "set", "r.io/a", "--key", "cosign.key") == 3
-    assert volar(daemon, "system", "policy", "set", "r.io/a") == 2
-    assert volar(daemon, "system", "policy", "remove", "r.io/team/web") == 0
-    assert volar(daemon, "plugins", "install", "web.tar.gz") == 0
-
-
 def test_bundles_in_the_registrys_index(registry: str, daemon: InProcessDaemon) -> None:
     """As cosign 3 leaves them where a registry does not list referrers."""
     reference = push(daemon, f"{registry}/c/web:1")
