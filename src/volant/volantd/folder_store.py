@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ class FolderStore(Generic[Record]):
         self.folder = folder
         self._kind = kind
         self._noun = noun
+        self._putting = threading.Lock()
 
     def find_place(self, identity: str) -> Path:
         """Where its files are once it is there."""
@@ -52,10 +54,15 @@ class FolderStore(Generic[Record]):
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
 
-    def put(self, identity: str, record: Record, hidden: Path) -> None:
-        """From now on it is there, a power cut or not."""
+    def put(
+        self, identity: str, record: Record, hidden: Path, check: Callable[[], object] = lambda: None
+    ) -> None:
+        """From now on it is there, a power cut or not, unless `check` raises: nobody else puts anything meanwhile."""
         write_whole_file(hidden / f"{self._noun}.json", record.model_dump_json().encode(), mode=0o600)
-        hidden.rename(self.find_place(identity))
+        # Requests have threads of their own.
+        with self._putting:
+            check()
+            hidden.rename(self.find_place(identity))
         flush(self.folder)
 
     def write(self, identity: str, record: Record) -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,22 @@ def test_what_a_killed_daemon_was_writing_about_a_thing_goes_at_the_next_start(
     assert not partial.exists()
     assert store.read(identity) == Thing(name="a")
     assert (store.find_place(identity) / "content").read_text() == "a"
+
+
+def test_of_many_who_want_the_same_one_gets_it(store: FolderStore[Thing]) -> None:
+    names: list[str] = []
+
+    def check() -> None:
+        if store.read_all(lambda thing: thing.name):
+            raise LookupError
+
+    def make(number: int) -> None:
+        with suppress(LookupError), store.draft() as (identity, hidden):
+            store.put(identity, Thing(name=str(number)), hidden, check)
+            names.append(str(number))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(make, range(8)))
+    assert [thing.name for thing in store.read_all(lambda thing: thing.name)] == names
+    assert len(names) == 1
+    assert store.list_hidden() == []

@@ -27,7 +27,8 @@ class SnapshotStore(FolderStore[Snapshot]):
         return self.read_all(lambda snapshot: (snapshot.created_at, snapshot.id))
 
     def publish(self, snapshot: Snapshot, hidden: Path) -> None:
-        self.put(snapshot.id, snapshot, hidden)
+        """Of many who ask for a name at once, one gets it; Conflict for the others."""
+        self.put(snapshot.id, snapshot, hidden, lambda: self.check_free(snapshot.name))
 
     def get(self, name_or_id: str) -> Snapshot:
         snapshots = self.list_all()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -76,7 +75,6 @@ class VolumeStore(FolderStore[Volume]):
         self._state_dir = state_dir
         self._usage = usage
         self._busy: dict[str, str] = {}
-        self._publishing = threading.Lock()
 
     def create(self, name: str, size_bytes: int) -> Volume:
         # The daemon is smaller without it, and most never make a volume.
@@ -96,10 +94,7 @@ class VolumeStore(FolderStore[Volume]):
             )
 
     def publish(self, volume: Volume, hidden: Path) -> Volume:
-        # Each request has a thread of its own.
-        with self._publishing:
-            self.check_free(volume.name)
-            self.put(volume.id, volume, hidden)
+        self.put(volume.id, volume, hidden, lambda: self.check_free(volume.name))
         return volume
 
     def check_free(self, name: str) -> None:

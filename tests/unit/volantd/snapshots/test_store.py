@@ -40,6 +40,10 @@ def test_a_snapshot_is_found_by_name_and_id_oldest_first(store: SnapshotStore) -
     assert store.measure(first) > 0
     with pytest.raises(Conflict, match="the name is taken"):
         store.check_free("first")
+    # The name was free when its taking began.
+    with pytest.raises(Conflict, match="the name is taken"):
+        add(store, "first")
+    assert store.list_hidden() == []
     with pytest.raises(NotFound, match="cannot find snapshot third"):
         store.get("third")
 
