@@ -5,7 +5,8 @@ All of it interleaved, medians; BENCH_START_ROUNDS=2 is a short form. "Cold" is 
 
 start-cold-vs-bare    cold, over a bare QEMU with the same kernel and disk whose init only starts the workload
 start-warm-vs-cold    `volar vms create` with a template of its shape to HTTP 200, over cold
-start-fork-vs-cold    `volar vms fork` to the copy's first HTTP 200, over cold
+start-warm-workload-vs-cold   the same with a template in which nginx is up, over cold
+start-fork-vs-cold    `volar vms fork` of an idle VM to the copy's first HTTP 200, over cold
 snapshot-pause-ms     how long the original stood still for it, with a process that writes memory all the time
 fork20-mib-each       memory of a copy (PSS of its QEMU), the mean of 20 of a VM that idles
 """
@@ -16,6 +17,7 @@ import contextlib
 import functools
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import time
@@ -42,11 +44,27 @@ class Bench(bench_line.Bench):
     def prepare(self) -> None:
         self.environment["VOLANT_WARM_START"] = "on"
         super().prepare()
+        self.install_warm()
+        self.volar("vms", "create", "quiet", "--plugin", "nginx")
         self.volar("vms", "create", "original", "--plugin", "nginx")
         busy = (
             "nohup sh -c 'while :; do head -c 8000000 /dev/urandom > /dev/shm/busy; done' >/dev/null 2>&1 &"
         )
         self.volar("vms", "ssh", "original", busy)
+
+    def install_warm(self) -> None:
+        """The same image as a plugin whose VMs are copies of one that is up."""
+        folder = self.home / "nginx-warm"
+        shutil.copytree(bench_line.ROOT / "examples" / "nginx", folder)
+        recipe = folder / "fledge.toml"
+        text = recipe.read_text().replace('name = "nginx"', 'name = "nginx-warm"')
+        recipe.write_text(text.replace("[plugin.manifest]", '[plugin.manifest]\nwarm = "workload"'))
+        plugin = self.home / "nginx-warm.tar.gz"
+        subprocess.run(
+            ["fledge", "build", "--builder", "buildah", "--output", str(plugin)],
+            cwd=folder, env=self.environment, check=True, capture_output=True,
+        )  # fmt: skip
+        self.volar("plugins", "install", str(plugin))
 
     @functools.cached_property
     def client(self) -> Client:
@@ -75,16 +93,20 @@ class Bench(bench_line.Bench):
                 time.sleep(0.005)
         raise SystemExit("no page after 120 s")
 
-    def wait_for_template(self) -> None:
+    def wait_for_templates(self) -> None:
+        """Of the machine, and of the workload that is up in one."""
+        self.volar("vms", "create", "first", "--plugin", "nginx-warm")
         for _ in range(600):
-            if json.loads(self.volar("system", "warm", "list", "--output", "json")):
+            templates = json.loads(self.volar("system", "warm", "list", "--output", "json"))
+            if {template["plugin"] for template in templates} == {"", "nginx-warm:1.0.0"}:
+                self.volar("vms", "delete", "first", "--force")
                 return
             time.sleep(0.5)
-        raise SystemExit("no template after 300 s")
+        raise SystemExit("no templates after 300 s")
 
-    def create(self, name: str, *options: str) -> tuple[float, str]:
+    def create(self, name: str, *options: str, plugin: str = "nginx") -> tuple[float, str]:
         """Seconds to the page, and where they went; the VM is gone again."""
-        seconds = self.seconds_to_page(name, "vms", "create", name, "--plugin", "nginx", *options)
+        seconds = self.seconds_to_page(name, "vms", "create", name, "--plugin", plugin, *options)
         steps = self.describe_start(name)
         self.volar("vms", "delete", name, "--force")
         return seconds, steps
@@ -100,7 +122,6 @@ def read_pss_mib(pid: int) -> float:
 
 
 def measure_copies(bench: Bench) -> float:
-    bench.volar("vms", "create", "quiet", "--plugin", "nginx")
     bench.volar("vms", "fork", "quiet", "idle", "--count", str(COPIES))
     names = [f"idle-{number}" for number in range(1, COPIES + 1)]
     time.sleep(5)
@@ -117,9 +138,9 @@ def main() -> None:
         bench_line.seconds_to_page(bench.create_ours)[1].wait()
         begin_bare = bench.make_bare()
         bench.volar("vms", "delete", "bench", "--force")
-        bench.wait_for_template()
+        bench.wait_for_templates()
         sleepers = Sleepers(bench)
-        bare, cold, warm, forked, pauses = [], [], [], [], []
+        bare, cold, warm, copied, forked, pauses = [], [], [], [], [], []
         steps: dict[str, str] = {}
         for number in range(ROUNDS):
             seconds, process = bench_line.seconds_to_page(begin_bare)
@@ -130,7 +151,9 @@ def main() -> None:
             cold.append(seconds)
             seconds, steps["warm"] = bench.create("warm")
             warm.append(seconds)
-            forked.append(bench.seconds_to_page("copy", "vms", "fork", "original", "copy"))
+            seconds, steps["workload"] = bench.create("workload", plugin="nginx-warm")
+            copied.append(seconds)
+            forked.append(bench.seconds_to_page("copy", "vms", "fork", "quiet", "copy"))
             steps["fork"] = bench.describe_start("copy")
             bench.volar("vms", "delete", "copy", "--force")
             bench.volar("snapshots", "create", "original", f"s{number}")
@@ -140,13 +163,15 @@ def main() -> None:
             bench.volar("snapshots", "delete", f"s{number}")
             print(
                 f"to page: bare {bare[-1]:.2f} s, cold {cold[-1]:.2f} s, warm {warm[-1]:.2f} s,"
-                f" fork {forked[-1]:.2f} s; pause {pauses[-1]:.0f} ms, {sleepers.sleep_once()}",
+                f" with its workload {copied[-1]:.2f} s, fork {forked[-1]:.2f} s;"
+                f" pause {pauses[-1]:.0f} ms, {sleepers.sleep_once()}",
                 flush=True,
             )
         for kind, found in steps.items():
-            print(f"{kind:5} {found}")
+            print(f"{kind:8} {found}")
         ratio("start-cold-vs-bare", statistics.median(cold) / statistics.median(bare))
         ratio("start-warm-vs-cold", statistics.median(warm) / statistics.median(cold))
+        ratio("start-warm-workload-vs-cold", statistics.median(copied) / statistics.median(cold))
         ratio("start-fork-vs-cold", statistics.median(forked) / statistics.median(cold))
         sleepers.print_ratios(cold)
         ratio("snapshot-pause-ms", statistics.median(pauses), 0)

@@ -40,7 +40,7 @@ export interface AuditEntry {
 
 export interface Boot {
   started_at: string | null;
-  started_from: "boot" | "template" | "snapshot" | null;
+  started_from: "boot" | "template" | "workload" | "snapshot" | null;
   steps: BootStep[];
 }
 
@@ -214,6 +214,7 @@ export interface Manifest {
   runtime: string;
   schema_version: "1.0";
   version: string;
+  warm: "workload" | null;
   workload: Workload;
 }
 
@@ -384,6 +385,7 @@ export interface TemplateInfo {
   key: string;
   memory_mb: number;
   network: boolean;
+  plugin: string;
   size_bytes: number;
   took_seconds: number;
   vcpu: number;
@@ -443,7 +445,7 @@ export interface Vm {
   restarts: number;
   secrets: string[];
   started_at: string | null;
-  started_from: "boot" | "template" | "snapshot" | null;
+  started_from: "boot" | "template" | "workload" | "snapshot" | null;
   status: "created" | "starting" | "running" | "paused" | "suspended" | "stopping" | "stopped" | "failed";
   status_reason: string;
   suspend_when_idle_seconds: number;

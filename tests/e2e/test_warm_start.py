@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from support.host import Host, fetch, wait_until
+from support.host import ROOT, Host, fetch, wait_until
 
 # What must differ in two VMs, one a line.
 IDENTITY = """\
@@ -44,6 +45,22 @@ def template(host: Host, nginx_plugin: Path) -> Iterator[dict[str, Any]]:
     host.volar("secrets", "delete", "warm-key", check=False)
     host.volar("daemon", "stop")
     del host.environment["VOLANT_WARM_START"]
+
+
+@pytest.fixture(scope="module")
+def warm_plugin(host: Host, nginx_plugin: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same image as a plugin whose VMs are copies of one that is up."""
+    folder = tmp_path_factory.mktemp("warm") / "nginx"
+    shutil.copytree(ROOT / "examples" / "nginx", folder)
+    recipe = folder / "fledge.toml"
+    text = recipe.read_text().replace('name = "nginx"', 'name = "nginx-warm"')
+    recipe.write_text(text.replace("[plugin.manifest]", '[plugin.manifest]\nwarm = "workload"'))
+    host.run("fledge", "build", "--builder", "buildah", "--output", "warm.tar.gz", cwd=folder, timeout=600)
+    host.volar("plugins", "install", str(folder / "warm.tar.gz"))
+    yield "nginx-warm"
+    names = [f"work-{letter}" for letter in "abcde"]
+    host.volar("vms", "delete", *names, "--force", check=False)
+    host.volar("plugins", "remove", "nginx-warm", check=False)
 
 
 def list_templates(host: Host) -> list[dict[str, Any]]:
@@ -125,3 +142,56 @@ def test_a_template_that_does_not_do_is_told_and_the_vm_boots(host: Host, templa
     assert len(told) == 1
     assert told[0]["data"]["cause"]
     assert template["key"] not in [found["key"] for found in list_templates(host)]
+
+
+# When nginx's first process was started, in ticks since its machine's boot.
+STARTED = "awk '{print $22}' /proc/$(pgrep -o nginx || pidof -s nginx)/stat"
+
+
+def test_vms_of_a_plugin_that_says_so_are_copies_of_one_that_is_up(
+    host: Host, template: dict[str, Any], warm_plugin: str, tmp_path: Path
+) -> None:
+    def list_of_workloads() -> list[dict[str, Any]]:
+        return [found for found in list_templates(host) if found["plugin"] == "nginx-warm:1.0.0"]
+
+    host.volar("vms", "create", "work-a", "--plugin", warm_plugin)
+    assert host.vm("work-a")["started_from"] in ("template", "boot")
+    wait_until("a template of the workload", list_of_workloads, timeout_seconds=300)
+    copies = ("work-b", "work-c")
+    key = tmp_path / "key"
+    host.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    for name, options in zip(copies, ((), ("--ssh-key", f"{key}.pub")), strict=True):
+        host.volar("vms", "create", name, "--plugin", warm_plugin, *options)
+        assert "Hello from Volant!" in fetch(host.vm(name)["url"])
+        vm = host.vm(name)
+        assert (vm["started_from"], vm["health"], vm["warnings"]) == ("workload", "healthy", [])
+        assert abs(float(run_in(host, name, "date +%s")) - float(host.run("date", "+%s").stdout)) <= 2
+    # A door for people on the network is opened where one of them has a key.
+    doors = [run_in(host, name, "cat /proc/net/tcp6 | grep -c ':0016 ' || true") for name in copies]
+    assert doors == ["0\n", "1\n"]
+    # The workload is the template's own process, and all else is another machine's.
+    assert len({run_in(host, name, STARTED) for name in copies}) == 1
+    seen = [run_in(host, name, IDENTITY).splitlines() for name in ("work-a", *copies)]
+    for values in zip(*seen, strict=True):
+        assert len(set(values)) == 3, values
+    assert seen[1][-1] == "work-b"
+    (found,) = list_of_workloads()
+    folder = host.home / "cache" / "templates" / found["key"]
+    assert {path.name for path in folder.iterdir()} == {"memory", "state", "disk", "template.json"}
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in folder.iterdir())
+    assert host.vm("work-a")["id"].encode() not in (folder / "memory").read_bytes()
+    # What the template's workload was not started with, it cannot have: another start, and what is on the disk stays.
+    host.volar("vms", "create", "work-d", "--plugin", warm_plugin, "--env", "GREETING=hello")
+    assert host.vm("work-d")["started_from"] == "template"
+    run_in(host, "work-b", "echo kept > /root/mark && sync")
+    host.volar("vms", "restart", "work-b")
+    assert (host.vm("work-b")["started_from"], run_in(host, "work-b", "cat /root/mark")) == (
+        "template",
+        "kept\n",
+    )
+    # One that cannot wake boots, from a disk that no other VM had.
+    (folder / "state").write_bytes((folder / "state").read_bytes()[:5000])
+    host.volar("vms", "create", "work-e", "--plugin", warm_plugin)
+    assert host.vm("work-e")["started_from"] == "template"
+    assert run_in(host, "work-e", "cat /etc/machine-id") not in [lines[2] + "\n" for lines in seen]
+    assert list_of_workloads() == []

@@ -38,10 +38,12 @@ def make_disk_plugin(name: str = "whole", version: str = "1.0.0", **manifest: An
     return _pack(name, version, {"rootfs": disk, **manifest}, "disk.raw", bytes(1 << 20))
 
 
-def make_data_plugin(name: str = "data", version: str = "1.0.0", content: bytes = b"") -> bytes:
+def make_data_plugin(
+    name: str = "data", version: str = "1.0.0", content: bytes = b"", **manifest: Any
+) -> bytes:
     """A plugin whose raw disk of 1 MiB begins with `content`; no kernel could boot it."""
     disk = {"path": "disk.raw", "format": "raw"}
-    return _pack(name, version, {"rootfs": disk}, "disk.raw", content.ljust(1 << 20, b"\0"))
+    return _pack(name, version, {"rootfs": disk, **manifest}, "disk.raw", content.ljust(1 << 20, b"\0"))
 
 
 def _pack(name: str, version: str, manifest: dict[str, Any], payload_name: str, payload: bytes) -> bytes:

@@ -140,6 +140,7 @@ func (g *Guest) Become(ctx context.Context, settings *contract.GuestConfig, entr
 		return err
 	}
 	g.speakLater()
+	g.openNetwork()
 	g.changes.tell()
 	g.journal.Say("this is %s now, a copy of %s", settings.VMName, original.VMName)
 	return nil

@@ -123,8 +123,9 @@ func (g *Guest) admitPeople(keys []string) {
 // user-data) and the image has no server of its own.
 func (g *Guest) openNetwork() {
 	<-g.doorsOpen
-	port := g.config.SSH.ListenPort
-	if port == nil || len(g.config.Network.Interfaces) == 0 || (g.keys.Permanent() == 0 && !g.cloudInit.HasKeys()) {
+	settings := g.current.Load()
+	port := settings.SSH.ListenPort
+	if port == nil || len(settings.Network.Interfaces) == 0 || (g.keys.Permanent() == 0 && !g.cloudInit.HasKeys()) {
 		return
 	}
 	for _, server := range ownServers {

@@ -143,7 +143,7 @@ class Vm(ApiModel):
     last_console_lines: list[str] = Field(default_factory=list, description="only where the VM failed")
     created_at: str
     started_at: str | None = None
-    started_from: Literal["boot", "template", "snapshot"] | None = Field(
+    started_from: Literal["boot", "template", "workload", "snapshot"] | None = Field(
         None, description="how its last start came to a running guest"
     )
 
@@ -306,7 +306,7 @@ class Boot(ApiModel):
     """Where the time of a VM's last start went; each step is noted once."""
 
     started_at: str | None
-    started_from: Literal["boot", "template", "snapshot"] | None
+    started_from: Literal["boot", "template", "workload", "snapshot"] | None
     steps: list[BootStep]
 
 

@@ -48,7 +48,7 @@ class AuditEntry(TypedDict):
 
 class Boot(TypedDict):
     started_at: str | None
-    started_from: Literal["boot", "template", "snapshot"] | None
+    started_from: Literal["boot", "template", "workload", "snapshot"] | None
     steps: list[BootStep]
 
 
@@ -231,6 +231,7 @@ class Manifest(TypedDict):
     runtime: str
     schema_version: Literal["1.0"]
     version: str
+    warm: Literal["workload"] | None
     workload: Workload
 
 
@@ -401,6 +402,7 @@ class TemplateInfo(TypedDict):
     key: str
     memory_mb: int
     network: bool
+    plugin: str
     size_bytes: int
     took_seconds: float
     vcpu: int
@@ -460,7 +462,7 @@ class Vm(TypedDict):
     restarts: int
     secrets: list[str]
     started_at: str | None
-    started_from: Literal["boot", "template", "snapshot"] | None
+    started_from: Literal["boot", "template", "workload", "snapshot"] | None
     status: Literal["created", "starting", "running", "paused", "suspended", "stopping", "stopped", "failed"]
     status_reason: str
     suspend_when_idle_seconds: int

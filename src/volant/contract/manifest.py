@@ -166,6 +166,10 @@ class RuntimeHalf(Strict):
     labels: dict[str, str] = Field(
         default_factory=dict, description="names and values for people's own order"
     )
+    warm: Literal["workload"] | None = Field(
+        None,
+        description="`workload`: new VMs are copies of one in which the workload is up already, once there is one",
+    )
 
 
 class Manifest(RuntimeHalf):

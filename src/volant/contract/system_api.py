@@ -70,6 +70,7 @@ class TemplateInfo(ApiModel):
     """The memory of a guest that is no VM yet, from which VMs of its shape wake."""
 
     key: str
+    plugin: str = Field("", description="whose workload is up in it; empty: of every plugin")
     vcpu: int
     memory_mb: int
     accelerator: Literal["kvm", "tcg"]

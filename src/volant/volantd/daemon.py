@@ -233,6 +233,7 @@ def make_domain(
             settings.warm_start == "on" and hypervisor.capabilities.templates,
         ),
     )
+    domain.plugins.on_removed = domain.templates.store.remove_orphans
     for resource in RESOURCES:
         if resource.find_users is not None:
             usage.ask(resource.noun, resource.name, resource.find_users(domain))

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from volant.contract.api_types import Boot
 
-MACHINES = {"template": "awake from a template", "snapshot": "awake from a snapshot"}
+MACHINES = {
+    "template": "awake from a template",
+    "workload": "awake from a template of its workload",
+    "snapshot": "awake from a snapshot",
+}
 
 
 def describe_boot(boot: Boot) -> str:

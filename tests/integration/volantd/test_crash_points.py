@@ -9,22 +9,28 @@ import io
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from support.crash_points import Crash, CrashPoints
 from support.memory_daemon import answer_for_agents, create_running, start_daemon
-from support.memory_hypervisor import MemoryHost
-from support.plugin_files import make_plugin
+from support.memory_hypervisor import MemoryHost, MemoryHypervisor, MemoryMachine
+from support.plugin_files import make_data_plugin, make_plugin
 from volant.volantd import database
-from volant.volantd.hypervisors.base import EndKind
+from volant.volantd.hypervisors.base import EndKind, MemoryImage
 from volant.volantd.snapshots import acts
 from volant.volantd.snapshots.resource import open_store
-from volant.volantd.vms import stopping
+from volant.volantd.templates import shape as shape_module
+from volant.volantd.templates.shape import Shape
+from volant.volantd.templates.store import Template
+from volant.volantd.templates.supply import TemplateSupply
+from volant.volantd.vms import lifecycle, stopping, warm_start
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.running_vm import RunningVm
+from volant.volantd.vms.start_kind import find_start
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 
 Life = Callable[[Fleet], Awaitable[None]]
@@ -95,6 +101,62 @@ async def multiply(fleet: Fleet) -> None:
         await fleet.delete(name, force=True)
 
 
+TEMPLATE, OWN = b"what a template's disk holds", b"what it holds once the copy is itself"
+
+
+async def wake_with_workload(fleet: Fleet) -> None:
+    """The first VM boots and gives rise to a template, of which the second is a copy."""
+    plugin = make_data_plugin("web", warm="workload")
+    await fleet.domain.plugins.install(io.BytesIO(plugin), source="test")
+    await fleet.create(NewVm(name="one", plugin="web"))
+    await fleet.background.wait_idle()
+    record = await fleet.create(NewVm(name="two", plugin="web"))
+    assert find_start(record.spec) == "workload"
+    assert fleet.find(record.id).files.disk.read_bytes() == OWN
+    await fleet.stop("two", timeout_seconds=0)
+    assert find_start((await fleet.start("two")).spec) == "boot"
+    await fleet.delete("two", force=True)
+    await fleet.domain.templates.clear()
+    await fleet.delete("one", force=True)
+
+
+def play_templates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A template of a workload is there after the first start, without a machine; guests become what they are told."""
+
+    async def provide(supply: TemplateSupply, shape: Shape) -> None:
+        if shape.workload is None or supply.store.find(shape.key) is not None:
+            return
+        folder = supply.store.find_place(shape.key)
+        with supply.store.draft(shape.key) as (_, hidden):
+            for name, content in (("state", b"woken"), ("memory", b""), ("disk", TEMPLATE)):
+                (hidden / name).write_bytes(content)
+            template = Template(
+                key=shape.key, versions=shape.versions, plugin=shape.workload.plugin, vcpu=1, memory_mb=128,
+                image=MemoryImage(folder, is_copied=True, is_template=True, has_workload=True),
+                payload=shape.workload.payload, accelerator="tcg", kernel="", has_network=True, size_bytes=1,
+                took_seconds=1, created_at="",
+            )  # fmt: skip
+            supply.store.publish(template, hidden)
+
+    async def tell(machine: MemoryMachine, *_: object) -> None:
+        disk = machine.process.spec.disks[0].path
+        if disk.read_bytes() == TEMPLATE:
+            disk.write_bytes(OWN)
+
+    async def is_healthy(*_: object) -> bool:
+        return True
+
+    monkeypatch.setattr(TemplateSupply, "provide", provide)
+    monkeypatch.setattr(
+        MemoryHypervisor, "capabilities", replace(MemoryHypervisor.capabilities, templates=True)
+    )
+    monkeypatch.setattr(shape_module, "_identify", lambda _: [])
+    monkeypatch.setattr(lifecycle, "can_wake", lambda *_: True)
+    monkeypatch.setattr(warm_start, "DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(warm_start, "_tell", tell)
+    monkeypatch.setattr(warm_start, "_is_healthy", is_healthy)
+
+
 async def live_until_killed(fleet: Fleet, points: CrashPoints, live: Life) -> None:
     """Whoever waits for a dead daemon's answer waits in vain."""
     living = asyncio.ensure_future(live(fleet))
@@ -116,6 +178,11 @@ def check_consistency(fleet: Fleet, host: MemoryHost, home: Path) -> None:
     for folder in (home / "vms").glob("*"):
         assert (folder / "memory").exists() == (states[folder.name] is VmState.SUSPENDED)
         assert not (folder / "held").exists()
+    for record in records:
+        files = fleet.find(record.id).files
+        if record.state in WITH_PROCESS and not record.definition.wakes_from and files.disk.exists():
+            assert not files.borrowed.exists()
+            assert files.disk.read_bytes() != TEMPLATE
     assert all(record.definition.restores_to is None for record in records)
     store = open_store(fleet.domain)
     places = [str(store.find_place(snapshot.id)) for snapshot in store.list_all() if snapshot.is_hidden]
@@ -168,6 +235,16 @@ async def test_a_kill_at_every_write_of_a_fork_leaves_whole_vms_and_no_memory(
 ) -> None:
     answer_for_agents(monkeypatch)
     assert await kill_at_every_write(multiply, memory, monkeypatch) > 100, "the writes were not walked"
+
+
+async def test_a_kill_at_every_write_of_a_warm_workload_leaves_no_vm_with_anothers_disk(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_for_agents(monkeypatch)
+    play_templates(monkeypatch)
+    assert await kill_at_every_write(wake_with_workload, memory, monkeypatch) > 60, (
+        "the writes were not walked"
+    )
 
 
 async def kill_at_every_write(life: Life, memory: Path, monkeypatch: pytest.MonkeyPatch) -> int:

@@ -92,13 +92,14 @@ class MemoryImage:
 
     With `has_pages` the RAM is a file of its own, which machines that wake from it map privately and so share; with
     `is_copied` each gets a copy instead, and is in nothing different from one that booted. Otherwise RAM is part of
-    the state. `is_template`: of a guest that was no VM yet.
+    the state. `is_template`: of a guest that was no VM yet; `has_workload`: and in which a workload was up.
     """
 
     folder: Path
     has_pages: bool = False
     is_copied: bool = False
     is_template: bool = False
+    has_workload: bool = False
 
     @property
     def state(self) -> Path:

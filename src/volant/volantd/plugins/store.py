@@ -90,6 +90,8 @@ class PluginStore:
         for path in (self._payloads, self._incoming):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = asyncio.Lock()
+        self.on_removed: Callable[[], object] = lambda: None
+        """Called in a thread when a plugin is gone: what was made of it can go, too."""
 
     def sweep(self, set_aside: Callable[[Path], object]) -> list[Path]:
         """Remove what an interrupted install or removal left behind, and set aside what no row names.
@@ -255,6 +257,7 @@ class PluginStore:
                         is None
                     ):
                         self.find_payload(checksum).unlink(missing_ok=True)
+            await asyncio.to_thread(self.on_removed)
             return plugins
 
     def _remove_row(self, plugin: InstalledPlugin) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A template, in `make_template`: a machine boots to where its agent waits to be told which VM it is, and its memory is
-taken. Nothing of any VM is in it: no key, no name, no disk."""
+"""A template, in `make_template`: a machine boots to where its agent waits to be told which VM it is, or to where a
+plugin's workload is up, and its memory is taken. Nothing of any VM is in it: no key, no name, no disk."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import os
 import shutil
 import signal
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from volant.contract.guest_config import Control, GuestConfig
+from volant.contract.guest_config import GuestConfig
 from volant.volantd.boot.initrd import write_initrd
 from volant.volantd.clock import now
 from volant.volantd.guest.settings_line import wait_for_template
-from volant.volantd.hypervisors.base import SOCKET_PATH_LIMIT, Hypervisor, VmSpec
+from volant.volantd.hypervisors.base import SOCKET_PATH_LIMIT, Hypervisor, Machine, VmSpec
 from volant.volantd.hypervisors.host_process import find_process
-from volant.volantd.templates.shape import INITRD, Shape, make_template_spec
+from volant.volantd.templates.shape import DISK, INITRD, Shape, make_template_spec
 from volant.volantd.templates.store import Template, TemplateStore
+from volant.volantd.templates.workload import NAME, NO_CONTROL, held_workload
 
 logger = logging.getLogger(__name__)
 
@@ -36,33 +38,49 @@ async def make_template(
     """Boot one and keep it. Any error of ours leaves no process and no file."""
     began = time.monotonic()
     with store.draft(shape.key) as (_, hidden):
-        spec = _place(make_template_spec(shape.spec, hidden), shape.key, runtime_dir)
+        spec = _place(make_template_spec(shape.spec, hidden, shape.workload), shape.key, runtime_dir)
         try:
             await asyncio.to_thread(_write_files, spec, shape)
             machine = await hypervisor.start(spec)
             try:
-                await wait_for_template(await machine.open_control(), timeout_seconds=BOOT_SECONDS)
-                await machine.pause()
-                image = await machine.save_memory(hidden)
+                async with _ready(machine, shape):
+                    await machine.pause()
+                    image = await machine.save_memory(hidden)
             finally:
                 await asyncio.shield(machine.kill())
         finally:
             if spec.socket_folder != hidden:
                 shutil.rmtree(spec.socket_folder, ignore_errors=True)
         os.chown(hidden, os.geteuid(), os.getegid())  # it was the hypervisor's user's
-        for path in hidden.iterdir():
-            if path not in (image.state, image.memory):
-                path.unlink()
+        kept = {image.state, image.memory} | ({hidden / DISK} if shape.workload is not None else set())
+        for path in set(hidden.iterdir()) - kept:
+            path.unlink()
+        image = replace(
+            image, folder=store.folder / shape.key, is_copied=True, is_template=True,
+            has_workload=shape.workload is not None,
+        )  # fmt: skip
         template = Template(
-            key=shape.key, versions=shape.versions, vcpu=spec.vcpu, memory_mb=spec.memory_mb,
+            key=shape.key, versions=shape.versions, plugin=shape.workload.plugin if shape.workload else "",
+            payload=shape.workload.payload if shape.workload else None, vcpu=spec.vcpu, memory_mb=spec.memory_mb,
             accelerator=spec.accelerator, kernel=spec.kernel.name if spec.kernel else "", kernel_file=spec.kernel,
             has_network=bool(spec.nics),
-            image=replace(image, folder=store.folder / shape.key, is_copied=True, is_template=True),
+            image=image,
             size_bytes=sum(path.stat().st_blocks * 512 for path in hidden.iterdir()),
             took_seconds=time.monotonic() - began, created_at=now(),
         )  # fmt: skip
         store.publish(template, hidden)
     return template
+
+
+@asynccontextmanager
+async def _ready(machine: Machine, shape: Shape) -> AsyncIterator[None]:
+    """Entered when its memory can be taken."""
+    if shape.workload is None:
+        await wait_for_template(await machine.open_control(), timeout_seconds=BOOT_SECONDS)
+        yield
+        return
+    async with held_workload(machine, shape.workload.keys):
+        yield
 
 
 def _place(spec: VmSpec, key: str, runtime_dir: Path) -> VmSpec:
@@ -76,11 +94,17 @@ def _place(spec: VmSpec, key: str, runtime_dir: Path) -> VmSpec:
 def _write_files(spec: VmSpec, shape: Shape) -> None:
     assert spec.initrd is not None
     spec.socket_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with spec.disks[0].path.open("xb") as disk:
-        disk.truncate(DISK_BYTES)
+    disk, workload = spec.disks[0].path, shape.workload
+    if workload is not None:
+        workload.make_disk(disk)
+        config = workload.config.model_copy(update={"unix_time_nanoseconds": time.time_ns()})
+        write_initrd(spec.initrd, shape.base, config)
+        return
+    with disk.open("xb") as stream:
+        stream.truncate(DISK_BYTES)
     config = GuestConfig(
-        vm_id="template", vm_name="template", hostname="template", root=None,
-        control=Control(host_key="", authorized_keys=[]), modules=list(shape.modules), awaits_settings=True,
+        vm_id=NAME, vm_name=NAME, hostname=NAME, root=None, control=NO_CONTROL, modules=list(shape.modules),
+        awaits_settings=True,
     )  # fmt: skip
     write_initrd(spec.initrd, shape.base, config)
 
@@ -94,3 +118,4 @@ def sweep(store: TemplateStore, runtime_dir: Path) -> None:
         shutil.rmtree(hidden, ignore_errors=True)
     for folder in runtime_dir.glob("template-*"):
         shutil.rmtree(folder, ignore_errors=True)
+    store.remove_orphans()

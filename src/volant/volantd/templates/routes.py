@@ -32,6 +32,7 @@ def make_router(fleet: Fleet) -> APIRouter:
 def describe(template: Template) -> TemplateInfo:
     return TemplateInfo(
         key=template.key,
+        plugin=template.plugin,
         vcpu=template.vcpu,
         memory_mb=template.memory_mb,
         accelerator=template.accelerator,

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from volant.volantd.hypervisors.base import DiskDrive, HostSupport, Hypervisor, SilentNic, VmSpec
+from volant.volantd.templates.workload import Workload
 
 # The locally administered prefix of QEMU's, and no address that a VM has.
 HARDWARE_PREFIX = "52:54:01:00:00:"
 NOWHERE = Path("/")
 INITRD = "boot.cpio"
+DISK = "disk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class Shape:
     base: Path
     """The boot archive's part that VMs share, with the agent and these modules."""
     modules: tuple[str, ...]
+    workload: Workload | None = None
+    """None: the agent alone is up."""
 
 
 def find_shape(
@@ -49,9 +53,16 @@ def find_shape(
     return Shape(key, versions, spec, base, tuple(modules))
 
 
-def make_template_spec(spec: VmSpec, folder: Path) -> VmSpec:
+def add_workload(shape: Shape, workload: Workload) -> Shape:
+    """The shape of VMs that are the same in this, too."""
+    return replace(shape, key=_digest([shape.key, *workload.identify()]), workload=workload)
+
+
+def make_template_spec(spec: VmSpec, folder: Path, workload: Workload | None = None) -> VmSpec:
     """The machine of a template of such a VM, with its files in `folder`: nothing in it is the VM's own."""
-    root = DiskDrive(folder / "disk", "raw", spec.disks[0].serial)
+    root = DiskDrive(folder / DISK, "raw", spec.disks[0].serial)
+    if workload is not None:
+        root = replace(root, format="qcow2", backing=(workload.payload,))
     nics = tuple(SilentNic(f"{HARDWARE_PREFIX}{number:02x}") for number, _ in enumerate(spec.nics))
     return replace(
         spec, id="0", name="template", disks=(root, *spec.disks[1:]), nics=nics, socket_folder=folder,

@@ -20,13 +20,18 @@ MOST_BYTES = 2 << 30
 
 
 class Template(BaseModel):
-    """`image` is the memory that VMs of the shape `key` wake from, the rest what people want to know of it."""
+    """`image` is the memory that VMs of the shape `key` wake from, the rest what people want to know of it.
+
+    With `plugin` its workload is up in it: the memory knows the `disk` beside it, which stands on `payload`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     key: str
     versions: str
     image: MemoryImage
+    plugin: str = ""
+    payload: Path | None = None
     vcpu: int
     memory_mb: int
     accelerator: Accelerator
@@ -36,6 +41,10 @@ class Template(BaseModel):
     size_bytes: int
     took_seconds: float
     created_at: str
+
+    @property
+    def disk(self) -> Path:
+        return self.image.folder / "disk"
 
 
 class TemplateStore(FolderStore[Template]):
@@ -61,6 +70,12 @@ class TemplateStore(FolderStore[Template]):
         self.put(template.key, template, hidden)
         self._bound(template)
 
+    def remove_orphans(self) -> None:
+        """Those of plugins that are gone."""
+        for template in self.list_all():
+            if template.payload is not None and not template.payload.exists():
+                self.remove(template.key)
+
     def _bound(self, newest: Template) -> None:
         kept_bytes = 0
         for count, template in enumerate(self.list_all(), start=1):
@@ -75,6 +90,6 @@ class TemplateStore(FolderStore[Template]):
 
 def _is_old(template: Template, newest: Template) -> bool:
     """Nothing of its shape starts any more. VMs of two kernels have templates beside each other."""
-    if template.kernel_file is not None and not template.kernel_file.exists():
+    if any(file is not None and not file.exists() for file in (template.kernel_file, template.payload)):
         return True
     return template.kernel_file == newest.kernel_file and template.versions != newest.versions

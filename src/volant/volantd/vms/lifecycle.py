@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,13 +33,14 @@ from volant.volantd.hypervisors.groups import join_group
 from volant.volantd.network.user_mode import Reach, UserNetwork
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.settings import Settings
-from volant.volantd.templates.shape import Shape, find_shape
+from volant.volantd.templates.shape import Shape, add_workload, find_shape
 from volant.volantd.vms.disks import list_chain, make_overlay
 from volant.volantd.vms.guest_settings import ROOT_SERIAL, make_guest_config
 from volant.volantd.vms.networking import attach, choose_reach, make_nics
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.seed_documents import make_seed_documents
 from volant.volantd.vms.volumes import make_drives
+from volant.volantd.vms.warm_workload import find_workload
 
 # A template leaves it to the VM that wakes (kestrel's boot/template.go): a driver looks at its disk once.
 DISK_DRIVER = "virtio_blk"
@@ -56,6 +57,8 @@ class BootParts:
 Remember = Callable[[VmSpec], Awaitable[None]]
 StartMachine = Callable[[VmSpec], Awaitable[Machine]]
 Wake = Callable[[VmSpec, Shape, HostSupport, StartMachine], Awaitable[Machine | None]]
+Shapes = Sequence[Shape]
+Started = tuple[Machine, Shapes]
 
 
 async def no_wake(
@@ -75,6 +78,11 @@ class VmFiles:
     @property
     def disk(self) -> Path:
         return self.folder / "root.qcow2"
+
+    @property
+    def borrowed(self) -> Path:
+        """A mark: `disk` is a template's as yet."""
+        return self.folder / "borrowed-disk"
 
     @property
     def initrd(self) -> Path:
@@ -114,11 +122,13 @@ async def boot_vm(
     settings: Settings,
     remember: Remember,
     wake: Wake = no_wake,
-) -> tuple[Machine, Shape | None]:
-    """Start a VM's process, and tell its shape where it booted and could have woken. `remember` stores the spec before
+) -> Started:
+    """Start a VM's process, and tell the shapes of which it would have woken rather. `remember` stores the spec before
     the process exists, so that no process is ever lost. `wake` is asked first, for a machine that need not boot."""
     files = find_files(settings, record.id)
     make_folders(files)
+    return_disk(files)
+    is_new = not files.disk.exists()
     architecture = record.definition.architecture or host_architecture()
     kernel = None
     if plugin.boot == "kernel":
@@ -131,22 +141,23 @@ async def boot_vm(
         await asyncio.to_thread(make_overlay, files.disk, plugin.payload, plugin.format, size_bytes)
     uefi: tuple[Path, Path] | None = None
     reach = choose_reach(settings, support.version)
-    shape: Shape | None = None
+    shapes: Shapes = ()
     if kernel is not None:
         parts = await asyncio.to_thread(find_boot_parts, record, kernel, support, settings)
         spec = make_spec(record, plugin, kernel, support, settings, reach)
         if hypervisor.capabilities.templates and can_wake(record, plugin, parts):
-            shape = find_shape(spec, support, parts.base, list_module_names(parts.modules), hypervisor)
+            shapes = list_shapes(record, plugin, spec, support, parts, hypervisor, is_new=is_new)
             start = partial(start_attached, record, reach, files, hypervisor, remember)
-            if (machine := await wake(spec, shape, support, start)) is not None:
-                return machine, None
+            for number, shape in enumerate(shapes):
+                if (machine := await wake(spec, shape, support, start)) is not None:
+                    return machine, shapes[:number]
         await asyncio.to_thread(write_boot_archive, record, plugin, parts, support, files)
     else:
         await asyncio.to_thread(write_seed_disk, record, plugin, files)
         uefi = await asyncio.to_thread(prepare_uefi, plugin, files, architecture)
         spec = make_spec(record, plugin, None, support, settings, reach, uefi)
     machine = await start_attached(record, reach, files, hypervisor, remember, spec)
-    return machine, shape
+    return machine, shapes
 
 
 def can_wake(record: VmRecord, plugin: StoredPlugin, parts: BootParts) -> bool:
@@ -157,6 +168,23 @@ def can_wake(record: VmRecord, plugin: StoredPlugin, parts: BootParts) -> bool:
         and not record.definition.volumes
         and any(module.name == DISK_DRIVER for module in parts.modules)
     )
+
+
+def list_shapes(
+    record: VmRecord,
+    plugin: StoredPlugin,
+    spec: VmSpec,
+    support: HostSupport,
+    parts: BootParts,
+    hypervisor: Hypervisor,
+    *,
+    is_new: bool,
+) -> Shapes:
+    """Of templates that such a VM can wake from, the best first. `is_new`: its disk holds nothing of its own."""
+    modules = list_module_names(parts.modules)
+    shape = find_shape(spec, support, parts.base, modules, hypervisor)
+    workload = find_workload(record, plugin, modules, support, spec) if is_new else None
+    return (shape,) if workload is None else (add_workload(shape, workload), shape)
 
 
 async def start_attached(
@@ -189,6 +217,13 @@ async def wait_for_network(network: UserNetwork, machine: Machine, vm_id: str) -
     except BaseException:
         await asyncio.shield(machine.kill())
         raise
+
+
+def return_disk(files: VmFiles) -> None:
+    """Where its disk is a template's, the VM never was itself on it: it has none."""
+    if files.borrowed.exists():
+        files.disk.unlink(missing_ok=True)
+        files.borrowed.unlink()
 
 
 def make_folders(files: VmFiles) -> None:

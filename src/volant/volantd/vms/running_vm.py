@@ -31,7 +31,6 @@ from volant.volantd.network.forward import PortForwarder
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.request_context import outside_of_requests
 from volant.volantd.tasks import finish_in_thread
-from volant.volantd.templates.shape import Shape
 from volant.volantd.vms.background import Background
 from volant.volantd.vms.definition import check_kernel
 from volant.volantd.vms.disk_layers import settle_overlay
@@ -41,7 +40,7 @@ from volant.volantd.vms.history import Action
 from volant.volantd.vms.holding import mark_held, unmark_held
 from volant.volantd.vms.hypervisor_choice import check_change
 from volant.volantd.vms.kept_memory import discard_memory, has_memory, use_memory
-from volant.volantd.vms.lifecycle import Remember, VmFiles, boot_vm, find_files, no_wake
+from volant.volantd.vms.lifecycle import Remember, Shapes, Started, VmFiles, boot_vm, find_files, no_wake
 from volant.volantd.vms.monitor import Guest, VmMonitor
 from volant.volantd.vms.networking import detach, sleeps_when_idle, start_forwarding
 from volant.volantd.vms.process_log import ProcessLog
@@ -58,7 +57,7 @@ from volant.volantd.vms.vm_file import write_vm_file
 from volant.volantd.vms.volumes import claim_volumes
 from volant.volantd.vms.waiting import wait_for
 from volant.volantd.vms.waking import CannotWake, find_memory, let_go_on, wake_vm
-from volant.volantd.vms.warm_start import provide_template, wake_from_template
+from volant.volantd.vms.warm_start import provide_templates, wake_from_template
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +118,7 @@ class RunningVm:
         )  # fmt: skip
         self.tell("state", record)
         machine: Machine | None = None
-        shape: Shape | None = None
+        lacking: Shapes = ()
 
         async def remember(spec: VmSpec) -> None:
             await self.save_file(self._registry.update(record, spec=spec))
@@ -134,7 +133,7 @@ class RunningVm:
                 machine = await self._wake(record, plugin, source, remember)
             if machine is None:
                 goes_on = False
-                machine, shape = await self._boot(record, plugin, remember, cold=cold)
+                machine, lacking = await self._boot(record, plugin, remember, cold=cold)
             definition = record.definition.model_copy(update={"restores_to": None})
             record = self._registry.update(record, process=machine.identity, definition=definition)
             if goes_on:
@@ -151,15 +150,15 @@ class RunningVm:
         if goes_on:
             self.tell("state", record)
         self.follow(record, machine)
-        if shape is not None and self.monitor is not None:
-            providing = provide_template(self._domain, self.monitor, shape)
-            self._background.run(providing, f"template by {record.name}")
+        if lacking and self.monitor is not None:
+            providing = provide_templates(self._domain, self.monitor, record, lacking)
+            self._background.run(providing, f"templates by {record.name}")
         return record
 
     async def _boot(
         self, record: VmRecord, plugin: StoredPlugin, remember: Remember, *, cold: bool
-    ) -> tuple[Machine, Shape | None]:
-        """From its disk, or awake from a template of its shape; the shape where there is none yet."""
+    ) -> Started:
+        """From its disk, or awake from a template of one of its shapes; those of which there is none yet."""
         unmark_held(self.files.folder)
         await asyncio.to_thread(discard_memory, self.files.folder)
         hypervisor = self._domain.find_hypervisor(record.hypervisor)

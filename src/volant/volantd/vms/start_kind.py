@@ -7,7 +7,7 @@ from typing import Literal
 
 from volant.volantd.hypervisors.base import VmSpec
 
-StartKind = Literal["boot", "template", "snapshot"]
+StartKind = Literal["boot", "template", "workload", "snapshot"]
 
 
 def find_start(spec: VmSpec | None) -> StartKind | None:
@@ -15,4 +15,6 @@ def find_start(spec: VmSpec | None) -> StartKind | None:
         return None
     if spec.wakes_from is None:
         return "boot"
+    if spec.wakes_from.has_workload:
+        return "workload"
     return "template" if spec.wakes_from.is_template else "snapshot"

@@ -5,21 +5,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
-from volant.errors import Conflict, VolantError
+from volant.contract.guest_config import GuestConfig
+from volant.errors import Conflict, StorageFull, VolantError
 from volant.volantd.guest.settings_line import send_settings
 from volant.volantd.hypervisors.base import HostSupport, Machine, VmSpec
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.templates.shape import Shape, list_hardware_addresses
 from volant.volantd.templates.store import Template
+from volant.volantd.vms.disks import make_overlay
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.guest_settings import make_guest_config
-from volant.volantd.vms.lifecycle import StartMachine
+from volant.volantd.vms.lifecycle import StartMachine, VmFiles, find_files, return_disk
 from volant.volantd.vms.monitor import VmMonitor
 from volant.volantd.vms.networking import detach
 from volant.volantd.vms.record import VmRecord
+from volant.volantd.vms.states import VmState
+from volant.volantd.vms.waiting import is_settled, wait_for
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +55,13 @@ async def wake_from_template(
     template = domain.templates.find(shape)
     if template is None:
         return None
+    wake = (
+        _wake
+        if shape.workload is None
+        else partial(_wake_with_workload, find_files(domain.settings, record.id))
+    )
     try:
-        return await _wake(record, plugin, template, spec, shape, support, start)
+        return await wake(record, plugin, template, spec, shape, support, start)
     except Conflict:
         raise  # a port that is taken stays so
     except VolantError as error:
@@ -59,11 +72,22 @@ async def wake_from_template(
         return None
 
 
-async def provide_template(domain: Domain, monitor: VmMonitor, shape: Shape) -> None:
-    """Once a guest is up that booted: the next VM of its shape need not."""
-    if await monitor.wait_connected(BOOT_SECONDS):
-        await asyncio.sleep(DELAY_SECONDS)
-        await domain.templates.provide(shape)
+async def provide_templates(
+    domain: Domain, monitor: VmMonitor, record: VmRecord, shapes: Sequence[Shape]
+) -> None:
+    """Once a guest is up that would have woken: the next VM of its shapes will. What serves most comes first."""
+    if not await monitor.wait_connected(BOOT_SECONDS):
+        return
+    await asyncio.sleep(DELAY_SECONDS)
+    for shape in reversed(shapes):
+        if shape.workload is None or await _is_healthy(domain, record):
+            await domain.templates.provide(shape)
+
+
+async def _is_healthy(domain: Domain, record: VmRecord) -> bool:
+    """Whether its workload comes up at all, once that is known: a template of one that does not is of no use."""
+    found = await wait_for(domain.registry, domain.events, record.id, "healthy", BOOT_SECONDS)
+    return found.state is VmState.RUNNING and is_settled(found, "healthy")
 
 
 async def _wake(
@@ -82,9 +106,55 @@ async def _wake(
     try:
         await machine.resume()
         config = make_guest_config(record, plugin, shape.modules, support.control)
-        stream = await machine.open_control()
-        await send_settings(stream, config, list_hardware_addresses(spec), timeout_seconds=SETTINGS_SECONDS)
+        await _tell(machine, config, list_hardware_addresses(spec))
     except BaseException:
         await asyncio.shield(machine.kill())
         raise
     return machine
+
+
+async def _wake_with_workload(
+    files: VmFiles,
+    record: VmRecord,
+    plugin: StoredPlugin,
+    template: Template,
+    spec: VmSpec,
+    shape: Shape,
+    support: HostSupport,
+    start: StartMachine,
+) -> Machine:
+    """The same from a template in which the workload is up: a copy of memory and disk, which becomes this VM before
+    anything in it goes on. Until then the disk is not its own (`return_disk`)."""
+    assert spec.initrd is not None
+    spec.initrd.write_bytes(b"")
+    files.borrowed.touch(mode=0o600)
+    try:
+        await asyncio.to_thread(_copy_disk, template.disk, files.disk)
+        machine = await start(replace(spec, wakes_from=template.image))
+        try:
+            await machine.resume()
+            config = make_guest_config(record, plugin, [], support.control)
+            await _tell(machine, config, [])
+        except BaseException:
+            await asyncio.shield(machine.kill())
+            raise
+    except BaseException:
+        return_disk(files)
+        await asyncio.to_thread(make_overlay, files.disk, plugin.payload, plugin.format, None)
+        raise
+    files.borrowed.unlink()
+    return machine
+
+
+async def _tell(machine: Machine, config: GuestConfig, hardware_addresses: Sequence[str]) -> None:
+    stream = await machine.open_control()
+    await send_settings(stream, config, hardware_addresses, timeout_seconds=SETTINGS_SECONDS)
+
+
+def _copy_disk(source: Path, target: Path) -> None:
+    try:
+        target.unlink(missing_ok=True)
+        shutil.copyfile(source, target)
+        target.chmod(0o600)
+    except OSError as error:
+        raise StorageFull(f"cannot copy the template's disk: {error.strerror or error}") from error

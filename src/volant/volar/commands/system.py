@@ -91,6 +91,7 @@ def list_templates(context: click.Context, output_format: Format) -> None:
     """List the templates, the one that was used last first."""
     columns = {
         "KEY": lambda template: template["key"][:12],
+        "WORKLOAD": lambda template: template["plugin"] or "-",
         "VCPU": lambda template: template["vcpu"],
         "MEMORY": lambda template: f"{template['memory_mb']} MiB",
         "ACCELERATOR": lambda template: template["accelerator"],

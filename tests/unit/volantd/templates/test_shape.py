@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from support.template_shapes import TemplateHypervisor, make_shape, make_spec
+from volant.contract.guest_config import Control, GuestConfig
 from volant.volantd.hypervisors.base import DiskDrive, TapNic
 from volant.volantd.hypervisors.qemu import Qemu
-from volant.volantd.templates.shape import list_hardware_addresses, make_template_spec
+from volant.volantd.templates.shape import add_workload, list_hardware_addresses, make_template_spec
+from volant.volantd.templates.workload import NO_CONTROL, Keys, Workload
 
 OTHER_SHAPE = {"vcpu": 2, "memory_mb": 256, "accelerator": "kvm", "nics": (), "tsc_khz": 1_000_000}
 
@@ -38,6 +40,28 @@ def test_what_the_machine_is_matters(tmp_path: Path, name: str) -> None:
     first, second = make_shape(tmp_path, qemu, spec), make_shape(tmp_path, qemu, other)
     assert first.key != second.key
     assert first.versions == second.versions
+
+
+def test_a_workload_is_a_further_shape(tmp_path: Path) -> None:
+    shape = make_shape(tmp_path, TemplateHypervisor())
+    config = GuestConfig(vm_id="template", vm_name="template", hostname="template", control=NO_CONTROL)
+    workload = Workload("web:1.0.0", tmp_path / "payload", config, Keys("", ""), Path.touch)
+    others = [
+        replace(workload, payload=tmp_path / "other"),
+        replace(workload, config=config.model_copy(update={"hostname": "another"})),
+    ]
+    found = [add_workload(shape, each) for each in (workload, *others)]
+    assert len({shape.key, *(each.key for each in found)}) == 4
+    assert {each.versions for each in found} == {shape.versions}
+    keys = {"unix_time_nanoseconds": 1, "control": Control(host_key="key", authorized_keys=[])}
+    same = replace(workload, plugin="same:1.0.0", config=config.model_copy(update=keys))
+    assert add_workload(shape, same).key == found[0].key
+    (root,) = make_template_spec(shape.spec, Path("/template"), workload).disks
+    assert (root.path, root.format, root.backing) == (
+        Path("/template/disk"),
+        "qcow2",
+        (tmp_path / "payload",),
+    )
 
 
 def test_exchanged_programs_are_other_versions(tmp_path: Path) -> None:

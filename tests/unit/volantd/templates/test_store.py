@@ -25,11 +25,12 @@ def publish(
     versions: str = "v",
     size_bytes: int = 10,
     kernel_file: Path | None = None,
+    payload: Path | None = None,
 ) -> None:
     template = Template(
         key=key, versions=versions, image=MemoryImage(store.folder / key, True, True), vcpu=1, memory_mb=128,
         accelerator="tcg", kernel="6.1", has_network=True, size_bytes=size_bytes, took_seconds=1.0, created_at="",
-        kernel_file=kernel_file,
+        kernel_file=kernel_file, payload=payload,
     )  # fmt: skip
     with store.draft(key) as (_, hidden):
         (hidden / "memory").write_bytes(b"pages")
@@ -90,6 +91,21 @@ def test_templates_of_two_kernels_stay_beside_each_other_while_both_are_there(
     one.unlink()
     publish(store, tmp_path, "d", versions="3", kernel_file=other)
     assert sorted(list_keys(store)) == ["c", "d"]
+
+
+def test_a_workloads_template_goes_with_its_plugin(store: TemplateStore, tmp_path: Path) -> None:
+    payload = tmp_path / "payload"
+    payload.touch()
+    publish(store, tmp_path, "a")
+    publish(store, tmp_path, "b", payload=payload)
+    store.remove_orphans()
+    assert sorted(list_keys(store)) == ["a", "b"]
+    payload.unlink()
+    store.remove_orphans()
+    assert list_keys(store) == ["a"]
+    publish(store, tmp_path, "c", payload=payload)
+    publish(store, tmp_path, "d")
+    assert sorted(list_keys(store)) == ["a", "d"]
 
 
 def test_one_that_cannot_be_read_is_removed(store: TemplateStore, tmp_path: Path) -> None:

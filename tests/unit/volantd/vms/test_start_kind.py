@@ -18,3 +18,5 @@ def test_a_start_is_a_boot_or_woke_from_something(tmp_path: Path) -> None:
     copied = MemoryImage(tmp_path, has_pages=True, is_copied=True)
     assert find_start(replace(spec, wakes_from=copied)) == "snapshot"
     assert find_start(replace(spec, wakes_from=replace(copied, is_template=True))) == "template"
+    workload = replace(copied, is_template=True, has_workload=True)
+    assert find_start(replace(spec, wakes_from=workload)) == "workload"
