@@ -62,7 +62,7 @@ func (g *Guest) State() contract.AgentState {
 		Kernel:       kernelRelease(),
 	}
 	if state.Result != nil {
-		g.resultAsked.Store(true)
+		g.resultAsked.tell()
 	}
 	if state.Phase == "" {
 		state.Phase = contract.PhaseBooting

@@ -35,10 +35,11 @@ const (
 	// A batch guest waits so long for its host to ask for the result, and then until it has been sent, before it powers off.
 	resultPatience = 20 * time.Second
 	sendPatience   = 500 * time.Millisecond
-	resultPoll     = 20 * time.Millisecond
 	// Settling leaves the processor to the workload's start for so long; a workload that waits for the host (hooks,
 	// user-data, a secret) may need what is settled.
 	yieldTime = 300 * time.Millisecond
+	// The same until a workload that has been started is well: whoever made the VM waits for that rather than for us.
+	wellPatience = 2 * time.Second
 	// The times of the boot are told with the workload's start, or without it after this time.
 	execPatience = 5 * time.Second
 	// How long a stuck serial line may hold up power-off.
@@ -73,7 +74,7 @@ type Guest struct {
 	hostKey     *sshd.HostKey // of every door; set before the first is opened
 	hostsKeys   *sshd.Keys    // by which volantd comes in
 	freezer     *snapshot.Freezer
-	resultAsked atomic.Bool                          // somebody was told the result of a batch workload
+	resultAsked event                                // somebody was told the result of a batch workload
 	current     atomic.Pointer[contract.GuestConfig] // another than config in a copy of a snapshot
 	doorsOpen   chan struct{}
 	port        *stream.Port         // of the host, where it was opened before
@@ -98,10 +99,11 @@ func New(
 		life:     life,
 		stop:     stop,
 
-		hostKey:   &sshd.HostKey{},
-		hostsKeys: sshd.NewKeys(),
-		freezer:   snapshot.NewFreezer(),
-		doorsOpen: make(chan struct{}),
+		hostKey:     &sshd.HostKey{},
+		hostsKeys:   sshd.NewKeys(),
+		freezer:     snapshot.NewFreezer(),
+		doorsOpen:   make(chan struct{}),
+		resultAsked: newEvent(),
 	}
 	guest.current.Store(config)
 	guest.openLogs()
@@ -181,6 +183,8 @@ func (g *Guest) Settle(later Later) {
 	defer power.Guard()
 	g.waitForExec(yieldTime)
 	later.Wake()
+	network.Announce(g.config.Network) // who connects to the workload may not find it before
+	g.waitUntilWell()
 	g.journal.WarnError(modules.Show())
 	began := time.Now()
 	later.Drivers()
@@ -190,7 +194,6 @@ func (g *Guest) Settle(later Later) {
 		return
 	}
 	later.Disk()
-	network.Announce(g.config.Network)
 	network.AllowPings()
 	limitMemory()
 	g.sayStamps()
@@ -216,6 +219,25 @@ func (g *Guest) waitForExec(patience time.Duration) {
 	}
 }
 
+// waitUntilWell returns when the workload's checks say that it is well or not, when nothing is asked, or after a while.
+// A workload that is to read secrets needs what is settled.
+func (g *Guest) waitUntilWell() {
+	if !g.stamps.hasExecuted() || len(g.config.Secrets) > 0 {
+		return
+	}
+	changed, cancel := g.supervisor.Subscribe()
+	defer cancel()
+	for patience := time.After(wellPatience); g.supervisor.State().Health == contract.HealthStarting; {
+		select {
+		case <-changed:
+		case <-g.life.Done():
+			return
+		case <-patience:
+			return
+		}
+	}
+}
+
 // limitMemory trades a little of the processor for memory, of which guests have little.
 func limitMemory() {
 	debug.SetGCPercent(50)
@@ -230,8 +252,9 @@ func (g *Guest) endWithResult(code int) {
 	g.changes.tell()
 	go func() {
 		defer power.Guard()
-		for deadline := time.Now().Add(resultPatience); !g.resultAsked.Load() && time.Now().Before(deadline); {
-			time.Sleep(resultPoll)
+		select {
+		case <-g.resultAsked.happened:
+		case <-time.After(resultPatience):
 		}
 		time.Sleep(sendPatience)
 		g.requests.Ask(power.Request{Action: power.PowerOff, Origin: "result"})

@@ -67,6 +67,15 @@ func (s *Stamps) noteExec() {
 	s.times.MainToExecMs = milliseconds(s.last.Sub(s.started) - s.modules)
 }
 
+func (s *Stamps) hasExecuted() bool {
+	select {
+	case <-s.executed:
+		return true
+	default:
+		return false
+	}
+}
+
 func (s *Stamps) bootTimes() contract.BootTimes {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -80,9 +89,7 @@ func (s *Stamps) String() string {
 	for _, phase := range s.phases {
 		phases = append(phases, fmt.Sprintf("%s %.1f", phase.name, milliseconds(phase.took)))
 	}
-	select {
-	case <-s.executed:
-	default:
+	if !s.hasExecuted() {
 		return fmt.Sprintf("nothing was started yet (%s), modules %.1f ms",
 			strings.Join(phases, ", "), milliseconds(s.modules))
 	}

@@ -23,6 +23,8 @@ const (
 	quickMost  = 500 * time.Millisecond
 	quickPhase = 30 * time.Second
 	quickLater = 2 * time.Second
+	// A workload that has just been started is not ready yet, and nobody asks why.
+	quiet = time.Second
 )
 
 // Options of New.
@@ -169,10 +171,12 @@ func (m *Monitor) loop(ctx context.Context, finished chan<- struct{}) {
 		case err == nil:
 			state, failures, lastReason = contract.HealthHealthy, 0, ""
 		case state == contract.HealthStarting:
-			lastReason = err.Error()
 			if now.Sub(counted) >= check.Interval {
 				failures++
 				counted = counted.Add(check.Interval)
+			}
+			if now.Sub(begun) > quiet || failures >= check.Retries {
+				lastReason = err.Error()
 			}
 		default:
 			lastReason = err.Error()

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/volantvm/volant/kestrel/internal/program"
 	"github.com/volantvm/volant/kestrel/internal/reaper"
 )
@@ -27,7 +29,18 @@ type probe func(ctx context.Context) error
 // loopback is where a workload is asked. One that listens on IPv6 alone answers on the second.
 var loopback = []string{"127.0.0.1", "::1"}
 
+// refused is a port that nobody listens on. Who else listens is looked up when somebody wants to read it.
+type refused struct{ port int }
+
+func (r refused) Error() string { return describeRefusal(r.port).Error() }
+
 func dial(ctx context.Context, port int) (net.Conn, error) {
+	if connection, err := connectAtOnce(port); connection != nil || err == unix.ECONNREFUSED {
+		if connection != nil {
+			return connection, nil
+		}
+		return nil, refused{port}
+	}
 	var dialer net.Dialer
 	var first error
 	for _, host := range loopback {
@@ -41,7 +54,7 @@ func dial(ctx context.Context, port int) (net.Conn, error) {
 	}
 	switch {
 	case errors.Is(first, syscall.ECONNREFUSED):
-		return nil, describeRefusal(port)
+		return nil, refused{port}
 	case errors.Is(first, context.DeadlineExceeded), errors.Is(first, os.ErrDeadlineExceeded):
 		return nil, fmt.Errorf("no connection to port %d within the timeout", port)
 	}

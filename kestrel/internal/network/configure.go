@@ -154,14 +154,25 @@ func Announce(config contract.GuestNetwork) {
 			if gateway == nil || *gateway == "" {
 				continue
 			}
-			connection, err := net.Dial("udp", net.JoinHostPort(*gateway, "9"))
-			if err != nil {
-				continue
+			if address, err := netip.ParseAddr(*gateway); err == nil {
+				sendByte(address, 9)
 			}
-			_, _ = connection.Write([]byte{0})
-			_ = connection.Close()
 		}
 	}
+}
+
+// sendByte sends a datagram by bare system calls: package net's way runs much more code for the first time.
+func sendByte(address netip.Addr, port int) {
+	family, target := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: port, Addr: address.As16()})
+	if address.Is4() {
+		family, target = unix.AF_INET, &unix.SockaddrInet4{Port: port, Addr: address.As4()}
+	}
+	descriptor, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return
+	}
+	_ = unix.Sendto(descriptor, []byte{0}, 0, target)
+	_ = unix.Close(descriptor)
 }
 
 // ToldAddresses are the addresses that the guest was told to take, in CIDR form; those of DHCP are not among them.
