@@ -7,6 +7,7 @@ start-cold-vs-bare    cold, over a bare QEMU with the same kernel and disk whose
 start-warm-vs-cold    `volar vms create` with a template of its shape to HTTP 200, over cold
 start-warm-workload-vs-cold   the same with a template in which nginx is up, over cold
 start-fork-vs-cold    `volar vms fork` of an idle VM to the copy's first HTTP 200, over cold
+start-bare-fork-vs-cold   the bare machine's memory in another QEMU, by hand, to its first HTTP 200: less no fork takes
 snapshot-pause-ms     how long the original stood still for it, with a process that writes memory all the time
 fork20-mib-each       memory of a copy (PSS of its QEMU), the mean of 20 of a VM that idles
 """
@@ -25,6 +26,7 @@ import urllib.request
 from pathlib import Path
 
 from bench import bench_line
+from bench.fork_by_hand import HandFork
 from bench.own_folder import make_own_folder
 from bench.results import ratio
 from bench.sleeping import Sleepers
@@ -139,14 +141,19 @@ def main() -> None:
         begin_bare = bench.make_bare()
         bench.volar("vms", "delete", "bench", "--force")
         bench.wait_for_templates()
+        by_hand = HandFork(bench_line.seconds_to_page(begin_bare)[1], home / "by-hand")
         sleepers = Sleepers(bench)
-        bare, cold, warm, copied, forked, pauses = [], [], [], [], [], []
+        bare, cold, warm, copied, forked, bare_forks, pauses = [], [], [], [], [], [], []
         steps: dict[str, str] = {}
         for number in range(ROUNDS):
             seconds, process = bench_line.seconds_to_page(begin_bare)
             process.kill()
             process.wait()
             bare.append(seconds)
+            seconds, process = bench_line.seconds_to_page(by_hand.begin)
+            process.kill()
+            process.wait()
+            bare_forks.append(seconds)
             seconds, steps["cold"] = bench.create("cold", "--cold")
             cold.append(seconds)
             seconds, steps["warm"] = bench.create("warm")
@@ -163,7 +170,8 @@ def main() -> None:
             bench.volar("snapshots", "delete", f"s{number}")
             print(
                 f"to page: bare {bare[-1]:.2f} s, cold {cold[-1]:.2f} s, warm {warm[-1]:.2f} s,"
-                f" with its workload {copied[-1]:.2f} s, fork {forked[-1]:.2f} s;"
+                f" with its workload {copied[-1]:.2f} s, fork {forked[-1]:.2f} s"
+                f" (by hand {bare_forks[-1]:.2f} s);"
                 f" pause {pauses[-1]:.0f} ms, {sleepers.sleep_once()}",
                 flush=True,
             )
@@ -173,6 +181,7 @@ def main() -> None:
         ratio("start-warm-vs-cold", statistics.median(warm) / statistics.median(cold))
         ratio("start-warm-workload-vs-cold", statistics.median(copied) / statistics.median(cold))
         ratio("start-fork-vs-cold", statistics.median(forked) / statistics.median(cold))
+        ratio("start-bare-fork-vs-cold", statistics.median(bare_forks) / statistics.median(cold))
         sleepers.print_ratios(cold)
         ratio("snapshot-pause-ms", statistics.median(pauses), 0)
         ratio("fork20-mib-each", measure_copies(bench), 0)

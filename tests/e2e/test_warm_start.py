@@ -131,19 +131,6 @@ def test_a_start_is_warm_or_cold_as_asked_and_keeps_the_disk(host: Host, templat
     host.volar("vms", "delete", "warm-d", "warm-c", "--force")
 
 
-def test_a_template_that_does_not_do_is_told_and_the_vm_boots(host: Host, template: dict[str, Any]) -> None:
-    state = host.home / "cache" / "templates" / template["key"] / "state"
-    state.write_bytes(state.read_bytes()[:5000])
-    host.volar("vms", "create", "warm-c", "--plugin", "nginx")
-    vm = host.vm("warm-c")
-    assert (vm["started_from"], vm["health"]) == ("boot", "healthy")
-    events = [json.loads(line) for line in host.volar("events", "vms", "-o", "json").stdout.splitlines()]
-    told = [event for event in events if event["kind"] == "cold_boot" and event["vm"] == "warm-c"]
-    assert len(told) == 1
-    assert told[0]["data"]["cause"]
-    assert template["key"] not in [found["key"] for found in list_templates(host)]
-
-
 # When nginx's first process was started, in ticks since its machine's boot.
 STARTED = "awk '{print $22}' /proc/$(pgrep -o nginx || pidof -s nginx)/stat"
 
@@ -195,3 +182,16 @@ def test_vms_of_a_plugin_that_says_so_are_copies_of_one_that_is_up(
     assert host.vm("work-e")["started_from"] == "template"
     assert run_in(host, "work-e", "cat /etc/machine-id") not in [lines[2] + "\n" for lines in seen]
     assert list_of_workloads() == []
+
+
+def test_a_template_that_does_not_do_is_told_and_the_vm_boots(host: Host, template: dict[str, Any]) -> None:
+    state = host.home / "cache" / "templates" / template["key"] / "state"
+    state.write_bytes(state.read_bytes()[:5000])
+    host.volar("vms", "create", "warm-c", "--plugin", "nginx")
+    vm = host.vm("warm-c")
+    assert (vm["started_from"], vm["health"]) == ("boot", "healthy")
+    events = [json.loads(line) for line in host.volar("events", "vms", "-o", "json").stdout.splitlines()]
+    told = [event for event in events if event["kind"] == "cold_boot" and event["vm"] == "warm-c"]
+    assert len(told) == 1
+    assert told[0]["data"]["cause"]
+    assert template["key"] not in [found["key"] for found in list_templates(host)]
