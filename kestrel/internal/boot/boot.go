@@ -39,6 +39,9 @@ func run(version string, started time.Time, journal *guest.Journal) error {
 	if err := prepareProcess(); err != nil {
 		return err
 	}
+	if !hasTimer(timerFile) {
+		power.BootAgain("the kernel has found no timer, which it may not on a busy host")
+	}
 	config, err := readGuestConfig()
 	if err != nil {
 		return err

@@ -53,6 +53,13 @@ func CannotBoot(reason error) {
 	select {}
 }
 
+// BootAgain has the host boot this machine once more. In the state in which it is, nothing that waits for a time goes on:
+// nor does this.
+func BootAgain(reason string) {
+	_, _ = os.Stderr.WriteString("kestrel: booting again: " + reason + "\n")
+	end(Reboot)
+}
+
 // Guard ends the machine when the goroutine that deferred it panics: as PID 1 a panic that nobody sees would be a hang
 // or a kernel panic with the reason lost.
 func Guard() {

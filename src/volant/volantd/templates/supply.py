@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from volant.errors import VolantError
+from volant.errors import Unreachable, VolantError
 from volant.volantd.hypervisors.base import Hypervisor
 from volant.volantd.templates.making import make_template
 from volant.volantd.templates.shape import Shape
 from volant.volantd.templates.store import Template, TemplateStore
 
 logger = logging.getLogger(__name__)
+
+MOST_TRIES = 3
 
 
 @dataclass
@@ -50,7 +53,7 @@ class TemplateSupply:
             if not self.is_on or shape.key in self._given_up or self.store.find(shape.key) is not None:
                 return None
             try:
-                template = await make_template(shape, self.hypervisor, self.store, self.runtime_dir)
+                template = await self._make(shape)
             except (VolantError, OSError) as error:
                 self._given_up.add(shape.key)
                 logger.warning("no template is made: %s", error)
@@ -59,3 +62,10 @@ class TemplateSupply:
             "a template of %d MiB was made in %.1f s", template.size_bytes >> 20, template.took_seconds
         )
         return template
+
+    async def _make(self, shape: Shape) -> Template:
+        """Again where the guest goes away, as one does whose boot went wrong by chance."""
+        for _ in range(MOST_TRIES - 1):
+            with suppress(Unreachable):
+                return await make_template(shape, self.hypervisor, self.store, self.runtime_dir)
+        return await make_template(shape, self.hypervisor, self.store, self.runtime_dir)

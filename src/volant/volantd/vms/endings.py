@@ -10,21 +10,28 @@ from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.restart_policy import read_policy
 from volant.volantd.vms.states import VmState
 
+# An agent gives a boot up that went wrong by chance (kestrel's boot/timer.go); so often by chance is none.
+MOST_BOOTS = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`wanted` None leaves it as it is; `starts_again`: the guest asked for a reset; `by_itself`: nobody asked for
-    this end, and the workload had run: what the restart policy is for."""
+    """`wanted` None leaves it as it is; `starts_again`: the guest asked for a reset, for the how-manieth time in a row
+    before it ran (`restarts`); `by_itself`: nobody asked for this end, and the workload had run: what the restart
+    policy is for."""
 
     state: VmState
     reason: str
     wanted: bool | None = False
     starts_again: bool = False
+    restarts: int = 0
     by_itself: bool = False
 
 
-def find_outcome(state: VmState, end: MachineEnd, *, kill_reason: str, is_host_stopping: bool) -> Outcome:
-    """`kill_reason` says why an orderly stop was given up, or is empty."""
+def find_outcome(
+    state: VmState, end: MachineEnd, *, kill_reason: str, is_host_stopping: bool, again: int = 1
+) -> Outcome:
+    """`kill_reason` says why an orderly stop was given up, or is empty; `again` is the next start's number in a row."""
     if end.kind is EndKind.CRASHED and is_host_stopping:
         # It runs again with the host: it is still wanted.
         return Outcome(VmState.STOPPED, "the host was shut down", wanted=None)
@@ -38,6 +45,8 @@ def find_outcome(state: VmState, end: MachineEnd, *, kill_reason: str, is_host_s
         return Outcome(
             VmState.STOPPED, "the guest switched itself off", starts_again=again, by_itself=not again
         )
+    if state is VmState.STARTING and end.kind is EndKind.REBOOTED and again <= MOST_BOOTS:
+        return Outcome(VmState.STOPPED, "it wants to boot again", starts_again=True, restarts=again)
     happened = "was reset" if end.kind is EndKind.REBOOTED else "switched itself off"
     reason = end.reason or f"the guest {happened} before its workload ran"
     if end.host_disk_full:

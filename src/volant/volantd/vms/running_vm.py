@@ -332,9 +332,8 @@ class RunningVm:
             return
         await self.take_down(record)
         stopping = end.kind is EndKind.CRASHED and await asyncio.to_thread(is_host_stopping)
-        outcome = find_outcome(
-            record.state, end, kill_reason=self.monitor.kill_reason, is_host_stopping=stopping
-        )
+        reason, again = self.monitor.kill_reason, record.restarts + 1
+        outcome = find_outcome(record.state, end, kill_reason=reason, is_host_stopping=stopping, again=again)
         is_stable = asyncio.get_running_loop().time() - self._followed_at >= STABLE_SECONDS
         restarts = find_restarts(record, outcome, is_stable=is_stable)
         # Before it is started again: a daemon that is killed in between leaves that to the next one.
@@ -350,7 +349,7 @@ class RunningVm:
             self.tell("state", record)
         self.monitor = None
         if outcome.starts_again:
-            self._background.run(self.start_again(), f"restart of {record.name}")
+            self._background.run(self.start_again(outcome.restarts), f"restart of {record.name}")
         elif restarts is not None:
             delay_seconds = find_delay_seconds(restarts)
             self._background.run(self.start_again(restarts + 1, delay_seconds), f"restart of {record.name}")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from support.template_shapes import TemplateHypervisor, make_shape
-from volant.errors import ToolFailed
+from volant.errors import ToolFailed, Unreachable
 from volant.volantd.templates import making
 from volant.volantd.templates.store import TemplateStore
 from volant.volantd.templates.supply import TemplateSupply
@@ -51,6 +51,13 @@ async def test_one_that_failed_is_not_tried_again_until_all_are_cleared(tmp_path
     supply.forget(template)
     assert supply.find(shape) is None
     assert await supply.provide(shape) is None
+
+
+async def test_a_guest_that_went_away_is_tried_again(tmp_path: Path) -> None:
+    hypervisor = TemplateHypervisor(failure=Unreachable("it booted again"))
+    supply = make_supply(tmp_path, hypervisor)
+    assert await supply.provide(make_shape(tmp_path, hypervisor)) is None
+    assert len(hypervisor.started) == 3
 
 
 async def test_nothing_happens_where_it_is_off(tmp_path: Path) -> None:

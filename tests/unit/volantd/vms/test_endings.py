@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from volant.volantd.hypervisors.base import EndKind, MachineEnd
-from volant.volantd.vms.endings import Outcome, find_outcome
+from volant.volantd.vms.endings import MOST_BOOTS, Outcome, find_outcome
 from volant.volantd.vms.states import VmState
 
 OFF = "the guest switched itself off"
@@ -19,6 +19,11 @@ OFF = "the guest switched itself off"
         (VmState.STARTING, MachineEnd(EndKind.KILLED), Outcome(VmState.STOPPED, "asked")),
         (VmState.RUNNING, MachineEnd(EndKind.POWERED_OFF), Outcome(VmState.STOPPED, OFF, by_itself=True)),
         (VmState.RUNNING, MachineEnd(EndKind.REBOOTED), Outcome(VmState.STOPPED, OFF, starts_again=True)),
+        (
+            VmState.STARTING,
+            MachineEnd(EndKind.REBOOTED),
+            Outcome(VmState.STOPPED, "it wants to boot again", starts_again=True, restarts=1),
+        ),
         (VmState.STARTING, MachineEnd(EndKind.POWERED_OFF), Outcome(VmState.FAILED, f"{OFF} before its workload ran")),
         (
             VmState.STARTING,
@@ -35,6 +40,15 @@ OFF = "the guest switched itself off"
 )  # fmt: skip
 def test_what_an_end_means(state: VmState, end: MachineEnd, expected: Outcome) -> None:
     assert find_outcome(state, end, kill_reason="asked", is_host_stopping=False) == expected
+
+
+def test_one_that_never_gets_beyond_its_boot_is_given_up() -> None:
+    def end(again: int) -> Outcome:
+        rebooted = MachineEnd(EndKind.REBOOTED)
+        return find_outcome(VmState.STARTING, rebooted, kill_reason="", is_host_stopping=False, again=again)
+
+    assert (end(MOST_BOOTS).starts_again, end(MOST_BOOTS).restarts) == (True, MOST_BOOTS)
+    assert (end(MOST_BOOTS + 1).starts_again, end(MOST_BOOTS + 1).state) == (False, VmState.FAILED)
 
 
 def test_a_host_that_goes_down_has_not_crashed_its_vms() -> None:
