@@ -231,3 +231,9 @@ async def test_a_broken_config_leaves_the_guest_up_and_reachable(
         assert await run_in(guest, harness, "echo still here; hostname") == "still here\ntest\n"
         await ask(guest, harness, "power.stop", {"action": "poweroff", "deadline_seconds": 5})
         guest.wait_for_end()
+
+
+def test_a_machine_in_which_no_timer_was_found_boots_again(harness: GuestHarness) -> None:
+    # What a kernel does that could not calibrate it while its host was busy.
+    console = harness.run(None, kernel_arguments=("nolapic_timer",))
+    assert "kestrel: booting again: the kernel has found no timer" in console

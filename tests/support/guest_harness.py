@@ -160,6 +160,7 @@ class GuestHarness:
         network: bool = True,
         vcpu: int = 1,
         netdevs: Sequence[str] = (),
+        kernel_arguments: tuple[str, ...] = (),
     ) -> Iterator[Guest]:
         """Start a machine; it is killed at the end where it has not powered off by itself.
 
@@ -190,7 +191,7 @@ class GuestHarness:
             memory_mb=memory_mb, disks=tuple(disks), nics=tuple(nics),
             socket_folder=folder,
             console_log=folder / "console.log", hypervisor_log=folder / "qemu.log", kernel=self.kernel.image,
-            initrd=initrd, tsc_khz=self.tsc_khz, nested=True,
+            initrd=initrd, tsc_khz=self.tsc_khz, nested=True, extra_cmdline=kernel_arguments,
         )  # fmt: skip
         arguments = make_qemu_arguments(spec, "qemu-system-x86_64")
         places = [index + 1 for index, argument in enumerate(arguments) if argument == "-netdev"]
