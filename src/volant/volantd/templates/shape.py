@@ -14,6 +14,8 @@ from volant.volantd.templates.workload import Workload
 # The locally administered prefix of QEMU's, and no address that a VM has.
 HARDWARE_PREFIX = "52:54:01:00:00:"
 NOWHERE = Path("/")
+# Further apart two measurements of one host are not.
+TSC_STEP_KHZ = 17_001
 INITRD = "boot.cpio"
 DISK = "disk"
 
@@ -47,7 +49,7 @@ def find_shape(
     )
     traits = sorted(hypervisor.find_traits(make_template_spec(spec, NOWHERE)).items())
     # Of the kernel's command line, and of disks that the template has, too.
-    further = [str(spec.tsc_khz), *spec.extra_cmdline]
+    further = [str(_round(spec.tsc_khz)), *spec.extra_cmdline]
     further += [part for disk in spec.disks[1:] for part in _identify(disk.path)]
     key = _digest([versions, *(part for trait in traits for part in trait), *further])
     return Shape(key, versions, spec, base, tuple(modules))
@@ -74,6 +76,11 @@ def make_template_spec(spec: VmSpec, folder: Path, workload: Workload | None = N
 def list_hardware_addresses(spec: VmSpec) -> list[str]:
     """What the cards of a VM have when it wakes from a template."""
     return [nic.mac for nic in make_template_spec(spec, NOWHERE).nics]
+
+
+def _round(tsc_khz: int | None) -> int | None:
+    """Of one host it is measured again and again, and never quite the same; memory of another host is of no use."""
+    return tsc_khz and round(tsc_khz / TSC_STEP_KHZ)
 
 
 def _identify(path: Path | None) -> list[str]:

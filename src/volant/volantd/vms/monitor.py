@@ -15,7 +15,7 @@ from volant.contract.guest_config import SECRETS_PORT
 from volant.errors import Unreachable, VolantError
 from volant.volantd.guest.connection import GuestConnection, open_connection
 from volant.volantd.guest.control import ControlClient, list_missing_features, open_control
-from volant.volantd.hypervisors.base import Machine, MachineEnd
+from volant.volantd.hypervisors.base import Machine, MachineEnd, VmSpec
 from volant.volantd.tasks import end_tasks
 from volant.volantd.vms.answering import answer_at, open_listeners
 from volant.volantd.vms.keys import read_public_key
@@ -38,6 +38,9 @@ CONNECTION_BURST, CONNECTION_SECONDS = 10, 3.0
 # How often a guest is told the time, and how late an answer may come for what it was told to be right still.
 CLOCK_SECONDS = 30.0
 CLOCK_LATE_SECONDS = 1.0
+
+# A workload that goes on answers before we ask: under emulation our handshake takes as much of its processor.
+HEAD_START_SECONDS = 0.3
 
 SecretAnswer = Callable[[int], bytes | None]
 
@@ -77,6 +80,7 @@ class VmMonitor:
         self._connection_pace = Pace(CONNECTION_BURST, CONNECTION_SECONDS)
         self._connected = asyncio.Event()
         self._ended = asyncio.Event()
+        self._wanted = asyncio.Event()
         self._tasks = [asyncio.create_task(self._watch_process(), name=f"process of {record.name}")]
         self._secret_ports = sorted({attached.port or SECRETS_PORT for attached in record.definition.secrets})
         listeners = open_listeners(machine, self._secret_ports, record.name)
@@ -92,6 +96,7 @@ class VmMonitor:
 
     async def wait_connected(self, timeout_seconds: float) -> Guest | None:
         """The agent's connection, once there is one; None when none comes in time or the VM ends."""
+        self._wanted.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
                 waits = [asyncio.create_task(event.wait()) for event in (self._connected, self._ended)]
@@ -133,6 +138,9 @@ class VmMonitor:
                 return
 
     async def _keep_connected(self) -> None:
+        if goes_on(self._record.spec):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), HEAD_START_SECONDS)
         delay = FIRST_RETRY_SECONDS
         while True:
             try:
@@ -211,6 +219,12 @@ class VmMonitor:
         query = LogQuery(cursor=self._log.find_cursor(boot_id), follow=True)
         async for entries in guest.control.read_logs(query):
             self._log.append(boot_id, entries)
+
+
+def goes_on(spec: VmSpec | None) -> bool:
+    """Whether the workload of an emulated machine was up before the machine was."""
+    image = spec.wakes_from if spec is not None and spec.accelerator == "tcg" else None
+    return image is not None and (image.has_workload or not image.is_template)
 
 
 async def keep_clock(control: ControlClient, machine: Machine, name: str, every_seconds: float) -> None:

@@ -31,6 +31,12 @@ def test_names_files_and_networks_do_not_matter(tmp_path: Path) -> None:
     assert (first.key, first.versions) == (second.key, second.versions)
 
 
+def test_a_clock_that_is_measured_again_is_the_same(tmp_path: Path) -> None:
+    qemu, spec = Qemu(tmp_path), make_spec(tmp_path)
+    keys = {make_shape(tmp_path, qemu, replace(spec, tsc_khz=khz)).key for khz in (2_595_908, 2_596_039)}
+    assert len(keys) == 1
+
+
 @pytest.mark.parametrize("name", OTHER_SHAPE)
 def test_what_the_machine_is_matters(tmp_path: Path, name: str) -> None:
     qemu = Qemu(tmp_path)
