@@ -14,7 +14,13 @@ from volant.volantd.templates.workload import NAME, Keys, Workload
 from volant.volantd.vms.disks import make_overlay
 from volant.volantd.vms.guest_settings import make_guest_config
 from volant.volantd.vms.keys import make_private_key, read_public_key
-from volant.volantd.vms.record import VmRecord
+from volant.volantd.vms.record import VmDefinition, VmRecord
+
+# What of a VM its workload does not see, or is told when it becomes that VM, or is of the machine (`find_shape`).
+UNSEEN = (
+    "ssh_keys", "labels", "restart", "isolated", "disk_bytes_per_second", "suspend_when_idle_seconds", "architecture",
+    "kernel", "kernel_arguments",
+)  # fmt: skip
 
 
 def find_workload(
@@ -44,12 +50,11 @@ def is_plain(record: VmRecord, plugin: StoredPlugin) -> bool:
     """Whether a workload starts in this VM as it does in all others of the plugin: nobody asked for anything that it
     would see. Bridged VMs have addresses that are told at their start, and user-data is applied to each anew."""
     definition = record.definition
+    plain = VmDefinition(resources=definition.resources, network=definition.network)
+    unseen = {name: getattr(definition, name) for name in UNSEEN}
     return (
         plugin.manifest.warm == "workload"
         and plugin.manifest.cloud_init is None
         and definition.network in ("user", "vsock")
-        and definition.disk_size_bytes is None
-        and not definition.run_once
-        and not (definition.env or definition.entrypoint or definition.command)
-        and not (definition.user_data_base64 or definition.secrets or definition.volumes)
+        and definition == plain.model_copy(update=unseen)
     )
