@@ -63,6 +63,13 @@ def warm_plugin(host: Host, nginx_plugin: Path, tmp_path_factory: pytest.TempPat
     host.volar("plugins", "remove", "nginx-warm", check=False)
 
 
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def list_templates(host: Host) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(host.volar("system", "warm", "list", "-o", "json").stdout)
     return found
@@ -118,7 +125,9 @@ def test_a_start_is_warm_or_cold_as_asked_and_keeps_the_disk(host: Host, templat
     host.volar("vms", "start", "warm-c", "--cold")
     assert (host.vm("warm-c")["started_from"], run_in(host, "warm-c", "cat /root/mark")) == ("boot", "kept\n")
     # A daemon that is killed leaves it, and the next one finds the template.
-    os.kill(host.daemon_pid(), signal.SIGKILL)
+    daemon = host.daemon_pid()
+    os.kill(daemon, signal.SIGKILL)
+    wait_until("the daemon's end", lambda: not is_running(daemon))
     host.volar("vms", "restart", "warm-c")
     assert (host.vm("warm-c")["started_from"], run_in(host, "warm-c", "cat /root/mark")) == (
         "template",
