@@ -63,9 +63,11 @@ def test_nobody_gets_in_without_certificate_and_login(registry: SecureRegistry, 
         pull(registry)
 
 
-def test_the_login_of_skopeo_and_podman(registry: SecureRegistry, tmp_path: Path) -> None:
+def test_the_login_of_skopeo_and_podman(
+    registry: SecureRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also: what the registry has is not sent, and its CA where the whole machine keeps them."""
-    os.environ["SSL_CERT_FILE"] = str(registry.authority)
+    monkeypatch.setenv("SSL_CERT_FILE", str(registry.authority))
     run_tool(["skopeo", "login", "-u", USER, "--password-stdin", registry.place], stdin=PASSWORD.encode())
     digest = push(registry, tmp_path)
     sent = registry.count("POST", SENT)
