@@ -25,7 +25,7 @@ def make_pod(name: str, **changes: Any) -> str:
 
 
 def wait_ready(control_plane: ControlPlane, name: str) -> None:
-    control_plane.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=180s", timeout=200)
+    control_plane.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=400s", timeout=420)
 
 
 def test_a_host_becomes_a_node(control_plane: ControlPlane, agent: Agent) -> None:
@@ -104,12 +104,12 @@ def test_a_job_ends_with_its_exit_code(control_plane: ControlPlane, agent: Agent
     control_plane.kubectl(
         "apply", "-f", "-", stdin=make_pod("task", container=container, restartPolicy="Never")
     )
-    control_plane.wait_for(lambda: control_plane.get("pod", "task")["status"].get("phase") == "Failed", 180)
+    control_plane.wait_for(lambda: control_plane.get("pod", "task")["status"].get("phase") == "Failed", 400)
     (status,) = control_plane.get("pod", "task")["status"]["containerStatuses"]
     assert status["state"]["terminated"]["exitCode"] == 3
     assert "done it" in control_plane.kubectl("logs", "task").stdout
 
 
 def test_deleted_pods_leave_nothing(control_plane: ControlPlane, agent: Agent, host: Host) -> None:
-    control_plane.kubectl("delete", "pod", "--all", "--wait=true", "--timeout=120s", timeout=150)
+    control_plane.kubectl("delete", "pod", "--all", "--wait=true", "--timeout=300s", timeout=320)
     control_plane.wait_for(lambda: json.loads(host.volar("vms", "list", "-o", "json").stdout) == [])

@@ -36,7 +36,7 @@ MODULES = ROOT / "tests" / "kubernetes" / "control_plane"
 VERSION = "v1.36.3"
 COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 BUILD_SECONDS = 3000
-READY_SECONDS = 120
+READY_SECONDS = 300
 BOTH_SIDES = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
 
 

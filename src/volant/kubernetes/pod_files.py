@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import base64
-import json
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from lightkube.models.core_v1 import Container, DownwardAPIVolumeFile, KeyToPath, PodSpec, Volume
 
+from volant.contract.api_types import PlacedFile
 from volant.kubernetes.environment import Fields, read_resource
 from volant.kubernetes.references import (
     Found,
@@ -114,15 +114,16 @@ def _pick(
             raise Missing(f"there is no key {item.key}")
 
 
-def make_user_data(files: list[GuestFile]) -> bytes:
-    """A cloud-config that writes files before the workload starts. JSON is YAML."""
-    entries = [
+def place_files(files: Iterable[GuestFile]) -> list[PlacedFile]:
+    """As the daemon takes them; those of a Secret are the workload's alone to read where their mode says so."""
+    return [
         {
             "path": file.path,
-            "permissions": f"0{file.mode:o}",
-            "encoding": "b64",
-            "content": base64.b64encode(file.content).decode(),
+            "content_base64": base64.b64encode(file.content).decode(),
+            "secret": None,
+            "mode": file.mode,
+            "uid": 0,
+            "gid": 0,
         }
         for file in files
     ]
-    return b"#cloud-config\n" + json.dumps({"write_files": entries}).encode() + b"\n"

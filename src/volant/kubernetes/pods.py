@@ -7,14 +7,14 @@ sees is dropped in silence. docs/how-to/kubernetes.md has the list.
 
 from __future__ import annotations
 
-import base64
 import re
 
+from lightkube.models.core_v1 import Container, PodSpec
 from lightkube.resources.core_v1 import Pod
 
-from volant.contract.api_types import VmCreate
+from volant.contract.api_types import HealthCheckRequest, VmCreate
 from volant.kubernetes.environment import Expander, Fields, find_resources, make_environment
-from volant.kubernetes.pod_files import make_files, make_user_data
+from volant.kubernetes.pod_files import make_files, place_files
 from volant.kubernetes.references import Found, Refused, get_container, get_spec
 
 # Labels of a VM that say whose it is; the daemon keeps them, so that nothing starts twice.
@@ -106,5 +106,37 @@ def make_request(pod: Pod, found: Found, plugin: str, *, node: str, pod_ip: str,
             if port.protocol in (None, "TCP", "UDP")
         ]
     if files:
-        request["user_data_base64"] = base64.b64encode(make_user_data(files)).decode()
+        request["files"] = place_files(files)
+    if container.workingDir:
+        request["working_dir"] = container.workingDir
+    if user := find_user(spec, container):
+        request["user"] = user
+    request["hostname"] = spec.hostname or metadata.name or ""
+    if spec.terminationGracePeriodSeconds is not None:
+        request["stop_timeout_seconds"] = float(spec.terminationGracePeriodSeconds)
+    if check := find_check(container):
+        request["health_check"] = check
     return request
+
+
+def find_user(spec: PodSpec, container: Container) -> str:
+    """The user that the workload runs as, as the container says it, else the pod; empty: the image's."""
+    for security in (container.securityContext, spec.securityContext):
+        if security is not None and security.runAsUser is not None:
+            group = security.runAsGroup
+            return f"{security.runAsUser}:{group}" if group is not None else str(security.runAsUser)
+    return ""
+
+
+def find_check(container: Container) -> HealthCheckRequest | None:
+    """A probe that runs a program, as the VM's health; probes of other kinds leave it to the plugin."""
+    for probe in (container.readinessProbe, container.livenessProbe, container.startupProbe):
+        if probe is not None and probe.exec is not None and probe.exec.command:
+            return {
+                "test": ["CMD", *probe.exec.command],
+                "interval_seconds": float(probe.periodSeconds or 10),
+                "timeout_seconds": float(probe.timeoutSeconds or 1),
+                "start_period_seconds": float(probe.initialDelaySeconds or 0),
+                "retries": probe.failureThreshold or 3,
+            }
+    return None

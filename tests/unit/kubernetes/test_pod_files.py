@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from support.fake_cluster import make_pod
 from volant.kubernetes.environment import Fields
-from volant.kubernetes.pod_files import GuestFile, make_files, make_user_data
+from volant.kubernetes.pod_files import GuestFile, make_files, place_files
 from volant.kubernetes.references import Found, Missing, Reference, get_container, get_spec
 
 KEYS = Reference("Secret", "keys")
@@ -34,9 +32,6 @@ def test_all_keys_or_those_that_are_named() -> None:
     assert list_files([{"key": "c", "path": "c"}], Found(), optional=True) == []
 
 
-def test_user_data_is_a_cloud_config() -> None:
-    head, _, rest = make_user_data([GuestFile("/a", b"\xff", 0o600)]).partition(b"\n")
-    assert head == b"#cloud-config"
-    assert json.loads(rest)["write_files"] == [
-        {"path": "/a", "permissions": "0600", "encoding": "b64", "content": "/w=="}
-    ]
+def test_files_are_given_to_the_daemon_with_their_modes() -> None:
+    (placed,) = place_files([GuestFile("/a", b"\xff", 0o600)])
+    assert (placed["path"], placed["content_base64"], placed["mode"]) == ("/a", "/w==", 0o600)

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any
 
 import pytest
@@ -135,15 +134,13 @@ def test_volumes_are_files_before_the_workload_starts() -> None:
     assert list_references(pod) == {Reference("ConfigMap", "settings")}
     assert list_tokens(pod) == {TokenRequest("", 600)}
     found = Found({Reference("ConfigMap", "settings"): {"a": b"\0\xff"}}, {TokenRequest("", 600): "ey.J.h"})
-    text = base64.b64decode(ask(pod, found)["user_data_base64"])
-    assert text.startswith(b"#cloud-config\n")
     files = {
-        entry["path"]: (entry["permissions"], base64.b64decode(entry["content"]))
-        for entry in json.loads(text.partition(b"\n")[2])["write_files"]
+        file["path"]: (file["mode"], base64.b64decode(file["content_base64"]))
+        for file in ask(pod, found)["files"]
     }
     assert files == {
-        "/etc/app/deep/b": ("0400", b"\0\xff"), "/run/account/token": ("0600", b"ey.J.h"),
-        "/run/account/ns": ("0644", b"shop"),
+        "/etc/app/deep/b": (0o400, b"\0\xff"), "/run/account/token": (0o600, b"ey.J.h"),
+        "/run/account/ns": (0o644, b"shop"),
     }  # fmt: skip
 
 
@@ -169,3 +166,22 @@ def test_what_no_vm_can_be_is_refused_by_name(
 def test_two_containers_are_refused() -> None:
     with pytest.raises(Refused, match="has 2"):
         check_pod(make_pod({"containers": [{"name": "a"}, {"name": "b"}]}))
+
+
+def test_the_workload_is_who_and_where_the_pod_says() -> None:
+    probe = {"exec": {"command": ["pg_isready"]}, "periodSeconds": 5}
+    security = {"runAsUser": 1000, "runAsGroup": 1001}
+    request = ask(
+        make_pod(
+            {"hostname": "db", "securityContext": {"runAsUser": 7}, "terminationGracePeriodSeconds": 20},
+            workingDir="/srv", securityContext=security, readinessProbe=probe,
+        )
+    )  # fmt: skip
+    assert (request["working_dir"], request["user"], request["hostname"]) == ("/srv", "1000:1001", "db")
+    assert request["stop_timeout_seconds"] == 20
+    assert (request["health_check"]["test"], request["health_check"]["interval_seconds"]) == (
+        ["CMD", "pg_isready"],
+        5,
+    )
+    assert ask(make_pod({"securityContext": {"runAsUser": 7}}))["user"] == "7"
+    assert "health_check" not in ask(make_pod(readinessProbe={"httpGet": {"port": 80}}))
