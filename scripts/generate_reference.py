@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import compose_page
 import conformance
 import figures
 import kestrel_config_page
@@ -228,6 +229,7 @@ def make_all() -> dict[Path, str]:
         REFERENCE / "fledge-toml.md": make_recipe(),
         REFERENCE / "kestrel-config.md": kestrel_config_page.make_page(),
         REFERENCE / "settings.md": settings_page.make_page(),
+        REFERENCE / "compose.md": compose_page.make_page(),
         **manual_pages.make_pages(make_exit_codes()),
         REFERENCE / "cloud-config.md": make_cloud_config(),
         REFERENCE / "conformance.md": conformance.make_page(),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "run": Lazy("run", "run", "Run a folder, Dockerfile, plugin or image as a VM."),
+    "compose": Lazy("compose", "compose", "Run the services of a compose file as VMs."),
     "vms": Lazy("vms", "vms", "Create, inspect, enter and delete VMs."),
     "top": Lazy("vms_stats", "top", "Show what VMs use, live."),
     "plugins": Lazy("plugins", "plugins", "Install, list and remove plugins."),

@@ -55,7 +55,7 @@ TOP_ALIASES = {
     "up": "run",
 }
 
-_IN_COMPOSE = "there are no stacks yet: start each service with volar run"
+_IN_COMPOSE = "a stack is a compose file: volar compose up -d"
 TOP_ANSWERS = {
     "build": "fledge build ./FOLDER makes a plugin of a Dockerfile; volar run ./FOLDER builds and runs it",
     "buildx": "fledge build ./FOLDER (with --platform linux/arm64 for another machine)",
@@ -82,7 +82,6 @@ TOP_ANSWERS = {
     "port": "volar vms get NAME shows its ports",
     "network": "volar setup network makes the bridge; volar vms create --network MODE chooses",
     "config": "VMs take --env, --secret and --cloud-init; addresses of daemons: volar context",
-    "compose": _IN_COMPOSE,
     "stack": _IN_COMPOSE,
     "swarm": "one daemon keeps the VMs of one host; volar context use chooses the host",
     "node": "volar system info shows this host",

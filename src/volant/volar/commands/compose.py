@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""volar compose: what a compose file says, as VMs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from volant.errors import NotFound, ToolMissing, UsageError
+from volant.installation import name_install_command
+from volant.volar.output import print_table
+from volant.volar.run_follow import interrupted_by_hangup
+from volant.volar.target import make_client
+
+if TYPE_CHECKING:
+    from volant.volar.compose.stack_commands import Composer
+
+PULLS = click.Choice(["missing", "always", "never"])
+
+
+@click.group()
+@click.option(
+    "-f", "--file", multiple=True, metavar="FILE", help="Compose file; several are merged in order."
+)
+@click.option("-p", "--project-name", metavar="NAME", help="Name of the stack.  [default: the folder's]")
+@click.option("--profile", multiple=True, metavar="NAME", help="Also start services of this profile.")
+@click.option("--env-file", multiple=True, metavar="FILE", help="Variables, in place of .env.")
+@click.option("--project-directory", metavar="FOLDER", help="Where relative paths count from.")
+def compose(**options: Any) -> None:
+    """Run the services of a compose file as VMs, each as many as it has replicas.
+
+    \b
+    volar compose up -d
+    volar compose logs -f web
+    volar compose down -v
+    """
+
+
+def make_composer(context: click.Context) -> Composer:
+    """For one command, of the group's options."""
+    try:
+        from volant.volar.compose.stack_commands import Composer, StackOptions
+    except ImportError as error:
+        raise ToolMissing(
+            "cannot read compose files: fledge's libraries are not installed",
+            resolution=name_install_command("fledge"),
+        ) from error
+    assert context.parent is not None
+    options = StackOptions(**context.parent.params)
+    project = options.load()
+    return Composer(make_client(context), project, options.list_profiles(project), tell)
+
+
+def tell(text: str) -> None:
+    from volant.volar.printable import make_printable_line
+
+    click.echo(make_printable_line(text), err=True)
+
+
+@compose.command()
+@click.option("-d", "--detach", is_flag=True, help="Return when all was started instead of following it.")
+@click.option("--wait", is_flag=True, help="With -d: return when all is healthy.")
+@click.option("--build", is_flag=True, help="Build images again.")
+@click.option("--pull", type=PULLS, help="Whether to fetch images that there are plugins of.")
+@click.option("--force-recreate", is_flag=True, help="New VMs, even if nothing has changed.")
+@click.option("--remove-orphans", is_flag=True, help="Remove VMs of services that the files have no more.")
+@click.option("--no-deps", is_flag=True, help="Leave alone what the named services depend on.")
+@click.option(
+    "--timeout", type=float, default=600.0, show_default=True, help="Seconds to wait for a dependency."
+)
+@click.argument("services", nargs=-1)
+@click.pass_context
+def up(
+    context: click.Context, detach: bool, wait: bool, build: bool, pull: Any, force_recreate: bool,
+    remove_orphans: bool, no_deps: bool, timeout: float, services: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Make VMs be as the files say: only what differs is changed. Ctrl-C stops them in order.
+
+    \b
+    volar compose up
+    volar compose up -d --build web
+    """
+    composer = make_composer(context)
+    from volant.volar.compose.foreground import show_lines
+    from volant.volar.compose.stack_commands import UpOptions
+
+    options = UpOptions(build, pull, force_recreate, remove_orphans, no_deps, timeout)
+    names = composer.up(services, options)
+    if detach or wait:
+        if wait:
+            composer.wait(names, timeout)
+        return
+    tell("Ctrl-C stops the stack")
+    try:
+        with interrupted_by_hangup():
+            show_lines(make_client(context, autostart=False), names, follow=True)
+    except KeyboardInterrupt:
+        tell("\nstopping the stack; Ctrl-C again switches it off")
+        try:
+            composer.stop(services)
+        except KeyboardInterrupt:
+            composer.kill()
+        raise
+
+
+@compose.command()
+@click.option("-v", "--volumes", is_flag=True, help="Delete the stack's volumes, too.")
+@click.option("--remove-orphans", is_flag=True, help="As without: every VM of the stack is removed.")
+@click.pass_context
+def down(context: click.Context, volumes: bool, remove_orphans: bool) -> None:
+    """Stop and remove the stack's VMs; volumes stay unless told otherwise.
+
+    \b
+    volar compose down -v
+    """
+    make_composer(context).down(volumes=volumes)
+
+
+@compose.command()
+@click.argument("services", nargs=-1)
+@click.pass_context
+def stop(context: click.Context, services: tuple[str, ...]) -> None:
+    """Stop VMs in order; their disks stay.
+
+    \b
+    volar compose stop
+    """
+    make_composer(context).stop(services)
+
+
+@compose.command()
+@click.argument("services", nargs=-1)
+@click.pass_context
+def start(context: click.Context, services: tuple[str, ...]) -> None:
+    """Start VMs that were stopped.
+
+    \b
+    volar compose start
+    """
+    make_composer(context).start(services)
+
+
+@compose.command()
+@click.argument("services", nargs=-1)
+@click.pass_context
+def restart(context: click.Context, services: tuple[str, ...]) -> None:
+    """Restart VMs.
+
+    \b
+    volar compose restart web
+    """
+    composer = make_composer(context)
+    composer.stop(services)
+    composer.start(services)
+
+
+@compose.command()
+@click.option("-q", "--quiet", is_flag=True, help="Names only.")
+@click.argument("services", nargs=-1)
+@click.pass_context
+def ps(context: click.Context, quiet: bool, services: tuple[str, ...]) -> None:
+    """List the stack's VMs.
+
+    \b
+    volar compose ps
+    """
+    composer = make_composer(context)
+    names = [vm for vms in composer.find_vms(services).values() for vm in vms]
+    rows = []
+    for vm in (composer.client.get_vm(name) for name in sorted(names)):
+        ports = [f"{port['host_ip']}:{port['host_port']}->{port['guest_port']}" for port in vm["ports"]]
+        service = vm["labels"].get("volant.compose.service", "")
+        rows.append([vm["name"], service, vm["status"], vm["health"], " ".join(ports) or "-"])
+    if quiet:
+        click.echo("".join(f"{row[0]}\n" for row in rows), nl=False)
+        return
+    print_table(["NAME", "SERVICE", "STATUS", "HEALTH", "PORTS"], rows)
+
+
+@compose.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on as lines come.")
+@click.option("-n", "--tail", type=click.IntRange(0), help="Only the last lines of each VM.")
+@click.argument("services", nargs=-1)
+@click.pass_context
+def logs(context: click.Context, follow: bool, tail: int | None, services: tuple[str, ...]) -> None:
+    """Show what the services wrote.
+
+    \b
+    volar compose logs -f web
+    """
+    composer = make_composer(context)
+    from volant.volar.compose.foreground import show_lines
+
+    names = sorted(vm for vms in composer.find_vms(services).values() for vm in vms)
+    show_lines(composer.client, names, follow=follow, tail=tail)
+
+
+@compose.command(
+    name="exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+@click.option("--index", type=click.IntRange(1), default=1, show_default=True, help="Which of several VMs.")
+@click.option("-u", "--user", default="root", show_default=True, help="User in the guest.")
+@click.option("-w", "--workdir", default="", help="Folder in the guest.")
+@click.option("-T", "--no-tty", is_flag=True, help="No terminal, as it is without one here.")
+@click.argument("service")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_context
+def run_in_service(
+    context: click.Context,
+    index: int,
+    user: str,
+    workdir: str,
+    no_tty: bool,
+    service: str,
+    command: tuple[str, ...],
+) -> None:
+    """Run a command in a service's VM.
+
+    \b
+    volar compose exec db psql -U postgres
+    """
+    from volant.volar.commands.vms_guest import execute
+
+    composer = make_composer(context)
+    vms = sorted(composer.find_vms([service]).get(service, []))
+    if len(vms) < index:
+        raise NotFound(
+            f"cannot run a command in {service}: it has no VM {index}", resolution="volar compose up -d"
+        )
+    context.invoke(
+        execute,
+        name=vms[index - 1],
+        user=user,
+        workdir=workdir or None,
+        tty=sys.stdin.isatty() and sys.stdout.isatty() and not no_tty,
+        command=command,
+    )
+
+
+@compose.command()
+@click.option("-q", "--quiet", is_flag=True, help="Only check.")
+@click.option("--services", is_flag=True, help="Names of the services only.")
+@click.pass_context
+def config(context: click.Context, quiet: bool, services: bool) -> None:
+    """Show the files as they are understood, and what becomes of each key.
+
+    \b
+    volar compose config
+    """
+    composer = make_composer(context)
+    from volant.volar.compose.showing import show_config
+
+    for line in composer.project.warnings:
+        tell(f"warning: {line}")
+    composer.select(())
+    if services:
+        click.echo("".join(f"{name}\n" for name in composer.project.stack.services), nl=False)
+    elif not quiet:
+        click.echo(show_config(composer.project), nl=False)
+
+
+@compose.command()
+@click.argument("services", nargs=-1)
+@click.pass_context
+def build(context: click.Context, services: tuple[str, ...]) -> None:
+    """Build the plugins of services that have a build.
+
+    \b
+    volar compose build
+    """
+    fetch(context, services, is_build=True)
+
+
+@compose.command()
+@click.argument("services", nargs=-1)
+@click.pass_context
+def pull(context: click.Context, services: tuple[str, ...]) -> None:
+    """Fetch the images of services again.
+
+    \b
+    volar compose pull
+    """
+    fetch(context, services, is_build=False)
+
+
+def fetch(context: click.Context, services: Sequence[str], *, is_build: bool) -> None:
+    composer = make_composer(context)
+    from volant.volar.compose.plugins import find_plugin
+
+    for name in composer.select(services, alone=True):
+        if (composer.project.stack.services[name].build is not None) is not is_build:
+            if name in services:
+                raise UsageError(
+                    f"service {name} has {'no build' if is_build else 'a build'}",
+                    resolution=f"volar compose {'pull' if is_build else 'build'} {name}",
+                )
+            continue
+        plugin = find_plugin(composer.client, composer.project, name, build=is_build, pull="always")
+        click.echo(f"{name}: {plugin}")

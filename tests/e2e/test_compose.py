@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""volar compose with real VMs: three stacks whose images are busybox, under the names that people's files use."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.busybox_image import make_busybox_tar
+from support.host import Host, fetch, wait_until
+
+SERVE = "/bin/busybox httpd -f -p 80 -h"
+NGINX = f'FROM scratch\nADD busybox.tar /\nEXPOSE 80\nCMD ["/bin/sh", "-c", "{SERVE} /www"]\n'
+# A blog: a database with a volume and a secret, a job that fills it, and pages that wait for both.
+BLOG = """
+name: blog
+services:
+  pages:
+    build: .
+    command: [/bin/busybox, httpd, -f, -p, "8080", -h, /srv]
+    restart: always
+    working_dir: /srv
+    ports: ["127.0.0.1::8080"]
+    configs: [{source: page, target: /srv/index.html}]
+    extra_hosts: ["elsewhere:10.9.8.7"]
+    healthcheck: {test: [CMD, wget, -q, -O, /dev/null, "http://127.0.0.1:8080/"], interval: 1s}
+    depends_on:
+      db: {condition: service_healthy}
+      job: {condition: service_completed_successfully}
+  job:
+    image: nginx:1.27
+    command: [sh, -c, "echo the job is done"]
+  db:
+    image: nginx:1.27
+    restart: always
+    command: [sh, -c, "cat /run/secrets/key > /data/kept; exec /bin/busybox httpd -f -p 80 -h /data"]
+    ports: ["127.0.0.1::80"]
+    volumes: [rows:/data]
+    secrets: [{source: key, mode: 0400}]
+    healthcheck: {test: "wget -q -O /dev/null http://127.0.0.1/kept", interval: 1s}
+    stop_signal: SIGINT
+configs: {page: {content: "a page of the blog\\n"}}
+secrets: {key: {file: ./key}}
+volumes: {rows: {x-volant-size: 64M}}
+"""
+SITE = """
+name: site
+services:
+  nginx:
+    image: nginx:1.27
+    restart: unless-stopped
+    ports: ["127.0.0.1::80"]
+    volumes: ["./index.html:/www/index.html:ro"]
+    privileged: true
+"""
+API = """
+name: api
+services:
+  api:
+    image: nginx:1.27
+    restart: always
+    scale: 2
+    ports: ["127.0.0.1::80"]
+    configs: [{source: v, target: /www/v}]
+configs: {v: {content: "$VERSION"}}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stacks")
+    make_busybox_tar(folder / "busybox.tar")
+    (folder / "Dockerfile").write_text(NGINX)
+    (folder / "key").write_text("geheim\n")
+    (folder / "index.html").write_text("a page of the site\n")
+    for name, text in (("blog", BLOG), ("site", SITE), ("api", API)):
+        (folder / f"{name}.yaml").write_text(text)
+    plugin = folder / "nginx.tar.gz"
+    host.run("fledge", "build", str(folder), "--tag", "nginx:0.1.0+1.27", "--output", str(plugin))
+    host.volar("plugins", "install", str(plugin))
+    return folder
+
+
+@pytest.fixture
+def blog(host: Host, folder: Path) -> Iterator[str]:
+    yield str(folder / "blog.yaml")
+    host.volar("compose", "-f", str(folder / "blog.yaml"), "down", "-v", check=False)
+
+
+def fetch_from(host: Host, vm: str, guest_port: int, path: str = "") -> str:
+    port = next(
+        port
+        for port in host.vm(vm)["ports"]
+        if port["guest_port"] == guest_port and port["host_ip"] == "127.0.0.1"
+    )
+    return fetch(f"http://127.0.0.1:{port['host_port']}/{path}", 60)
+
+
+def list_ids(host: Host, *names: str) -> dict[str, str]:
+    return {name: host.vm(name)["id"] for name in names}
+
+
+def test_a_blog_comes_up_in_order_survives_a_kill_and_changes_where_it_differs(
+    host: Host, folder: Path, blog: str
+) -> None:
+    up = ["volar", "compose", "-f", blog, "up", "-d", "--wait"]
+    with subprocess.Popen(
+        up, env=host.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        wait_until("a VM", lambda: next(host.home.glob("vms/*/qmp.sock"), None) is not None, 300)
+        os.kill(host.daemon_pid(), signal.SIGKILL)
+        process.send_signal(signal.SIGKILL)
+        process.wait(60)
+    done = host.volar("compose", "-f", blog, "up", "-d", "--wait", timeout=600)
+    assert fetch_from(host, "blog-pages-1", 8080) == "a page of the blog\n"
+    assert fetch_from(host, "blog-db-1", 80, "kept") == "geheim\n", "the secret was there before the workload"
+    assert host.vm("blog-job-1")["status"] == "stopped", done.stderr
+    assert "the job is done" in host.volar("compose", "-f", blog, "logs", "job").stdout
+    inside = host.volar(
+        "compose", "-f", blog, "exec", "pages", "sh", "-c", "cat /etc/hosts; ls -l /run"
+    ).stdout
+    assert "10.9.8.7 elsewhere" in inside
+    on_disk = host.volar("vms", "exec", "blog-db-1", "--", "cat", "/proc/mounts").stdout
+    assert "tmpfs /run/secrets/key tmpfs" in on_disk, "no secret lies on the VM's disk"
+    before = list_ids(host, "blog-pages-1", "blog-db-1")
+    Path(blog).write_text(BLOG.replace("a page of the blog", "another page"))
+    host.volar("compose", "-f", blog, "up", "-d", "--wait", timeout=600)
+    after = list_ids(host, "blog-pages-1", "blog-db-1")
+    assert after["blog-db-1"] == before["blog-db-1"]
+    assert after["blog-pages-1"] != before["blog-pages-1"]
+    assert fetch_from(host, "blog-pages-1", 8080) == "another page\n"
+    gone = host.volar("compose", "-f", blog, "down", "-v", timeout=300).stderr
+    assert gone.index("blog-pages-1: removed") < gone.index("blog-db-1: removed")
+    assert "rows" not in host.volar("volumes", "list").stdout
+
+
+def test_a_site_in_the_foreground_is_stopped_by_ctrl_c(host: Host, folder: Path) -> None:
+    line = ["volar", "compose", "-f", str(folder / "site.yaml"), "up"]
+    with subprocess.Popen(line, env=host.environment, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(
+            "its page",
+            lambda: (
+                host.volar("vms", "get", "site-nginx-1", check=False).returncode == 0
+                and host.vm("site-nginx-1")["health"] == "healthy"
+            ),
+            300,
+        )
+        assert fetch_from(host, "site-nginx-1", 80) == "a page of the site\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "services.nginx.privileged: left out" in errors
+    assert host.vm("site-nginx-1")["status"] == "stopped"
+    host.volar("compose", "-f", str(folder / "site.yaml"), "down")
+
+
+def test_as_many_vms_as_replicas_answer(host: Host, folder: Path) -> None:
+    file = str(folder / "api.yaml")
+    host.environment["VERSION"] = "one"
+    try:
+        host.volar("compose", "-f", file, "up", "-d", "--wait", timeout=600)
+        assert [fetch_from(host, f"api-api-{number}", 80, "v") for number in (1, 2)] == ["one", "one"]
+    finally:
+        del host.environment["VERSION"]
+        host.volar("compose", "-f", file, "down", check=False)
