@@ -15,8 +15,10 @@ import (
 	"github.com/volantvm/volant/kestrel/internal/vsock"
 )
 
-// Between two tries to fetch a secret.
-const fetchPause = 500 * time.Millisecond
+const (
+	fetchPause = 100 * time.Millisecond // between two tries to fetch a secret
+	emptyTries = 30
+)
 
 // WriteNames writes the files by which the guest knows names.
 func WriteNames(config *contract.GuestConfig, resolvers network.Resolvers, journal *Journal) {
@@ -47,22 +49,24 @@ func (g *Guest) placeFiles(ctx context.Context) error {
 	return placed.Place(ctx, g.config.Files, placed.Folder, g.fetchSecret)
 }
 
-// fetchSecret asks as a process of root's would. A host that goes away meanwhile (a daemon that is started anew) is
-// waited for once more.
+// fetchSecret asks as a process of root's would. The port opens here a moment before the host knows that it is open, and
+// a daemon may go while it answers: both look like an empty answer, which is believed only when it stays so.
 func (g *Guest) fetchSecret(ctx context.Context, port uint32) ([]byte, error) {
-	for {
+	for tries := 1; ; tries++ {
 		if err := g.secrets.Wait(ctx, secrets.HostCID, port); err != nil {
 			return nil, err
 		}
 		value, err := readVsock(port)
-		if err == nil {
+		if err == nil && (len(value) > 0 || tries == emptyTries) {
 			return value, nil
 		}
-		g.journal.Say("cannot fetch a secret yet: %v", err)
+		if err != nil && tries == 1 {
+			g.journal.Say("cannot fetch a secret yet: %v", err)
+		}
 		select {
 		case <-time.After(fetchPause):
 		case <-ctx.Done():
-			return nil, err
+			return nil, ctx.Err()
 		}
 	}
 }
