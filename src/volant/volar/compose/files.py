@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +70,7 @@ def read_file(path: Path) -> RawFile:
     yaml = YAML(typ="safe", pure=True)
     yaml.allow_duplicate_keys = False
     yaml.constructor.add_constructor("!reset", _construct_reset)
+    yaml.constructor.add_constructor("tag:yaml.org,2002:int", _construct_integer)
     yaml.constructor.add_constructor("!override", _construct_override)
     try:
         tree = yaml.load(content)
@@ -83,6 +85,12 @@ def read_file(path: Path) -> RawFile:
     raw = RawFile(path, {})
     raw.tree = _take_out(tree, (), raw.replaced, 0, str(path))
     return raw
+
+
+def _construct_integer(constructor: Any, node: Any) -> Any:
+    """0440 is octal, as those who wrote compose files have always meant it."""
+    text = str(constructor.construct_scalar(node))
+    return int(text, 8) if re.fullmatch(r"0[0-7]+", text) else constructor.construct_yaml_int(node)
 
 
 def _construct_reset(constructor: Any, node: Any) -> Reset:

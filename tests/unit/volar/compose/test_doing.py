@@ -31,7 +31,7 @@ class MemoryDaemon:
             self.vms[request["name"]] = self.make(request["name"])
 
     def make(self, name: str) -> dict[str, Any]:
-        usual = {
+        usual: dict[str, Any] = {
             "name": name, "status": "running", "health": "healthy", "exit_code": None, "status_reason": "",
             "health_reason": "", "checks": [], "processes": [], "agent": {"connected": True},
         }  # fmt: skip

@@ -194,3 +194,11 @@ services: {a: {<<: *all, x-other: {b: 1}}}
     )
     service = load(tmp_path).stack.services["a"]
     assert (service.volant.cpus, service.volant.memory) == (2, 1 << 30)
+
+
+def test_a_mode_is_octal_with_and_without_quotes(tmp_path: Path) -> None:
+    secrets = "[{source: s, mode: 0400}, {source: t, mode: '0440'}]"
+    write(tmp_path, compose__yaml=f"services: {{a: {{image: i, scale: 10, secrets: {secrets}}}}}")
+    service = load(tmp_path).stack.services["a"]
+    assert [secret.mode for secret in service.secrets] == [0o400, 0o440]
+    assert service.scale == 10

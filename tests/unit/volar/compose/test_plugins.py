@@ -10,7 +10,7 @@ from volant.volar.compose.plugins import choose_pull, find_dockerfile, make_reci
 
 
 def test_a_build_is_a_recipe_that_fledge_takes(tmp_path: Path) -> None:
-    project = Project("p", tmp_path, Stack(), {"FROM_SHELL": 'a "quoted" one'}, ())
+    project = Project("p", tmp_path, Stack.model_validate({}), {"FROM_SHELL": 'a "quoted" one'}, ())
     build = Build.model_validate(
         {"context": str(tmp_path), "args": {"A": 1, "FROM_SHELL": None, "NOWHERE": None}, "target": "final",
          "platforms": ["linux/amd64", "linux/arm64"]}
@@ -29,6 +29,6 @@ def test_names_and_files(tmp_path: Path) -> None:
     assert find_dockerfile(tmp_path) == "Dockerfile"
     (tmp_path / "Containerfile").touch()
     assert find_dockerfile(tmp_path) == "Containerfile"
-    assert [choose_pull(Service(pull_policy=word)) for word in ("always", "never", "if_not_present", None)] == [
-        "always", "never", "missing", "missing",
-    ]  # fmt: skip
+    policies = ("always", "never", "if_not_present", None)
+    services = [Service.model_validate({"pull_policy": word}) for word in policies]
+    assert [choose_pull(service) for service in services] == ["always", "never", "missing", "missing"]
