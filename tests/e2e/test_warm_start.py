@@ -64,8 +64,10 @@ def warm_plugin(host: Host, nginx_plugin: Path, tmp_path_factory: pytest.TempPat
 
 
 def is_running(pid: int) -> bool:
+    """Its socket accepts for as long as one of its threads has not ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        is_dead = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return not is_dead or len(os.listdir(f"/proc/{pid}/task")) > 1
     except FileNotFoundError:
         return False
 
