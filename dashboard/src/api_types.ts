@@ -218,6 +218,12 @@ export interface Manifest {
   workload: Workload;
 }
 
+export interface MountAttachment {
+  read_only: boolean;
+  source: string;
+  target: string;
+}
+
 export interface Network {
   mode: "bridged" | "user" | "vsock" | "dhcp";
 }
@@ -434,6 +440,7 @@ export interface Vm {
   kernel_arguments: string;
   labels: Record<string, string>;
   last_console_lines: string[];
+  mounts: MountAttachment[];
   name: string;
   network: "bridged" | "user" | "vsock" | "dhcp";
   pending: string[];
@@ -480,6 +487,7 @@ export interface VmCreate {
   kernel?: string | null;
   kernel_arguments?: string;
   labels?: Record<string, string>;
+  mounts?: MountAttachment[];
   name: string;
   network?: "bridged" | "user" | "vsock" | "dhcp" | null;
   plugin?: string;

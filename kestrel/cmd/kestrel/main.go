@@ -11,6 +11,7 @@ import (
 	"github.com/volantvm/volant/kestrel/internal/boot"
 	"github.com/volantvm/volant/kestrel/internal/cloudinit"
 	"github.com/volantvm/volant/kestrel/internal/config"
+	"github.com/volantvm/volant/kestrel/internal/folders"
 	"github.com/volantvm/volant/kestrel/internal/journalctl"
 	"github.com/volantvm/volant/kestrel/internal/modules"
 	"github.com/volantvm/volant/kestrel/internal/nested"
@@ -43,6 +44,8 @@ func main() {
 		os.Exit(standalone.Main(os.Args[2:], os.Stderr))
 	case len(os.Args) > 1 && os.Args[1] == nested.Argument:
 		os.Exit(nested.Main(os.Args[2:], os.Stderr))
+	case len(os.Args) > 1 && os.Args[1] == folders.Argument:
+		os.Exit(folders.Main(os.Args[2:], os.Stderr))
 	case len(os.Args) > 1 && os.Args[1] == sshd.SFTPServerArgument:
 		if err := sshd.ServeSFTPOnStdio(); err != nil {
 			fmt.Fprintln(os.Stderr, "kestrel: "+err.Error())

@@ -90,6 +90,9 @@ func run(version string, started time.Time, journal *guest.Journal) error {
 	stamps.Note("names")
 	running := guest.New(version, config, children, stamps, journal)
 	running.UsePort(woken.port)
+	if err := running.MountFolders(); err != nil {
+		return err
+	}
 	running.Start()
 	go running.Settle(guest.Later{
 		Wake:    wakeRuntime,

@@ -24,6 +24,8 @@ const (
 	SessionSocket = "/run/kestrel/ssh.sock"
 	// ControlPortName is the default name of the virtio-serial port that carries the control stream.
 	ControlPortName = "volant.control.0"
+	// FoldersPortName is the default name of the virtio-serial port that leads to the host's file server.
+	FoldersPortName = "volant.folders.0"
 	// ForwardBindAddress is the bind address of a tcpip-forward that asks for a vsock port of CID 2.
 	ForwardBindAddress = "vsock"
 	// SettingsPrefix begins the line by which a host tells a guest that woke from memory who it is, AnswerPrefix the

@@ -13,6 +13,7 @@ type GuestConfig struct {
 	Control             Control             `json:"control"`
 	SSH                 SSH                 `json:"ssh"`
 	Mounts              []Mount             `json:"mounts,omitempty"`
+	Folders             *HostFolders        `json:"folders"`
 	Secrets             []SecretPort        `json:"secrets,omitempty"`
 	Files               []File              `json:"files,omitempty"`
 	Workload            Workload            `json:"workload"`
@@ -71,6 +72,20 @@ type Mount struct {
 	Fstype        string `json:"fstype"`
 	ReadOnly      bool   `json:"read_only"`
 	FormatIfBlank bool   `json:"format_if_blank"`
+}
+
+// HostFolders are folders of the host, whose file server is at a virtio-serial port. Mark is how it begins there.
+type HostFolders struct {
+	PortName string       `json:"port_name"`
+	Mark     string       `json:"mark"`
+	Mounts   []HostFolder `json:"mounts,omitempty"`
+}
+
+// HostFolder is one of them, known to the host by its place in the list.
+type HostFolder struct {
+	Target   string `json:"target"`
+	ReadOnly bool   `json:"read_only"`
+	IsFile   bool   `json:"is_file"`
 }
 
 // SecretPort is a vsock port of CID 2 that answers secrets, for one user only where UID is set.

@@ -198,6 +198,7 @@ func (s section) guestConfig() *GuestConfig {
 			FormatIfBlank: item.get("format_if_blank").boolean(),
 		})
 	})
+	config.Folders = s.get("folders").folders()
 	s.get("secrets").each(func(item section) {
 		secret := SecretPort{Port: uint32(item.get("port").number(9000))}
 		if uid := item.get("uid").optionalInt(); uid != nil {
@@ -221,6 +222,21 @@ func (s section) file() File {
 		file.SecretPort = new(uint32(*port))
 	}
 	return file
+}
+
+func (s section) folders() *HostFolders {
+	if !s.present() {
+		return nil
+	}
+	folders := &HostFolders{PortName: s.get("port_name").text(FoldersPortName), Mark: s.get("mark").text("")}
+	s.get("mounts").each(func(item section) {
+		folders.Mounts = append(folders.Mounts, HostFolder{
+			Target:   item.get("target").text(""),
+			ReadOnly: item.get("read_only").boolean(),
+			IsFile:   item.get("is_file").boolean(),
+		})
+	})
+	return folders
 }
 
 // root: null says that there is none, a missing key that there is the usual one.

@@ -282,7 +282,7 @@ func (g *Guest) ServeUntilStopped() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
-	power.Orderly{Workload: g.supervisor.Stop, Quiet: g.closeLogs}.Run(ctx, request.Action)
+	power.Orderly{Workload: g.stopWorkload, Quiet: g.closeLogs}.Run(ctx, request.Action)
 }
 
 func (g *Guest) closeLogs(allEnded bool) {

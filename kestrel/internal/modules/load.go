@@ -42,6 +42,18 @@ func newLoader(folder string) loader {
 	}
 }
 
+// Load loads a module for the agent itself.
+func Load(name string) error {
+	if isLoaded(name) {
+		return nil
+	}
+	folder, err := Mount()
+	if err != nil {
+		return err
+	}
+	return newLoader(folder).load(name, nil)
+}
+
 func isLoaded(name string) bool {
 	_, err := os.Stat(filepath.Join("/sys/module", name))
 	return err == nil

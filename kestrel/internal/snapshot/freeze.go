@@ -35,6 +35,8 @@ type Freezer struct {
 
 	Processes string // what is known of each process: /proc
 
+	Spared int // a process that all others may wait for, and so is not stopped
+
 	ioctl  func(path string, request uint) error
 	frozen []string // mount points of the file systems that are
 }
@@ -126,9 +128,9 @@ func (f *Freezer) moveStrays(target string) (moved bool) {
 	if err != nil {
 		return false
 	}
-	own := strconv.Itoa(os.Getpid())
+	own, spared := strconv.Itoa(os.Getpid()), strconv.Itoa(f.Spared)
 	for _, pid := range strings.Fields(string(data)) {
-		if pid != own && !f.isKernelThread(pid) && os.WriteFile(target, []byte(pid), 0) == nil {
+		if pid != own && pid != spared && !f.isKernelThread(pid) && os.WriteFile(target, []byte(pid), 0) == nil {
 			moved = true
 		}
 	}

@@ -46,6 +46,7 @@ const identificationLimit = 255
 // Port listens on the virtio-serial port of one name.
 type Port struct {
 	name   string
+	mark   []byte // with which a host begins
 	ports  string // folder of sysfs that lists the ports
 	dev    string
 	opener func(path string) (*device, error)
@@ -62,7 +63,16 @@ type Port struct {
 
 // ListenPort returns a listener for the port that the host calls name. The port need not be there yet.
 func ListenPort(name string) *Port {
-	return &Port{name: name, ports: portsFolder, dev: devFolder, opener: openDevice, closed: make(chan struct{})}
+	return ListenMarkedPort(name, string(identification))
+}
+
+// ListenMarkedPort is ListenPort for a stream of something else than SSH, whose hosts begin with a line of their own. What
+// they say later must not look like its beginning.
+func ListenMarkedPort(name, mark string) *Port {
+	return &Port{
+		name: name, mark: []byte(mark), ports: portsFolder, dev: devFolder, opener: openDevice,
+		closed: make(chan struct{}),
+	}
 }
 
 // Accept waits for the previous connection to be closed, then for a host that begins to speak SSH.
@@ -109,8 +119,8 @@ func (p *Port) firstChunk(dev *device) ([]byte, error) {
 	chunk := p.next
 	p.next = nil
 	buffer := make([]byte, chunkSize)
-	for !bytes.HasPrefix(chunk, identification[:4]) {
-		if bytes.HasPrefix(chunk, settingsMark) {
+	for !bytes.HasPrefix(chunk, p.mark[:4]) {
+		if p.takesSettings(chunk) {
 			if err := p.answerSettings(dev, bytes.Clone(chunk)); err != nil {
 				return nil, err
 			}
@@ -133,6 +143,11 @@ func (p *Port) firstChunk(dev *device) ([]byte, error) {
 		chunk = append(chunk, buffer[:count]...)
 	}
 	return chunk, nil
+}
+
+// takesSettings: the port of SSH takes them, too.
+func (p *Port) takesSettings(chunk []byte) bool {
+	return bytes.HasPrefix(chunk, settingsMark) && bytes.Equal(p.mark, identification)
 }
 
 // greet returns what a connection sends first. QEMU and the port's queue keep what was written to a host that has gone
@@ -337,7 +352,7 @@ func (c *portConn) Read(buffer []byte) (int, error) {
 			c.end()
 			return 0, io.EOF
 		}
-		if bytes.HasPrefix(chunk[:count], identification) || bytes.HasPrefix(chunk[:count], settingsMark) {
+		if bytes.HasPrefix(chunk[:count], c.port.mark) || c.port.takesSettings(chunk[:count]) {
 			c.end()
 			c.port.next = bytes.Clone(chunk[:count])
 			return 0, io.EOF

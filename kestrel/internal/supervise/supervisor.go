@@ -23,6 +23,7 @@ import (
 	"github.com/volantvm/volant/kestrel/internal/health"
 	"github.com/volantvm/volant/kestrel/internal/hooks"
 	"github.com/volantvm/volant/kestrel/internal/logs"
+	"github.com/volantvm/volant/kestrel/internal/passwd"
 	"github.com/volantvm/volant/kestrel/internal/program"
 	"github.com/volantvm/volant/kestrel/internal/reaper"
 )
@@ -165,20 +166,7 @@ func (s *Supervisor) Start() {
 
 // load makes processes and checks of the config.
 func (s *Supervisor) load() error {
-	path := s.options.ConfigPath
-	settings := &config.Config{Hooks: config.Hooks{Timeout: config.DefaultHookTimeout}}
-	data, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return fmt.Errorf("cannot read the config: %w", err)
-	default:
-		var problems []config.Problem
-		if settings, problems = config.Parse(path, data); len(problems) > 0 {
-			return s.explain(problems)
-		}
-	}
-	specs, err := makeSpecs(settings, s.options.Image, s.options.Workload, s.options.Root)
+	settings, specs, err := s.read()
 	if err != nil {
 		return err
 	}
@@ -200,6 +188,42 @@ func (s *Supervisor) load() error {
 	s.settings, s.processes, s.byName = settings, processes, byName
 	s.checks = s.makeWorkloadChecks(s.options.HealthCheck)
 	return nil
+}
+
+// read is the configuration with everything that runs.
+func (s *Supervisor) read() (*config.Config, []spec, error) {
+	path := s.options.ConfigPath
+	settings := &config.Config{Hooks: config.Hooks{Timeout: config.DefaultHookTimeout}}
+	data, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, nil, fmt.Errorf("cannot read the config: %w", err)
+	default:
+		var problems []config.Problem
+		if settings, problems = config.Parse(path, data); len(problems) > 0 {
+			return nil, nil, s.explain(problems)
+		}
+	}
+	specs, err := makeSpecs(settings, s.options.Image, s.options.Workload, s.options.Root)
+	return settings, specs, err
+}
+
+// Owner is the account of the first process that stays: root where nothing says otherwise, or nothing can run.
+func (s *Supervisor) Owner() passwd.Account {
+	name := ""
+	if _, specs, err := s.read(); err == nil {
+		for _, each := range specs {
+			if name = each.user; !each.runOnce {
+				break
+			}
+		}
+	}
+	identity, err := program.FindIdentity(s.options.Root, name)
+	if err != nil {
+		identity, _ = program.FindIdentity(s.options.Root, "")
+	}
+	return identity.Account
 }
 
 // explain logs every problem and returns the first, with the number of others.

@@ -105,6 +105,14 @@ class Crash(ApiModel):
     line: str = Field("", description="what the guest's kernel said")
 
 
+class MountAttachment(ApiModel):
+    """A folder or a file of the daemon's host, live in the guest."""
+
+    source: str = Field(description="its absolute path on the daemon's host")
+    target: str = Field(description="where the guest finds it")
+    read_only: bool = False
+
+
 class Vm(ApiModel):
     id: str
     name: str
@@ -129,6 +137,7 @@ class Vm(ApiModel):
     cloud_init: CloudInitState = Field(default_factory=CloudInitState)
     secrets: list[str] = Field(default_factory=list, description="names only")
     volumes: list[VolumeAttachment] = Field(default_factory=list)
+    mounts: list[MountAttachment] = Field(default_factory=list, description="folders and files of this host")
     labels: dict[str, str] = Field(default_factory=dict)
     restart: str = "on-failure"
     kernel: str | None = Field(None, description="as /system/kernels names it; null: this host's usual one")
@@ -209,6 +218,9 @@ class VmCreate(WorkloadRequest):
     ssh_keys: list[PublicKey] = Field(default_factory=list, max_length=1000)
     secrets: list[SecretAttachment] = Field(default_factory=list)
     volumes: list[VolumeAttachment] = Field(default_factory=list)
+    mounts: list[MountAttachment] = Field(
+        default_factory=list, description="for the daemon's own user at its UNIX socket only"
+    )
     isolated: bool = Field(False, description="reaches no other VM, nor is it reached; on the bridge only")
     disk_size: str | None = Field(None, description="grow the root disk to this, e.g. 20G")
     disk_bandwidth: str | None = Field(

@@ -235,6 +235,12 @@ class Manifest(TypedDict):
     workload: Workload
 
 
+class MountAttachment(TypedDict):
+    read_only: bool
+    source: str
+    target: str
+
+
 class Network(TypedDict):
     mode: Literal["bridged", "user", "vsock", "dhcp"]
 
@@ -451,6 +457,7 @@ class Vm(TypedDict):
     kernel_arguments: str
     labels: dict[str, str]
     last_console_lines: list[str]
+    mounts: list[MountAttachment]
     name: str
     network: Literal["bridged", "user", "vsock", "dhcp"]
     pending: list[str]
@@ -497,6 +504,7 @@ class VmCreate(TypedDict):
     kernel: NotRequired[str | None]
     kernel_arguments: NotRequired[str]
     labels: NotRequired[dict[str, str]]
+    mounts: NotRequired[list[MountAttachment]]
     name: str
     network: NotRequired[Literal["bridged", "user", "vsock", "dhcp"] | None]
     plugin: NotRequired[str]

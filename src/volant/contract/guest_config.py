@@ -18,6 +18,7 @@ from volant.contract.manifest import HealthCheck, Workload
 
 GUEST_CONFIG_PATH = "volant/guest.json"
 CONTROL_PORT_NAME = "volant.control.0"
+FOLDERS_PORT_NAME = "volant.folders.0"
 # The serial number of the disk with the kernel's modules, attached to every VM whose kernel has any.
 MODULES_SERIAL = "modules"
 # Of CID 2, where nothing else is said.
@@ -83,6 +84,22 @@ class Mount(GuestModel):
     format_if_blank: bool = False
 
 
+class HostFolder(GuestModel):
+    """A folder of the host, or one of its files, known to its file server by the place in the list."""
+
+    target: str
+    read_only: bool = False
+    is_file: bool = False
+
+
+class HostFolders(GuestModel):
+    """Folders of the host, whose file server is at a virtio-serial port."""
+
+    port_name: str = FOLDERS_PORT_NAME
+    mark: str = Field(description="how the host begins there, which nothing that it says later does")
+    mounts: list[HostFolder] = Field(default_factory=list)
+
+
 class SecretPort(GuestModel):
     """A vsock port of CID 2 on which the host answers secrets; `uid`: the only user that may connect (null: all)."""
 
@@ -134,6 +151,7 @@ class GuestConfig(GuestModel):
     control: Control
     ssh: Ssh = Field(default_factory=Ssh)
     mounts: list[Mount] = Field(default_factory=list)
+    folders: HostFolders | None = None
     secrets: list[SecretPort] = Field(default_factory=list)
     files: list[GuestFile] = Field(default_factory=list)
     workload: GuestWorkload = Field(default_factory=GuestWorkload)

@@ -13,7 +13,7 @@ from volant.errors import UsageError
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OWN_KERNEL = "leave it out: a VM has a kernel, and so namespaces, of its own"
-_NO_VOLUMES = "-v NAME:/path mounts a volume; volar cp copies files in and out"
+_NO_VOLUMES = "-v NAME:/path mounts a volume, -v ./FOLDER:/path a folder of this host"
 _IN_THE_GUEST = "say it in the guest: --cloud-init FILE"
 _IN_THE_IMAGE = "say it in the Dockerfile, or under plugin.manifest.workload in fledge.toml"
 _NO_LOGS = "leave it out: volar logs keeps what processes write"
@@ -38,7 +38,6 @@ REFUSED_FLAGS = {
     "--no-healthcheck": "leave HEALTHCHECK out of the Dockerfile",
 }
 REFUSED = {
-    "--mount": _NO_VOLUMES,
     "--volumes-from": _NO_VOLUMES,
     "--tmpfs": _IN_THE_GUEST,
     "-u/--user": _IN_THE_IMAGE,

@@ -17,6 +17,7 @@ from volant.volar.names import Parameter
 
 if TYPE_CHECKING:
     from volant.contract.api_types import (
+        MountAttachment,
         PublishRequest,
         Resources,
         SecretAttachment,
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     )
     from volant.volar.client import Client
 
+# Of docker's; all but `ro` say what is so anyway.
+MOUNT_OPTIONS = {"ro", "rw", "z", "Z", "consistent", "cached", "delegated"}
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -48,6 +51,7 @@ class VmOptions:
     ssh_key: tuple[IO[str], ...]
     secret: tuple[str, ...]
     volume: tuple[str, ...]
+    mount: tuple[str, ...]
     label: tuple[str, ...]
     restart: str | None
     suspend_when_idle: int | None
@@ -65,11 +69,13 @@ class VmOptions:
             "env": {**read_env_files(self.env_file), **parse_environment(self.env)},
             "ssh_keys": [stream.read().strip() for stream in self.ssh_key],
             "secrets": [parse_secret(text) for text in self.secret],
-            "volumes": [parse_volume(text) for text in self.volume],
+            "volumes": [parse_volume(text) for text in self.volume if not is_folder(text)],
             "labels": parse_labels(self.label),
             "disk_size": self.disk_size,
             "start": start,
         }
+        if mounts := [parse_mount(text) for text in (*self.mount, *filter(is_folder, self.volume))]:
+            request["mounts"] = mounts
         if self.network:
             request["network"] = self.network  # type: ignore[typeddict-item]  # the daemon knows which there are
         if self.isolated:
@@ -111,6 +117,7 @@ class VmOptions:
             "--architecture": self.architecture,
             "--kernel": self.kernel,
             "--kernel-arguments": self.kernel_arguments,
+            "--mount": self.mount or None,
         }
         for name, value in fixed.items():
             if value is not None:
@@ -161,6 +168,9 @@ def vm_options(
         click.option("--secret", multiple=True, metavar="NAME[:PORT[,uid=UID]]", help="Attach a secret."),
         click.option(
             *volume, multiple=True, metavar="NAME:PATH[:ro]", help="Mount a volume in the guest."
+        ),
+        click.option(
+            "--mount", multiple=True, metavar="FOLDER:PATH[:ro]", help="Mount a folder of this host in the guest."
         ),
         click.option("-l", "--label", multiple=True, metavar="NAME=VALUE"),
         click.option(
@@ -264,19 +274,42 @@ def parse_secret(text: str) -> SecretAttachment:
     return {"name": name, "port": int(port) if port else None, "uid": int(uid) if uid else None}
 
 
+def is_folder(text: str) -> bool:
+    """Whether what -v names is a path of this host, and no volume: as docker tells them apart."""
+    name = text.partition(":")[0]
+    return "/" in name or name in (".", "..", "~")
+
+
+def parse_mount(text: str) -> MountAttachment:
+    """FOLDER:PATH[:ro|:rw], or docker's type=bind,source=FOLDER,target=PATH[,readonly], as the API wants it."""
+    if "=" in text.partition(",")[0]:
+        words = dict(word.partition("=")[::2] for word in text.split(","))
+        source = words.get("source") or words.get("src", "")
+        target = words.get("target") or words.get("destination") or words.get("dst", "")
+        is_known = words.get("type", "bind") == "bind"
+        mode = "ro" if {"readonly", "ro"} & set(words) else ""
+    else:
+        source, _, rest = text.partition(":")
+        target, _, mode = rest.partition(":")
+        is_known = True
+    options = set(mode.split(",")) - {""}
+    if not source or not target.startswith("/") or not is_known or options - MOUNT_OPTIONS:
+        raise UsageError(
+            f"cannot mount {text!r}", resolution="--mount FOLDER:/path/in/the/guest, or FOLDER:/path:ro"
+        )
+    return {
+        "source": os.path.abspath(os.path.expanduser(source)), "target": target, "read_only": "ro" in options,
+    }  # fmt: skip
+
+
 def parse_volume(text: str) -> VolumeAttachment:
-    """NAME:PATH[:ro|:rw] as the API wants it. A path of this host is another thing, and refused."""
+    """NAME:PATH[:ro|:rw] as the API wants it."""
     name, _, rest = text.partition(":")
     target, _, mode = rest.partition(":")
     if not name or not target.startswith("/") or mode not in ("", "ro", "rw"):
         raise UsageError(
             f"cannot attach the volume {text!r}",
             resolution="--volume NAME:/path/in/the/guest, or NAME:/path:ro",
-        )
-    if "/" in name or name.startswith((".", "~")):
-        raise UsageError(
-            f"cannot mount {name!r}: a volume has a name, and folders of this host are not given to VMs",
-            resolution="volar volumes create NAME, then --volume NAME:/path; volar cp copies files in and out",
         )
     return {"name": name, "target": target, "read_only": mode == "ro"}
 

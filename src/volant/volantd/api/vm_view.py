@@ -11,6 +11,7 @@ from volant.contract.api import (
     AgentInfo,
     Crash,
     HypervisorInfo,
+    MountAttachment,
     PluginReference,
     PublishedPort,
     Vm,
@@ -54,6 +55,7 @@ def read_request(request: VmCreate) -> NewVm:
         ssh_keys=request.ssh_keys,
         secrets=[AttachedSecret(**attached.model_dump()) for attached in request.secrets],
         volumes=[(volume.name, volume.target, volume.read_only) for volume in request.volumes],
+        mounts=[(mount.source, mount.target, mount.read_only) for mount in request.mounts],
         disk_size=request.disk_size,
         disk_bandwidth=request.disk_bandwidth,
         isolated=request.isolated,
@@ -126,6 +128,10 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         volumes=[
             VolumeAttachment(name=volume.name, target=volume.target, read_only=volume.read_only)
             for volume in record.definition.volumes
+        ],
+        mounts=[
+            MountAttachment(source=mount.source, target=mount.target, read_only=mount.read_only)
+            for mount in record.definition.mounts
         ],
         labels=record.definition.labels,
         restart=record.definition.restart,

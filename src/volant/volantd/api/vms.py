@@ -25,6 +25,7 @@ from volant.contract.api import (
     VmUpdate,
 )
 from volant.errors import VolantError
+from volant.volantd.api.mount_rights import check_may_mount
 from volant.volantd.api.replies import JsonLines, TextStream
 from volant.volantd.api.retries import IdempotencyKey, make_key
 from volant.volantd.api.vm_view import read_request, read_update
@@ -66,6 +67,7 @@ def make_router(fleet: Fleet) -> APIRouter:
         Who asks again with the same Idempotency-Key and body gets the VM that was made, as it is now.
         """
         note_target(request.name)
+        check_may_mount(request.mounts)
 
         async def make(wanted: NewVm) -> VmRecord:
             if request.snapshot is not None:

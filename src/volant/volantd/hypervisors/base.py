@@ -120,6 +120,7 @@ class VmSpec:
     process's own standard error. `tsc_khz` is the host clock's rate, which x86 guests under TCG must be told.
     `uefi` is the firmware's program and this VM's variables, where the machine's own BIOS does not do.
     `nested`: the guest runs virtual machines of its own.
+    `has_folders`: a stream leads from the guest to whoever serves it folders of the host.
     `disk_bytes_per_second`: read and written by all of its disks together; 0: as much as there is.
     `wakes_from` None boots; otherwise all else is as it was when that image was made, but for names and paths.
     """
@@ -144,6 +145,7 @@ class VmSpec:
     uefi: tuple[Path, Path] | None = None
     nested: bool = False
     disk_bytes_per_second: int = 0
+    has_folders: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,8 @@ class Capabilities:
     """`VmSpec.disk_bytes_per_second`."""
     live_resize: bool
     """CPUs and memory of a machine that runs (`Machine.resize`)."""
+    folders: bool
+    """`VmSpec.has_folders`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +290,10 @@ class Machine(Protocol):
     async def open_control(self) -> socket.socket:
         """A stream to the agent's port, whatever device that is; it accepts before the agent does. Unreachable
         where the hypervisor does not."""
+
+    async def open_folders(self) -> socket.socket:
+        """A stream to what mounts the host's folders in the guest; it accepts before that does. Unreachable where the
+        hypervisor does not, or its spec has no folders."""
 
     async def open_console(self) -> socket.socket:
         """A stream to and from the serial console. Unreachable where the hypervisor does not answer."""

@@ -50,6 +50,7 @@ EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_FILE, MAKE_REG, MAKE_SOCK = (
     1 << 8,
     1 << 9,
 )
+REMOVE_DIR, MAKE_DIR, MAKE_FIFO, MAKE_SYM, REFER = 1 << 4, 1 << 7, 1 << 10, 1 << 12, 1 << 13
 TRUNCATE, IOCTL_DEV = 1 << 14, 1 << 15
 # What each version of the interface can restrict among files: all of it is, and given back where it is named.
 HANDLED_FILES = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1}
@@ -62,6 +63,20 @@ RIGHTS = {
     "--write": READ_FILE | WRITE_FILE | TRUNCATE,
     "--device": READ_FILE | WRITE_FILE | IOCTL_DEV,
     "--sockets": MAKE_SOCK | READ_DIR,
+    # What a guest has of the host's folders: everything in them but devices and running programs.
+    "--shared": READ_FILE
+    | WRITE_FILE
+    | TRUNCATE
+    | READ_DIR
+    | REMOVE_FILE
+    | REMOVE_DIR
+    | MAKE_DIR
+    | MAKE_REG
+    | MAKE_SOCK
+    | MAKE_FIFO
+    | MAKE_SYM
+    | REFER,
+    "--shared-file": READ_FILE | WRITE_FILE | TRUNCATE,
     "--folder": READ_FILE | WRITE_FILE | TRUNCATE | READ_DIR | MAKE_REG | MAKE_SOCK | REMOVE_FILE,
 }
 FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV

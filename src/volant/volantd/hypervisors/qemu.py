@@ -59,6 +59,7 @@ class Qemu:
         knows_secret_users=True,
         disk_limits=True,
         live_resize=False,
+        folders=True,
     )
 
     def __init__(

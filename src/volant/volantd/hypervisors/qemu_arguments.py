@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from volant.contract.guest_config import CONTROL_PORT_NAME
+from volant.contract.guest_config import CONTROL_PORT_NAME, FOLDERS_PORT_NAME
 from volant.errors import InvalidInput
 from volant.volantd.hypervisors.base import (
     FIRST_TAP_DESCRIPTOR,
@@ -42,19 +42,23 @@ SERIAL_LIMIT = 20
 
 @dataclass(frozen=True, slots=True)
 class QemuSockets:
-    """What QEMU listens on for this daemon: the agent's port, the serial console, its own control."""
+    """What QEMU listens on for this daemon: the agent's port, the serial console, its own control, and the stream of
+    folders of the host where there are any."""
 
     control: Path
     console: Path
     qmp: Path
+    folders: Path
 
     @property
     def all(self) -> tuple[Path, ...]:
-        return self.control, self.console, self.qmp
+        return self.control, self.console, self.qmp, self.folders
 
 
 def name_sockets(folder: Path) -> QemuSockets:
-    return QemuSockets(folder / "control.sock", folder / "console.sock", folder / "qmp.sock")
+    return QemuSockets(
+        folder / "control.sock", folder / "console.sock", folder / "qmp.sock", folder / "folders.sock"
+    )
 
 
 def make_qemu_arguments(spec: VmSpec, program: str, *, sandbox: bool = True) -> list[str]:
@@ -183,11 +187,14 @@ def _consoles(spec: VmSpec, suffix: str) -> Iterator[str]:
         f"logfile={_escape(spec.console_log)},logappend=on",
         "-serial", "chardev:console",
         "-chardev", f"socket,id=control,path={_escape(sockets.control)},server=on,wait=off",
-        "-device", f"virtio-serial-{suffix},max_ports=2",
+        "-device", f"virtio-serial-{suffix},max_ports={3 if spec.has_folders else 2}",
         "-device", f"virtserialport,chardev=control,name={CONTROL_PORT_NAME}",
         "-chardev", f"socket,id=qmp,path={_escape(sockets.qmp)},server=on,wait=off",
         "-mon", "chardev=qmp,mode=control",
     )  # fmt: skip
+    if spec.has_folders:
+        yield from ("-chardev", f"socket,id=folders,path={_escape(sockets.folders)},server=on,wait=off")
+        yield from ("-device", f"virtserialport,chardev=folders,name={FOLDERS_PORT_NAME}")
 
 
 def _disk(index: int, disk: DiskDrive, spec: VmSpec, suffix: str) -> Iterator[str]:

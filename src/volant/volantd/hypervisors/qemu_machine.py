@@ -59,6 +59,9 @@ class QemuMachine(ProcessMachine):
     async def open_control(self) -> socket.socket:
         return await connect_unix(self._sockets.control)
 
+    async def open_folders(self) -> socket.socket:
+        return await connect_unix(self._sockets.folders)
+
     async def open_console(self) -> socket.socket:
         return await connect_unix(self._sockets.console)
 

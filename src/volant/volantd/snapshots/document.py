@@ -40,6 +40,8 @@ LEFT_OUT = frozenset(
         "secrets",
         "placed_files",
         "volumes",
+        "mounts",
+        "mounts_mark",
         "disk_size_bytes",
         "disk_bytes_per_second",
         "restart",

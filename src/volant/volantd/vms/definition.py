@@ -19,6 +19,7 @@ from volant.volantd.hypervisors.base import HypervisorKind
 from volant.volantd.network.types import NetworkMode, PortRequest
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.domain import Domain
+from volant.volantd.vms.folders import attach_folders, make_mark
 from volant.volantd.vms.networking import ON_BRIDGE, find_default_mode
 from volant.volantd.vms.placed_files import FileRequest, attach_files
 from volant.volantd.vms.record import (
@@ -68,6 +69,8 @@ class NewVm:
     secrets: Sequence[AttachedSecret] = ()
     volumes: Sequence[tuple[str, str, bool]] = ()
     """Name, target, and whether it is only read."""
+    mounts: Sequence[tuple[str, str, bool]] = ()
+    """Folders of this host: source, target, and whether they are only read."""
     disk_size: str | None = None
     disk_bandwidth: str | None = None
     isolated: bool = False
@@ -129,7 +132,14 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         domain.secrets.get(attached.name)
     check_variables(request.env)
     volumes = attach_volumes(domain, request.volumes)
+    mounts = attach_folders(request.name, request.mounts)
+    check_targets([*(volume.target for volume in volumes), *(mount.target for mount in mounts)])
     if request.origin is not None:
+        if mounts:
+            raise InvalidInput(
+                f"cannot mount {mounts[0].source} in VM {request.name}: it has the mounts of what it is made of",
+                resolution="make it of its plugin",
+            )
         if volumes and request.origin.wake is not None:
             raise InvalidInput(
                 f"cannot attach volume {volumes[0].name} to VM {request.name}: its memory knows no volume",
@@ -175,6 +185,8 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         workload=request.workload,
         placed_files=files,
         volumes=volumes,
+        mounts=mounts,
+        mounts_mark=make_mark() if mounts else "",
         disk_size_bytes=_choose_disk_size(domain, request, manifest),
         disk_bytes_per_second=read_bandwidth(request.disk_bandwidth),
         isolated=request.isolated,
@@ -184,6 +196,11 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         kernel_arguments=request.kernel_arguments,
         labels={**manifest.labels, **request.labels},
     )
+
+
+def check_targets(targets: Sequence[str]) -> None:
+    if twice := [target for target in targets if targets.count(target) > 1]:
+        raise InvalidInput(f"cannot mount two things at {twice[0]}")
 
 
 def read_bandwidth(text: str | None) -> int:

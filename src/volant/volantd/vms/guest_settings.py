@@ -30,6 +30,7 @@ from volant.volantd.hypervisors.base import ControlTransport
 from volant.volantd.network import bridge_ipv6, user_mode
 from volant.volantd.network.bridge import GATEWAY, SUBNET
 from volant.volantd.plugins.store import StoredPlugin
+from volant.volantd.vms.folders import make_host_folders
 from volant.volantd.vms.keys import read_public_key
 from volant.volantd.vms.meta_data import make_meta_data
 from volant.volantd.vms.record import StoredHealthCheck, VmDefinition, VmRecord
@@ -59,6 +60,7 @@ def make_guest_config(
         ),
         ssh=Ssh(listen_port=22 if definition.ssh_keys else None, authorized_keys=definition.ssh_keys),
         mounts=make_mounts(record),
+        folders=make_host_folders(record),
         secrets=_make_secret_ports(record),
         files=[GuestFile(**file.model_dump()) for file in definition.placed_files],
         workload=make_workload(plugin.manifest.workload, definition),

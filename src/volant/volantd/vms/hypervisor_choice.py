@@ -71,6 +71,10 @@ def find_obstacle(
         return f"it emulates no {definition.architecture}", qemu
     if any(secret.uid is not None for secret in definition.secrets) and not can.knows_secret_users:
         return "it does not tell which user of the guest asks for a secret", qemu
+    if definition.mounts and not can.folders:
+        return "it has no stream for folders of the host", qemu
+    if definition.mounts and plugin.boot == "firmware":
+        return "in a system of its own no agent mounts folders of the host", "leave --mount out"
     if definition.disk_bytes_per_second and not can.disk_limits:
         return "it does not bound what disks read and write", qemu
     return None

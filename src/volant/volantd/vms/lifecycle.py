@@ -326,4 +326,5 @@ def make_spec(
         uefi=uefi,
         nested=record.definition.resources.nested,
         disk_bytes_per_second=record.definition.disk_bytes_per_second,
+        has_folders=bool(record.definition.mounts),
     )

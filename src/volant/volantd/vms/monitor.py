@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 
 from volant.contract.agent import AgentState, LogQuery
@@ -66,8 +66,10 @@ class VmMonitor:
         on_agent: Callable[[AgentFacts], None],
         on_state: Callable[[AgentState], None],
         on_end: Callable[[MachineEnd], Awaitable[None]],
+        beside: Callable[[], Coroutine[None, None, None]] | None = None,
         clock_seconds: float = CLOCK_SECONDS,
     ) -> None:
+        """`beside`: what else is done for as long as it runs."""
         self.machine = machine
         self.guest: Guest | None = None
         self.kill_reason = ""
@@ -91,6 +93,8 @@ class VmMonitor:
             for port, listener in listeners.items()
         ]
         self._host_answers = bool(listeners)
+        if beside is not None:
+            self._tasks.append(asyncio.create_task(beside(), name=f"folders of {record.name}"))
         if record.spec is not None and record.spec.kernel is not None:
             self._tasks.append(asyncio.create_task(self._keep_connected(), name=f"agent of {record.name}"))
 

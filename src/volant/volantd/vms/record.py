@@ -88,6 +88,15 @@ class StoredFile(StoredModel):
     gid: int = 0
 
 
+class AttachedFolder(StoredModel):
+    """A folder or a file of this host; `target`: where the guest finds it."""
+
+    source: str
+    target: str
+    read_only: bool = False
+    is_file: bool = False
+
+
 class AgentFacts(StoredModel):
     """What the agent said of itself when it was last connected. `missing`: features of this host that it lacks."""
 
@@ -134,6 +143,9 @@ class VmDefinition(StoredModel):
     ssh_keys: list[str] = Field(default_factory=list)
     secrets: list[AttachedSecret] = Field(default_factory=list)
     volumes: list[AttachedVolume] = Field(default_factory=list)
+    mounts: list[AttachedFolder] = Field(default_factory=list)
+    mounts_mark: str = ""
+    """Known to the guest's agent, and so the same in all copies of the VM."""
     disk_size_bytes: int | None = None
     disk_bytes_per_second: int = 0
     """0: as much as there is."""

@@ -36,6 +36,7 @@ from volant.volantd.vms.definition import check_kernel
 from volant.volantd.vms.disk_layers import settle_overlay
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.endings import find_outcome, find_restarts
+from volant.volantd.vms.folders import check_folders, serve_folders
 from volant.volantd.vms.history import Action
 from volant.volantd.vms.holding import mark_held, unmark_held
 from volant.volantd.vms.hypervisor_choice import check_change
@@ -109,6 +110,7 @@ class RunningVm:
         source = None if cold else find_memory(before, self.files.folder)
         goes_on = source is not None and source.spec.id == self.id
         claim_volumes(self._domain, before)
+        await asyncio.to_thread(check_folders, before)
         record = self._registry.move(
             before, "resume" if goes_on else "start", VmState.STARTING, wanted=True,
             restarts=restarts,
@@ -300,6 +302,7 @@ class RunningVm:
         self.monitor = outside_of_requests(
             VmMonitor, record, machine, self.log, answer_secret,
             on_agent=self._note_agent, on_state=self._note_state, on_end=self._note_end,
+            beside=partial(serve_folders, record, machine, self.files.folder) if record.definition.mounts else None,
         )  # fmt: skip
         if record.has_own_system and record.state is VmState.STARTING:
             self.tell("state", self._registry.move(record, "start", VmState.RUNNING))

@@ -7,7 +7,6 @@ in its definition waits for the other to stop.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,11 +16,10 @@ from volant.volantd.hypervisors.base import DiskDrive
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.record import AttachedVolume, VmRecord
 from volant.volantd.vms.states import WITH_PROCESS, VmState
+from volant.volantd.vms.targets import read_target
 from volant.volantd.volumes.store import find_disk, make_serial
 
 MOST_VOLUMES = 16
-# The kernel's and the agent's own.
-KEPT_FOLDERS = ("/proc", "/sys", "/dev", "/run")
 
 
 def attach_volumes(domain: Domain, wanted: Sequence[tuple[str, str, bool]]) -> list[AttachedVolume]:
@@ -44,15 +42,7 @@ def attach_volumes(domain: Domain, wanted: Sequence[tuple[str, str, bool]]) -> l
 
 
 def _read_target(name: str, target: str) -> str:
-    normal = posixpath.normpath(target)
-    if not target.startswith("/") or ".." in target.split("/") or normal.strip("/") == "":
-        raise InvalidInput(
-            f"cannot attach volume {name} at {target!r}: that is no absolute path of a folder below /",
-            resolution=f"--volume {name}:/data",
-        )
-    if any(normal == folder or normal.startswith(f"{folder}/") for folder in KEPT_FOLDERS):
-        raise InvalidInput(f"cannot attach volume {name} at {normal}: the system needs that place itself")
-    return normal
+    return read_target(target, f"cannot attach volume {name}", example=f"--volume {name}:/data")
 
 
 def claim_volumes(domain: Domain, record: VmRecord) -> None:

@@ -17,7 +17,15 @@ from volant.volar.target import make_client
 from volant.volar.vm_columns import COLUMNS
 
 if TYPE_CHECKING:
-    from volant.contract.api_types import AgentInfo, CloudInitState, Crash, ProcessState, Vm, VolumeAttachment
+    from volant.contract.api_types import (
+        AgentInfo,
+        CloudInitState,
+        Crash,
+        MountAttachment,
+        ProcessState,
+        Vm,
+        VolumeAttachment,
+    )
 
 WIDE = {
     "NETWORK": lambda vm: vm["network"],
@@ -121,6 +129,7 @@ def describe(vm: Vm, boot: str = "") -> list[tuple[str, Any]]:
         ("cloud-init", _describe_cloud_init(vm["cloud_init"])),
         ("secrets", ", ".join(vm["secrets"])),
         ("volumes", "\n".join(_describe_volume(volume) for volume in vm.get("volumes", []))),
+        ("mounts", "\n".join(_describe_mount(mount) for mount in vm.get("mounts", []))),
         (
             "when idle",
             f"suspended after {seconds} s" if (seconds := vm.get("suspend_when_idle_seconds", 0)) else "",
@@ -176,6 +185,10 @@ def _describe_process(process: ProcessState) -> str:
 
 def _describe_volume(volume: VolumeAttachment) -> str:
     return f"{volume['name']} at {volume['target']}" + (", read only" if volume["read_only"] else "")
+
+
+def _describe_mount(mount: MountAttachment) -> str:
+    return f"{mount['source']} at {mount['target']}" + (", read only" if mount["read_only"] else "")
 
 
 def _describe_agent(agent: AgentInfo) -> str | None:

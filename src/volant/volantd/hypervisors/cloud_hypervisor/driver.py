@@ -73,6 +73,7 @@ class CloudHypervisor:
         knows_secret_users=False,
         disk_limits=False,
         live_resize=True,
+        folders=False,
         live_layers=False,
     )
 

@@ -86,6 +86,9 @@ class CloudHypervisorMachine(ProcessMachine):
                 return await open_guest_port(self._files.vsock, AGENT_PORT, seconds)
         return await open_guest_port(self._files.vsock, AGENT_PORT, ANSWER_SECONDS)
 
+    async def open_folders(self) -> socket.socket:
+        raise Unreachable(f"{self.spec.name} has no stream for folders of the host")
+
     async def open_console(self) -> socket.socket:
         raise Unreachable(
             f"cannot attach to the console of VM {self.spec.name}: Cloud Hypervisor's goes one way, to the log",

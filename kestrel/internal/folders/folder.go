@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package folders
+
+import (
+	"context"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// Folder is one folder of the host, mounted in the guest. Files are asked for by their path below it: what the guest's
+// kernel knows of them is in this process, so that a host that comes back needs to be told nothing.
+type Folder struct {
+	number  uint8
+	host    *Host
+	owner   fuse.Owner // whose everything is, as the guest sees it
+	root    *node
+	entries counter
+	handles handles
+	renames atomic.Int64 // that are on their way
+}
+
+func newFolder(number uint8, host *Host, owner fuse.Owner) *Folder {
+	folder := &Folder{number: number, host: host, owner: owner}
+	folder.root = &node{folder: folder}
+	return folder
+}
+
+func (f *Folder) ask(ctx context.Context, op operation, body *encoder) (*decoder, syscall.Errno) {
+	answer, _, errno := f.host.ask(ctx, op, f.number, body.data)
+	return answer, errno
+}
+
+// askOnce asks for what can be done once only. Where the request had to be sent again, `done` is what the host says when
+// the first one had already done it.
+func (f *Folder) askOnce(ctx context.Context, op operation, body *encoder, done syscall.Errno) (*decoder, bool, syscall.Errno) {
+	answer, again, errno := f.host.ask(ctx, op, f.number, body.data)
+	if again && errno == done {
+		return answer, true, 0
+	}
+	return answer, false, errno
+}
+
+// list is everything in a folder, and whether the host tells when it changes. A large one comes in parts.
+func (f *Folder) list(ctx context.Context, path string) (entries []entry, watched bool, errno syscall.Errno) {
+	for more := true; more; {
+		answer, errno := f.ask(ctx, opList, new(encoder).u32(uint32(len(entries))).text(path))
+		if errno != 0 {
+			return nil, false, errno
+		}
+		flags, count := answer.u8(), int(answer.u32())
+		watched, more = flags&1 != 0, flags&2 != 0 && count > 0
+		for range count {
+			attributes := answer.attributes()
+			entries = append(entries, entry{answer.text(), attributes})
+			if answer.err != nil {
+				return nil, false, syscall.EIO
+			}
+		}
+	}
+	return entries, watched, 0
+}
+
+func (f *Folder) stat(ctx context.Context, path string) (Attributes, syscall.Errno) {
+	return f.readAttributes(f.ask(ctx, opStat, new(encoder).text(path)))
+}
+
+func (f *Folder) readAttributes(answer *decoder, errno syscall.Errno) (Attributes, syscall.Errno) {
+	if errno != 0 {
+		return Attributes{}, errno
+	}
+	attributes := answer.attributes()
+	if answer.err != nil {
+		return Attributes{}, syscall.EIO
+	}
+	return attributes, 0
+}
+
+// fill tells the kernel of a file, as one of the guest's own.
+func (f *Folder) fill(out *fuse.Attr, from Attributes) {
+	out.Ino, out.Size, out.Blocks = from.inode, from.size, from.blocks
+	out.Mode, out.Nlink, out.Owner = from.mode, from.links, f.owner
+	out.Atime, out.Atimensec = uint64(from.accessed/1e9), uint32(from.accessed%1e9)
+	out.Mtime, out.Mtimensec = uint64(from.written/1e9), uint32(from.written%1e9)
+	out.Ctime, out.Ctimensec = uint64(from.changed/1e9), uint32(from.changed%1e9)
+	out.Blksize = 4096
+}
+
+// event notes what has changed on the host, and returns what the kernel is to be told. It is called in the order of the
+// host's stream.
+func (f *Folder) event(kind uint8, path, name string) func() {
+	found := f.find(path)
+	if found == nil {
+		return func() {}
+	}
+	switch kind {
+	case eventTree:
+		found.forgetListings()
+		return found.forgetEntries
+	case eventEntry:
+		found.listing.doubt(name)
+		return func() {
+			_ = found.NotifyContent(-1, 0) // its times
+			_ = found.NotifyEntry(name)
+		}
+	default:
+		found.listing.doubt(name)
+		return func() {
+			if child := found.GetChild(name); child != nil {
+				_ = child.NotifyContent(0, 0)
+			}
+		}
+	}
+}
+
+// find is the node of a path, if the kernel knows it.
+func (f *Folder) find(path string) *node {
+	current := f.root.EmbeddedInode()
+	for part := range splitPath(path) {
+		if current = current.GetChild(part); current == nil {
+			return nil
+		}
+	}
+	found, _ := current.Operations().(*node)
+	return found
+}
+
+// forgetListings drops what this process knows of a folder and everything below it, forgetEntries what the kernel does.
+func (n *node) forgetListings() {
+	n.listing.forget(&n.folder.entries)
+	for _, child := range n.Children() {
+		if below, ok := child.Operations().(*node); ok {
+			below.forgetListings()
+		}
+	}
+}
+
+func (n *node) forgetEntries() {
+	for name, child := range n.Children() {
+		if below, ok := child.Operations().(*node); ok {
+			below.forgetEntries()
+		}
+		_ = n.NotifyEntry(name)
+	}
+	_ = n.NotifyContent(0, 0)
+}
