@@ -78,7 +78,9 @@ class FolderClient:
     def open(self, path: str, flags: int, handle: int = 1) -> bytes:
         return self.ask(Operation.OPEN, struct.pack("<II", handle, flags) + text(path))
 
-    def create(self, path: str, flags: int = os.O_RDWR | os.O_CREAT, mode: int = 0o644, handle: int = 1) -> bytes:
+    def create(
+        self, path: str, flags: int = os.O_RDWR | os.O_CREAT, mode: int = 0o644, handle: int = 1
+    ) -> bytes:
         return self.ask(Operation.CREATE, struct.pack("<III", handle, flags, mode) + text(path))
 
     def list(self, path: str = "") -> tuple[bool, set[str]]:

@@ -51,6 +51,9 @@ func (f *Folder) list(ctx context.Context, path string) (entries []entry, watche
 			return nil, false, errno
 		}
 		flags, count := answer.u8(), int(answer.u32())
+		if answer.err != nil {
+			return nil, false, syscall.EIO
+		}
 		watched, more = flags&1 != 0, flags&2 != 0 && count > 0
 		for range count {
 			attributes := answer.attributes()

@@ -9,7 +9,7 @@ import pytest
 from support.in_process_daemon import InProcessDaemon
 from unit.volar.conftest import Volar
 from volant.errors import UsageError
-from volant.volar.options import parse_volume
+from volant.volar.options import is_folder, parse_mount, parse_volume
 
 
 def test_from_creation_to_deletion(volar: Volar, daemon: InProcessDaemon, tmp_path: Path) -> None:
@@ -40,6 +40,18 @@ def test_what_is_no_volume_is_told_before_anything_is_asked() -> None:
     for text in ("data", "data:x", ":/x", "data:/x:rx"):
         with pytest.raises(UsageError, match="cannot attach the volume"):
             parse_volume(text)
-    for text in ("./src:/app", "/etc:/etc", "~/x:/x"):
-        with pytest.raises(UsageError, match="folders of this host"):
-            parse_volume(text)
+
+
+def test_paths_are_folders_of_this_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = str(tmp_path / "src")
+    for text in ("./src:/app", ".:/app", "~/x:/x", "/etc:/etc", "..:/x"):
+        assert is_folder(text)
+    assert not is_folder("data:/x")
+    assert parse_mount("./src:/app") == {"source": here, "target": "/app", "read_only": False}
+    assert parse_mount("src:/app:ro,z")["read_only"]
+    for docker in ("type=bind,source=./src,target=/app,readonly", "type=bind,src=./src,dst=/app,ro"):
+        assert parse_mount(docker) == {"source": here, "target": "/app", "read_only": True}
+    for text in ("src", ":/app", "src:app", "src:/app:wo", "type=tmpfs,target=/x", "type=bind,source=x"):
+        with pytest.raises(UsageError, match="cannot mount"):
+            parse_mount(text)
