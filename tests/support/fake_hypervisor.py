@@ -17,6 +17,7 @@ from pathlib import Path
 
 from support.memory_hypervisor import copy_disk
 from volant.contract.agents import Architecture
+from volant.errors import Unreachable
 from volant.process import start_detached
 from volant.volantd.hypervisors.base import (
     EndKind,
@@ -79,6 +80,9 @@ class FakeMachine:
         self.killed = True
         self.process.kill()
         return await self.wait()
+
+    async def open_folders(self) -> socket.socket:
+        raise Unreachable("there is no guest")
 
     async def open_control(self) -> socket.socket:
         return await connect_unix(name_sockets(self.spec.socket_folder).control)

@@ -109,6 +109,9 @@ class MemoryMachine:
         self.process.finish(EndKind.KILLED)
         return self.process.end
 
+    async def open_folders(self) -> socket.socket:
+        raise Unreachable("there is no guest")
+
     async def open_control(self) -> socket.socket:
         raise Unreachable("there is no agent")
 

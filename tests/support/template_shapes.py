@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+from volant.errors import Unreachable
 from volant.volantd.hypervisors.base import (
     DiskDrive,
     EndKind,
@@ -59,6 +60,9 @@ class TemplateHypervisor:
         self.started.append(spec)
         spec.console_log.touch()
         return self
+
+    async def open_folders(self) -> Any:
+        raise Unreachable("there is no guest")
 
     async def open_control(self) -> Any:
         return None

@@ -109,8 +109,9 @@ class RunningVm:
         before = self.record
         source = None if cold else find_memory(before, self.files.folder)
         goes_on = source is not None and source.spec.id == self.id
+        if before.definition.mounts:
+            await asyncio.to_thread(check_folders, before)
         claim_volumes(self._domain, before)
-        await asyncio.to_thread(check_folders, before)
         record = self._registry.move(
             before, "resume" if goes_on else "start", VmState.STARTING, wanted=True,
             restarts=restarts,

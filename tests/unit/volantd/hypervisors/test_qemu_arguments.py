@@ -209,6 +209,17 @@ def test_no_clock_option_goes_to_a_guest_with_kvms_clock() -> None:
     assert not [word for word in words if "tsc" in word]
 
 
+def test_a_vm_with_folders_of_the_host_has_a_port_more() -> None:
+    with_folders = make_qemu_arguments(dataclasses.replace(SPEC, has_folders=True), "qemu")
+    without = make_qemu_arguments(SPEC, "qemu")
+    more = [argument for argument in with_folders if argument not in without]
+    assert more == [
+        "virtio-serial-device,max_ports=3",
+        f"socket,id=folders,path={SPEC.socket_folder}/folders.sock,server=on,wait=off",
+        "virtserialport,chardev=folders,name=volant.folders.0",
+    ]
+
+
 def test_further_kernel_parameters_come_last() -> None:
     assert make_command_line(dataclasses.replace(SPEC, extra_cmdline=("loglevel=7",)))[-1] == "loglevel=7"
 
