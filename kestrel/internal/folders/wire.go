@@ -63,7 +63,6 @@ var errMalformed = errors.New("the host sent an invalid message")
 // encoder makes the part of a request that depends on its operation.
 type encoder struct{ data []byte }
 
-func (e *encoder) u8(value uint8) *encoder { e.data = append(e.data, value); return e }
 func (e *encoder) u32(value uint32) *encoder {
 	e.data = binary.LittleEndian.AppendUint32(e.data, value)
 	return e
