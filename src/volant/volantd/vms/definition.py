@@ -23,7 +23,9 @@ from volant.volantd.vms.folders import attach_folders, make_mark
 from volant.volantd.vms.networking import ON_BRIDGE, find_default_mode
 from volant.volantd.vms.placed_files import FileRequest, attach_files
 from volant.volantd.vms.record import (
+    AttachedFolder,
     AttachedSecret,
+    AttachedVolume,
     VmDefinition,
     VmResources,
     WakeSource,
@@ -132,33 +134,9 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         domain.secrets.get(attached.name)
     check_variables(request.env)
     volumes = attach_volumes(domain, request.volumes)
-    mounts = attach_folders(request.name, request.mounts)
-    check_targets([*(volume.target for volume in volumes), *(mount.target for mount in mounts)])
+    mounts = choose_mounts(request, volumes)
     if request.origin is not None:
-        if mounts:
-            raise InvalidInput(
-                f"cannot mount {mounts[0].source} in VM {request.name}: it has the mounts of what it is made of",
-                resolution="make it of its plugin",
-            )
-        if volumes and request.origin.wake is not None:
-            raise InvalidInput(
-                f"cannot attach volume {volumes[0].name} to VM {request.name}: its memory knows no volume",
-                resolution="create it from its plugin, or from a snapshot of a stopped VM",
-            )
-        definition = request.origin.definition
-        return definition.model_copy(
-            update={
-                "env": {**definition.env, **request.env},
-                "labels": {**definition.labels, **request.labels},
-                # The other VM has them.
-                "volumes": volumes,
-                "restart": request.restart,
-                "suspend_when_idle_seconds": definition.suspend_when_idle_seconds
-                if request.suspend_when_idle_seconds is None
-                else request.suspend_when_idle_seconds,
-                "wakes_from": request.origin.wake,
-            }
-        )
+        return adapt_definition(request, request.origin, volumes)
     files, secrets = attach_files(domain, request.files, request.secrets)
     usual = manifest.network.mode if manifest.network else find_default_mode(domain.settings)
     network = request.network or usual
@@ -198,9 +176,40 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
     )
 
 
-def check_targets(targets: Sequence[str]) -> None:
+def adapt_definition(request: NewVm, origin: Origin, volumes: list[AttachedVolume]) -> VmDefinition:
+    """Of a VM that is made of another one: what that was, but for what is asked for."""
+    if volumes and origin.wake is not None:
+        raise InvalidInput(
+            f"cannot attach volume {volumes[0].name} to VM {request.name}: its memory knows no volume",
+            resolution="create it from its plugin, or from a snapshot of a stopped VM",
+        )
+    definition = origin.definition
+    return definition.model_copy(
+        update={
+            "env": {**definition.env, **request.env},
+            "labels": {**definition.labels, **request.labels},
+            # The other VM has them.
+            "volumes": volumes,
+            "restart": request.restart,
+            "suspend_when_idle_seconds": definition.suspend_when_idle_seconds
+            if request.suspend_when_idle_seconds is None
+            else request.suspend_when_idle_seconds,
+            "wakes_from": origin.wake,
+        }
+    )
+
+
+def choose_mounts(request: NewVm, volumes: Sequence[AttachedVolume]) -> list[AttachedFolder]:
+    mounts = attach_folders(request.name, request.mounts)
+    targets = [each.target for each in (*volumes, *mounts)]
     if twice := [target for target in targets if targets.count(target) > 1]:
         raise InvalidInput(f"cannot mount two things at {twice[0]}")
+    if mounts and request.origin is not None:
+        raise InvalidInput(
+            f"cannot mount {mounts[0].source} in VM {request.name}: it has the mounts of what it is made of",
+            resolution="make it of its plugin",
+        )
+    return mounts
 
 
 def read_bandwidth(text: str | None) -> int:

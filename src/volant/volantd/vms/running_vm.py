@@ -109,8 +109,7 @@ class RunningVm:
         before = self.record
         source = None if cold else find_memory(before, self.files.folder)
         goes_on = source is not None and source.spec.id == self.id
-        if before.definition.mounts:
-            await asyncio.to_thread(check_folders, before)
+        check_folders(before)
         claim_volumes(self._domain, before)
         record = self._registry.move(
             before, "resume" if goes_on else "start", VmState.STARTING, wanted=True,
@@ -173,9 +172,8 @@ class RunningVm:
         if has_memory(self.files.folder):
             self.move("suspend", VmState.SUSPENDED, reason, process=None, wanted=False)
         else:
-            self._registry.update(
-                self.record, definition=self.record.definition.model_copy(update={"restores_to": None})
-            )
+            definition = self.record.definition.model_copy(update={"restores_to": None})
+            self._registry.update(self.record, definition=definition)
             self.fail(reason)
 
     async def _wake(
@@ -266,8 +264,7 @@ class RunningVm:
         """Change what it is; what its process was given already is pending until the next start."""
         record = self.record
         plugin = self._domain.plugins.get(record.plugin_reference)
-        is_chosen = bool(update.kernel or update.kernel_arguments)
-        check_kernel(record.name, plugin.boot, is_chosen=is_chosen)
+        check_kernel(record.name, plugin.boot, is_chosen=bool(update.kernel or update.kernel_arguments))
         disk_bytes = record.definition.disk_size_bytes or plugin.virtual_size_bytes
         changed = apply_update(record, update, disk_bytes)
         if SLEEP in changed.changed:
@@ -432,8 +429,7 @@ class RunningVm:
 
     def write_file(self, record: VmRecord) -> None:
         """Describe it in its folder, which may be all that is left one day."""
-        row = self._domain.plugins.export_row(record.plugin_reference)
-        write_vm_file(self.files.folder, record, row)
+        write_vm_file(self.files.folder, record, self._domain.plugins.export_row(record.plugin_reference))
 
     async def save_file(self, record: VmRecord) -> None:
         """`write_file` that holds nobody up: a disk takes its time until it has the file for good."""
