@@ -201,7 +201,7 @@ def adapt_definition(request: NewVm, origin: Origin, volumes: list[AttachedVolum
 
 def choose_mounts(request: NewVm, volumes: Sequence[AttachedVolume]) -> list[AttachedFolder]:
     mounts = attach_folders(request.name, request.mounts)
-    targets = [each.target for each in (*volumes, *mounts)]
+    targets = [*(volume.target for volume in volumes), *(mount.target for mount in mounts)]
     if twice := [target for target in targets if targets.count(target) > 1]:
         raise InvalidInput(f"cannot mount two things at {twice[0]}")
     if mounts and request.origin is not None:
