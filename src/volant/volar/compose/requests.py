@@ -97,11 +97,29 @@ class _ServiceReader:
             "network": "vsock" if service.network_mode == "none" else None,
         }
         body.update({key: value for key, value in optional.items() if value not in (None, "", {}, [])})
+        self.note_what_is_cut()
         if service.network_mode not in (None, "none", "bridge"):
             self.notes.append(f"{self.place}.network_mode: left out: a VM has an address of its own")
         return ServiceRequest(
             self.name, service, replicas, cast("VmCreate", body), self.secrets, tuple(self.notes)
         )
+
+    def note_what_is_cut(self) -> None:
+        """Of keys that are done but for a part of their value."""
+        service, policy = self.service, self.service.deploy.restart_policy
+        for number, link in enumerate(service.links):
+            name, sign, alias = link.partition(":")
+            if sign and alias != name:
+                self.notes.append(f"{self.place}.links[{number}]: the name {alias} is left out")
+        for name, addresses in service.extra_hosts.items():
+            if len(addresses) > 1:
+                self.notes.append(f"{self.place}.extra_hosts.{name}: the first of its addresses is taken")
+        if service.domainname and not service.hostname:
+            self.notes.append(f"{self.place}.domainname: left out: it needs a hostname before it")
+        if policy and policy.max_attempts and self.read_restart() == "always":
+            self.notes.append(
+                f"{self.place}.deploy.restart_policy.max_attempts: left out: VMs start again always"
+            )
 
     def read_environment(self) -> dict[str, str]:
         found: dict[str, str] = {}

@@ -65,6 +65,18 @@ def test_every_key_that_was_written_has_a_fate() -> None:
     }
 
 
+def test_what_is_not_really_done_is_told() -> None:
+    service = {
+        "image": "i", "container_name": "c", "attach": False, "depends_on": {"b": {"restart": True}},
+    }  # fmt: skip
+    stack = Stack.model_validate({"services": {"a": service}, "volumes": {"v": {"labels": {"l": "1"}}}})
+    lines = " ".join(list_warnings(stack))
+    for place in (
+        "services.a.container_name", "services.a.attach", "services.a.depends_on.b.restart", "volumes.v.labels",
+    ):  # fmt: skip
+        assert f"{place}: left out" in lines
+
+
 @pytest.mark.skipif(not SCHEMA, reason="VOLANT_COMPOSE_SCHEMA names no schema/compose-spec.json")
 @pytest.mark.parametrize(
     ("place", "kind"),

@@ -157,3 +157,20 @@ def test_what_cannot_be_a_vm_names_its_place(tmp_path: Path, service: dict[str, 
     with pytest.raises(VolantError) as caught:
         make(tmp_path, service, configs=configs)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("service", "words"),
+    [
+        ({"links": ["b:database"]}, ["services.a.links[0]: the name database is left out"]),
+        ({"links": ["b", "c:c"]}, []),
+        ({"extra_hosts": {"up": ["10.0.0.1", "10.0.0.2"]}}, ["extra_hosts.up: the first"]),
+        ({"domainname": "example"}, ["domainname: left out"]),
+        ({"deploy": {"restart_policy": {"max_attempts": 3}}}, ["max_attempts: left out"]),
+        ({"deploy": {"restart_policy": {"max_attempts": 3, "condition": "on-failure"}}}, []),
+    ],
+)
+def test_what_is_done_in_part_is_told(tmp_path: Path, service: dict[str, Any], words: list[str]) -> None:
+    notes = make(tmp_path, service).notes
+    assert len(notes) == len(words)
+    assert all(word in note for word, note in zip(words, notes, strict=True))
