@@ -423,6 +423,7 @@ export interface TrustRule {
 
 export interface Vm {
   agent: AgentInfo;
+  aliases: string[];
   checks: Check[];
   cloud_init: CloudInitState;
   crash: Crash | null;
@@ -443,6 +444,7 @@ export interface Vm {
   mounts: MountAttachment[];
   name: string;
   network: "bridged" | "user" | "vsock" | "dhcp";
+  networks: string[];
   pending: string[];
   plugin: PluginReference;
   ports: PublishedPort[];
@@ -471,6 +473,7 @@ export interface VmChange {
 }
 
 export interface VmCreate {
+  aliases?: string[];
   architecture?: "amd64" | "arm64" | null;
   cold?: boolean;
   command?: string[];
@@ -490,6 +493,7 @@ export interface VmCreate {
   mounts?: MountAttachment[];
   name: string;
   network?: "bridged" | "user" | "vsock" | "dhcp" | null;
+  networks?: string[];
   plugin?: string;
   publish?: PublishRequest[];
   resources?: Resources | null;
@@ -506,6 +510,20 @@ export interface VmCreate {
   user_data_base64?: string | null;
   volumes?: VolumeAttachment[];
   working_dir?: string;
+}
+
+export interface VmNetwork {
+  created_at: string;
+  internal: boolean;
+  labels: Record<string, string>;
+  name: string;
+  vms: string[];
+}
+
+export interface VmNetworkCreate {
+  internal?: boolean;
+  labels?: Record<string, string>;
+  name: string;
 }
 
 export type VmState = "created" | "starting" | "running" | "paused" | "suspended" | "stopping" | "stopped" | "failed";

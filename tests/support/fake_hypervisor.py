@@ -11,7 +11,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -139,7 +139,9 @@ class FakeMachine:
 
 class FakeHypervisor:
     kind: HypervisorKind = "qemu"
-    capabilities = replace(Qemu.capabilities, templates=False, live_layers=False, live_resize=False)
+    capabilities = replace(
+        Qemu.capabilities, templates=False, live_layers=False, live_resize=False, lent_taps=False
+    )
 
     def is_installed(self, architecture: Architecture) -> bool:
         return True
@@ -152,7 +154,7 @@ class FakeHypervisor:
     def find_traits(self, spec: VmSpec) -> dict[str, str]:
         return find_traits(spec)
 
-    async def start(self, spec: VmSpec) -> FakeMachine:
+    async def start(self, spec: VmSpec, taps: Sequence[int] = ()) -> FakeMachine:
         assert spec.initrd is not None
         source = spec.initrd if spec.wakes_from is None else spec.wakes_from.state
         with source.open("rb") as stream:

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -184,7 +184,7 @@ class MemoryHypervisor:
     """`act` is called before and after whatever changes the host."""
 
     kind: HypervisorKind = "qemu"
-    capabilities = replace(Qemu.capabilities, templates=False)
+    capabilities = replace(Qemu.capabilities, templates=False, lent_taps=False)
     version = "1"
 
     def __init__(self, host: MemoryHost, act: Callable[[], None] = lambda: None) -> None:
@@ -202,7 +202,7 @@ class MemoryHypervisor:
     def find_traits(self, spec: VmSpec) -> dict[str, str]:
         return find_traits(spec)
 
-    async def start(self, spec: VmSpec) -> MemoryMachine:
+    async def start(self, spec: VmSpec, taps: Sequence[int] = ()) -> MemoryMachine:
         self._act()
         machine = MemoryMachine(self._host.launch(spec), self._act)
         self._act()

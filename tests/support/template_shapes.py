@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -56,7 +57,7 @@ class TemplateHypervisor:
     def find_traits(self, spec: VmSpec) -> dict[str, str]:
         return {"devices": repr(replace(spec, kernel=None))}
 
-    async def start(self, spec: VmSpec) -> TemplateHypervisor:
+    async def start(self, spec: VmSpec, taps: Sequence[int] = ()) -> TemplateHypervisor:
         self.started.append(spec)
         spec.console_log.touch()
         return self

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         Token,
         Vm,
         VmCreate,
+        VmNetwork,
         VmStats,
         VmUpdate,
         Volume,
@@ -100,6 +101,22 @@ class Client(Transport):
     def delete_volume(self, name: str) -> None:
         """With all that is in it; Conflict while a VM has it."""
         self.delete(f"/volumes/{quoted(name)}")
+
+    def list_networks(self) -> list[VmNetwork]:
+        return self.get_all("/networks")
+
+    def create_network(
+        self, name: str, *, internal: bool = False, labels: Mapping[str, str] | None = None
+    ) -> VmNetwork:
+        """VMs reach each other where they share one; `internal`: and nothing beyond it."""
+        network: VmNetwork = self.post(
+            "/networks", {"name": name, "internal": internal, "labels": dict(labels or {})}
+        )
+        return network
+
+    def delete_network(self, name: str) -> None:
+        """Conflict while a VM is in it."""
+        self.delete(f"/networks/{quoted(name)}")
 
     def list_tokens(self) -> list[Token]:
         return self.get_all("/tokens")

@@ -22,6 +22,7 @@ from volant.contract.request_values import (
     HostPort,
     KernelArguments,
     KernelName,
+    NetworkName,
     PublicKey,
     RequestModel,
     Seconds,
@@ -126,6 +127,8 @@ class Vm(ApiModel):
     plugin: PluginReference
     resources: Resources
     network: NetworkMode
+    networks: list[str] = Field(default_factory=list, description="by name, in user mode")
+    aliases: list[str] = Field(default_factory=list)
     isolated: bool = False
     disk_bytes_per_second: int = Field(0, description="the most its disks read and write; 0: no bound")
     ip: str | None = None
@@ -222,6 +225,16 @@ class VmCreate(WorkloadRequest):
         default_factory=list, description="for the daemon's own user at its UNIX socket only"
     )
     isolated: bool = Field(False, description="reaches no other VM, nor is it reached; on the bridge only")
+    networks: list[NetworkName] = Field(
+        default_factory=list,
+        max_length=100,
+        description="by name, in user mode; none: the one called default",
+    )
+    aliases: list[NetworkName] = Field(
+        default_factory=list,
+        max_length=100,
+        description="names beside its own, for who shares a network with it; several VMs may have one",
+    )
     disk_size: str | None = Field(None, description="grow the root disk to this, e.g. 20G")
     disk_bandwidth: str | None = Field(
         None, description="the most that its disks read and write in a second, all together, e.g. 50M"

@@ -440,6 +440,7 @@ class TrustRule(TypedDict):
 
 class Vm(TypedDict):
     agent: AgentInfo
+    aliases: list[str]
     checks: list[Check]
     cloud_init: CloudInitState
     crash: Crash | None
@@ -460,6 +461,7 @@ class Vm(TypedDict):
     mounts: list[MountAttachment]
     name: str
     network: Literal["bridged", "user", "vsock", "dhcp"]
+    networks: list[str]
     pending: list[str]
     plugin: PluginReference
     ports: list[PublishedPort]
@@ -488,6 +490,7 @@ class VmChange(TypedDict):
 
 
 class VmCreate(TypedDict):
+    aliases: NotRequired[list[str]]
     architecture: NotRequired[Literal["amd64", "arm64"] | None]
     cold: NotRequired[bool]
     command: NotRequired[list[str]]
@@ -507,6 +510,7 @@ class VmCreate(TypedDict):
     mounts: NotRequired[list[MountAttachment]]
     name: str
     network: NotRequired[Literal["bridged", "user", "vsock", "dhcp"] | None]
+    networks: NotRequired[list[str]]
     plugin: NotRequired[str]
     publish: NotRequired[list[PublishRequest]]
     resources: NotRequired[Resources | None]
@@ -523,6 +527,20 @@ class VmCreate(TypedDict):
     user_data_base64: NotRequired[str | None]
     volumes: NotRequired[list[VolumeAttachment]]
     working_dir: NotRequired[str]
+
+
+class VmNetwork(TypedDict):
+    created_at: str
+    internal: bool
+    labels: dict[str, str]
+    name: str
+    vms: list[str]
+
+
+class VmNetworkCreate(TypedDict):
+    internal: NotRequired[bool]
+    labels: NotRequired[dict[str, str]]
+    name: str
 
 
 VmState = Literal["created", "starting", "running", "paused", "suspended", "stopping", "stopped", "failed"]

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from volant.contract.kernel_arguments import check_kernel_arguments
+from volant.contract.names import NAME_PATTERN
 
 # The largest that a cloud's metadata service hands on (Compute Engine's 256 KiB; EC2 takes 16, OpenStack 64).
 MOST_USER_DATA_BYTES = 256 * 1024
@@ -110,6 +111,7 @@ Base64Text = Annotated[str, AfterValidator(check_base64)]
 UserData = Annotated[str, AfterValidator(check_user_data)]
 HostAddress = Annotated[str, AfterValidator(check_host_address)]
 PublicKey = Annotated[str, Field(max_length=16_384), AfterValidator(check_public_key)]
+NetworkName = Annotated[str, Field(pattern=NAME_PATTERN)]
 KernelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+~-]{0,99}$")]
 KernelArguments = Annotated[str, AfterValidator(check_kernel_arguments)]
 Seconds = Annotated[float, Field(le=MOST_SECONDS, allow_inf_nan=False)]

@@ -35,10 +35,13 @@ from volant.volantd.audit import AuditLog
 from volant.volantd.backup import taking
 from volant.volantd.backup.restoring import put_in_place
 from volant.volantd.database import Database
-from volant.volantd.hypervisors.base import Hypervisor
+from volant.volantd.hypervisors.base import SOCKET_PATH_LIMIT, Hypervisor
 from volant.volantd.network.bridge import GATEWAY, install_bridge
 from volant.volantd.network.dhcp import DhcpServer
 from volant.volantd.network.names import NameServer
+from volant.volantd.network.shared.namespace import SOCKET_NAME as HOLDER_SOCKET
+from volant.volantd.network.shared.network import SharedNetwork
+from volant.volantd.networks.store import NetworkStore
 from volant.volantd.node_agent import keep_node_agent
 from volant.volantd.notify import notify_ready
 from volant.volantd.plugins.store import PluginStore
@@ -193,7 +196,7 @@ async def open_names(settings: Settings, fleet: Fleet) -> NameServer | None:
     """Answer for VMs' names on the bridge; None where there is none, or another daemon does."""
     if find_default_mode(settings) != "bridged":
         return None
-    names = NameServer(fleet.find_names)
+    names = NameServer(lambda _asker: fleet.find_names())
     try:
         await names.start(str(GATEWAY))
     except OSError as error:
@@ -212,13 +215,15 @@ def make_domain(
     stack.callback(database.close)
     database.bring_up_to_date({resource.name: resource.migrations for resource in RESOURCES})
     usage = Usage()
+    registry = VmRegistry(database)
     domain = Domain(
         settings=settings,
         database=database,
-        registry=VmRegistry(database),
+        registry=registry,
         plugins=PluginStore(database, settings.state_dir / "plugins", usage),
         secrets=SecretStore(database, settings.state_dir / "secrets.key", usage),
         volumes=VolumeStore(settings.state_dir, usage),
+        networks=NetworkStore(database, usage),
         tokens=TokenStore(database),
         audit=make_audit(settings, stack),
         events=EventLog(database),
@@ -232,12 +237,24 @@ def make_domain(
             settings.runtime_dir,
             settings.warm_start == "on" and hypervisor.capabilities.templates,
         ),
+        shared_network=make_shared_network(settings, registry),
     )
     domain.plugins.on_removed = domain.templates.store.remove_orphans
     for resource in RESOURCES:
         if resource.find_users is not None:
             usage.ask(resource.noun, resource.name, resource.find_users(domain))
     return domain
+
+
+def make_shared_network(settings: Settings, registry: VmRegistry) -> SharedNetwork:
+    """Its holder listens in the state folder, which is there for as long as VMs are, unless its path is too long."""
+    fits = len(os.fsencode(settings.state_dir / HOLDER_SOCKET)) <= SOCKET_PATH_LIMIT
+    return SharedNetwork(
+        settings.state_dir if fits else settings.runtime_dir,
+        settings.state_dir,
+        is_on=settings.shared_network != "off" and settings.host_loopback == "closed",
+        find_guests=registry.list_shared_guests,
+    )
 
 
 def make_audit(settings: Settings, stack: contextlib.ExitStack) -> AuditLog:
@@ -360,6 +377,7 @@ async def watch_surroundings(settings: Settings, fleet: Fleet, ended: asyncio.Ev
             if names is not None:
                 leases = fleet.domain.registry.list_leases()
                 await asyncio.to_thread(dhcp.refresh, leases)
+            await fleet.domain.shared_network.tend()
             await asyncio.sleep(SURROUNDINGS_SECONDS)
     finally:
         if names is not None:

@@ -23,6 +23,7 @@ from volant.volantd.hypervisors.qemu import PROGRAMS, Qemu
 from volant.volantd.lost_and_found import LostAndFound
 from volant.volantd.network.bridge import BRIDGE, is_bridge_installed
 from volant.volantd.network.host_firewall import list_obstacles
+from volant.volantd.network.shared.network import find_obstacle
 from volant.volantd.network.user_mode import find_outward_obstacle
 from volant.volantd.settings import Settings
 
@@ -54,6 +55,7 @@ def examine(settings: Settings) -> list[Finding]:
             )
             findings.append(Finding("accelerator", state, f"{support.accelerator}: {support.reason}", mend))
             findings.append(find_user_network(settings, support.version))
+            findings.append(find_shared_network(settings))
         findings += find_cloud_hypervisor(settings, architecture, kernel.image)
     except VolantError as error:
         findings.append(Finding("kernel", "missing", error.what, error.resolution or "volar setup kernel"))
@@ -92,6 +94,23 @@ def find_user_network(settings: Settings, qemu_version: str) -> Finding:
         fact = f"guests reach nothing, only their published ports are reached: {obstacle}"
         return Finding("user network", "limited", fact, "apt-get install passt, or VOLANT_HOST_LOOPBACK=open")
     return Finding("user network", "ok", "passt; guests do not reach this host's 127.0.0.1")
+
+
+def find_shared_network(settings: Settings) -> Finding:
+    """Whether VMs in user mode can see each other."""
+    subject = "shared network"
+    if settings.shared_network == "off" or settings.host_loopback == "open":
+        name = "SHARED_NETWORK=off" if settings.shared_network == "off" else "HOST_LOOPBACK=open"
+        return Finding(subject, "limited", f"VMs do not see each other, as VOLANT_{name} says", "unset it")
+    if (obstacle := find_obstacle()) is not None:
+        return Finding(subject, "limited", f"VMs do not see each other: {obstacle.fact}", obstacle.mend)
+    try:
+        run_tool(["unshare", "--user", "--map-root-user", "--net", "true"], timeout_seconds=30)
+    except VolantError:
+        fact = "VMs do not see each other: this host lets this user make no namespaces"
+        mend = "sudo sysctl user.max_user_namespaces=15000, on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0"
+        return Finding(subject, "limited", fact, mend)
+    return Finding(subject, "ok", "VMs that share a network by name see each other, without root")
 
 
 def find_limits() -> Finding:

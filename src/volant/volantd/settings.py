@@ -56,6 +56,11 @@ class Settings(BaseModel):
         None,
         description="a kubeconfig with a node's rights: this host is a node of that cluster, and its pods are VMs",
     )
+    shared_network: Literal["on", "named", "off"] = Field(
+        "named",
+        description="which VMs in user mode are on one network, where they see each other: all, those that are "
+        "given networks or aliases by name, or none; the others have one each",
+    )
     requests_per_second: int = Field(
         100,
         ge=0,

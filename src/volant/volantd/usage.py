@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-Used = Literal["plugin", "secret", "snapshot", "volume"]
+Used = Literal["network", "plugin", "secret", "snapshot", "volume"]
 # Names of the users of one thing: what kind of thing, and its name (of a plugin NAME:VERSION, of a snapshot
 # its folder).
 FindUsers = Callable[[Used, str], list[str]]

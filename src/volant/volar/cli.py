@@ -33,6 +33,7 @@ COMMANDS = {
         "tokens", "tokens", "Manage API tokens: they let programs in over TCP, each within its scope."
     ),
     "volumes": Lazy("volumes", "volumes", "Manage volumes: disks that outlive the VMs that mount them."),
+    "networks": Lazy("networks", "networks", "Manage networks: VMs reach each other where they share one."),
     "snapshots": Lazy("snapshots", "snapshots", "Manage snapshots: a VM's disk and memory at one instant."),
     "dashboard": Lazy("dashboard", "dashboard", "Open the daemon's page in a browser."),
     "events": Lazy("events", "events", "Show what happens to VMs."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 MOUNT_OPTIONS = {"ro", "rw", "z", "Z", "consistent", "cached", "delegated"}
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+NETWORK_MODES = ("bridged", "dhcp", "user", "vsock")
+
 
 @dataclass(frozen=True)
 class VmOptions:
@@ -42,7 +44,8 @@ class VmOptions:
     nested: bool
     architecture: str | None
     hypervisor: str | None
-    network: str | None
+    network: tuple[str, ...]
+    alias: tuple[str, ...]
     isolated: bool
     publish: tuple[str, ...]
     env: tuple[str, ...]
@@ -76,8 +79,15 @@ class VmOptions:
         }
         if mounts := [parse_mount(text) for text in (*self.mount, *filter(is_folder, self.volume))]:
             request["mounts"] = mounts
-        if self.network:
-            request["network"] = self.network  # type: ignore[typeddict-item]  # the daemon knows which there are
+        modes = [word for word in self.network if word in NETWORK_MODES]
+        if len(modes) > 1:
+            raise UsageError(f"cannot give --network {' and '.join(modes)}: a VM has one mode")
+        if modes:
+            request["network"] = modes[0]  # type: ignore[typeddict-item]  # one of the modes
+        if names := [word for word in self.network if word not in NETWORK_MODES]:
+            request["networks"] = names
+        if self.alias:
+            request["aliases"] = list(self.alias)
         if self.isolated:
             request["isolated"] = True
         if self.restart:
@@ -102,15 +112,15 @@ class VmOptions:
             )
         return request
 
-    def with_network(self, network: str | None) -> VmOptions:
-        return replace(self, network=network)
+    def with_networks(self, networks: Iterable[str]) -> VmOptions:
+        return replace(self, network=tuple(networks))
 
     def of_snapshot(self) -> VmOptions:
         """UsageError for what a VM of a snapshot has as the snapshot's VM had it."""
         fixed = {
             "--cpus": self.cpus,
             "--memory": self.memory,
-            "--network": self.network,
+            "--network": self.network or None,
             "--disk-size": self.disk_size,
             "--disk-bandwidth": self.disk_bandwidth,
             "--nested": self.nested or None,
@@ -151,7 +161,11 @@ def vm_options(
             "--hypervisor", type=click.Choice(["auto", "qemu", "cloud-hypervisor"]),
             help="What runs it (default: auto, which is QEMU where it is installed).",
         ),
-        click.option("--network", "--net", metavar="MODE", help="Network mode: bridged, dhcp, user or vsock."),
+        click.option(
+            "--network", "--net", metavar="NAME|MODE", multiple=True,
+            help="A network by name (repeatable), or a mode: bridged, dhcp, user or vsock.",
+        ),
+        click.option("--alias", metavar="NAME", multiple=True, help="A name beside its own (repeatable)."),
         click.option("--isolated", is_flag=True, help="Keep it and the bridge's other VMs apart."),
         click.option(
             *publish, multiple=True, metavar="[[IP:]PORT:]GUEST_PORT", help="Publish a port of the guest."

@@ -17,6 +17,7 @@ MAKERS = {
     "snapshots_take_in": "/api/v1/snapshots/{name}",
     "volumes_create": "/api/v1/volumes/{name}",
     "volumes_restore": "/api/v1/volumes/{name}",
+    "networks_create": "/api/v1/networks/{name}",
     "tokens_create": "/api/v1/tokens/{name}",
 }
 NAME = "$response.body#/name"

@@ -25,7 +25,7 @@ from volant.volantd.network.types import PortRequest
 from volant.volantd.vms import update
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.domain import Domain
-from volant.volantd.vms.networking import find_told_ipv6_address, find_warnings, make_url
+from volant.volantd.vms.networking import find_told_ipv6_address, find_warnings, list_networks, make_url
 from volant.volantd.vms.placed_files import FileRequest
 from volant.volantd.vms.record import AttachedSecret, VmRecord, WorkloadSettings
 from volant.volantd.vms.start_kind import find_start
@@ -59,6 +59,8 @@ def read_request(request: VmCreate) -> NewVm:
         disk_size=request.disk_size,
         disk_bandwidth=request.disk_bandwidth,
         isolated=request.isolated,
+        networks=request.networks,
+        aliases=request.aliases,
         restart=request.restart,
         hypervisor=request.hypervisor,
         suspend_when_idle_seconds=request.suspend_when_idle_seconds,
@@ -111,10 +113,15 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         health_reason=guest.health_reason if guest and runs else "",
         checks=guest.checks if guest and runs else [],
         processes=guest.processes if guest and runs else [],
-        warnings=[*(guest.warnings if guest else []), *(find_warnings(record) if runs else [])],
+        warnings=[
+            *(guest.warnings if guest else []),
+            *(find_warnings(record, domain.shared_network) if runs else []),
+        ],
         plugin=PluginReference(name=record.plugin_name, version=record.plugin_version),
         resources=Resources(**record.definition.resources.model_dump()),
         network=record.definition.network,
+        networks=list_networks(record),
+        aliases=record.definition.aliases,
         isolated=record.definition.isolated,
         disk_bytes_per_second=record.definition.disk_bytes_per_second,
         ip=record.address,
@@ -125,14 +132,8 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         hypervisor=hypervisor,
         cloud_init=guest.cloud_init if guest else CloudInitState(),
         secrets=[attached.name for attached in record.definition.secrets],
-        volumes=[
-            VolumeAttachment(name=volume.name, target=volume.target, read_only=volume.read_only)
-            for volume in record.definition.volumes
-        ],
-        mounts=[
-            MountAttachment(source=mount.source, target=mount.target, read_only=mount.read_only)
-            for mount in record.definition.mounts
-        ],
+        volumes=_list_volumes(record),
+        mounts=_list_mounts(record),
         labels=record.definition.labels,
         restart=record.definition.restart,
         kernel=record.definition.kernel,
@@ -147,3 +148,17 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         started_at=record.started_at,
         started_from=find_start(record.spec),
     )
+
+
+def _list_volumes(record: VmRecord) -> list[VolumeAttachment]:
+    return [
+        VolumeAttachment(name=volume.name, target=volume.target, read_only=volume.read_only)
+        for volume in record.definition.volumes
+    ]
+
+
+def _list_mounts(record: VmRecord) -> list[MountAttachment]:
+    return [
+        MountAttachment(source=mount.source, target=mount.target, read_only=mount.read_only)
+        for mount in record.definition.mounts
+    ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -77,13 +77,28 @@ class TapNic:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedNic:
+    """A NIC on the daemon's shared network: whoever starts the machine brings its tap device opened.
+
+    `address` and `ipv6_address` are what the guest was told to have, the second empty where there is none; `namespace`
+    is the number of the network's inode, which changes where the network was lost.
+    """
+
+    mac: str
+    tap: str
+    address: str
+    namespace: int = 0
+    ipv6_address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SilentNic:
     """A NIC that leads nowhere: a template has it in the place of whatever a VM will have."""
 
     mac: str
 
 
-Nic = UserNic | StreamNic | TapNic | SilentNic
+Nic = UserNic | StreamNic | TapNic | SharedNic | SilentNic
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +193,9 @@ class Capabilities:
     snapshot: bool
     restore: bool
     user_network: bool
-    """A NIC without rights on the host: `UserNic` or `StreamNic`."""
+    """A NIC without rights on the host that is no tap device: `UserNic` or `StreamNic`."""
+    lent_taps: bool
+    """`SharedNic`."""
     templates: bool
     """Memory of one machine becomes many others, with disks and NICs of their own."""
     emulation: bool
@@ -369,9 +386,12 @@ class Hypervisor(Protocol):
     def find_traits(self, spec: VmSpec) -> dict[str, str]:
         """What of this machine its memory depends on, by name, beside the hypervisor's version and the accelerator."""
 
-    async def start(self, spec: VmSpec) -> Machine:
-        """Start a VM. Where its spec says that it wakes, it is paused with that memory: `resume` lets it go on. Raises
-        ToolMissing, Conflict (port in use), ToolFailed with the hypervisor's own words."""
+    async def start(self, spec: VmSpec, taps: Sequence[int] = ()) -> Machine:
+        """Start a VM; `taps`: descriptors for each `SharedNic`, which stay the caller's.
+
+        Where its spec says that it wakes, it is paused with that memory: `resume` lets it go on. Raises ToolMissing,
+        Conflict (port in use), ToolFailed with the hypervisor's own words.
+        """
 
     def find_process(self, spec: VmSpec) -> ProcessIdentity | None:
         """The process of a VM whose start was cut off before its identity was stored. Reads /proc: blocking."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +28,7 @@ from volant.volantd.hypervisors.confinement import find_confinement, make_confin
 from volant.volantd.hypervisors.groups import enter_group, make_group
 from volant.volantd.hypervisors.host_process import HostProcess, find_process, take_child
 from volant.volantd.hypervisors.nested import check_nested
-from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments, name_sockets
+from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments, name_sockets, number_taps
 from volant.volantd.hypervisors.qemu_machine import QemuMachine
 from volant.volantd.hypervisors.qemu_memory import lend_memory
 from volant.volantd.hypervisors.qemu_traits import find_traits
@@ -53,6 +54,7 @@ class Qemu:
         snapshot=True,
         restore=True,
         user_network=True,
+        lent_taps=True,
         templates=True,
         emulation=True,
         live_layers=True,
@@ -87,7 +89,7 @@ class Qemu:
     def find_traits(self, spec: VmSpec) -> dict[str, str]:
         return find_traits(spec)
 
-    async def start(self, spec: VmSpec) -> QemuMachine:
+    async def start(self, spec: VmSpec, taps: Sequence[int] = ()) -> QemuMachine:
         check_nested(spec)
         name, package = PROGRAMS[spec.architecture]
         arguments = make_qemu_arguments(spec, require_tool(name, package=package))
@@ -101,7 +103,8 @@ class Qemu:
         group = await asyncio.to_thread(make_group, spec)
         confined = make_confined_arguments(spec, arguments, self._state_dir, confinement, group)
         with lend_memory(spec) as (descriptors, fill):
-            pid = start_forked(confine.__file__, confined, spec.hypervisor_log, descriptors=descriptors)
+            lent = {**descriptors, **number_taps(spec, taps)}
+            pid = start_forked(confine.__file__, confined, spec.hypervisor_log, descriptors=lent)
             machine = QemuMachine(spec, take_child(pid), console_begin)
             try:
                 await asyncio.gather(

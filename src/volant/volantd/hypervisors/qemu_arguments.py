@@ -17,7 +17,7 @@ Choices that were measured or cost someone an evening:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from volant.volantd.hypervisors.base import (
     SOCKET_PATH_LIMIT,
     DiskDrive,
     Nic,
+    SharedNic,
     SilentNic,
     StreamNic,
     TapNic,
@@ -220,9 +221,15 @@ def _disk(index: int, disk: DiskDrive, spec: VmSpec, suffix: str) -> Iterator[st
     )
 
 
+def number_taps(spec: VmSpec, taps: Sequence[int]) -> dict[int, int]:
+    """The numbers that the process has for tap devices that are brought to it opened."""
+    shared = [index for index, nic in enumerate(spec.nics) if isinstance(nic, SharedNic)]
+    return {FIRST_TAP_DESCRIPTOR + index: tap for index, tap in zip(shared, taps, strict=True)}
+
+
 def _nic(index: int, nic: Nic, suffix: str) -> Iterator[str]:
     name = f"net{index}"
-    if isinstance(nic, TapNic):
+    if isinstance(nic, TapNic | SharedNic):
         yield from ("-netdev", f"tap,id={name},fd={FIRST_TAP_DESCRIPTOR + index}")
     elif isinstance(nic, SilentNic):
         yield from ("-netdev", f"hubport,id={name},hubid={index}")

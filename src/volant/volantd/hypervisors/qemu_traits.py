@@ -9,7 +9,16 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from volant.volantd.hypervisors.base import DiskDrive, Nic, SilentNic, StreamNic, TapNic, UserNic, VmSpec
+from volant.volantd.hypervisors.base import (
+    DiskDrive,
+    Nic,
+    SharedNic,
+    SilentNic,
+    StreamNic,
+    TapNic,
+    UserNic,
+    VmSpec,
+)
 from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments
 
 NOWHERE = Path("/nowhere")
@@ -45,7 +54,7 @@ def _strip_nic(nic: Nic) -> Nic:
             return UserNic(NO_MAC)
         case StreamNic():
             return StreamNic(NO_MAC, NOWHERE)
-        case TapNic():
+        case TapNic() | SharedNic():
             return TapNic(NO_MAC, "tap")
         case SilentNic():
             return SilentNic(NO_MAC)

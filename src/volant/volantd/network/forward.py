@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from volant.errors import Conflict, InvalidInput, NotPermitted, VolantError
-from volant.volantd.network.forward_udp import UdpListener
+from volant.volantd.network.forward_udp import OpenSocket, UdpListener, open_here
 from volant.volantd.network.types import PublishedPort
 from volant.volantd.tasks import end_tasks
 
@@ -33,7 +34,7 @@ class PortForwarder:
     """The published ports of one VM. Use as an asynchronous context manager, or `start` and `close`.
 
     `find_target` says where the host reaches the guest's end of a published port. `reach` is waited for before that is
-    connected to; its failure ends the client's connection.
+    connected to; its failure ends the client's connection. `open_socket` makes the sockets toward the guest, of a kind.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class PortForwarder:
         published: Sequence[PublishedPort],
         find_target: Callable[[PublishedPort], Target],
         reach: Callable[[], Awaitable[None]] | None = None,
+        open_socket: OpenSocket = open_here,
     ) -> None:
         self.active_at = 0.0
         """When somebody connected or a byte passed last, by the event loop's clock."""
         self._published = published
         self._find_target = find_target
         self._reach = reach or _reach_at_once
+        self._open_socket = open_socket
         self._servers: list[asyncio.Server | UdpListener] = []
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -73,7 +76,7 @@ class PortForwarder:
         where = f"{port.host_ip}:{port.host_port}"
         try:
             if port.protocol == "udp":
-                listener = UdpListener(self._find_target(port), self._reach_for_datagrams)
+                listener = UdpListener(self._find_target(port), self._reach_for_datagrams, self._open_socket)
                 loop = asyncio.get_running_loop()
                 await loop.create_datagram_endpoint(
                     lambda: listener, local_addr=(port.host_ip, port.host_port)
@@ -101,7 +104,7 @@ class PortForwarder:
         try:
             await self._reach()
             async with asyncio.timeout(CONNECT_SECONDS):
-                guest_reader, guest_writer = await asyncio.open_connection(*target)
+                guest_reader, guest_writer = await self._connect(target)
         except (OSError, TimeoutError, VolantError) as error:
             # The client was accepted already: all it can still be shown is a connection that ends at once.
             logger.debug("no answer from %s:%d: %s", *target, error)
@@ -114,6 +117,16 @@ class PortForwarder:
         finally:
             writer.close()
             guest_writer.close()
+
+    async def _connect(self, target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        opened = await self._open_socket(socket.SOCK_STREAM)
+        try:
+            opened.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(opened, target)
+            return await asyncio.open_connection(sock=opened)
+        except BaseException:
+            opened.close()
+            raise
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One direction until its end; the other may go on (half-closed connections are legal)."""

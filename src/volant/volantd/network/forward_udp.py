@@ -8,6 +8,7 @@ be: beyond a limit the one that was silent longest makes room.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -20,14 +21,22 @@ MOST_CLIENTS = 1024
 MOST_WAITING = 16
 
 Address = tuple[str, int]
+OpenSocket = Callable[[int], Awaitable[socket.socket]]
+
+
+async def open_here(kind: int) -> socket.socket:
+    return socket.socket(socket.AF_INET, kind)
 
 
 class UdpListener(asyncio.DatagramProtocol):
     """What the host's socket receives, carried to one port of the guest."""
 
-    def __init__(self, guest: Address, reach: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, guest: Address, reach: Callable[[], Awaitable[None]], open_socket: OpenSocket = open_here
+    ) -> None:
         """`reach` is waited for before the first datagram of a client goes to `guest`."""
         self._guest = guest
+        self._open_socket = open_socket
         self._reach = reach
         self._transport: asyncio.DatagramTransport | None = None
         self._clients: OrderedDict[Address, _Client] = OrderedDict()
@@ -41,7 +50,9 @@ class UdpListener(asyncio.DatagramProtocol):
         if client is None:
             while len(self._clients) >= MOST_CLIENTS:
                 self._clients.popitem(last=False)[1].close()
-            client = self._clients[peer] = _Client(self, self._transport, peer, self._guest, self._reach)
+            client = self._clients[peer] = _Client(
+                self, self._transport, peer, self._guest, self._reach, self._open_socket
+            )
         client.send(data)
 
     def touch(self, peer: Address) -> None:
@@ -69,19 +80,25 @@ class _Client(asyncio.DatagramProtocol):
         peer: Address,
         guest: Address,
         reach: Callable[[], Awaitable[None]],
+        open_socket: OpenSocket,
     ) -> None:
         self._listener, self._back, self._peer = listener, back, peer
         self._waiting: list[bytes] = []
         self._guest: asyncio.DatagramTransport | None = None
         loop = asyncio.get_running_loop()
         self._idle = loop.call_later(IDLE_SECONDS, listener.forget, peer)
-        self._opening = loop.create_task(self._open(guest, reach))
+        self._opening = loop.create_task(self._open(guest, reach, open_socket))
 
-    async def _open(self, guest: Address, reach: Callable[[], Awaitable[None]]) -> None:
+    async def _open(
+        self, guest: Address, reach: Callable[[], Awaitable[None]], open_socket: OpenSocket
+    ) -> None:
         loop = asyncio.get_running_loop()
         with suppress(OSError, TimeoutError, VolantError):
             await reach()
-            self._guest, _ = await loop.create_datagram_endpoint(lambda: self, remote_addr=guest)
+            opened = await open_socket(socket.SOCK_DGRAM)
+            opened.setblocking(False)
+            opened.connect(guest)
+            self._guest, _ = await loop.create_datagram_endpoint(lambda: self, sock=opened)
             for data in self._waiting:
                 self._guest.sendto(data)
             return

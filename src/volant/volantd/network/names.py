@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -29,7 +30,8 @@ PENDING_LIMIT = 256
 RESOLVER_CONFIGURATION = Path("/etc/resolv.conf")
 
 Addresses = Mapping[str, Sequence[str]]
-Names = Callable[[], Addresses]
+Names = Callable[[str], Addresses]
+"""What who asks, by their address, may know."""
 Ask = Callable[[str, bytes], Awaitable[bytes]]
 
 
@@ -90,8 +92,11 @@ class NameServer:
         *,
         upstream: Callable[[], Sequence[str]] = read_nameservers,
         upstream_port: int = 53,
+        may_ask_further: Callable[[str], bool] = lambda _asker: True,
     ) -> None:
+        """`may_ask_further`: whether who asks gets answers of the host's resolvers."""
         self._names = names
+        self._may_ask_further = may_ask_further
         self._upstream = upstream
         self._upstream_port = upstream_port
         self._transport: asyncio.DatagramTransport | None = None
@@ -100,17 +105,24 @@ class NameServer:
 
     async def start(self, address: str, port: int = 53) -> int:
         """Begin to answer; the port that was bound. OSError where it is taken."""
+        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            datagrams.bind((address, port))
+            bound: int = datagrams.getsockname()[1]
+            streams = socket.create_server((address, bound))
+        except OSError:
+            datagrams.close()
+            raise
+        await self.serve(datagrams, streams)
+        return bound
+
+    async def serve(self, datagrams: socket.socket, streams: socket.socket) -> None:
+        """As `start`, on sockets that are bound already."""
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_datagram_endpoint(
-            lambda: _Datagrams(self._on_datagram), local_addr=(address, port)
+            lambda: _Datagrams(self._on_datagram), sock=datagrams
         )
-        bound: int = self._transport.get_extra_info("sockname")[1]
-        try:
-            self._server = await asyncio.start_server(self._serve_stream, address, bound)
-        except OSError:
-            await self.close()
-            raise
-        return bound
+        self._server = await asyncio.start_server(self._serve_stream, sock=streams)
 
     async def close(self) -> None:
         if self._transport is not None:
@@ -126,16 +138,16 @@ class NameServer:
             task.add_done_callback(self._pending.discard)
 
     async def _reply(self, packet: bytes, peer: tuple[str, int]) -> None:
-        reply = await self._find_answer(packet, self._ask_by_datagram)
+        reply = await self._find_answer(packet, peer[0], self._ask_by_datagram)
         if reply is not None and self._transport is not None:
             self._transport.sendto(reply, peer)
 
-    async def _find_answer(self, packet: bytes, ask: Ask) -> bytes | None:
+    async def _find_answer(self, packet: bytes, asker: str, ask: Ask) -> bytes | None:
         try:
-            local = answer_locally(packet, self._names())
+            local = answer_locally(packet, self._names(asker))
             if local is not None:
                 return local
-            for server in self._upstream():
+            for server in self._upstream() if self._may_ask_further(asker) else ():
                 with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
                     async with asyncio.timeout(UPSTREAM_SECONDS):
                         return await ask(server, packet)
@@ -174,7 +186,8 @@ class NameServer:
     async def _serve_stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(2 * UPSTREAM_SECONDS):
-                reply = await self._find_answer(await _read_message(reader), self._ask_by_stream)
+                asker = writer.get_extra_info("peername")[0]
+                reply = await self._find_answer(await _read_message(reader), asker, self._ask_by_stream)
                 if reply is not None:
                     writer.write(struct.pack("!H", len(reply)) + reply)
                     await writer.drain()

@@ -87,11 +87,23 @@ def make_guest_rules(tap: str, mac: str, address: str, net: BridgeNet, *, is_iso
     reaches the gateway alone.
     """
     chain = f"netdev {TABLE} {tap}"
+    rules = list_guest_rules(mac, address, net, is_isolated=is_isolated)
+    lines = [
+        f"add table netdev {TABLE}",
+        f"add chain {chain} {{ type filter hook ingress device {tap} priority filter; policy drop; }}",
+        f"flush chain {chain}",
+        *(f"add rule {chain} {rule}" for rule in rules),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def list_guest_rules(mac: str, address: str, net: BridgeNet, *, is_isolated: bool = False) -> list[str]:
+    """What a guest may send; what none of these accepts is to be dropped."""
     apart = [
         f"arp daddr ip != {net.gateway} arp daddr ip {net.subnet} drop",
         f"ip daddr {net.subnet} ip daddr != {net.gateway} drop",
     ]
-    rules = [
+    return [
         f"ether saddr != {mac} drop",
         "ether type 8021q drop",
         *(apart if is_isolated else []),
@@ -101,13 +113,6 @@ def make_guest_rules(tap: str, mac: str, address: str, net: BridgeNet, *, is_iso
         "ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept",
         *_make_ipv6_rules(mac, address, net, is_isolated=is_isolated),
     ]
-    lines = [
-        f"add table netdev {TABLE}",
-        f"add chain {chain} {{ type filter hook ingress device {tap} priority filter; policy drop; }}",
-        f"flush chain {chain}",
-        *(f"add rule {chain} {rule}" for rule in rules),
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def _make_ipv6_rules(mac: str, address: str, net: BridgeNet, *, is_isolated: bool) -> list[str]:

@@ -34,7 +34,7 @@ READY_SECONDS = 20.0
 # The numbers under which the filter has its sockets.
 FIRST_END = 10
 STREAM_QEMU_VERSION = (7, 2)
-Reach = Literal["outward", "nowhere", "everything"]
+Reach = Literal["shared", "outward", "nowhere", "everything"]
 
 
 def find_outward_obstacle(qemu_version: str) -> str | None:

@@ -42,6 +42,8 @@ LEFT_OUT = frozenset(
         "volumes",
         "mounts",
         "mounts_mark",
+        "networks",
+        "aliases",
         "disk_size_bytes",
         "disk_bytes_per_second",
         "restart",
@@ -76,7 +78,7 @@ class ArchivedMemory(_Part):
     accelerator: Literal["kvm", "tcg"]
     kernel: str = Field(max_length=200)
     tsc_khz: int | None = Field(None, gt=0, lt=1 << 31)
-    nic: Literal["user", "stream", "tap", "none"]
+    nic: Literal["user", "stream", "tap", "shared", "none"]
     has_modules: bool
     has_pages: bool
     control_key: str = Field(max_length=10_000)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from volant.errors import Conflict
-from volant.volantd.hypervisors.base import Nic, StreamNic, TapNic, UserNic, VmSpec
+from volant.volantd.hypervisors.base import Nic, SharedNic, StreamNic, TapNic, UserNic, VmSpec
 from volant.volantd.plugins.store import InstalledPlugin, StoredPlugin
 from volant.volantd.snapshots.document import (
     CARRIED,
@@ -160,6 +160,8 @@ def _name_nic(nics: tuple[Nic, ...]) -> str:
             return "stream"
         case (TapNic(),):
             return "tap"
+        case (SharedNic(),):
+            return "shared"
     return "none"
 
 

@@ -24,7 +24,16 @@ from volant.contract.guest_config import MODULES_SERIAL
 from volant.contract.tar_stream import Entry, TarStream
 from volant.errors import Conflict, InvalidInput, StorageFull
 from volant.volantd.boot.kernel import Kernel
-from volant.volantd.hypervisors.base import DiskDrive, MemoryImage, Nic, StreamNic, TapNic, UserNic, VmSpec
+from volant.volantd.hypervisors.base import (
+    DiskDrive,
+    MemoryImage,
+    Nic,
+    SharedNic,
+    StreamNic,
+    TapNic,
+    UserNic,
+    VmSpec,
+)
 from volant.volantd.plugins.store import PluginStore, StoredPlugin
 from volant.volantd.snapshots.document import CARRIED, DISK, DOCUMENT, ArchivedMemory, SnapshotDocument
 from volant.volantd.snapshots.record import Snapshot
@@ -256,4 +265,6 @@ def _make_nics(kind: str) -> tuple[Nic, ...]:
             return (StreamNic("", NOWHERE),)
         case "tap":
             return (TapNic("", ""),)
+        case "shared":
+            return (SharedNic("", "", ""),)
     return ()

@@ -15,12 +15,13 @@ from volant.volantd.hypervisors.base import Machine, MachineState
 from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.hypervisors.crash import find_cause
 from volant.volantd.hypervisors.host_process import ExitStatus, read_boot_id
+from volant.volantd.network.shared.network import SharedNetwork
 from volant.volantd.vms.disk_layers import name_overlay, settle_overlay
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.holding import is_held, unmark_held
 from volant.volantd.vms.kept_memory import has_memory
 from volant.volantd.vms.lifecycle import find_files
-from volant.volantd.vms.networking import guard, sleeps_when_idle
+from volant.volantd.vms.networking import choose_shared, guard, is_shared, sleeps_when_idle
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.recovery import remove_debris, set_aside_unknown
 from volant.volantd.vms.restart_policy import read_policy
@@ -28,6 +29,7 @@ from volant.volantd.vms.restoring import finish_restore
 from volant.volantd.vms.running_vm import RunningVm
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.vm_file import NAME as VM_FILE
+from volant.volantd.vms.waking import find_memory
 from volant.whole_file import sweep_partial_files, write_whole_file
 
 logger = logging.getLogger(__name__)
@@ -117,13 +119,20 @@ async def _settle_suspended(fleet: Fleet, vm: RunningVm, record: VmRecord) -> No
     record = fleet.domain.registry.update(record, process=None)
     if sleeps_when_idle(record) and has_memory(vm.files.folder):
         try:
-            await vm.forward(record)
+            await vm.ports.hold(record, await _find_network(fleet, vm, record))
         except VolantError as error:
             logger.warning("VM %s is not woken by who connects: %s", record.name, error)
     if not has_memory(vm.files.folder):
         fleet.domain.registry.move(record, "resume", VmState.STOPPED, "its memory is gone", wanted=False)
     elif record.state in (VmState.STARTING, VmState.RUNNING):
         vm.move("suspend", VmState.SUSPENDED, "volantd ended meanwhile", wanted=False)
+
+
+async def _find_network(fleet: Fleet, vm: RunningVm, record: VmRecord) -> SharedNetwork | None:
+    """Where a VM that sleeps is going to wake."""
+    source = find_memory(record, vm.files.folder)
+    plugin = fleet.domain.plugins.load(record.plugin_reference)
+    return await choose_shared(fleet.domain, record, plugin, source)
 
 
 async def _restore_again(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
@@ -148,8 +157,8 @@ async def _adopt(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
     if name_overlay(vm.files.disk).exists():
         settle_overlay(vm.files.disk, await machine.find_layer(0))
     try:
-        await vm.forward(record)
-        await guard(record)
+        await guard(record, fleet.domain.shared_network)
+        await vm.ports.hold(record, fleet.domain.shared_network if is_shared(record) else None)
     except VolantError as error:
         logger.warning("VM %s: %s", record.name, error)
     if record.state is VmState.PAUSED and machine.state is MachineState.RUNNING:

@@ -76,6 +76,9 @@ class NewVm:
     disk_size: str | None = None
     disk_bandwidth: str | None = None
     isolated: bool = False
+    networks: Sequence[str] = ()
+    """Empty: the default one, or those of the VM that it is made of."""
+    aliases: Sequence[str] = ()
     restart: str = "on-failure"
     suspend_when_idle_seconds: int | None = None
     kernel: str | None = None
@@ -133,25 +136,19 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
     for attached in request.secrets:
         domain.secrets.get(attached.name)
     check_variables(request.env)
+    domain.networks.check(request.networks)
     volumes = attach_volumes(domain, request.volumes)
     mounts = choose_mounts(request, volumes)
     if request.origin is not None:
         return adapt_definition(request, request.origin, volumes)
     files, secrets = attach_files(domain, request.files, request.secrets)
-    usual = manifest.network.mode if manifest.network else find_default_mode(domain.settings)
-    network = request.network or usual
-    if request.isolated and network not in ON_BRIDGE:
-        raise InvalidInput(
-            f"cannot isolate VM {request.name}: no other VM reaches it in {network} mode anyway",
-            resolution="omit --isolated, or use --network bridged",
-        )
     return VmDefinition(
         resources=VmResources(
             vcpu=request.vcpu or manifest.resources.vcpu,
             memory_mb=request.memory_mb or manifest.resources.memory_mb,
             nested=manifest.resources.nested if request.nested is None else request.nested,
         ),
-        network=network,
+        network=_choose_network(domain, request, manifest),
         env=dict(request.env),
         entrypoint=list(request.entrypoint),
         command=list(request.command),
@@ -168,6 +165,8 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         disk_size_bytes=_choose_disk_size(domain, request, manifest),
         disk_bytes_per_second=read_bandwidth(request.disk_bandwidth),
         isolated=request.isolated,
+        networks=list(dict.fromkeys(request.networks)),
+        aliases=list(dict.fromkeys(request.aliases)),
         restart=request.restart,
         suspend_when_idle_seconds=request.suspend_when_idle_seconds or 0,
         kernel=request.kernel,
@@ -190,6 +189,8 @@ def adapt_definition(request: NewVm, origin: Origin, volumes: list[AttachedVolum
             "labels": {**definition.labels, **request.labels},
             # The other VM has them.
             "volumes": volumes,
+            "networks": list(dict.fromkeys(request.networks)) or definition.networks,
+            "aliases": list(dict.fromkeys(request.aliases)) or definition.aliases,
             "restart": request.restart,
             "suspend_when_idle_seconds": definition.suspend_when_idle_seconds
             if request.suspend_when_idle_seconds is None
@@ -210,6 +211,22 @@ def choose_mounts(request: NewVm, volumes: Sequence[AttachedVolume]) -> list[Att
             resolution="make it of its plugin",
         )
     return mounts
+
+
+def _choose_network(domain: Domain, request: NewVm, manifest: Manifest) -> NetworkMode:
+    usual = manifest.network.mode if manifest.network else find_default_mode(domain.settings)
+    network = request.network or ("user" if request.networks else usual)
+    if request.isolated and network not in ON_BRIDGE:
+        raise InvalidInput(
+            f"cannot isolate VM {request.name}: no other VM reaches it in {network} mode anyway",
+            resolution="omit --isolated, or use --network bridged",
+        )
+    if request.networks and network in ("vsock", "bridged", "dhcp"):
+        raise InvalidInput(
+            f"cannot put VM {request.name} in a network by name: it is in {network} mode",
+            resolution="networks by name are for VMs in user mode: --network user --network NAME",
+        )
+    return network
 
 
 def read_bandwidth(text: str | None) -> int:

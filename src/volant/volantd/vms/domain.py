@@ -9,6 +9,8 @@ from volant.errors import Conflict
 from volant.volantd.audit import AuditLog
 from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import Hypervisor
+from volant.volantd.network.shared.network import SharedNetwork
+from volant.volantd.networks.store import NetworkStore
 from volant.volantd.plugins.store import PluginStore
 from volant.volantd.secrets.store import SecretStore
 from volant.volantd.settings import Settings
@@ -31,6 +33,7 @@ class Domain:
     plugins: PluginStore
     secrets: SecretStore
     volumes: VolumeStore
+    networks: NetworkStore
     tokens: TokenStore
     audit: AuditLog
     events: EventLog
@@ -39,6 +42,7 @@ class Domain:
     hypervisor: Hypervisor
     """The usual one."""
     templates: TemplateSupply
+    shared_network: SharedNetwork
     others: tuple[Hypervisor, ...] = ()
     """Further kinds that VMs may be made for."""
 

@@ -26,9 +26,10 @@ from volant.contract.guest_config import (
 from volant.contract.image_config import ImageHealthcheck
 from volant.contract.manifest import CloudInitDocument, Workload
 from volant.contract.workload_api import HOST_GATEWAY
-from volant.volantd.hypervisors.base import ControlTransport
+from volant.volantd.hypervisors.base import ControlTransport, Nic, SharedNic
 from volant.volantd.network import bridge_ipv6, user_mode
 from volant.volantd.network.bridge import GATEWAY, SUBNET
+from volant.volantd.network.shared import network as shared
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.folders import make_host_folders
 from volant.volantd.vms.keys import read_public_key
@@ -45,14 +46,16 @@ def make_guest_config(
     plugin: StoredPlugin,
     modules: Sequence[str],
     transport: ControlTransport = "virtio-serial",
+    nics: Sequence[Nic] = (),
 ) -> GuestConfig:
+    """`nics`: as its machine has them."""
     definition = record.definition
     return GuestConfig(
         vm_id=record.id,
         vm_name=record.name,
         hostname=definition.workload.hostname or record.name.replace("_", "-"),
         root=Root(serial=ROOT_SERIAL) if plugin.kind == "rootfs" else None,
-        network=add_hosts(make_guest_network(record), definition.workload.extra_hosts),
+        network=add_hosts(make_guest_network(record, nics), definition.workload.extra_hosts),
         control=Control(
             transport=transport,
             host_key=record.host_key,
@@ -116,7 +119,11 @@ def add_hosts(network: GuestNetwork, names: Mapping[str, str]) -> GuestNetwork:
     return network.model_copy(update={"hosts": hosts})
 
 
-def make_guest_network(record: VmRecord) -> GuestNetwork:
+def make_guest_network(record: VmRecord, nics: Sequence[Nic] = ()) -> GuestNetwork:
+    for nic in nics:
+        if isinstance(nic, SharedNic):
+            interface = Interface(mac=record.mac, mode="static", **_make_shared_addresses(nic))
+            return GuestNetwork(interfaces=[interface], nameservers=[str(shared.GATEWAY)])
     match record.definition.network:
         case "vsock":
             return GuestNetwork()
@@ -141,6 +148,14 @@ def _make_bridged_addresses(lease: str | None) -> dict[str, Any]:
         return found
     found["addresses"].append(f"{bridge_ipv6.make_address(prefix, lease)}/{prefix.prefixlen}")
     return {**found, "gateway6": str(bridge_ipv6.make_address(prefix, GATEWAY))}
+
+
+def _make_shared_addresses(nic: SharedNic) -> dict[str, Any]:
+    """No way out by IPv6: pasta is asked for none."""
+    addresses = [f"{nic.address}/{shared.SUBNET.prefixlen}"]
+    if nic.ipv6_address:
+        addresses.append(f"{nic.ipv6_address}/{bridge_ipv6.PREFIX_LENGTH}")
+    return {"addresses": addresses, "gateway": str(shared.GATEWAY)}
 
 
 def _make_secret_ports(record: VmRecord) -> list[SecretPort]:

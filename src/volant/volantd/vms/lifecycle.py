@@ -27,16 +27,18 @@ from volant.volantd.hypervisors.base import (
     HostSupport,
     Hypervisor,
     Machine,
+    Nic,
     VmSpec,
 )
 from volant.volantd.hypervisors.groups import join_group
-from volant.volantd.network.user_mode import Reach, UserNetwork
+from volant.volantd.network.shared.network import SharedNetwork
+from volant.volantd.network.user_mode import Reach
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.settings import Settings
 from volant.volantd.templates.shape import Shape, add_workload, find_shape
 from volant.volantd.vms.disks import list_chain, make_overlay
 from volant.volantd.vms.guest_settings import ROOT_SERIAL, make_guest_config
-from volant.volantd.vms.networking import attach, choose_reach, make_nics
+from volant.volantd.vms.networking import Attachment, attach, choose_reach, make_nics
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.seed_documents import make_seed_documents
 from volant.volantd.vms.volumes import make_drives
@@ -122,9 +124,11 @@ async def boot_vm(
     settings: Settings,
     remember: Remember,
     wake: Wake = no_wake,
+    network: SharedNetwork | None = None,
 ) -> Started:
     """Start a VM's process, and tell the shapes of which it would have woken rather. `remember` stores the spec before
-    the process exists, so that no process is ever lost. `wake` is asked first, for a machine that need not boot."""
+    the process exists, so that no process is ever lost. `wake` is asked first, for a machine that need not boot.
+    `network`: where it is with other VMs, in user mode."""
     files = find_files(settings, record.id)
     make_folders(files)
     return_disk(files)
@@ -140,23 +144,23 @@ async def boot_vm(
         size_bytes = record.definition.disk_size_bytes
         await asyncio.to_thread(make_overlay, files.disk, plugin.payload, plugin.format, size_bytes)
     uefi: tuple[Path, Path] | None = None
-    reach = choose_reach(settings, support.version)
+    reach: Reach = "shared" if network is not None else choose_reach(settings, support.version)
     shapes: Shapes = ()
     if kernel is not None:
         parts = await asyncio.to_thread(find_boot_parts, record, kernel, support, settings)
-        spec = make_spec(record, plugin, kernel, support, settings, reach)
+        spec = make_spec(record, plugin, kernel, support, settings, reach, network=network)
         if hypervisor.capabilities.templates and can_wake(record, plugin, parts):
             shapes = list_shapes(record, plugin, spec, support, parts, hypervisor, is_new=is_new)
-            start = partial(start_attached, record, reach, files, hypervisor, remember)
+            start = partial(start_attached, record, reach, files, hypervisor, remember, network)
             for number, shape in enumerate(shapes):
                 if (machine := await wake(spec, shape, support, start)) is not None:
                     return machine, shapes[:number]
-        await asyncio.to_thread(write_boot_archive, record, plugin, parts, support, files)
+        await asyncio.to_thread(write_boot_archive, record, plugin, parts, support, files, spec.nics)
     else:
         await asyncio.to_thread(write_seed_disk, record, plugin, files)
         uefi = await asyncio.to_thread(prepare_uefi, plugin, files, architecture)
         spec = make_spec(record, plugin, None, support, settings, reach, uefi)
-    machine = await start_attached(record, reach, files, hypervisor, remember, spec)
+    machine = await start_attached(record, reach, files, hypervisor, remember, network, spec)
     return machine, shapes
 
 
@@ -193,27 +197,30 @@ async def start_attached(
     files: VmFiles,
     hypervisor: Hypervisor,
     remember: Remember,
+    network: SharedNetwork | None,
     spec: VmSpec,
 ) -> Machine:
     """Start a machine with its network, which comes up beside it."""
-    network = await attach(record, reach, files.folder, files.sockets)
-    await remember(spec)
+    attachment = await attach(record, reach, files.folder, files.sockets, network)
     try:
-        machine = await hypervisor.start(spec)
-        if network is not None:
-            await wait_for_network(network, machine, record.id)
+        await remember(spec)
+        machine = await hypervisor.start(spec, attachment.taps)
+        await wait_for_network(attachment, machine, record.id)
     except BaseException:
-        if network is not None:
-            network.close()
+        attachment.close()
         raise
+    finally:
+        attachment.release()
     return machine
 
 
-async def wait_for_network(network: UserNetwork, machine: Machine, vm_id: str) -> None:
+async def wait_for_network(attachment: Attachment, machine: Machine, vm_id: str) -> None:
     """It came up beside the hypervisor, and counts as part of the VM; where it does not, the machine is of no use."""
-    await asyncio.to_thread(join_group, vm_id, machine.identity.pid, tuple(network.processes))
+    if attachment.private is not None:
+        processes = tuple(attachment.private.processes)
+        await asyncio.to_thread(join_group, vm_id, machine.identity.pid, processes)
     try:
-        await network.wait_ready()
+        await attachment.wait_ready()
     except BaseException:
         await asyncio.shield(machine.kill())
         raise
@@ -253,10 +260,16 @@ def find_boot_parts(record: VmRecord, kernel: Kernel, support: HostSupport, sett
 
 
 def write_boot_archive(
-    record: VmRecord, plugin: StoredPlugin, parts: BootParts, support: HostSupport, files: VmFiles
+    record: VmRecord,
+    plugin: StoredPlugin,
+    parts: BootParts,
+    support: HostSupport,
+    files: VmFiles,
+    nics: Sequence[Nic],
 ) -> None:
     """Agent, drivers and guest.json, appended to an initramfs plugin's own archive."""
-    config = make_guest_config(record, plugin, list_module_names(parts.modules), support.control)
+    modules = list_module_names(parts.modules)
+    config = make_guest_config(record, plugin, modules, support.control, nics)
     write_initrd(files.initrd, parts.base, config, plugin.payload if plugin.kind == "initramfs" else None)
 
 
@@ -295,6 +308,7 @@ def make_spec(
     settings: Settings,
     reach: Reach,
     uefi: tuple[Path, Path] | None = None,
+    network: SharedNetwork | None = None,
 ) -> VmSpec:
     files = find_files(settings, record.id)
     disks = (
@@ -315,7 +329,7 @@ def make_spec(
         vcpu=record.definition.resources.vcpu,
         memory_mb=record.definition.resources.memory_mb,
         disks=(*disks, *make_drives(record, settings.state_dir)),
-        nics=make_nics(record, reach, files.sockets),
+        nics=make_nics(record, reach, files.sockets, network),
         socket_folder=files.sockets,
         console_log=files.console_log,
         hypervisor_log=files.hypervisor_log,

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from volant.contract.manifest import Manifest
 from volant.errors import Conflict, InvalidInput
 from volant.process import require_tool
-from volant.volantd.hypervisors.base import Nic, StreamNic, TapNic, UserNic
+from volant.volantd.hypervisors.base import Nic, SharedNic, StreamNic, TapNic, UserNic
 from volant.volantd.network import bridge_ipv6
 from volant.volantd.network.bridge import (
     choose_lease,
@@ -22,12 +24,15 @@ from volant.volantd.network.bridge import (
     remove_tap,
 )
 from volant.volantd.network.forward import PortForwarder
+from volant.volantd.network.shared.network import SharedNetwork, find_guest_address
 from volant.volantd.network.types import NetworkMode, PortRequest, PublishedPort
 from volant.volantd.network.user_mode import Reach, UserNetwork, find_outward_obstacle
+from volant.volantd.networks.store import DEFAULT
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.settings import Settings
 from volant.volantd.vms.addresses import choose_address, publish
-from volant.volantd.vms.record import VmRecord
+from volant.volantd.vms.domain import Domain
+from volant.volantd.vms.record import VmRecord, WakeSource
 
 NETWORK_SOCKET = "net.sock"
 SSH_PORT = 22
@@ -76,6 +81,31 @@ def choose_place(
     return None, []
 
 
+async def choose_shared(
+    domain: Domain, record: VmRecord, plugin: StoredPlugin, source: WakeSource | None
+) -> SharedNetwork | None:
+    """The network that a VM in user mode is on with others, ready for it; None where it has one of its own.
+
+    `source`: what it wakes from, whose memory knows no other kind of NIC.
+    """
+    capabilities = domain.find_hypervisor(record.hypervisor).capabilities
+    if record.definition.network != "user" or not capabilities.lent_taps or plugin.boot != "kernel":
+        return None
+    if source is not None and any(not isinstance(nic, SharedNic) for nic in source.spec.nics):
+        return None
+    asked = record.definition.networks or record.definition.aliases or source is not None
+    if domain.settings.shared_network == "named" and not asked:
+        return None
+    return domain.shared_network if await domain.shared_network.find_obstacle() is None else None
+
+
+def list_networks(record: VmRecord) -> list[str]:
+    """Those by name that it is in where it is on the shared network."""
+    if record.definition.network != "user" or record.definition.isolated:
+        return []
+    return record.definition.networks or [DEFAULT]
+
+
 def choose_reach(settings: Settings, qemu_version: str) -> Reach:
     """What guests in user mode reach: the host's own services only where a setting says so."""
     if settings.host_loopback == "open":
@@ -83,16 +113,31 @@ def choose_reach(settings: Settings, qemu_version: str) -> Reach:
     return "nowhere" if find_outward_obstacle(qemu_version) else "outward"
 
 
-def find_warnings(record: VmRecord) -> list[str]:
+def find_warnings(record: VmRecord, network: SharedNetwork) -> list[str]:
     """What people should know of a VM's network, as it was started."""
     nics = record.spec.nics if record.spec is not None else ()
+    if any(isinstance(nic, SharedNic) and nic.namespace != network.inode for nic in nics):
+        return ["its network was lost with the process that held it: restart the VM"]
+    if any(isinstance(nic, UserNic | StreamNic) for nic in nics) and network.failure:
+        return [f"it does not see other VMs: {network.failure}", *_find_restricted(nics)]
+    return _find_restricted(nics)
+
+
+def _find_restricted(nics: Sequence[Nic]) -> list[str]:
     if any(isinstance(nic, UserNic) and nic.is_restricted for nic in nics):
         return ["its network leads nowhere but to its published ports: see the line about it in volar doctor"]
     return []
 
 
-def make_nics(record: VmRecord, reach: Reach, sockets: Path) -> tuple[Nic, ...]:
+def make_nics(
+    record: VmRecord, reach: Reach, sockets: Path, network: SharedNetwork | None = None
+) -> tuple[Nic, ...]:
     match record.definition.network:
+        case "user" if network is not None:
+            assert record.address is not None
+            address = find_guest_address(record.address)
+            address6 = network.find_ipv6_address(address)
+            return (SharedNic(record.mac, name_tap(record.id), address, network.inode or 0, address6),)
         case "user" if reach == "outward":
             return (StreamNic(record.mac, sockets / NETWORK_SOCKET),)
         case "user":
@@ -115,8 +160,41 @@ def find_told_ipv6_address(record: VmRecord) -> str | None:
     return next((nic.ipv6_address for nic in nics if isinstance(nic, TapNic) and nic.ipv6_address), None)
 
 
-async def attach(record: VmRecord, reach: Reach, folder: Path, sockets: Path) -> UserNetwork | None:
+@dataclass
+class Attachment:
+    """What a VM's process has of the network when it starts: `taps` are lent to it, the others become ready beside."""
+
+    taps: list[int] = field(default_factory=list)
+    private: UserNetwork | None = None
+    rules: asyncio.Task[None] | None = None
+
+    async def wait_ready(self) -> None:
+        if self.private is not None:
+            await self.private.wait_ready()
+        if self.rules is not None:
+            await self.rules
+
+    def release(self) -> None:
+        """The process has them, or never will."""
+        while self.taps:
+            os.close(self.taps.pop())
+
+    def close(self) -> None:
+        """End what no process will ever come for."""
+        if self.private is not None:
+            self.private.close()
+        if self.rules is not None:
+            self.rules.cancel()
+
+
+async def attach(
+    record: VmRecord, reach: Reach, folder: Path, sockets: Path, network: SharedNetwork | None = None
+) -> Attachment:
     """Make what the VM's process needs to be there before it starts; returns what has yet to become ready."""
+    if network is not None:
+        tap = await network.open_tap(name_tap(record.id))
+        # Without rules of its own a tap device reaches nobody: they may come a little later.
+        return Attachment([tap], rules=asyncio.create_task(network.refresh()))
     if record.definition.network in ON_BRIDGE:
         assert record.address is not None
         isolated = record.definition.isolated
@@ -124,14 +202,17 @@ async def attach(record: VmRecord, reach: Reach, folder: Path, sockets: Path) ->
             make_tap, name_tap(record.id), record.mac, record.address, is_isolated=isolated
         )
     elif record.definition.network == "user" and reach == "outward":
-        network = UserNetwork(folder / "network.log")
-        network.start(sockets / NETWORK_SOCKET, record.mac, list_bound_ports(record))
-        return network
-    return None
+        private = UserNetwork(folder / "network.log")
+        private.start(sockets / NETWORK_SOCKET, record.mac, list_bound_ports(record))
+        return Attachment(private=private)
+    return Attachment()
 
 
-async def guard(record: VmRecord) -> None:
+async def guard(record: VmRecord, network: SharedNetwork) -> None:
     """Filter again what an adopted VM sends: somebody may have flushed all rules of the host meanwhile."""
+    if is_shared(record):
+        await network.prepare()
+        await network.refresh()
     if record.definition.network in ON_BRIDGE and record.address is not None:
         isolated = record.definition.isolated
         await asyncio.to_thread(
@@ -155,17 +236,27 @@ async def detach(record: VmRecord) -> None:
         await asyncio.to_thread(remove_tap, name_tap(record.id))
 
 
+def is_shared(record: VmRecord) -> bool:
+    """Whether it was started on the shared network."""
+    return record.spec is not None and any(isinstance(nic, SharedNic) for nic in record.spec.nics)
+
+
 async def start_forwarding(
-    record: VmRecord, reach: Callable[[], Awaitable[None]] | None
+    record: VmRecord, reach: Callable[[], Awaitable[None]] | None, network: SharedNetwork | None = None
 ) -> PortForwarder | None:
-    """Listen on the published ports of a bridged VM, and of one that sleeps when it is idle: in user mode the
-    hypervisor does so otherwise. `reach` wakes it."""
+    """Listen on the published ports of a bridged VM, of one on the shared `network`, and of one that sleeps when it is
+    idle: in user mode the hypervisor does so otherwise. `reach` wakes it."""
     address = record.address
     if not record.ports or address is None:
         return None
     reach = reach if sleeps_when_idle(record) else None
     if record.definition.network in ON_BRIDGE:
         forwarder = PortForwarder(record.ports, lambda port: (address, port.guest_port), reach)
+    elif network is not None:
+        guest = find_guest_address(address)
+        forwarder = PortForwarder(
+            record.ports, lambda port: (guest, port.guest_port), reach, network.open_socket
+        )
     elif sleeps_when_idle(record):
         inner = {(port.guest_port, port.protocol): port for port in list_bound_ports(record)}
 

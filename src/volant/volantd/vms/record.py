@@ -150,6 +150,10 @@ class VmDefinition(StoredModel):
     disk_bytes_per_second: int = 0
     """0: as much as there is."""
     isolated: bool = False
+    networks: list[str] = Field(default_factory=list)
+    """By name; none: the one that is always there."""
+    aliases: list[str] = Field(default_factory=list)
+    """Names beside its own."""
     restart: str = "on-failure"
     labels: dict[str, str] = Field(default_factory=dict)
     entrypoint: list[str] = Field(default_factory=list)

@@ -21,8 +21,12 @@ from volant.errors import Conflict, NotFound
 from volant.volantd.clock import now
 from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import CrashCause, HypervisorKind, ProcessIdentity, VmSpec
+from volant.volantd.network.bridge import name_tap
 from volant.volantd.network.dhcp import Lease
+from volant.volantd.network.shared.network import find_guest_address
+from volant.volantd.network.shared.rules import Guest
 from volant.volantd.network.types import PublishedPort
+from volant.volantd.networks.store import DEFAULT
 from volant.volantd.usage import Used
 from volant.volantd.vms.record import AgentFacts, VmDefinition, VmRecord
 from volant.volantd.vms.states import WITH_PROCESS, VmState, check_move
@@ -221,6 +225,19 @@ class VmRegistry:
             for row in rows
         }
 
+    def list_shared_guests(self) -> list[Guest]:
+        """Who is on the shared network, or about to be."""
+        rows = self._database.fetch_all(
+            "SELECT id, name, mac, address, definition,"  # noqa: S608  # ours
+            " coalesce(json_extract(spec, '$.nics[0].ipv6_address'), '') AS address6"
+            f" FROM vms WHERE state IN ({_RUNS})"
+            " AND json_extract(definition, '$.network') = 'user' AND address IS NOT NULL ORDER BY id"
+        )
+        internal = {
+            row["name"] for row in self._database.fetch_all("SELECT name FROM networks WHERE internal")
+        }
+        return [_make_guest(row, internal) for row in rows]
+
     def list_leases(self) -> list[Lease]:
         """What VMs on the bridge that ask by DHCP are told."""
         rows = self._database.fetch_all(
@@ -290,6 +307,7 @@ class VmRegistry:
             "plugin": "plugin_name || ':' || plugin_version = ?",
             "secret": "EXISTS (SELECT 1 FROM json_each(definition, '$.secrets')"
             " WHERE json_extract(value, '$.name') = ?)",
+            "network": "EXISTS (SELECT 1 FROM json_each(definition, '$.networks') WHERE value = ?)",
             "volume": "EXISTS (SELECT 1 FROM json_each(definition, '$.volumes')"
             " WHERE json_extract(value, '$.name') = ?)",
             "snapshot": "? IN (json_extract(definition, '$.restores_to.folder'), CASE WHEN started_at IS NULL"
@@ -300,6 +318,16 @@ class VmRegistry:
             (name,),
         )
         return [row["name"] for row in rows]
+
+
+def _make_guest(row: sqlite3.Row, internal: set[str]) -> Guest:
+    definition = VmDefinition.model_validate_json(row["definition"])
+    networks = () if definition.isolated else tuple(definition.networks or [DEFAULT])
+    return Guest(
+        tap=name_tap(row["id"]), mac=row["mac"], address=find_guest_address(row["address"]), networks=networks,
+        name=row["name"], aliases=tuple(definition.aliases), address6=row["address6"],
+        leads_out=not networks or not internal.issuperset(networks),
+    )  # fmt: skip
 
 
 def name_taken(name: str) -> Conflict:

@@ -27,7 +27,7 @@ from volant.volantd.hypervisors.base import (
     VmSpec,
 )
 from volant.volantd.hypervisors.console import read_last_lines
-from volant.volantd.network.forward import PortForwarder
+from volant.volantd.network.shared.network import SharedNetwork
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.request_context import outside_of_requests
 from volant.volantd.tasks import finish_in_thread
@@ -37,13 +37,14 @@ from volant.volantd.vms.disk_layers import settle_overlay
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.endings import find_outcome, find_restarts
 from volant.volantd.vms.folders import check_folders, serve_folders
+from volant.volantd.vms.held_ports import HeldPorts
 from volant.volantd.vms.history import Action
 from volant.volantd.vms.holding import mark_held, unmark_held
 from volant.volantd.vms.hypervisor_choice import check_change
 from volant.volantd.vms.kept_memory import discard_memory, has_memory, use_memory
 from volant.volantd.vms.lifecycle import Remember, Shapes, Started, VmFiles, boot_vm, find_files, no_wake
 from volant.volantd.vms.monitor import Guest, VmMonitor
-from volant.volantd.vms.networking import detach, sleeps_when_idle, start_forwarding
+from volant.volantd.vms.networking import choose_shared, detach, sleeps_when_idle
 from volant.volantd.vms.process_log import ProcessLog
 from volant.volantd.vms.reaching import open_console, reach_guest
 from volant.volantd.vms.record import AgentFacts, VmRecord, WakeSource
@@ -75,7 +76,7 @@ class RunningVm:
         self.lock = asyncio.Lock()
         self.monitor: VmMonitor | None = None
         self.adoption: asyncio.Task[None] | None = None
-        self._forwarder: PortForwarder | None = None
+        self.ports = HeldPorts(self.wake)
         self.use = Use()
         self.going_on: asyncio.Task[None] | None = None
         self._followed_at = 0.0
@@ -128,14 +129,15 @@ class RunningVm:
 
         try:
             plugin = self._domain.plugins.load(record.plugin_reference)
-            await self.forward(record)
+            network = await choose_shared(self._domain, record, plugin, source)
+            await self.ports.hold(record, network)
             unmark_held(self.files.folder)
             settle_overlay(self.files.disk, None)
             if source is not None:
-                machine = await self._wake(record, plugin, source, remember)
+                machine = await self._wake(record, plugin, source, remember, network)
             if machine is None:
                 goes_on = False
-                machine, lacking = await self._boot(record, plugin, remember, cold=cold)
+                machine, lacking = await self._boot(record, plugin, remember, network, cold=cold)
             definition = record.definition.model_copy(update={"restores_to": None})
             record = self._registry.update(record, process=machine.identity, definition=definition)
             if goes_on:
@@ -158,14 +160,20 @@ class RunningVm:
         return record
 
     async def _boot(
-        self, record: VmRecord, plugin: StoredPlugin, remember: Remember, *, cold: bool
+        self,
+        record: VmRecord,
+        plugin: StoredPlugin,
+        remember: Remember,
+        network: SharedNetwork | None,
+        *,
+        cold: bool,
     ) -> Started:
         """From its disk, or awake from a template of one of its shapes; those of which there is none yet."""
         unmark_held(self.files.folder)
         await asyncio.to_thread(discard_memory, self.files.folder)
         hypervisor = self._domain.find_hypervisor(record.hypervisor)
         wake = no_wake if cold else partial(wake_from_template, self._domain, self.tell, record, plugin)
-        return await boot_vm(record, plugin, hypervisor, self._domain.settings, remember, wake)
+        return await boot_vm(record, plugin, hypervisor, self._domain.settings, remember, wake, network)
 
     def _give_up(self, reason: str) -> None:
         """After a failed start: with its memory still there a VM is suspended as before."""
@@ -177,7 +185,12 @@ class RunningVm:
             self.fail(reason)
 
     async def _wake(
-        self, record: VmRecord, plugin: StoredPlugin, source: WakeSource, remember: Remember
+        self,
+        record: VmRecord,
+        plugin: StoredPlugin,
+        source: WakeSource,
+        remember: Remember,
+        network: SharedNetwork | None,
     ) -> Machine | None:
         """From memory, or None where it does not do: booting is left. What another try may mend is an error."""
 
@@ -189,7 +202,7 @@ class RunningVm:
         hypervisor = self._domain.find_hypervisor(record.hypervisor)
         try:
             return await wake_vm(
-                record, plugin, source, hypervisor, self._domain.settings, remember, going_on
+                record, plugin, source, hypervisor, self._domain.settings, remember, going_on, network
             )
         except (CannotWake, VolantError) as error:
             if has_memory(self.files.folder) and not isinstance(error, CannotWake):
@@ -391,13 +404,6 @@ class RunningVm:
 
     # What it has on the host
 
-    async def forward(self, record: VmRecord) -> None:
-        """Hold its ports where the daemon does; those of one that sleeps and is not to any more are let go."""
-        if self._forwarder is not None and not sleeps_when_idle(record):
-            await self._close_forwarder()
-        if self._forwarder is None:
-            self._forwarder = await start_forwarding(record, self.wake)
-
     async def wake(self) -> None:
         """Return once its ports can be connected to: where it sleeps it is woken, once for all who wait."""
         if self.record.state is VmState.RUNNING and not self.lock.locked():
@@ -410,22 +416,16 @@ class RunningVm:
 
     def is_used_since(self, moment: float) -> bool:
         """By the event loop's clock."""
-        ports = self._forwarder.active_at if self._forwarder is not None else 0.0
-        return self.use.is_since(moment) or max(self._followed_at, ports) >= moment
+        return self.use.is_since(moment) or max(self._followed_at, self.ports.active_at) >= moment
 
     async def take_down(self, record: VmRecord, *, keeps_ports: bool = False) -> None:
         """Take away what only a running VM needs from the network. `keeps_ports`: it sleeps, and can be woken there."""
         if not (keeps_ports and sleeps_when_idle(record) and SLEEP not in record.pending):
-            await self._close_forwarder()
+            await self.ports.close()
         try:
             await detach(record)
         except VolantError as error:
             logger.warning("VM %s leaves a network device: %s", record.name, error)
-
-    async def _close_forwarder(self) -> None:
-        forwarder, self._forwarder = self._forwarder, None
-        if forwarder is not None:
-            await forwarder.close()
 
     def write_file(self, record: VmRecord) -> None:
         """Describe it in its folder, which may be all that is left one day."""
@@ -444,5 +444,4 @@ class RunningVm:
         """The daemon ends; the VM runs on."""
         if self.monitor is not None:
             await self.monitor.release()
-        if self._forwarder is not None:
-            await self._forwarder.close()
+        await self.ports.close()

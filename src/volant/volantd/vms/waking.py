@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,9 +29,12 @@ from volant.volantd.hypervisors.base import (
     MachineState,
     MemoryImage,
     Nic,
+    SharedNic,
     TapNic,
     VmSpec,
 )
+from volant.volantd.network.shared.network import SharedNetwork
+from volant.volantd.network.user_mode import Reach
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.settings import Settings
 from volant.volantd.vms.disks import list_chain
@@ -78,42 +81,43 @@ async def wake_vm(
     settings: Settings,
     remember: Remember,
     going_on: Callable[[], None] = lambda: None,
+    network: SharedNetwork | None = None,
 ) -> Machine:
     """Start a VM's process from memory. Any error of ours leaves no process. `going_on` comes right before the
     machine's processors go on: before it nothing has happened to the disk that the memory fits."""
     files = find_files(settings, record.id)
     make_folders(files)
     support = await hypervisor.find_support(source.spec.architecture, kernel=source.spec.kernel)
-    reach = choose_reach(settings, support.version)
-    spec = make_wake_spec(record, source, files, make_nics(record, reach, files.sockets))
+    reach: Reach = "shared" if network is not None else choose_reach(settings, support.version)
+    spec = make_wake_spec(record, source, files, make_nics(record, reach, files.sockets, network))
     check_fit(spec, source, support, hypervisor)
     files.initrd.write_bytes(b"")  # the original's has been taken, and held its keys
-    network = await attach(record, reach, files.folder, files.sockets)
-    await remember(spec)
+    attachment = await attach(record, reach, files.folder, files.sockets, network)
     try:
-        machine = await _start(hypervisor, spec)
+        await remember(spec)
+        machine = await _start(hypervisor, spec, attachment.taps)
         try:
-            if network is not None:
-                await wait_for_network(network, machine, record.id)
+            await wait_for_network(attachment, machine, record.id)
             going_on()
             await machine.resume()
             if source.spec.id == record.id:
                 await go_on(machine, source)
             else:
-                await become(machine, record, plugin, source, support)
+                await become(machine, record, plugin, source, support, spec.nics)
         except BaseException:
             await asyncio.shield(machine.kill())
             raise
     except BaseException:
-        if network is not None:
-            network.close()
+        attachment.close()
         raise
+    finally:
+        attachment.release()
     return machine
 
 
-async def _start(hypervisor: Hypervisor, spec: VmSpec) -> Machine:
+async def _start(hypervisor: Hypervisor, spec: VmSpec, taps: Sequence[int]) -> Machine:
     try:
-        return await hypervisor.start(spec)
+        return await hypervisor.start(spec, taps)
     except ToolFailed as error:
         raise CannotWake(f"cannot wake VM {spec.name}: {error.what}") from error
 
@@ -138,6 +142,8 @@ def _keep_addresses(nic: Nic, was: Nic) -> Nic:
     """A guest that goes on is told nothing: it has the addresses that it had."""
     if isinstance(nic, TapNic) and isinstance(was, TapNic):
         return replace(nic, ipv6_address=was.ipv6_address)
+    if isinstance(nic, SharedNic) and isinstance(was, SharedNic):
+        return replace(nic, address=was.address, ipv6_address=was.ipv6_address)
     return nic
 
 
@@ -179,10 +185,15 @@ def check_fit(spec: VmSpec, source: WakeSource, support: HostSupport, hypervisor
 
 
 async def become(
-    machine: Machine, record: VmRecord, plugin: StoredPlugin, source: WakeSource, support: HostSupport
+    machine: Machine,
+    record: VmRecord,
+    plugin: StoredPlugin,
+    source: WakeSource,
+    support: HostSupport,
+    nics: Sequence[Nic],
 ) -> None:
     """Make the copy this VM, and let its processes go on."""
-    config = make_guest_config(record, plugin, [], support.control)
+    config = make_guest_config(record, plugin, [], support.control, nics)
     stream = await machine.open_control()
     if source.takes_settings:
         await send_settings(stream, config, [], timeout_seconds=HANDSHAKE_SECONDS)

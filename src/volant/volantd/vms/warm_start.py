@@ -105,7 +105,7 @@ async def _wake(
     machine = await start(replace(spec, wakes_from=template.image))
     try:
         await machine.resume()
-        config = make_guest_config(record, plugin, shape.modules, support.control)
+        config = make_guest_config(record, plugin, shape.modules, support.control, spec.nics)
         await _tell(machine, config, list_hardware_addresses(spec))
     except BaseException:
         await asyncio.shield(machine.kill())
@@ -133,7 +133,7 @@ async def _wake_with_workload(
         machine = await start(replace(spec, wakes_from=template.image))
         try:
             await machine.resume()
-            config = make_guest_config(record, plugin, [], support.control)
+            config = make_guest_config(record, plugin, [], support.control, spec.nics)
             await _tell(machine, config, [])
         except BaseException:
             await asyncio.shield(machine.kill())

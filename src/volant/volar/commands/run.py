@@ -69,7 +69,7 @@ def run(
             resolution="add -d, and follow it with volar logs -f NAME",
         )
     client = make_client(context)
-    options = options.with_network(translate_network(options.network))
+    options = options.with_networks(filter(None, map(translate_network, options.network)))
     plugin = make_plugin(client, source, build)
     name = name or choose_name(client, plugin)
     request = options.make_request(client, name, plugin)

@@ -121,6 +121,8 @@ def describe(vm: Vm, boot: str = "") -> list[tuple[str, Any]]:
         ("kernel", vm["kernel"]),
         ("kernel arguments", vm["kernel_arguments"]),
         ("network", vm["network"]),
+        ("networks", ", ".join(vm.get("networks", []))),
+        ("aliases", ", ".join(vm.get("aliases", []))),
         ("ip", vm["ip"]),
         ("ip6", vm.get("ip6")),
         ("url", vm["url"]),

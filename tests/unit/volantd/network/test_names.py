@@ -102,9 +102,9 @@ async def exchange_by_stream(port: int, packet: bytes) -> bytes:
 
 async def test_questions_travel_upstream_and_rubbish_is_dropped() -> None:
     # The upstream is a second server of ours that knows the other name.
-    upstream = NameServer(lambda: {"debian.org": ("192.0.2.1",)}, upstream=list)
+    upstream = NameServer(lambda _asker: {"debian.org": ("192.0.2.1",)}, upstream=list)
     upstream_port = await upstream.start("127.0.0.1", 0)
-    server = NameServer(lambda: NAMES, upstream=lambda: ["127.0.0.1"], upstream_port=upstream_port)
+    server = NameServer(lambda _asker: NAMES, upstream=lambda: ["127.0.0.1"], upstream_port=upstream_port)
     port = await server.start("127.0.0.1", 0)
     try:
         question = DNSRecord.question("debian.org").pack()
@@ -118,7 +118,7 @@ async def test_questions_travel_upstream_and_rubbish_is_dropped() -> None:
 
 
 async def test_without_an_upstream_the_client_is_told() -> None:
-    server = NameServer(lambda: NAMES, upstream=list)
+    server = NameServer(lambda _asker: NAMES, upstream=list)
     port = await server.start("127.0.0.1", 0)
     try:
         reply = DNSRecord.parse(await exchange(port, DNSRecord.question("debian.org").pack()))

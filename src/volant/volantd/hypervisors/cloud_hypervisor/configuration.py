@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from volant.errors import Conflict, InvalidInput
-from volant.volantd.hypervisors.base import SOCKET_PATH_LIMIT, DiskDrive, TapNic, VmSpec
+from volant.volantd.hypervisors.base import SOCKET_PATH_LIMIT, DiskDrive, SharedNic, TapNic, VmSpec
 
 EVENTS_DESCRIPTOR = 98
 OWN_LANDLOCK_SINCE = 3
@@ -146,7 +146,7 @@ def _make_disk(index: int, disk: DiskDrive) -> dict[str, Any]:
     }
 
 
-def make_net_config(index: int, nic: TapNic) -> dict[str, Any]:
+def make_net_config(index: int, nic: TapNic | SharedNic) -> dict[str, Any]:
     """The document of `vm.add-net`; its tap device goes with it."""
     return {"id": f"net{index}", "mac": nic.mac, "num_queues": 2}
 
@@ -157,9 +157,9 @@ def list_rules(spec: VmSpec) -> list[dict[str, str]]:
     return [*below, {"path": str(find_files(spec).folder), "access": "rw"}]
 
 
-def list_taps(spec: VmSpec) -> list[TapNic]:
+def list_taps(spec: VmSpec) -> list[TapNic | SharedNic]:
     """Conflict for a NIC of another kind: whoever makes a spec has asked for `capabilities` before."""
-    taps = [nic for nic in spec.nics if isinstance(nic, TapNic)]
+    taps = [nic for nic in spec.nics if isinstance(nic, TapNic | SharedNic)]
     if len(taps) != len(spec.nics):
         raise Conflict(
             f"cannot start {spec.name}: Cloud Hypervisor has no network without rights on the host",

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from volant.volantd.hypervisors.base import (
     HypervisorKind,
     MachineState,
     ProcessIdentity,
+    SharedNic,
     TapNic,
     VmSpec,
 )
@@ -68,6 +69,7 @@ class CloudHypervisor:
         snapshot=True,
         restore=True,
         user_network=False,
+        lent_taps=True,
         templates=False,
         emulation=False,
         knows_secret_users=False,
@@ -105,7 +107,7 @@ class CloudHypervisor:
     def find_traits(self, spec: VmSpec) -> dict[str, str]:
         return find_traits(spec)
 
-    async def start(self, spec: VmSpec) -> CloudHypervisorMachine:
+    async def start(self, spec: VmSpec, taps: Sequence[int] = ()) -> CloudHypervisorMachine:
         check_nested(spec)
         list_taps(spec)
         files = find_files(spec)
@@ -135,14 +137,14 @@ class CloudHypervisor:
             await asyncio.gather(
                 machine.wait_answering(START_TIMEOUT_SECONDS), asyncio.to_thread(enter_group, spec, pid)
             )
-            with opened_taps(spec) as taps, laid_out(spec, confinement.landlock):
+            with opened_taps(spec, taps) as own, laid_out(spec, confinement.landlock):
                 if spec.wakes_from is not None:
                     await machine.api.put(
-                        "vm.restore", make_restore_request(spec), descriptors=list(taps.values())
+                        "vm.restore", make_restore_request(spec), descriptors=list(own.values())
                     )
                     await machine.look()
                 else:
-                    await make_and_boot(machine, config, taps)
+                    await make_and_boot(machine, config, own)
         except BaseException:
             if machine.state is not MachineState.ENDED:
                 await machine.kill()
@@ -162,7 +164,7 @@ class CloudHypervisor:
 
 
 async def make_and_boot(
-    machine: CloudHypervisorMachine, config: dict[str, Any], taps: dict[TapNic, int]
+    machine: CloudHypervisorMachine, config: dict[str, Any], taps: dict[TapNic | SharedNic, int]
 ) -> None:
     await machine.api.put("vm.create", config)
     for index, (nic, descriptor) in enumerate(taps.items()):
@@ -171,11 +173,15 @@ async def make_and_boot(
 
 
 @contextmanager
-def opened_taps(spec: VmSpec) -> Iterator[dict[TapNic, int]]:
+def opened_taps(spec: VmSpec, lent: Sequence[int]) -> Iterator[dict[TapNic | SharedNic, int]]:
     """Descriptors of its NICs' tap devices, in their order: the process has no right to open them."""
+    brought = iter(lent)
     with ExitStack() as stack:
-        found = {}
+        found: dict[TapNic | SharedNic, int] = {}
         for nic in list_taps(spec):
+            if isinstance(nic, SharedNic):
+                found[nic] = next(brought)
+                continue
             found[nic] = confine.open_tap(nic.tap)
             stack.callback(os.close, found[nic])
         yield found
