@@ -55,7 +55,7 @@ services:
     image: nginx:1.27
     restart: unless-stopped
     ports: ["127.0.0.1::80"]
-    volumes: ["./index.html:/www/index.html:ro"]
+    volumes: ["./index.html:/www/index.html:ro", "./shared:/shared"]
     privileged: true
 """
 API = """
@@ -151,6 +151,9 @@ def test_a_site_in_the_foreground_is_stopped_by_ctrl_c(host: Host, folder: Path)
             300,
         )
         assert fetch_from(host, "site-nginx-1", 80) == "a page of the site\n"
+        file = str(folder / "site.yaml")
+        host.volar("compose", "-f", file, "exec", "nginx", "sh", "-c", "echo from the VM > /shared/word")
+        assert (folder / "shared" / "word").read_text() == "from the VM\n"
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors

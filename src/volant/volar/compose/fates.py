@@ -133,7 +133,8 @@ LEFT_OUT: dict[tuple[str, str], str] = {
         )
     },
     **{("Port", key): "it says nothing to a VM" for key in ("name", "app_protocol", "mode")},
-    **{("ServiceVolume", key): "it says nothing to a VM" for key in ("consistency", "bind", "volume")},
+    ("ServiceVolume", "bind"): "create_host_path is heeded; the rest says nothing to a VM",
+    **{("ServiceVolume", key): "it says nothing to a VM" for key in ("consistency", "volume")},
     ("Dependency", "restart"): "a service that depends on another goes on while that one is replaced",
     ("HealthCheck", "start_interval"): "the agent asks often while a workload starts",
     ("ServiceNetwork", "aliases"): _NETWORKS,

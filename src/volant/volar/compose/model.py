@@ -87,7 +87,7 @@ class ServiceVolume(ComposeModel):
     target: str = ""
     read_only: bool = False
     consistency: Unused
-    bind: Unused
+    bind: dict[str, Any] | None = None
     volume: Unused
     tmpfs: Unused
     image: Unused

@@ -16,6 +16,7 @@ from volant.volar.compose import planning, project_vms
 from volant.volar.compose.doing import Doer, stop_in_order, stop_vm
 from volant.volar.compose.fates import Fate, list_fates, list_warnings
 from volant.volar.compose.files import choose_files
+from volant.volar.compose.host_folders import check_folders, make_folders
 from volant.volar.compose.loading import Project, load_project, read_dotenv
 from volant.volar.compose.planning import Act, Step, WantedVm
 from volant.volar.compose.plugins import Pull, find_plugin
@@ -98,11 +99,7 @@ class Composer:
                 users.setdefault(volume["name"], []).append(
                     (request.name, request.replicas, volume.get("read_only", False))
                 )
-            if request.body.get("mounts"):
-                raise InvalidInput(
-                    f"cannot give services.{request.name} folders of this host: VMs have volumes",
-                    resolution="put the files into the image or into a volume (volar cp), or mount single files",
-                )
+        check_folders(self.client, self.requests.values())
         planning.check_writers(users)
         return self.requests
 
@@ -115,6 +112,8 @@ class Composer:
             for name in requests
         }
         self.make_volumes()
+        for folder in make_folders(requests.values()):
+            self.tell(f"{folder}: folder made")
         for request in requests.values():
             for secret, value in request.secrets.items():
                 self.client.set_secret(secret, value)

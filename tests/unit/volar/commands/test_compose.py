@@ -140,9 +140,12 @@ def test_config_shows_the_file_and_asks_no_daemon_for_it(compose: Compose) -> No
 def test_what_cannot_be_made_is_told_before_anything_is_done(
     compose: Compose, daemon: InProcessDaemon, tmp_path: Path
 ) -> None:
-    folder = "name: shop\nservices: {a: {image: part}, b: {image: part, volumes: ['./src:/app']}}"
+    folder = "name: shop\nservices: {a: {image: part}, b: {image: part, volumes: ['./key/src:/app']}}"
     shared = "name: shop\nservices: {a: &a {image: part, volumes: ['v:/v']}, b: *a}\nvolumes: {v: }"
-    for text, words in ((folder, "folders of this host"), (shared, "cannot share volume shop_v")):
+    for text, words in (
+        (folder, "services.b.volumes[0]: cannot make"),
+        (shared, "cannot share volume shop_v"),
+    ):
         (tmp_path / "compose.yaml").write_text(text)
         done = compose("up", "-d")
         assert done.exit_code == 3, done.err
@@ -162,3 +165,23 @@ def test_a_vm_of_somebody_else_is_not_touched(compose: Compose, daemon: InProces
     done = compose("up", "-d")
     assert (done.exit_code, "not of this stack" in done.err) == (5, True), done.err
     daemon.client.delete_vm("shop-db-1", force=True)
+
+
+def test_folders_of_this_host_are_mounted_by_a_daemon_of_this_host_only(
+    compose: Compose, daemon: InProcessDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "compose.yaml").write_text(
+        "name: shop\nservices: {a: {image: part, restart: always, volumes: ['./src:/app:ro']}}"
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon.client, "address", "http://10.0.0.1:7777")
+        done = compose("up", "-d")
+    assert done.exit_code == 3
+    assert "folders of this host: the daemon is elsewhere" in done.err
+    assert not (tmp_path / "src").exists()
+    done = compose("up", "-d")
+    assert done.exit_code == 0, done.err
+    assert (tmp_path / "src").is_dir(), "as the specification says"
+    assert daemon.client.get_vm("shop-a-1")["mounts"] == [
+        {"source": str(tmp_path / "src"), "target": "/app", "read_only": True}
+    ]
