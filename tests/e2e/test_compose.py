@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""volar compose with real VMs: three stacks whose images are busybox, under the names that people's files use."""
+"""volar compose with real VMs: two stacks whose images are busybox, under the names that people's files use."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ services:
     build: .
     command: [/bin/busybox, httpd, -f, -p, "8080", -h, /srv]
     restart: always
+    networks: [default, back]
     working_dir: /srv
     ports: ["127.0.0.1::8080"]
     configs: [{source: page, target: /srv/index.html}]
@@ -41,12 +42,14 @@ services:
     command: [sh, -c, "cat /run/secrets/key > /data/kept; exec /bin/busybox httpd -f -p 80 -h /data"]
     ports: ["127.0.0.1::80"]
     volumes: [rows:/data]
+    networks: {back: {aliases: [store]}}
     secrets: [{source: key, mode: 0400}]
     healthcheck: {test: "wget -q -O /dev/null http://127.0.0.1/kept", interval: 1s}
     stop_signal: SIGINT
 configs: {page: {content: "a page of the blog\\n"}}
 secrets: {key: {file: ./key}}
 volumes: {rows: {x-volant-size: 64M}}
+networks: {back: {internal: true}}
 """
 SITE = """
 name: site
@@ -58,17 +61,6 @@ services:
     volumes: ["./index.html:/www/index.html:ro", "./shared:/shared"]
     privileged: true
 """
-API = """
-name: api
-services:
-  api:
-    image: nginx:1.27
-    restart: always
-    scale: 2
-    ports: ["127.0.0.1::80"]
-    configs: [{source: v, target: /www/v}]
-configs: {v: {content: "$VERSION"}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +70,7 @@ def folder(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "Dockerfile").write_text(NGINX)
     (folder / "key").write_text("geheim\n")
     (folder / "index.html").write_text("a page of the site\n")
-    for name, text in (("blog", BLOG), ("site", SITE), ("api", API)):
+    for name, text in (("blog", BLOG), ("site", SITE)):
         (folder / f"{name}.yaml").write_text(text)
     plugin = folder / "nginx.tar.gz"
     host.run("fledge", "build", str(folder), "--tag", "nginx:0.1.0+1.27", "--output", str(plugin))
@@ -125,6 +117,11 @@ def test_a_blog_comes_up_in_order_survives_a_kill_and_changes_where_it_differs(
         "compose", "-f", blog, "exec", "pages", "sh", "-c", "cat /etc/hosts; ls -l /run"
     ).stdout
     assert "10.9.8.7 elsewhere" in inside
+    for name in ("db", "store"):
+        page = host.volar(
+            "compose", "-f", blog, "exec", "pages", "wget", "-qO-", f"http://{name}/kept"
+        ).stdout
+        assert page == "geheim\n", "services reach each other by name"
     on_disk = host.volar("vms", "exec", "blog-db-1", "--", "cat", "/proc/mounts").stdout
     assert "tmpfs /run/secrets/key tmpfs" in on_disk, "no secret lies on the VM's disk"
     before = list_ids(host, "blog-pages-1", "blog-db-1")
@@ -137,6 +134,7 @@ def test_a_blog_comes_up_in_order_survives_a_kill_and_changes_where_it_differs(
     gone = host.volar("compose", "-f", blog, "down", "-v", timeout=300).stderr
     assert gone.index("blog-pages-1: removed") < gone.index("blog-db-1: removed")
     assert "rows" not in host.volar("volumes", "list").stdout
+    assert "blog" not in host.volar("networks", "list").stdout
 
 
 def test_a_site_in_the_foreground_is_stopped_by_ctrl_c(host: Host, folder: Path) -> None:
@@ -160,14 +158,3 @@ def test_a_site_in_the_foreground_is_stopped_by_ctrl_c(host: Host, folder: Path)
     assert "services.nginx.privileged: left out" in errors
     assert host.vm("site-nginx-1")["status"] == "stopped"
     host.volar("compose", "-f", str(folder / "site.yaml"), "down")
-
-
-def test_as_many_vms_as_replicas_answer(host: Host, folder: Path) -> None:
-    file = str(folder / "api.yaml")
-    host.environment["VERSION"] = "one"
-    try:
-        host.volar("compose", "-f", file, "up", "-d", "--wait", timeout=600)
-        assert [fetch_from(host, f"api-api-{number}", 80, "v") for number in (1, 2)] == ["one", "one"]
-    finally:
-        del host.environment["VERSION"]
-        host.volar("compose", "-f", file, "down", check=False)

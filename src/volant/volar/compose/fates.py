@@ -44,7 +44,6 @@ _ADDRESS = "the daemon chooses addresses; services find each other by name"
 _BUILDER = "fledge builds with context, dockerfile, args, target and platforms"
 _TERMINAL = "a workload has no terminal: volar compose exec SERVICE sh"
 _LOGS = "volar compose logs keeps what processes write"
-_NETWORKS = "every VM is in the daemon's one network"
 _UPDATES = "volar brings services up to date one after the other"
 
 # By the model's name and the key's. What is not here is done.
@@ -96,10 +95,12 @@ LEFT_OUT: dict[tuple[str, str], str] = {
     **{("Service", key): _TERMINAL for key in ("stdin_open", "tty")},
     ("Service", "annotations"): "labels are kept",
     ("Service", "attach"): "volar compose logs SERVICE shows one service alone",
-    ("Service", "container_name"): "VMs are called STACK-SERVICE-NUMBER",
+    (
+        "Service",
+        "container_name",
+    ): "VMs are called STACK-SERVICE-NUMBER; other services reach it by this name, too",
     ("Service", "develop"): "volar compose up --build builds again",
     ("Service", "external_links"): "services of one stack find each other; share a network with the other VM",
-    ("Service", "networks"): _NETWORKS,
     ("Service", "logging"): _LOGS,
     ("Service", "mac_address"): _ADDRESS,
     ("Service", "post_start"): "hooks belong into the image's kestrel config",
@@ -137,7 +138,6 @@ LEFT_OUT: dict[tuple[str, str], str] = {
     **{("ServiceVolume", key): "it says nothing to a VM" for key in ("consistency", "volume")},
     ("Dependency", "restart"): "a service that depends on another goes on while that one is replaced",
     ("HealthCheck", "start_interval"): "the agent asks often while a workload starts",
-    ("ServiceNetwork", "aliases"): _NETWORKS,
     **{
         ("ServiceNetwork", key): _ADDRESS
         for key in (
@@ -159,7 +159,6 @@ LEFT_OUT: dict[tuple[str, str], str] = {
         for key in ("mode", "endpoint_mode", "placement", "rollback_config", "update_config")
     },
     ("Deploy", "labels"): "labels of the service are kept",
-    **{("Network", key): _NETWORKS for key in ("name", "external", "internal", "labels")},
     **{
         ("Network", key): "the daemon's networks are of one kind"
         for key in ("attachable", "driver", "driver_opts", "enable_ipv4", "enable_ipv6", "ipam")

@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from volant.volar.client import Client
+from volant.volar.compose.networks import PROJECT_LABEL
 from volant.volar.compose.planning import FoundVm
-from volant.volar.compose.requests import DIGEST_LABEL, PROJECT_LABEL, SERVICE_LABEL
+from volant.volar.compose.requests import DIGEST_LABEL, SERVICE_LABEL
 
 if TYPE_CHECKING:
     from volant.contract.api_types import Vm

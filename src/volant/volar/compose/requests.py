@@ -16,11 +16,11 @@ from volant.errors import InvalidInput, NotFound
 from volant.volar.compose.env_files import read_env_file
 from volant.volar.compose.loading import Project
 from volant.volar.compose.model import FileReference, NamedContent, Service, ServiceVolume
+from volant.volar.compose.networks import PROJECT_LABEL, read_aliases, read_networks
 
 if TYPE_CHECKING:
     from volant.contract.api_types import PlacedFile, PublishRequest, VmCreate
 
-PROJECT_LABEL = "volant.compose.project"
 SERVICE_LABEL = "volant.compose.service"
 DIGEST_LABEL = "volant.compose.digest"
 MOST_FILE_BYTES = 1 << 20
@@ -94,12 +94,10 @@ class _ServiceReader:
             "disk_size": service.volant.disk_size,
             "snapshot": service.volant.snapshot,
             "architecture": self.read_architecture(),
-            "network": "vsock" if service.network_mode == "none" else None,
+            **self.read_network(),
         }
         body.update({key: value for key, value in optional.items() if value not in (None, "", {}, [])})
         self.note_what_is_cut()
-        if service.network_mode not in (None, "none", "bridge"):
-            self.notes.append(f"{self.place}.network_mode: left out: a VM has an address of its own")
         return ServiceRequest(
             self.name, service, replicas, cast("VmCreate", body), self.secrets, tuple(self.notes)
         )
@@ -107,10 +105,6 @@ class _ServiceReader:
     def note_what_is_cut(self) -> None:
         """Of keys that are done but for a part of their value."""
         service, policy = self.service, self.service.deploy.restart_policy
-        for number, link in enumerate(service.links):
-            name, sign, alias = link.partition(":")
-            if sign and alias != name:
-                self.notes.append(f"{self.place}.links[{number}]: the name {alias} is left out")
         for name, addresses in service.extra_hosts.items():
             if len(addresses) > 1:
                 self.notes.append(f"{self.place}.extra_hosts.{name}: the first of its addresses is taken")
@@ -120,6 +114,17 @@ class _ServiceReader:
             self.notes.append(
                 f"{self.place}.deploy.restart_policy.max_attempts: left out: VMs start again always"
             )
+
+    def read_network(self) -> dict[str, Any]:
+        mode = self.service.network_mode
+        if mode == "none":
+            return {"network": "vsock"}
+        if mode not in (None, "bridge"):
+            self.notes.append(f"{self.place}.network_mode: left out: a VM has an address of its own")
+        return {
+            "networks": read_networks(self.project, self.name),
+            "aliases": read_aliases(self.project, self.name, self.notes),
+        }
 
     def read_environment(self) -> dict[str, str]:
         found: dict[str, str] = {}

@@ -18,11 +18,11 @@ from volant.volar.compose.fates import Fate, list_fates, list_warnings
 from volant.volar.compose.files import choose_files
 from volant.volar.compose.host_folders import check_folders, make_folders
 from volant.volar.compose.loading import Project, load_project, read_dotenv
+from volant.volar.compose.networks import delete_networks, make_networks
 from volant.volar.compose.planning import Act, Step, WantedVm
 from volant.volar.compose.plugins import Pull, find_plugin
 from volant.volar.compose.requests import (
     DEFAULT_VOLUME_SIZE,
-    PROJECT_LABEL,
     SERVICE_LABEL,
     ServiceRequest,
     make_requests,
@@ -112,6 +112,8 @@ class Composer:
             for name in requests
         }
         self.make_volumes()
+        used = [name for request in requests.values() for name in request.body.get("networks", [])]
+        make_networks(self.client, self.project, used, self.tell)
         for folder in make_folders(requests.values()):
             self.tell(f"{folder}: folder made")
         for request in requests.values():
@@ -227,6 +229,7 @@ class Composer:
             self.tell(f"{vm}: removed")
 
         self.stop((), act=remove)
+        delete_networks(self.client, self.project.name, self.tell)
         there = {secret["name"] for secret in self.client.list_secrets()}
         for name in sorted(name for name in there if name.startswith(f"compose.{self.project.name}.")):
             with suppress(Conflict, NotFound):
@@ -254,4 +257,4 @@ class Composer:
                 self.tell(f"{name}: volume deleted")
 
 
-__all__ = ["PROJECT_LABEL", "Act", "Composer", "StackOptions", "Step", "UpOptions"]
+__all__ = ["Act", "Composer", "StackOptions", "Step", "UpOptions"]

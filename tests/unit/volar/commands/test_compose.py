@@ -185,3 +185,29 @@ def test_folders_of_this_host_are_mounted_by_a_daemon_of_this_host_only(
     assert daemon.client.get_vm("shop-a-1")["mounts"] == [
         {"source": str(tmp_path / "src"), "target": "/app", "read_only": True}
     ]
+
+
+def test_networks_are_made_used_and_removed(
+    compose: Compose, daemon: InProcessDaemon, tmp_path: Path
+) -> None:
+    (tmp_path / "compose.yaml").write_text("""
+name: shop
+services:
+  web: {image: part, restart: always, networks: [default, outside]}
+  db: {image: part, restart: always, networks: {back: {aliases: [store]}}}
+networks: {back: {internal: true, labels: {tier: rows}}, outside: {external: true}}
+""")
+    done = compose("up", "-d")
+    assert (done.exit_code, "external network outside" in done.err) == (4, True), done.err
+    assert daemon.client.list_vms() == []
+    daemon.client.create_network("outside")
+    done = compose("up", "-d")
+    assert done.exit_code == 0, done.err
+    networks = {network["name"]: network for network in daemon.client.list_networks()}
+    assert networks["shop_back"]["internal"]
+    assert networks["shop_back"]["labels"] == {"tier": "rows", "volant.compose.project": "shop"}
+    assert networks["shop_default"]["vms"] == networks["outside"]["vms"] == ["shop-web-1"]
+    assert daemon.client.get_vm("shop-db-1")["aliases"] == ["db", "store"]
+    assert compose("down").exit_code == 0
+    assert {network["name"] for network in daemon.client.list_networks()} == {"default", "outside"}
+    daemon.client.delete_network("outside")

@@ -53,6 +53,7 @@ def test_a_whole_service_becomes_a_request(tmp_path: Path) -> None:
         ],
         "entrypoint": ["/e"], "command": ["run", "it"], "working_dir": "/srv", "user": "1000", "hostname": "h.example",
         "stop_signal": "SIGINT", "stop_timeout_seconds": 60.0, "extra_hosts": {"up": "host-gateway"}, "files": [],
+        "networks": ["p_default"], "aliases": ["a", "h"],
         "restart": "on-failure:3", "resources": {"vcpu": 2, "memory_mb": 1024}, "architecture": "amd64",
         "disk_size": "20G", "health_check": {"test": ["CMD-SHELL", "ask"], "interval_seconds": 5.0, "retries": 2},
     }  # fmt: skip
@@ -162,8 +163,8 @@ def test_what_cannot_be_a_vm_names_its_place(tmp_path: Path, service: dict[str, 
 @pytest.mark.parametrize(
     ("service", "words"),
     [
-        ({"links": ["b:database"]}, ["services.a.links[0]: the name database is left out"]),
-        ({"links": ["b", "c:c"]}, []),
+        ({"network_mode": "host"}, ["network_mode: left out"]),
+        ({"container_name": "a.b"}, ["container_name: left out as a name in networks: a.b"]),
         ({"extra_hosts": {"up": ["10.0.0.1", "10.0.0.2"]}}, ["extra_hosts.up: the first"]),
         ({"domainname": "example"}, ["domainname: left out"]),
         ({"deploy": {"restart_policy": {"max_attempts": 3}}}, ["max_attempts: left out"]),
