@@ -244,8 +244,8 @@ def is_shared(record: VmRecord) -> bool:
 async def start_forwarding(
     record: VmRecord, reach: Callable[[], Awaitable[None]] | None, network: SharedNetwork | None = None
 ) -> PortForwarder | None:
-    """Listen on the published ports of a bridged VM, of one on the shared `network`, and of one that sleeps when it is
-    idle: in user mode the hypervisor does so otherwise. `reach` wakes it."""
+    """Listen on the published ports of a bridged VM, of one on the shared `network`, and of one whose ports the daemon
+    holds: in user mode the hypervisor does so otherwise. `reach` wakes it."""
     address = record.address
     if not record.ports or address is None:
         return None
@@ -257,7 +257,7 @@ async def start_forwarding(
         forwarder = PortForwarder(
             record.ports, lambda port: (guest, port.guest_port), reach, network.open_socket
         )
-    elif sleeps_when_idle(record):
+    elif has_inner_ports(record):
         inner = {(port.guest_port, port.protocol): port for port in list_bound_ports(record)}
 
         def find_target(port: PublishedPort) -> tuple[str, int]:
@@ -275,10 +275,18 @@ def sleeps_when_idle(record: VmRecord) -> bool:
     return record.definition.suspend_when_idle_seconds > 0
 
 
+def has_inner_ports(record: VmRecord) -> bool:
+    """Whether the daemon holds the ports in user mode: so that they wake it, or since passt knows a port of the host
+    only once, at whatever address ("Overlapping port specifier")."""
+    return sleeps_when_idle(record) or len({(p.host_port, p.protocol) for p in record.ports}) < len(
+        record.ports
+    )
+
+
 def list_bound_ports(record: VmRecord) -> tuple[PublishedPort, ...]:
     """What the hypervisor binds in user mode: the published ports, or where the daemon holds those itself, a loopback
     address beside the VM's own with a port for each of the guest's."""
-    if not sleeps_when_idle(record) or record.address is None:
+    if not has_inner_ports(record) or record.address is None:
         return record.ports
     inner_address = record.address.replace("127.127.", INNER_PREFIX, 1)
     guest_ports = dict.fromkeys((port.guest_port, port.protocol) for port in record.ports)
