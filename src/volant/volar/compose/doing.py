@@ -30,11 +30,12 @@ Tell = Callable[[str], None]
 
 @dataclass
 class _Service:
-    """`started`: its VMs have been asked for; `problem`: why they could not."""
+    """`started`: its VMs have been asked for; `problem`: why they could not; `waited_in_vain`: for another service."""
 
     steps: list[Step]
     started: threading.Event = field(default_factory=threading.Event)
     problem: VolantError | None = None
+    waited_in_vain: bool = False
 
 
 class Doer:
@@ -68,16 +69,22 @@ class Doer:
                     thread.join(0.2)  # so that Ctrl-C is heard
         finally:
             self._ended.set()
-        problems = [service.problem for service in services.values() if service.problem is not None]
-        if problems:
-            raise next((each for each in problems if not isinstance(each, _Waited)), problems[0])
+        # What kept a service from starting says more than that another one waited for it.
+        problems = sorted(
+            (service for service in services.values() if service.problem is not None),
+            key=lambda service: service.waited_in_vain,
+        )
+        if problems and problems[0].problem is not None:
+            raise problems[0].problem
 
     def _start(self, name: str, services: Mapping[str, _Service]) -> None:
         own = services[name]
         try:
+            own.waited_in_vain = True
             for other, dependency in find_dependencies(self.requests[name].service).items():
                 if other in services:
                     self._await(name, other, dependency.condition, services[other])
+            own.waited_in_vain = False
             for step in own.steps:
                 self._act(step)
         except VolantError as error:
@@ -113,12 +120,12 @@ class Doer:
             self.client.delete_vm(step.vm, force=True)
 
     def _await(self, name: str, other: str, condition: str, service: _Service) -> None:
-        """Raises _Waited where the other will not be so."""
+        """Raises GuestFailed where the other will not be so."""
         while not service.started.wait(POLL_SECONDS):
             if self._ended.is_set():
-                raise _Waited(f"{name} was not started: it was interrupted")
+                raise GuestFailed(f"{name} was not started: it was interrupted")
         if service.problem is not None:
-            raise _Waited(f"{name} was not started: {other}, which it depends on, was not")
+            raise GuestFailed(f"{name} was not started: {other}, which it depends on, was not")
         deadline = time.monotonic() + self.timeout_seconds
         waiting = {step.vm for step in service.steps}
         while waiting:
@@ -126,16 +133,12 @@ class Doer:
                 if is_met(self.client.get_vm(vm_name), condition, name):
                     waiting.discard(vm_name)
             if waiting and (time.monotonic() > deadline or self._ended.is_set()):
-                raise _Waited(
+                raise GuestFailed(
                     f"{name} was not started: {', '.join(sorted(waiting))} is not {condition.removeprefix('service_')}"
                     f" after {self.timeout_seconds:g} s"
                 )
             if waiting:
                 time.sleep(POLL_SECONDS)
-
-
-class _Waited(GuestFailed):
-    """A service that could not start because of another one."""
 
 
 def make_body(vm: str, request: ServiceRequest, plugin: str) -> VmCreate:
@@ -155,15 +158,15 @@ def is_met(vm: Vm, condition: str, waits: str) -> bool:
     if condition == "service_completed_successfully":
         if status == "failed" or code:
             reason = vm["status_reason"] or f"it ended with exit code {code}"
-            raise _Waited(f"{waits} was not started: {name} did not complete: {reason}")
+            raise GuestFailed(f"{waits} was not started: {name} did not complete: {reason}")
         return status == "stopped"
     if condition == "service_healthy":
         if has_ended or vm["health"] == "unhealthy":
             reason = vm["health_reason"] or vm["status_reason"] or "it has ended"
-            raise _Waited(f"{waits} was not started: {name} is not healthy: {reason}")
+            raise GuestFailed(f"{waits} was not started: {name} is not healthy: {reason}")
         return vm["health"] == "healthy" or (vm["status"] == "running" and is_settled(vm))
     if status == "failed":
-        raise _Waited(f"{waits} was not started: {name} failed: {vm['status_reason']}")
+        raise GuestFailed(f"{waits} was not started: {name} failed: {vm['status_reason']}")
     return status not in ("created",)
 
 
