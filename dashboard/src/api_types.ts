@@ -90,6 +90,61 @@ export interface DashboardLink {
   url: string;
 }
 
+export interface Deployment {
+  created_at: string;
+  id: string;
+  labels: Record<string, string>;
+  name: string;
+  plugin: PluginReference;
+  publish: PublishedPort[];
+  ready: number;
+  reason: string;
+  replicas: number;
+  revision: number;
+  status: "progressing" | "ready" | "degraded" | "rolled-back" | "deleting";
+  update: UpdatePolicy;
+  updated: number;
+  updated_at: string;
+  vms: DeploymentVm[];
+}
+
+export interface DeploymentCreate {
+  labels?: Record<string, string>;
+  name: string;
+  publish?: PublishRequest[];
+  replicas?: number;
+  update?: UpdatePolicyRequest;
+  vm: VmTemplate;
+}
+
+export interface DeploymentRevision {
+  cause: string;
+  created_at: string;
+  number: number;
+  plugin: PluginReference;
+  who: string;
+}
+
+export interface DeploymentUpdate {
+  change?: TemplateChange | null;
+  labels?: Record<string, string | null>;
+  publish?: PublishRequest[] | null;
+  replicas?: number | null;
+  update?: UpdatePolicyRequest | null;
+  vm?: VmTemplate | null;
+}
+
+export interface DeploymentVm {
+  health: "starting" | "healthy" | "unhealthy" | "unknown";
+  id: string;
+  is_current: boolean;
+  name: string;
+  ready: boolean;
+  reason: string;
+  revision: number;
+  status: "created" | "starting" | "running" | "paused" | "suspended" | "stopping" | "stopped" | "failed";
+}
+
 export interface Disk {
   checksum: string | null;
   format: "qcow2" | "raw";
@@ -309,6 +364,10 @@ export interface RestoreRequest {
   snapshot: string;
 }
 
+export interface RollbackRequest {
+  revision?: number | null;
+}
+
 export interface Secret {
   name: string;
   size_bytes: number;
@@ -384,6 +443,16 @@ export interface SystemInfo {
   vms: number;
 }
 
+export interface TemplateChange {
+  command?: string[] | null;
+  entrypoint?: string[] | null;
+  env?: Record<string, string | null>;
+  labels?: Record<string, string | null>;
+  memory_mb?: number | null;
+  plugin?: string | null;
+  vcpu?: number | null;
+}
+
 export interface TemplateInfo {
   accelerator: "kvm" | "tcg";
   created_at: string;
@@ -419,6 +488,20 @@ export interface TrustRule {
   keys: string[];
   scope: string;
   verdict: "signed" | "allow" | "refuse";
+}
+
+export interface UpdatePolicy {
+  drain_seconds: number;
+  healthy_seconds: number;
+  max_surge: number;
+  max_unavailable: number;
+}
+
+export interface UpdatePolicyRequest {
+  drain_seconds?: number | null;
+  healthy_seconds?: number | null;
+  max_surge?: number | null;
+  max_unavailable?: number | null;
 }
 
 export interface Vm {
@@ -532,6 +615,44 @@ export interface VmStats {
   guest: AgentStats | null;
   host_cpu_seconds: number;
   host_memory_bytes: number;
+}
+
+export interface VmTemplate {
+  aliases?: string[];
+  architecture?: "amd64" | "arm64" | null;
+  cold?: boolean;
+  command?: string[];
+  disk_bandwidth?: string | null;
+  disk_size?: string | null;
+  entrypoint?: string[];
+  env?: Record<string, string>;
+  extra_hosts?: Record<string, string>;
+  files?: PlacedFile[];
+  health_check?: HealthCheckRequest | null;
+  hostname?: string;
+  hypervisor?: "auto" | "qemu" | "cloud-hypervisor";
+  isolated?: boolean;
+  kernel?: string | null;
+  kernel_arguments?: string;
+  labels?: Record<string, string>;
+  mounts?: MountAttachment[];
+  network?: "bridged" | "user" | "vsock" | "dhcp" | null;
+  networks?: string[];
+  plugin?: string;
+  publish?: PublishRequest[];
+  resources?: Resources | null;
+  restart?: string;
+  run_once?: boolean;
+  secrets?: SecretAttachment[];
+  snapshot?: string | null;
+  ssh_keys?: string[];
+  stop_signal?: string;
+  stop_timeout_seconds?: number | null;
+  suspend_when_idle_seconds?: number | null;
+  user?: string;
+  user_data_base64?: string | null;
+  volumes?: VolumeAttachment[];
+  working_dir?: string;
 }
 
 export interface VmUpdate {

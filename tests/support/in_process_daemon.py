@@ -26,7 +26,9 @@ from support.plugin_files import make_plugin
 from volant.volantd.api.connections import make_protocol
 from volant.volantd.api.front import make_front
 from volant.volantd.daemon import make_domain
+from volant.volantd.deployments.controller import Controller
 from volant.volantd.settings import Settings
+from volant.volantd.tasks import end_tasks
 from volant.volantd.vms.adoption import adopt_all
 from volant.volantd.vms.fleet import Fleet
 from volant.volar.client import Client
@@ -76,6 +78,8 @@ class InProcessDaemon:
         self._run(add())
 
     def close(self) -> None:
+        for deployment in self.client.list_deployments():
+            self.client.delete_deployment(deployment["name"])
         for vm in self.client.list_vms():
             self.client.delete(f"/vms/{vm['name']}", force=True)
         self._run(self._close())
@@ -90,6 +94,7 @@ class InProcessDaemon:
         self._domain = domain = make_domain(self._settings, FakeHypervisor(), self._stack)
         self._fleet = Fleet(domain)
         await adopt_all(self._fleet)
+        self._tending = self._loop.create_task(Controller(self._fleet).run())
         self._front = make_front(domain, self._fleet)
         self._front.page.serve = self._serve_page
         application = self._front.make_listener(None)
@@ -118,6 +123,7 @@ class InProcessDaemon:
     async def _close(self) -> None:
         for connection in list(self._state.connections):
             connection.shutdown()
+        await end_tasks([self._tending])
         await self._fleet.release_all()
         for task in list(self._state.tasks):
             task.cancel()

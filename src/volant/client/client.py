@@ -9,6 +9,7 @@ import itertools
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,10 @@ from volant.client.transport import Transport, encode_query, has_gone_away, quot
 if TYPE_CHECKING:
     from volant.client.running_command import RunningCommand
     from volant.contract.api_types import (
+        Deployment,
+        DeploymentCreate,
+        DeploymentRevision,
+        DeploymentUpdate,
         Event,
         ExecRequest,
         ExecResult,
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "Condition", "encode_query", "has_gone_away", "quoted", "read_error"]
 
+DEPLOYMENT_POLL_SECONDS = 0.2
 Condition = Literal["running", "healthy", "stopped"]
 
 
@@ -259,6 +265,52 @@ class Client(Transport):
 
     def delete_snapshot(self, name: str) -> None:
         self.delete(f"/snapshots/{quoted(name)}")
+
+    # Deployments
+
+    def list_deployments(self) -> list[Deployment]:
+        return self.get_all("/deployments")
+
+    def get_deployment(self, name: str) -> Deployment:
+        deployment: Deployment = self.get(f"/deployments/{quoted(name)}")
+        return deployment
+
+    def create_deployment(self, request: DeploymentCreate) -> Deployment:
+        """Several VMs of a plugin; `wait_deployment` waits for them."""
+        deployment: Deployment = self.make("/deployments", request)
+        return deployment
+
+    def update_deployment(self, name: str, request: DeploymentUpdate) -> Deployment:
+        """Scale it, or have its VMs replaced by others; what is left out stays as it is."""
+        deployment: Deployment = self.call("PATCH", f"/deployments/{quoted(name)}", body=request)
+        return deployment
+
+    def roll_back_deployment(self, name: str, revision: int | None = None) -> Deployment:
+        """To that revision, or to the one before."""
+        deployment: Deployment = self.post(f"/deployments/{quoted(name)}/rollback", {"revision": revision})
+        return deployment
+
+    def list_revisions(self, name: str) -> list[DeploymentRevision]:
+        """What a deployment was, oldest first."""
+        return self.get_all(f"/deployments/{quoted(name)}/revisions")
+
+    def wait_deployment(self, name: str, timeout_seconds: float = 600) -> Deployment:
+        """The deployment once its VMs are ready. GuestFailed where they are not in time, or an update was undone."""
+        deadline = time.monotonic() + timeout_seconds
+        while (deployment := self.get_deployment(name))["status"] != "ready":
+            is_late = time.monotonic() > deadline
+            if is_late or deployment["status"] in ("degraded", "rolled-back"):
+                raise errors.GuestFailed(
+                    f"{name} is {deployment['status']}: {deployment['ready']} of {deployment['replicas']} VMs"
+                    " are ready",
+                    details=deployment["reason"], resolution=f"volar deployments get {name}",
+                )  # fmt: skip
+            time.sleep(DEPLOYMENT_POLL_SECONDS)
+        return deployment
+
+    def delete_deployment(self, name: str) -> None:
+        """With its VMs, which are gone then; volumes stay."""
+        self.call("DELETE", f"/deployments/{quoted(name)}", timeout_seconds=180)
 
     # Plugins and secrets
 

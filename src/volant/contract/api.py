@@ -200,8 +200,9 @@ class ForkRequest(RequestModel):
     names: list[str] = Field(min_length=1, max_length=100, description="of the new VMs")
 
 
-class VmCreate(WorkloadRequest):
-    name: str
+class VmTemplate(WorkloadRequest):
+    """What a VM is made of and how, whatever it is called."""
+
     plugin: str = Field("", description="name, or name:version (default: the newest enabled version)")
     snapshot: str | None = Field(None, description="name or id, in place of a plugin")
     resources: Resources | None = None
@@ -262,7 +263,6 @@ class VmCreate(WorkloadRequest):
     kernel_arguments: KernelArguments = Field(
         "", description="added to the kernel's command line, for all in the guest to read"
     )
-    start: bool = True
     cold: bool = Field(False, description="boot at its first start, whatever it could wake from")
     labels: dict[str, str] = Field(default_factory=dict)
 
@@ -287,6 +287,11 @@ class VmCreate(WorkloadRequest):
             if len({attached.uid for attached in sharing}) > 1:
                 raise ValueError(f"secrets: {names} share port {port} but are for different users")
         return self
+
+
+class VmCreate(VmTemplate):
+    name: str
+    start: bool = True
 
 
 class VmUpdate(RequestModel):

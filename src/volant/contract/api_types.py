@@ -107,6 +107,61 @@ class DashboardLink(TypedDict):
     url: str
 
 
+class Deployment(TypedDict):
+    created_at: str
+    id: str
+    labels: dict[str, str]
+    name: str
+    plugin: PluginReference
+    publish: list[PublishedPort]
+    ready: int
+    reason: str
+    replicas: int
+    revision: int
+    status: Literal["progressing", "ready", "degraded", "rolled-back", "deleting"]
+    update: UpdatePolicy
+    updated: int
+    updated_at: str
+    vms: list[DeploymentVm]
+
+
+class DeploymentCreate(TypedDict):
+    labels: NotRequired[dict[str, str]]
+    name: str
+    publish: NotRequired[list[PublishRequest]]
+    replicas: NotRequired[int]
+    update: NotRequired[UpdatePolicyRequest]
+    vm: VmTemplate
+
+
+class DeploymentRevision(TypedDict):
+    cause: str
+    created_at: str
+    number: int
+    plugin: PluginReference
+    who: str
+
+
+class DeploymentUpdate(TypedDict):
+    change: NotRequired[TemplateChange | None]
+    labels: NotRequired[dict[str, str | None]]
+    publish: NotRequired[list[PublishRequest] | None]
+    replicas: NotRequired[int | None]
+    update: NotRequired[UpdatePolicyRequest | None]
+    vm: NotRequired[VmTemplate | None]
+
+
+class DeploymentVm(TypedDict):
+    health: Literal["starting", "healthy", "unhealthy", "unknown"]
+    id: str
+    is_current: bool
+    name: str
+    ready: bool
+    reason: str
+    revision: int
+    status: Literal["created", "starting", "running", "paused", "suspended", "stopping", "stopped", "failed"]
+
+
 class Disk(TypedDict):
     checksum: str | None
     format: Literal["qcow2", "raw"]
@@ -326,6 +381,10 @@ class RestoreRequest(TypedDict):
     snapshot: str
 
 
+class RollbackRequest(TypedDict):
+    revision: NotRequired[int | None]
+
+
 class Secret(TypedDict):
     name: str
     size_bytes: int
@@ -401,6 +460,16 @@ class SystemInfo(TypedDict):
     vms: int
 
 
+class TemplateChange(TypedDict):
+    command: NotRequired[list[str] | None]
+    entrypoint: NotRequired[list[str] | None]
+    env: NotRequired[dict[str, str | None]]
+    labels: NotRequired[dict[str, str | None]]
+    memory_mb: NotRequired[int | None]
+    plugin: NotRequired[str | None]
+    vcpu: NotRequired[int | None]
+
+
 class TemplateInfo(TypedDict):
     accelerator: Literal["kvm", "tcg"]
     created_at: str
@@ -436,6 +505,20 @@ class TrustRule(TypedDict):
     keys: list[str]
     scope: str
     verdict: Literal["signed", "allow", "refuse"]
+
+
+class UpdatePolicy(TypedDict):
+    drain_seconds: float
+    healthy_seconds: float
+    max_surge: int
+    max_unavailable: int
+
+
+class UpdatePolicyRequest(TypedDict):
+    drain_seconds: NotRequired[float | None]
+    healthy_seconds: NotRequired[float | None]
+    max_surge: NotRequired[int | None]
+    max_unavailable: NotRequired[int | None]
 
 
 class Vm(TypedDict):
@@ -550,6 +633,44 @@ class VmStats(TypedDict):
     guest: AgentStats | None
     host_cpu_seconds: float
     host_memory_bytes: int
+
+
+class VmTemplate(TypedDict):
+    aliases: NotRequired[list[str]]
+    architecture: NotRequired[Literal["amd64", "arm64"] | None]
+    cold: NotRequired[bool]
+    command: NotRequired[list[str]]
+    disk_bandwidth: NotRequired[str | None]
+    disk_size: NotRequired[str | None]
+    entrypoint: NotRequired[list[str]]
+    env: NotRequired[dict[str, str]]
+    extra_hosts: NotRequired[dict[str, str]]
+    files: NotRequired[list[PlacedFile]]
+    health_check: NotRequired[HealthCheckRequest | None]
+    hostname: NotRequired[str]
+    hypervisor: NotRequired[Literal["auto", "qemu", "cloud-hypervisor"]]
+    isolated: NotRequired[bool]
+    kernel: NotRequired[str | None]
+    kernel_arguments: NotRequired[str]
+    labels: NotRequired[dict[str, str]]
+    mounts: NotRequired[list[MountAttachment]]
+    network: NotRequired[Literal["bridged", "user", "vsock", "dhcp"] | None]
+    networks: NotRequired[list[str]]
+    plugin: NotRequired[str]
+    publish: NotRequired[list[PublishRequest]]
+    resources: NotRequired[Resources | None]
+    restart: NotRequired[str]
+    run_once: NotRequired[bool]
+    secrets: NotRequired[list[SecretAttachment]]
+    snapshot: NotRequired[str | None]
+    ssh_keys: NotRequired[list[str]]
+    stop_signal: NotRequired[str]
+    stop_timeout_seconds: NotRequired[float | None]
+    suspend_when_idle_seconds: NotRequired[int | None]
+    user: NotRequired[str]
+    user_data_base64: NotRequired[str | None]
+    volumes: NotRequired[list[VolumeAttachment]]
+    working_dir: NotRequired[str]
 
 
 class VmUpdate(TypedDict):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from volant.volantd.deployments.resource import DEPLOYMENTS
 from volant.volantd.networks.resource import NETWORKS
 from volant.volantd.plugins.resource import PLUGINS
 from volant.volantd.resource import Resource
@@ -13,4 +14,6 @@ from volant.volantd.tokens.resource import TOKENS
 from volant.volantd.vms.resource import VMS
 from volant.volantd.volumes.resource import VOLUMES
 
-RESOURCES: tuple[Resource, ...] = (PLUGINS, SECRETS, VOLUMES, NETWORKS, VMS, SNAPSHOTS, TEMPLATES, TOKENS)
+RESOURCES: tuple[Resource, ...] = (
+    PLUGINS, SECRETS, VOLUMES, NETWORKS, VMS, SNAPSHOTS, TEMPLATES, DEPLOYMENTS, TOKENS
+)  # fmt: skip

@@ -34,6 +34,9 @@ COMMANDS = {
     ),
     "volumes": Lazy("volumes", "volumes", "Manage volumes: disks that outlive the VMs that mount them."),
     "networks": Lazy("networks", "networks", "Manage networks: VMs reach each other where they share one."),
+    "deployments": Lazy(
+        "deployments", "deployments", "Manage deployments: several VMs of a plugin behind one address."
+    ),
     "snapshots": Lazy("snapshots", "snapshots", "Manage snapshots: a VM's disk and memory at one instant."),
     "dashboard": Lazy("dashboard", "dashboard", "Open the daemon's page in a browser."),
     "events": Lazy("events", "events", "Show what happens to VMs."),

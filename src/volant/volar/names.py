@@ -53,6 +53,7 @@ SECRET = Name("secret", lambda client: (secret["name"] for secret in client.list
 SNAPSHOT = Name("snapshot", lambda client: (snapshot["name"] for snapshot in client.list_snapshots()))
 VOLUME = Name("volume", lambda client: (volume["name"] for volume in client.list_volumes()))
 NETWORK = Name("network", lambda client: (network["name"] for network in client.list_networks()))
+DEPLOYMENT = Name("deployment", lambda client: (each["name"] for each in client.list_deployments()))
 TOKEN = Name("token", lambda client: (token["name"] for token in client.list_tokens()))
 
 vm_argument = click.argument("name", type=VM)

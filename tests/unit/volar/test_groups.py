@@ -66,7 +66,7 @@ def test_aliases_are_the_commands_themselves() -> None:
         (["plugin", "remvoe"], "remove"),
         (["pull", "nginx"], "fledge build --image IMAGE"),
         (["build", "."], "fledge build"),
-        (["vms", "scale", "x"], "volar vms create"),
+        (["vms", "scale", "x"], "volar deployments scale"),
         (["zzzzzz"], "volar --help"),
     ],
 )

@@ -18,6 +18,7 @@ MAKERS = {
     "volumes_create": "/api/v1/volumes/{name}",
     "volumes_restore": "/api/v1/volumes/{name}",
     "networks_create": "/api/v1/networks/{name}",
+    "deployments_create": "/api/v1/deployments/{name}",
     "tokens_create": "/api/v1/tokens/{name}",
 }
 NAME = "$response.body#/name"

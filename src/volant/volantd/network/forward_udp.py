@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 
 from volant.errors import VolantError
@@ -32,12 +32,11 @@ class UdpListener(asyncio.DatagramProtocol):
     """What the host's socket receives, carried to one port of the guest."""
 
     def __init__(
-        self, guest: Address, reach: Callable[[], Awaitable[None]], open_socket: OpenSocket = open_here
+        self, find_guest: Callable[[], Awaitable[Address]], open_socket: OpenSocket = open_here
     ) -> None:
-        """`reach` is waited for before the first datagram of a client goes to `guest`."""
-        self._guest = guest
+        """`find_guest` says where a client's datagrams go, and is waited for before the first of them does."""
+        self._find_guest = find_guest
         self._open_socket = open_socket
-        self._reach = reach
         self._transport: asyncio.DatagramTransport | None = None
         self._clients: OrderedDict[Address, _Client] = OrderedDict()
 
@@ -51,9 +50,15 @@ class UdpListener(asyncio.DatagramProtocol):
             while len(self._clients) >= MOST_CLIENTS:
                 self._clients.popitem(last=False)[1].close()
             client = self._clients[peer] = _Client(
-                self, self._transport, peer, self._guest, self._reach, self._open_socket
+                self, self._transport, peer, self._find_guest, self._open_socket
             )
         client.send(data)
+
+    def keep(self, guests: Collection[Address]) -> None:
+        """Clients of other guests find a new one with their next datagram."""
+        for peer, client in list(self._clients.items()):
+            if client.guest is not None and client.guest not in guests:
+                self.forget(peer)
 
     def touch(self, peer: Address) -> None:
         self._clients.move_to_end(peer)
@@ -78,36 +83,34 @@ class _Client(asyncio.DatagramProtocol):
         listener: UdpListener,
         back: asyncio.DatagramTransport,
         peer: Address,
-        guest: Address,
-        reach: Callable[[], Awaitable[None]],
+        find_guest: Callable[[], Awaitable[Address]],
         open_socket: OpenSocket,
     ) -> None:
+        self.guest: Address | None = None
         self._listener, self._back, self._peer = listener, back, peer
         self._waiting: list[bytes] = []
-        self._guest: asyncio.DatagramTransport | None = None
+        self._toward: asyncio.DatagramTransport | None = None
         loop = asyncio.get_running_loop()
         self._idle = loop.call_later(IDLE_SECONDS, listener.forget, peer)
-        self._opening = loop.create_task(self._open(guest, reach, open_socket))
+        self._opening = loop.create_task(self._open(find_guest, open_socket))
 
-    async def _open(
-        self, guest: Address, reach: Callable[[], Awaitable[None]], open_socket: OpenSocket
-    ) -> None:
+    async def _open(self, find_guest: Callable[[], Awaitable[Address]], open_socket: OpenSocket) -> None:
         loop = asyncio.get_running_loop()
         with suppress(OSError, TimeoutError, VolantError):
-            await reach()
+            self.guest = await find_guest()
             opened = await open_socket(socket.SOCK_DGRAM)
             opened.setblocking(False)
-            opened.connect(guest)
-            self._guest, _ = await loop.create_datagram_endpoint(lambda: self, sock=opened)
+            opened.connect(self.guest)
+            self._toward, _ = await loop.create_datagram_endpoint(lambda: self, sock=opened)
             for data in self._waiting:
-                self._guest.sendto(data)
+                self._toward.sendto(data)
             return
         self._listener.forget(self._peer)
 
     def send(self, data: bytes) -> None:
         self._stay()
-        if self._guest is not None:
-            self._guest.sendto(data)
+        if self._toward is not None:
+            self._toward.sendto(data)
         elif len(self._waiting) < MOST_WAITING:
             self._waiting.append(data)
 
@@ -126,5 +129,5 @@ class _Client(asyncio.DatagramProtocol):
     def close(self) -> None:
         self._idle.cancel()
         self._opening.cancel()
-        if self._guest is not None:
-            self._guest.close()
+        if self._toward is not None:
+            self._toward.close()

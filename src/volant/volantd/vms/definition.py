@@ -20,6 +20,7 @@ from volant.volantd.network.types import NetworkMode, PortRequest
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.folders import attach_folders, make_mark
+from volant.volantd.vms.labels import merge_labels
 from volant.volantd.vms.networking import ON_BRIDGE, find_default_mode
 from volant.volantd.vms.placed_files import FileRequest, attach_files
 from volant.volantd.vms.record import (
@@ -86,6 +87,8 @@ class NewVm:
     start: bool = True
     cold: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    deployment: str = ""
+    """Whose VM it is, or empty."""
     origin: Origin | None = None
     key: RequestKey | None = None
 
@@ -171,7 +174,7 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         suspend_when_idle_seconds=request.suspend_when_idle_seconds or 0,
         kernel=request.kernel,
         kernel_arguments=request.kernel_arguments,
-        labels={**manifest.labels, **request.labels},
+        labels=merge_labels(manifest.labels, request.labels, request.deployment),
     )
 
 
@@ -186,7 +189,7 @@ def adapt_definition(request: NewVm, origin: Origin, volumes: list[AttachedVolum
     return definition.model_copy(
         update={
             "env": {**definition.env, **request.env},
-            "labels": {**definition.labels, **request.labels},
+            "labels": merge_labels(definition.labels, request.labels, request.deployment),
             # The other VM has them.
             "volumes": volumes,
             "networks": list(dict.fromkeys(request.networks)) or definition.networks,

@@ -12,6 +12,7 @@ from volant.volantd.vms.states import VmState
 
 # An agent gives a boot up that went wrong by chance (kestrel's boot/timer.go); so often by chance is none.
 MOST_BOOTS = 5
+SWITCHED_OFF = "the guest switched itself off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,7 @@ def find_outcome(
     if state is VmState.RUNNING and end.kind in (EndKind.POWERED_OFF, EndKind.REBOOTED):
         # A hypervisor that resets in place would boot without this start's guest.json and initrd.
         again = end.kind is EndKind.REBOOTED
-        return Outcome(
-            VmState.STOPPED, "the guest switched itself off", starts_again=again, by_itself=not again
-        )
+        return Outcome(VmState.STOPPED, SWITCHED_OFF, starts_again=again, by_itself=not again)
     if state is VmState.STARTING and end.kind is EndKind.REBOOTED and again <= MOST_BOOTS:
         return Outcome(VmState.STOPPED, "it wants to boot again", starts_again=True, restarts=again)
     happened = "was reset" if end.kind is EndKind.REBOOTED else "switched itself off"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import re
 import secrets as random
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -37,6 +36,7 @@ from volant.volantd.vms.suspending import drop_memory, suspend_vm
 from volant.volantd.vms.update import VmUpdate
 
 DELETE_STOP_SECONDS = 10.0
+OnAdd = Callable[[str], object]
 Create = Callable[[NewVm], Awaitable[VmRecord]]
 
 
@@ -74,8 +74,11 @@ class Fleet:
             await self.delete(vm_id, force=True)
             return await create(replace(request, key=key)), False
 
-    async def create(self, request: NewVm) -> VmRecord:
-        """A VM in state created, and then starting where the request says so (`start`)."""
+    async def create(self, request: NewVm, on_add: OnAdd = lambda _: None) -> VmRecord:
+        """A VM in state created, and then starting where the request says so (`start`).
+
+        `on_add` is told its id within the transaction that writes its row.
+        """
         if not re.fullmatch(NAME_PATTERN, request.name):
             raise InvalidInput(
                 f"cannot create VM {request.name!r}: a name has lower-case letters, digits, '-' and '_',"
@@ -97,6 +100,11 @@ class Fleet:
             taken,
             self.domain.settings,
         )
+
+        def note_added(vm_id: str) -> None:
+            self.request_keys.add(request.key, vm_id)
+            on_add(vm_id)
+
         record = self._registry.add(
             name=request.name,
             plugin=(plugin.manifest.name, plugin.manifest.version),
@@ -108,7 +116,7 @@ class Fleet:
             control_key=make_private_key(),
             host_key=make_private_key(),
             hypervisor=hypervisor.kind,
-            on_add=functools.partial(self.request_keys.add, request.key),
+            on_add=note_added,
         )
         vm = self.find(record.id)
         vm.tell("created", record)

@@ -11,6 +11,7 @@ from volant.sizes import read_size
 from volant.volantd.network.types import PortRequest, PublishedPort
 from volant.volantd.vms.addresses import publish
 from volant.volantd.vms.definition import check_variables
+from volant.volantd.vms.labels import check_labels
 from volant.volantd.vms.record import VmDefinition, VmRecord, VmResources
 
 SECTOR_BYTES = 512
@@ -56,6 +57,7 @@ def apply_update(record: VmRecord, update: VmUpdate, disk_bytes: int) -> Updated
     """`disk_bytes`: what the root disk has now. Raises InvalidInput, Conflict for a port in use."""
     before = record.definition
     check_variables(update.env)
+    check_labels(update.labels)
     definition = before.model_copy(
         update={
             "resources": VmResources(

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections that the daemon carries: what one end receives goes out at the other, until both have said all.
+
+Callbacks of the event loop and no tasks: a chunk costs one call, and whoever reads slowly holds up only who writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+logger = logging.getLogger(__name__)
+
+
+class End(asyncio.Protocol):
+    """One of the two; which is which, its splice knows."""
+
+    def __init__(self, splice: Splice) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.has_ended = False
+        """It will say no more; what it is told still arrives (half-closed connections are legal)."""
+        self._splice = splice
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._splice.note_open(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._splice.carry(self, data)
+
+    def eof_received(self) -> bool:
+        self.has_ended = True
+        return self._splice.note_eof(self)
+
+    def pause_writing(self) -> None:
+        self._splice.hold(self)
+
+    def resume_writing(self) -> None:
+        self._splice.let_go(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.has_ended = True
+        self._splice.note_lost(self)
+
+
+class Splice:
+    """`near` is a client's end, which was accepted; `far` the other, which `dial` opens meanwhile.
+
+    `dial` has the event loop connect `far`; when it fails the client's connection ends at once, which is all that can
+    still be shown. Nothing is read of the client before, so that dialling elsewhere instead loses nothing.
+    """
+
+    def __init__(
+        self,
+        dial: Callable[[Splice], Awaitable[None]],
+        on_end: Callable[[Splice], None],
+        on_traffic: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.near, self.far = End(self), End(self)
+        self.active_at = 0.0
+        """By the event loop's clock, when a byte passed last."""
+        self.waits_for_far = False
+        """Whether the last byte was the client's: it waits for an answer."""
+        self._loop = asyncio.get_running_loop()
+        self._dial, self._on_end, self._on_traffic = dial, on_end, on_traffic
+        self._dialling: asyncio.Task[None] | None = None
+        self._is_over = False
+
+    def note_open(self, end: End) -> None:
+        assert end.transport is not None
+        self.active_at = self._loop.time()
+        if self._is_over:
+            end.transport.abort()
+        elif end is self.near:
+            # Not at once: until Python 3.12 what was paused here is read all the same.
+            self._loop.call_soon(self._hold_client)
+            self._dialling = self._loop.create_task(self._open())
+
+    def _hold_client(self) -> None:
+        if self._dialling is not None and not self._dialling.done() and self.near.transport is not None:
+            self.near.transport.pause_reading()
+
+    async def _open(self) -> None:
+        try:
+            await self._dial(self)
+        except Exception:
+            logger.exception("a connection cannot be carried")
+            self.abort()
+        if self.near.transport is not None and not self._is_over:
+            self.near.transport.resume_reading()
+
+    def renew_far(self) -> End:
+        """For another try: the one before may still be told that its connection is lost."""
+        self.far = End(self)
+        return self.far
+
+    def carry(self, source: End, data: bytes) -> None:
+        target = self._find_other(source)
+        if target is None or target.transport is None:
+            return
+        self.active_at = self._loop.time()
+        self.waits_for_far = source is self.near
+        self._on_traffic()
+        target.transport.write(data)
+
+    def note_eof(self, end: End) -> bool:
+        """Whether the connection stays, for what it is still told."""
+        other = self._find_other(end)
+        if other is None or other.transport is None or other.has_ended:
+            self.close()
+            return False
+        if other.transport.can_write_eof() and not other.transport.is_closing():
+            other.transport.write_eof()
+        return True
+
+    def hold(self, end: End) -> None:
+        """What goes out there waits: nothing more is taken in on the other side."""
+        other = self._find_other(end)
+        if other is not None and other.transport is not None and not other.transport.is_closing():
+            other.transport.pause_reading()
+
+    def let_go(self, end: End) -> None:
+        other = self._find_other(end)
+        if other is not None and other.transport is not None and not other.transport.is_closing():
+            other.transport.resume_reading()
+
+    def note_lost(self, end: End) -> None:
+        if end in (self.near, self.far):
+            self.close()
+
+    def close(self) -> None:
+        """In order: what was taken in still goes out."""
+        self._finish(lambda transport: transport.close())
+
+    def abort(self) -> None:
+        self._finish(lambda transport: transport.abort())
+
+    def _finish(self, end: Callable[[asyncio.Transport], None]) -> None:
+        for transport in (self.near.transport, self.far.transport):
+            if transport is not None:
+                end(transport)
+        if self._is_over:
+            return
+        self._is_over = True
+        if self._dialling is not None and self._dialling is not asyncio.current_task(self._loop):
+            self._dialling.cancel()
+        self._on_end(self)
+
+    def _find_other(self, end: End) -> End | None:
+        if end is self.near:
+            return self.far
+        return self.near if end is self.far else None

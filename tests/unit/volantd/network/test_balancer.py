@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from volant.errors import Conflict
+from volant.volantd.network import balancer as module
+from volant.volantd.network.balancer import Backend, Balancer
+from volant.volantd.network.types import PublishedPort
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]
+
+
+def find_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def answer_as(name: str) -> Serve:
+    """Each line is answered by this name, until the client ends."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while await reader.readline():
+                writer.write(f"{name}\n".encode())
+                await writer.drain()
+        writer.close()
+
+    return serve
+
+
+@asynccontextmanager
+async def start_guest(name: str, serve: Serve | None = None) -> AsyncIterator[Backend]:
+    server = await asyncio.start_server(serve or answer_as(name), "127.0.0.1", 0)  # type: ignore[arg-type]
+    host, port = server.sockets[0].getsockname()
+    try:
+        yield Backend(name, (host, port))
+    finally:
+        server.close()
+
+
+@asynccontextmanager
+async def balance(*backends: Backend) -> AsyncIterator[tuple[Balancer, PublishedPort]]:
+    port = PublishedPort("127.0.0.1", find_free_port(), 80)
+    balancer = Balancer([port])
+    balancer.set_backends({port: backends})
+    await balancer.start()
+    try:
+        yield balancer, port
+    finally:
+        balancer.close()
+
+
+async def connect(port: PublishedPort) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(port.host_ip, port.host_port)
+
+
+async def ask(port: PublishedPort) -> str:
+    reader, writer = await connect(port)
+    writer.write(b"who\n")
+    name = (await asyncio.wait_for(reader.readline(), 20)).decode().strip()
+    writer.close()
+    return name
+
+
+async def test_connections_go_to_all_that_are_ready_and_to_no_other() -> None:
+    async with start_guest("a") as a, start_guest("b") as b, balance(a, b) as (balancer, port):
+        assert Counter([await ask(port) for _ in range(10)]) == {"a": 5, "b": 5}
+        balancer.set_backends({port: [b]})
+        assert {await ask(port) for _ in range(4)} == {"b"}
+
+
+async def test_the_one_with_the_fewest_connections_is_next() -> None:
+    async with start_guest("a") as a, start_guest("b") as b, balance(a) as (balancer, port):
+        held = [await connect(port) for _ in range(3)]
+        for reader, writer in held:
+            writer.write(b"who\n")
+            assert await reader.readline() == b"a\n"
+        balancer.set_backends({port: [a, b]})
+        assert [await ask(port) for _ in range(3)] == ["b", "b", "b"]
+        assert balancer.count_connections("a") == 3
+        for _, writer in held:
+            writer.close()
+
+
+async def test_one_that_takes_no_connection_is_passed_over_unnoticed() -> None:
+    gone = Backend("gone", ("127.0.0.1", find_free_port()))
+    async with start_guest("a") as a, balance(gone, a) as (_, port):
+        assert {await ask(port) for _ in range(6)} == {"a"}
+
+
+async def test_who_comes_while_none_is_ready_waits_for_one() -> None:
+    async with start_guest("a") as a, balance() as (balancer, port):
+        asking = asyncio.ensure_future(ask(port))
+        done, _ = await asyncio.wait({asking}, timeout=0.2)
+        assert not done
+        balancer.set_backends({port: [a]})
+        assert await asking == "a"
+
+
+async def test_who_waits_in_vain_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.1)
+    async with balance() as (_, port):
+        reader, writer = await connect(port)
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 20) == b""
+        writer.close()
+
+
+async def test_a_vm_that_goes_finishes_what_it_is_asked_and_loses_nobody() -> None:
+    """Requests that wait for their answer get it; connections without one are closed; then nothing is left."""
+    asked, gate = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            if line == b"slow\n":
+                asked.set()
+                await gate.wait()
+            writer.write(b"done\n")
+        writer.close()
+
+    async with start_guest("a", serve) as a, start_guest("b") as b, balance(a) as (balancer, port):
+        idle, busy = await connect(port), await connect(port)
+        idle[1].write(b"quick\n")
+        assert await idle[0].readline() == b"done\n"
+        busy[1].write(b"slow\n")
+        await asked.wait()
+        balancer.set_backends({port: [b]})
+        draining = asyncio.ensure_future(balancer.drain("a", 30))
+        assert await asyncio.wait_for(idle[0].read(), 20) == b"", "nobody waited for an answer on it"
+        assert not draining.done()
+        assert await ask(port) == "b"
+        gate.set()
+        assert await busy[0].readline() == b"done\n"
+        await asyncio.wait_for(draining, 20)
+        assert balancer.count_connections("a") == 0
+        for _, writer in (idle, busy):
+            writer.close()
+
+
+async def test_draining_ends_with_its_time() -> None:
+    asked = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    async with start_guest("a", serve) as a, balance(a) as (balancer, port):
+        reader, writer = await connect(port)
+        writer.write(b"never answered\n")
+        await asked.wait()
+        balancer.set_backends({port: []})
+        await asyncio.wait_for(balancer.drain("a", 0.2), 20)
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_halves_close_apart_and_much_passes_slow_readers() -> None:
+    async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.read()).upper())
+        writer.close()
+
+    async with start_guest("a", shout) as a, balance(a) as (_, port):
+        reader, writer = await connect(port)
+        writer.write(b"x" * 3_000_000)
+        writer.write_eof()
+        assert await asyncio.wait_for(reader.read(), 30) == b"X" * 3_000_000
+        writer.close()
+
+
+async def test_datagrams_go_to_one_that_is_ready_and_on_to_another_when_it_goes() -> None:
+    class Echo(asyncio.DatagramProtocol):
+        def __init__(self, name: bytes) -> None:
+            self.name = name
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, peer: tuple[str, int]) -> None:
+            self.transport.sendto(self.name, peer)  # type: ignore[attr-defined]
+
+    loop = asyncio.get_running_loop()
+    port = PublishedPort("127.0.0.1", find_free_port(), 53, "udp")
+    backends = {}
+    for name in ("a", "b"):
+        transport, _ = await loop.create_datagram_endpoint(
+            lambda name=name: Echo(name.encode()),
+            local_addr=("127.0.0.1", 0),
+        )
+        backends[name] = (transport, Backend(name, transport.get_extra_info("sockname")))
+    balancer = Balancer([port])
+    balancer.set_backends({port: [backends["a"][1]]})
+    await balancer.start()
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.setblocking(False)
+        client.connect((port.host_ip, port.host_port))
+        for name in ("a", "b"):
+            balancer.set_backends({port: [backends[name][1]]})
+            client.send(b"who")
+            assert await asyncio.wait_for(loop.sock_recv(client, 10), 20) == name.encode()
+    balancer.close()
+    for transport, _ in backends.values():
+        transport.close()
+
+
+async def test_a_port_in_use_is_told_and_nothing_stays_open() -> None:
+    async with balance() as (_, port):
+        free = PublishedPort("127.0.0.1", find_free_port(), 81)
+        with pytest.raises(Conflict, match="the port is in use"):
+            await Balancer([free, port]).start()
+        with pytest.raises(OSError):
+            await connect(free)
