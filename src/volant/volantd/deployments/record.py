@@ -51,7 +51,7 @@ class Template(StoredModel):
     """Whether nobody chose a restart policy for the VMs: whichever ends is replaced."""
 
     def uses(self, used: Used, name: str) -> bool:
-        """Whether a VM of it needs this plugin (NAME:VERSION), secret or volume."""
+        """Whether a VM of it needs this plugin (NAME:VERSION), secret, volume or network."""
         match used:
             case "plugin":
                 return self.vm.plugin == name
@@ -62,6 +62,8 @@ class Template(StoredModel):
                 }
             case "volume":
                 return any(volume == name for volume, _, _ in self.vm.volumes)
+            case "network":
+                return name in self.vm.networks
             case _:
                 return False
 
