@@ -37,6 +37,8 @@ VERSION = "v1.36.3"
 COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 BUILD_SECONDS = 3000
 READY_SECONDS = 300
+# They end with the tests, however these end.
+WITH_US = ("setpriv", "--pdeathsig", "KILL")
 BOTH_SIDES = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
 
 
@@ -212,7 +214,7 @@ class ControlPlane:
         with (self.folder / f"{program}.log").open("wb") as log:
             self._processes.append(
                 subprocess.Popen(
-                    [*self.prefix, str(self.programs / program), *arguments],
+                    [*self.prefix, *WITH_US, str(self.programs / program), *arguments],
                     stdout=log,
                     stderr=log,
                     stdin=subprocess.DEVNULL,
