@@ -28,7 +28,7 @@ async def hold(pid: int) -> HostProcess:
 
 
 async def test_a_childs_exit_code_and_signal_are_learnt(tmp_path: Path) -> None:
-    process = await hold(start("import sys; sys.stdin.read(); print('said'); sys.exit(7)", tmp_path))
+    process = await hold(start("import sys, time; time.sleep(1); print('said'); sys.exit(7)", tmp_path))
     assert await asyncio.wait_for(process.wait(), 20) == ExitStatus(exit_code=7)
     assert process.is_ended
     assert (tmp_path / "log").read_text() == "said\n"
