@@ -98,10 +98,10 @@ test-guide: build ## every case of the plugin guide, those included that are too
 # decides then.
 KVM_TESTS := $(BIN)/pytest -q -x tests/kvm
 
-test-kvm: build ## the line on KVM, in a VM of ours whose emulated processor has it; with the bridge and both hypervisors
+test-kvm: build ## the line on KVM, in a VM of ours whose emulated processor has it; with snapshots, the bridge and both hypervisors
 	$(KVM_TESTS) -m 'heavy or not heavy' || $(KVM_TESTS) -m 'heavy or not heavy'
 
-test-kvm-short: build ## the same for one VM on KVM: boot, limits, kills, clock, snapshot and fork
+test-kvm-short: build ## the same for one VM on KVM: boot, limits, kills, clock
 	$(KVM_TESTS) || $(KVM_TESTS)
 
 test-kubernetes: build ## pods of a real control plane as VMs (its build takes minutes once)

@@ -114,6 +114,8 @@ def test_the_clock_after_a_pause(kvm: KvmHost) -> None:
     assert kvm.enter("one", "cat /sys/class/ptp/ptp0/clock_name") == "KVM virtual PTP\n"
 
 
+# Four boots and more, of which the emulated processor loses one in twelve.
+@pytest.mark.heavy
 def test_stop_start_snapshot_and_fork(kvm: KvmHost) -> None:
     kvm.ask("POST", "vms/one/stop", {})
     assert kvm.vm("one")["status"] == "stopped"
