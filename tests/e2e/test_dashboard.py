@@ -104,7 +104,7 @@ def test_a_vm_from_its_form_to_its_end(host: Host, nginx_plugin: Path, context: 
     # The form is the manifest's; what it cannot accept it says, as text.
     page.keyboard.press("c")
     choice = page.locator("select").filter(has_text="nginx")
-    choice.select_option(choice.locator("option", has_text="nginx").get_attribute("value"))
+    choice.select_option("nginx:1.0.0")
     expect(page.get_by_label("Published ports, row 1: guest port")).to_have_value("80")
     page.get_by_label("Name", exact=False).first.fill(SCRIPT)
     page.get_by_role("button", name="Create").click()
