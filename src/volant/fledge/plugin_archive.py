@@ -14,7 +14,7 @@ import tarfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 from isal import isal_zlib
 
@@ -77,16 +77,16 @@ def write_disk_plugin(
     if options.format == "raw":
         raw = DeflatedRaw(image, level=options.level, threads=options.threads)
         return _write_raw(descriptor, name, image.size_bytes, raw, describe, monitor)
-    with _Archive(descriptor, describe(_NO_CHECKSUM)) as archive:
-        archive.begin_payload(name)
-        if reuse is not None:
-            reuse.index.payload_offset = archive.payload_offset
-        write_qcow2(
-            image, archive, compression=options.compression, level=options.level, threads=options.threads,
-            monitor=monitor, reuse=reuse,
-        )  # fmt: skip
-        written = describe(archive.end_payload(want_sum=reuse is not None))
-        archive.finish(written)
+    archive = _Archive(descriptor, describe(_NO_CHECKSUM))
+    archive.begin_payload(name)
+    if reuse is not None:
+        reuse.index.payload_offset = archive.payload_offset
+    write_qcow2(
+        image, archive, compression=options.compression, level=options.level, threads=options.threads,
+        monitor=monitor, reuse=reuse,
+    )  # fmt: skip
+    written = describe(archive.end_payload(want_sum=reuse is not None))
+    archive.finish(written)
     return WrittenPlugin(os.fstat(descriptor).st_size, archive.payload_size, written, archive.summed)
 
 
@@ -124,15 +124,15 @@ def write_initramfs_plugin(
     def describe(checksum: str) -> Manifest:
         return manifest.model_copy(update={"initramfs": InitramfsFile(path=name, checksum=checksum)})
 
-    with _Archive(output, describe(_NO_CHECKSUM)) as archive:
-        archive.begin_payload(name)
-        offset = 0
-        while part := os.pread(descriptor, _COPY_BYTES, offset):
-            archive.append(part)
-            offset += len(part)
-            monitor.advance(len(part))
-        written = describe(archive.end_payload(want_sum=True))
-        archive.finish(written)
+    archive = _Archive(output, describe(_NO_CHECKSUM))
+    archive.begin_payload(name)
+    offset = 0
+    while part := os.pread(descriptor, _COPY_BYTES, offset):
+        archive.append(part)
+        offset += len(part)
+        monitor.advance(len(part))
+    written = describe(archive.end_payload(want_sum=True))
+    archive.finish(written)
     return WrittenPlugin(os.fstat(output).st_size, archive.payload_size, written, archive.summed)
 
 
@@ -167,12 +167,6 @@ class _Archive:
         self._header_offset = 0
         self.payload_offset = 0
         self.payload_size = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._gzip.__exit__(*exception)
 
     def _make_manifest_entry(self, manifest: Manifest) -> bytes:
         text = make_manifest_text(manifest)

@@ -11,16 +11,13 @@ import errno
 import hashlib
 import os
 import struct
-from collections import deque
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Self
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 from isal import isal_zlib
 
 _BLOCK_BYTES = 0xFFFF
 _STRIDE = _BLOCK_BYTES + 5
 _FLUSH_BYTES = 1 << 20
-_MOST_WRITING = 4
 _READ_BLOCKS = 32
 # RFC 1952: no name, no time, unknown system, so the same bytes everywhere.
 GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
@@ -45,27 +42,17 @@ def _place(block: int) -> int:
 class StoredGzip:
     """Writes to an empty, seekable descriptor. Content is appended, may be patched, and is finished once.
 
-    What is appended is kept until some of it can be written in one call, and must not change before. A thread writes:
-    the kernel needs no interpreter for it. The end of the `with` waits for that thread, so that the descriptor can be
-    closed whatever happened.
+    What is appended is kept until some of it can be written in one call, and must not change before.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._writer = ThreadPoolExecutor(1, "write")
-        self._writing: deque[Future[None]] = deque()
         self._parts: list[bytes | memoryview] = [GZIP_HEADER]
         self._pending_bytes = 0
         # Of the block that was begun last; a block is begun by its first byte.
         self._room = 0
         self._size = 0
         self.summed: Summed | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._writer.shutdown(cancel_futures=True)
 
     @property
     def size(self) -> int:
@@ -85,15 +72,12 @@ class StoredGzip:
         self._parts.append(data)
         self._room -= len(data)
         if self._pending_bytes >= _FLUSH_BYTES:
-            self._flush(wait=False)
+            self._flush()
 
-    def _flush(self, *, wait: bool = True) -> None:
-        """Hand what was appended to the writer. What an earlier write met is raised here."""
-        self._writing.append(self._writer.submit(write_all, self._descriptor, self._parts))
+    def _flush(self) -> None:
+        write_all(self._descriptor, self._parts)
         self._parts = []
         self._pending_bytes = 0
-        while self._writing and (wait or len(self._writing) > _MOST_WRITING):
-            self._writing.popleft().result()
 
     def patch(self, offset: int, data: bytes) -> None:
         """Other bytes in place of what was appended at `offset`."""
