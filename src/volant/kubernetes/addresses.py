@@ -39,7 +39,7 @@ class PodAddresses:
         if text is None or self._range is not None:
             return
         network = ipaddress.ip_network(text)
-        if isinstance(network, ipaddress.IPv4Network) and self._can_add(str(network[1])):
+        if isinstance(network, ipaddress.IPv4Network) and self._add(str(network[1])):
             self._range = network
 
     def adopt(self, vm: Vm) -> None:
@@ -69,9 +69,6 @@ class PodAddresses:
         return next(
             (port["host_ip"] for port in vm["ports"] if port["host_ip"] != vm["ip"]), self._host_address
         )
-
-    def _can_add(self, address: str) -> bool:
-        return self._add(address)
 
     def _add(self, address: str) -> bool:
         return self._run("replace", address)

@@ -46,7 +46,7 @@ class Cluster:
                 on_listed(pods)
                 watch = self.client.watch(
                     Pod, namespace="*", fields=fields, server_timeout=RESYNC_SECONDS,
-                    resource_version=listing.resourceVersion, on_error=_stop_watching,
+                    resource_version=listing.resourceVersion,
                 )  # fmt: skip
                 async with asyncio.timeout(RESYNC_SECONDS):
                     async for kind, pod in watch:
@@ -127,9 +127,3 @@ def read_ca(kubeconfig: Path) -> bytes:
     if config is not None and config.cluster.certificate_auth:
         return Path(config.abs_file(config.cluster.certificate_auth)).read_bytes()
     raise InvalidInput(f"cannot join the cluster of {kubeconfig}: it names no certificate authority")
-
-
-def _stop_watching(error: Exception, count: int) -> Any:
-    from lightkube.types import OnErrorAction, OnErrorResult
-
-    return OnErrorResult(OnErrorAction.RAISE)

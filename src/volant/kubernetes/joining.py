@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,6 +36,7 @@ from lightkube.resources.node_v1 import RuntimeClass
 
 from volant.errors import Conflict, NotPermitted, Unreachable
 from volant.kubernetes.certificate import NODE_PREFIX, SIGNER
+from volant.kubernetes.cluster import read_ca
 from volant.kubernetes.node import LEASE_NAMESPACE, TAINT
 from volant.whole_file import write_whole_file
 
@@ -56,12 +56,8 @@ def join(admin: Path, node: str, target: Path, *, wait_seconds: float, say: Say)
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _get_client_certificate(client, node, key, deadline)
     say(f"the cluster knows {NODE_PREFIX}{node}")
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    document = make_kubeconfig(config.cluster.server, _read_ca(admin), certificate, key)
-    with suppress(FileNotFoundError):
-        target.unlink()
-    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    write_whole_file(target, document)
+    document = make_kubeconfig(config.cluster.server, read_ca(admin), certificate, key)
+    keep_kubeconfig(target, document)
     say(f"wrote {target}; the daemon begins as soon as it runs")
     while not _is_ready(client, node):
         approve_serving(client, node)
@@ -187,10 +183,10 @@ def _is_ready(client: Client, node: str) -> bool:
     return any(one.type == "Ready" and one.status == "True" for one in conditions)
 
 
-def _read_ca(admin: Path) -> bytes:
-    from volant.kubernetes.cluster import read_ca
-
-    return read_ca(admin)
+def keep_kubeconfig(target: Path, document: bytes) -> None:
+    """It holds a private key: this user's alone, and there whole or not at all, since the daemon begins with it."""
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_whole_file(target, document, mode=0o600)
 
 
 def make_kubeconfig(server: str, ca: bytes, certificate: bytes, key: ec.EllipticCurvePrivateKey) -> bytes:
