@@ -48,6 +48,7 @@ async def test_a_command_is_talked_with_and_errors_leave_its_context(daemon: InP
     daemon.install("web")
     client = AsyncClient("in process", connect=daemon.connect)
     await client.create_vm({"name": "one", "plugin": "web"})
+    await client.wait("one")
     async with client.open_exec("one", ["cat", "-"]) as command:
         await command.write(b"said")
         await command.close_input()

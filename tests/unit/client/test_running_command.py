@@ -19,6 +19,7 @@ def client() -> Iterator[Client]:
     with start_in_process() as daemon:
         daemon.install("web")
         daemon.client.create_vm({"name": "one", "plugin": "web"})
+        daemon.client.wait("one")
         yield daemon.client
 
 
