@@ -100,17 +100,8 @@ async def _wake(
     start: StartMachine,
 ) -> Machine:
     """Start a VM's process from a template's memory; its agent goes on with the VM's own disk, network and settings."""
-    assert spec.initrd is not None
-    spec.initrd.write_bytes(b"")  # the template's has been taken
-    machine = await start(replace(spec, wakes_from=template.image))
-    try:
-        await machine.resume()
-        config = make_guest_config(record, plugin, shape.modules, support.control, spec.nics)
-        await _tell(machine, config, list_hardware_addresses(spec))
-    except BaseException:
-        await asyncio.shield(machine.kill())
-        raise
-    return machine
+    config = make_guest_config(record, plugin, shape.modules, support.control, spec.nics)
+    return await _start_with(config, list_hardware_addresses(spec), template, spec, start)
 
 
 async def _wake_with_workload(
@@ -125,19 +116,11 @@ async def _wake_with_workload(
 ) -> Machine:
     """The same from a template in which the workload is up: a copy of memory and disk, which becomes this VM before
     anything in it goes on. Until then the disk is not its own (`return_disk`)."""
-    assert spec.initrd is not None
-    spec.initrd.write_bytes(b"")
+    config = make_guest_config(record, plugin, [], support.control, spec.nics)
     files.borrowed.touch(mode=0o600)
     try:
         await asyncio.to_thread(_copy_disk, template.disk, files.disk)
-        machine = await start(replace(spec, wakes_from=template.image))
-        try:
-            await machine.resume()
-            config = make_guest_config(record, plugin, [], support.control, spec.nics)
-            await _tell(machine, config, [])
-        except BaseException:
-            await asyncio.shield(machine.kill())
-            raise
+        machine = await _start_with(config, [], template, spec, start)
     except BaseException:
         return_disk(files)
         await asyncio.to_thread(make_overlay, files.disk, plugin.payload, plugin.format, None)
@@ -146,9 +129,25 @@ async def _wake_with_workload(
     return machine
 
 
-async def _tell(machine: Machine, config: GuestConfig, hardware_addresses: Sequence[str]) -> None:
-    stream = await machine.open_control()
-    await send_settings(stream, config, hardware_addresses, timeout_seconds=SETTINGS_SECONDS)
+async def _start_with(
+    config: GuestConfig,
+    hardware_addresses: Sequence[str],
+    template: Template,
+    spec: VmSpec,
+    start: StartMachine,
+) -> Machine:
+    """The template's memory in a process of this VM's, whose agent has taken the settings; else there is no process."""
+    assert spec.initrd is not None
+    spec.initrd.write_bytes(b"")  # the template's has been taken
+    machine = await start(replace(spec, wakes_from=template.image))
+    try:
+        await machine.resume()
+        stream = await machine.open_control()
+        await send_settings(stream, config, hardware_addresses, timeout_seconds=SETTINGS_SECONDS)
+    except BaseException:
+        await asyncio.shield(machine.kill())
+        raise
+    return machine
 
 
 def _copy_disk(source: Path, target: Path) -> None:
