@@ -30,7 +30,7 @@ from volant.contract.agents import find_agent
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "bench-agent"
-ROUNDS = 7
+ROUNDS = int(os.environ.get("BENCH_AGENT_ROUNDS", "7"))
 CHILDREN = 50
 BACKOFF_SECONDS = 0.5
 FLOOD_BYTES = 1_000_000_000
@@ -38,6 +38,7 @@ LOG_BYTES = 50_000_000
 PEBBLE = "v1.19.0"
 SUPERVISOR = "4.3.0"
 PATIENCE_SECONDS = 60.0
+FLOOD_PATIENCE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -147,9 +148,9 @@ def start_agent(command: list[str], folder: Path) -> Iterator[tuple[subprocess.P
                 process.wait()
 
 
-def await_stamps(files: list[Path], counts: int) -> list[float]:
+def await_stamps(files: list[Path], counts: int, patience_seconds: float = PATIENCE_SECONDS) -> list[float]:
     """Wait until every file has so many stamps; the last of each, in seconds."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_seconds
     waiting = list(files)
     last: list[float] = []
     while waiting:
@@ -158,7 +159,7 @@ def await_stamps(files: list[Path], counts: int) -> list[float]:
             last.append(int(lines[-1]) / 1e9)
             waiting.pop(0)
         elif time.monotonic() > deadline:
-            raise SystemExit(f"{waiting[0]}: no stamp within {PATIENCE_SECONDS} s")
+            raise SystemExit(f"{waiting[0]}: no stamp within {patience_seconds:.0f} s")
         else:
             time.sleep(0.01)
     return last
@@ -206,7 +207,7 @@ def measure_logs(tools: Tools, name: str) -> tuple[float, int]:
         result = folder / "took.txt"
         command = AGENTS[name](tools, folder, [[str(tools.child), "flood", str(FLOOD_BYTES), str(result)]])
         with start_agent(command, folder):
-            took = await_stamps([result], 1)[0]
+            took = await_stamps([result], 1, FLOOD_PATIENCE_SECONDS)[0]
             time.sleep(0.5)
             lost = count_lost(folder / "log") if name == "kestrel" else 0
         return FLOOD_BYTES / took, lost

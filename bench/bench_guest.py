@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import os
 import re
 import shutil
 import statistics
@@ -24,7 +25,7 @@ from typing import Any
 from bench.results import ratio
 
 ROOT = Path(__file__).resolve().parent.parent
-ROUNDS = 5
+ROUNDS = int(os.environ.get("BENCH_GUEST_ROUNDS", "5"))
 SETTLE_SECONDS = 5.0
 
 

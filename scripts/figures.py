@@ -26,14 +26,18 @@ no times. A figure counts for its machine and its load: two processors with a lo
 quick. What is above the line of a plot is worse than wanted.
 """
 WIDTH, HEIGHT, LEFT, TOP = 760, 260, 230, 20
+BAR_STEP = 26
 COLOURS = ("#4c5fd5", "#c0562f", "#2f8f5b", "#8a4fbf", "#b58a00", "#2b8fb5", "#c04080", "#667788")
+GROWTH_HEAD = """\
+What a build costs for images that differ in bytes, files and layers; there is no peer, and nothing is wanted.
+"""
 # The images of bench/bench_growth.py, and what its columns are called.
 GROWTH_IMAGES = {
     "base-1": "Debian minbase",
     "base-8": "the same, 8 layers",
     "base-64": "the same, 64 layers",
     "large-8": "Debian with gcc, Python, git, Go",
-    "8g": "8 files of 1 GiB, a quarter of it noise",
+    "2g": "2 files of 1 GiB, a quarter of it noise",
     "files-100000": "100,000 small files",
     "files-1000000": "1,000,000 small files",
 }
@@ -90,18 +94,43 @@ def make_files() -> dict[Path, str]:
                 f"\nLast run: {describe(runs[-1])}.\n\n![{bench}, run by run](../assets/bench-{bench}.svg)\n"
             )
             files[ROOT / "docs" / "assets" / f"bench-{bench}.svg"] = make_plot(targets, runs)
+    page += f"\n## growth\n\n{GROWTH_HEAD}"
     if growth := read_runs("growth"):
-        page += f"\n## growth\n\n{make_growth_table(growth[-1])}\nLast run: {describe(growth[-1])}.\n"
+        page += (
+            f"\n{make_growth_table(growth[-1])}\nLast run: {describe(growth[-1])}.\n"
+            "\n![growth, the last run](../assets/bench-growth.svg)\n"
+        )
+        files[ROOT / "docs" / "assets" / "bench-growth.svg"] = make_growth_plot(growth[-1])
     return {ROOT / "docs" / "reference" / "figures.md": page, **files}
 
 
 def make_growth_table(run: dict[str, Any]) -> str:
-    """What a build costs for images that differ in bytes, files and layers; there is no target."""
+    """Only the images that this run had."""
     table = f"| image | {' | '.join(GROWTH_COLUMNS.values())} |\n|---|{'---|' * len(GROWTH_COLUMNS)}\n"
-    for image, title in GROWTH_IMAGES.items():
-        values = (f"{run['figures'].get(f'{image}.{column}', math.nan):,g}" for column in GROWTH_COLUMNS)
+    for image, title in find_images(run).items():
+        values = (f"{run['figures'][f'{image}.{column}']:,}" for column in GROWTH_COLUMNS)
         table += f"| {title} | {' | '.join(values)} |\n"
     return table
+
+
+def find_images(run: dict[str, Any]) -> dict[str, str]:
+    return {image: title for image, title in GROWTH_IMAGES.items() if f"{image}.seconds" in run["figures"]}
+
+
+def make_growth_plot(run: dict[str, Any]) -> str:
+    """A bar an image: processor seconds, each beside its memory."""
+    images = find_images(run)
+    longest = max(run["figures"][f"{image}.seconds"] for image in images)
+    lines = []
+    for index, (image, title) in enumerate(images.items()):
+        seconds, memory_mib = (run["figures"][f"{image}.{column}"] for column in ("seconds", "peak_mib"))
+        y, width = TOP + BAR_STEP * index, seconds / longest * (WIDTH - LEFT - 180)
+        lines += [
+            f'<text x="8" y="{y + 14}" fill="#888">{title}</text>',
+            f'<rect x="{LEFT}" y="{y + 2}" width="{max(width, 1):.0f}" height="16" fill="{COLOURS[0]}"/>',
+            f'<text class="scale" x="{LEFT + width + 8:.0f}" y="{y + 14}">{seconds:g} s, {memory_mib:g} MiB</text>',
+        ]
+    return BARS.format(width=WIDTH, height=2 * TOP + BAR_STEP * len(images), lines="\n".join(lines))
 
 
 def make_table(targets: dict[str, Target], runs: list[dict[str, Any]]) -> str:
@@ -161,6 +190,12 @@ PLOT = """\
 <text class="scale" x="{right}" y="{middle}" dy="-4" text-anchor="end">as wanted</text>
 <text class="scale" x="{right}" y="{top}" dy="4" text-anchor="end">{worse} worse</text>
 <text class="scale" x="{right}" y="{bottom}" dy="4" text-anchor="end">{worse} better</text>
+{lines}
+</svg>
+"""
+BARS = """\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">
+<style>text {{ font: 12px system-ui, sans-serif; }} .scale {{ fill: #888; }}</style>
 {lines}
 </svg>
 """

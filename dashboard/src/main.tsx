@@ -16,10 +16,12 @@ import { Vms } from "./views/vms";
 import { Plugins } from "./views/plugins";
 import { Secrets } from "./views/secrets";
 import { Snapshots } from "./views/snapshots";
+import { Stacks } from "./views/stacks";
 import { Volumes } from "./views/volumes";
 
 const VIEWS: [path: string, name: string, key: string, view: (props: { place: Place }) => preact.JSX.Element][] = [
   ["vms", "VMs", "v", Vms],
+  ["stacks", "Stacks", "t", Stacks],
   ["plugins", "Plugins", "p", Plugins],
   ["snapshots", "Snapshots", "s", Snapshots],
   ["volumes", "Volumes", "o", Volumes],
@@ -57,6 +59,7 @@ function Frame() {
   const here = place.path[0] === "create" ? "vms" : place.path[0];
   useEffect(() => {
     document.title = `${place.path[1] ?? VIEWS.find(([path]) => path === here)?.[1] ?? "VMs"} · Volant`;
+    document.querySelector("aside nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }, [place]);
   return (
     <div class="frame">

@@ -3,6 +3,7 @@
 import { useEffect, useReducer } from "preact/hooks";
 import { ApiError, get, getAll, quoted, readEvents } from "./api";
 import type { Event, Vm } from "./api_types";
+import { isOfDeployment } from "./words";
 
 // Where this many VMs changed at once, the whole list costs less than each of them.
 const MANY = 20;
@@ -55,7 +56,7 @@ class Fleet {
 
   private heed(event: Event) {
     this.recent = [event, ...this.recent].slice(0, 500);
-    if (event.vm) this.refresh(event.vm);
+    if (event.vm && !isOfDeployment(event)) this.refresh(event.vm);
     this.tell();
   }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Values as people read them.
-import type { Vm } from "./api_types";
+import type { Event, PublishedPort, Vm } from "./api_types";
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
@@ -28,8 +28,25 @@ export function showTime(time: string): string {
   return at.toDateString() === new Date().toDateString() ? clock : `${at.toLocaleDateString()} ${clock}`;
 }
 
+export const showPort = (port: PublishedPort) => `${port.host_ip}:${port.host_port} → ${port.guest_port}${port.protocol === "udp" ? "/udp" : ""}`;
+
 /** Escape sequences and other controls of a terminal, which a line of text cannot show. */
 export const plainLine = (line: string) => line.replace(/\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)/g, "").replace(/[\x00-\x08\x0b-\x1f\x7f]/g, "");
+
+// Labels by which `volar compose` knows its VMs; others that begin like them are the programs' own as well.
+export const PROJECT_LABEL = "volant.compose.project";
+export const SERVICE_LABEL = "volant.compose.service";
+export const DEPLOYMENT_LABEL = "volant.deployment";
+const OWN_LABELS = "volant.";
+
+/** What people have labelled it with. */
+export const listLabels = (vm: Vm) => Object.entries(vm.labels).filter(([name]) => !name.startsWith(OWN_LABELS));
+
+/** A job whose work is done: it is stopped, and that is well. */
+export const isFinished = (vm: Vm) => vm.status === "stopped" && vm.exit_code === 0 && vm.restart === "no";
+
+/** Whether it tells of a deployment, by whose name it goes, rather than of a VM. */
+export const isOfDeployment = (event: Event) => event.kind === "deployment";
 
 export type Tone = "good" | "busy" | "bad" | "idle";
 
@@ -42,6 +59,7 @@ export function judge(vm: Vm): { word: string; tone: Tone } {
     return vm.health === "starting" ? { word: "running, starting", tone: "busy" } : { word: "running", tone: "good" };
   }
   if (vm.status === "starting" || vm.status === "stopping") return { word: vm.status, tone: "busy" };
+  if (isFinished(vm)) return { word: "finished", tone: "idle" };
   return { word: vm.status, tone: vm.exit_code ? "bad" : "idle" };
 }
 

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import BrowserContext, expect
 
+from support.browser import check_accessibility
 from support.busybox_image import make_busybox_tar
 from support.host import Host, fetch, wait_until
 
@@ -97,8 +99,20 @@ def list_ids(host: Host, *names: str) -> dict[str, str]:
     return {name: host.vm(name)["id"] for name in names}
 
 
+def check_dashboard_shows_the_blog(host: Host, context: BrowserContext) -> None:
+    page = context.new_page()
+    page.goto(host.volar("dashboard", "--no-open").stdout.strip())
+    page.get_by_role("link", name="Stacks").click()
+    stack = page.get_by_role("region", name="Stack blog")
+    expect(stack).to_contain_text("2 of 2 up, 1 finished")
+    expect(stack.get_by_role("rowheader")).to_have_text(["db", "job", "pages"])
+    expect(stack.locator("tbody tr", has_text="blog-pages-1")).to_contain_text("→ 8080")
+    check_accessibility(page)
+    page.close()
+
+
 def test_a_blog_comes_up_in_order_survives_a_kill_and_changes_where_it_differs(
-    host: Host, folder: Path, blog: str
+    host: Host, folder: Path, blog: str, context: BrowserContext
 ) -> None:
     up = ["volar", "compose", "-f", blog, "up", "-d", "--wait"]
     with subprocess.Popen(
@@ -124,6 +138,7 @@ def test_a_blog_comes_up_in_order_survives_a_kill_and_changes_where_it_differs(
         assert page == "geheim\n", "services reach each other by name"
     on_disk = host.volar("vms", "exec", "blog-db-1", "--", "cat", "/proc/mounts").stdout
     assert "tmpfs /run/secrets/key tmpfs" in on_disk, "no secret lies on the VM's disk"
+    check_dashboard_shows_the_blog(host, context)
     before = list_ids(host, "blog-pages-1", "blog-db-1")
     Path(blog).write_text(BLOG.replace("a page of the blog", "another page"))
     host.volar("compose", "-f", blog, "up", "-d", "--wait", timeout=600)

@@ -185,6 +185,7 @@ def test_a_vm_from_its_form_to_its_end(host: Host, nginx_plugin: Path, context: 
     take_picture(page, "dashboard")
 
     for view, words in (
+        ("stacks", "No stack and no deployment yet"),
         ("plugins", "nginx"), ("snapshots", "Snapshots"), ("volumes", "No volume yet"),
         ("secrets", "Names only"), ("events", "healthy"),
         ("doctor", "qemu-img"),

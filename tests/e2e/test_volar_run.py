@@ -36,7 +36,11 @@ def test_a_folder_runs_in_one_line_and_its_exit_code_is_volars(host: Host, hello
 
 
 def test_ctrl_c_stops_it_in_order_and_a_command_takes_the_place_of_the_images(host: Host) -> None:
-    line = ["volar", "run", "--name", "sleeper", "hello", "--", "/bin/sh", "-c", "echo asleep; sleep 1000"]
+    says = "echo asleep as $(id -u) in $(pwd) on $(cat /proc/sys/kernel/hostname), beside $(grep peer /etc/hosts); "
+    line = [
+        "volar", "run", "--name", "sleeper", "-u", "65534", "-w", "/bin", "--hostname", "elsewhere", "--add-host",
+        "peer:10.9.8.7", "hello", "--", "/bin/sh", "-c", f"{says} sleep 1000",
+    ]  # fmt: skip
     running = subprocess.Popen(
         line,
         env=host.environment,
@@ -46,7 +50,7 @@ def test_ctrl_c_stops_it_in_order_and_a_command_takes_the_place_of_the_images(ho
         start_new_session=True,
     )
     assert running.stdout is not None
-    assert running.stdout.readline() == "asleep\n"
+    assert running.stdout.readline() == "asleep as 65534 in /bin on elsewhere, beside 10.9.8.7 peer\n"
     running.send_signal(signal.SIGINT)
     _, errors = running.communicate(timeout=120)
     assert running.returncode == 130, errors

@@ -5,7 +5,7 @@ import { quoted, readEvents } from "../api";
 import type { Event } from "../api_types";
 import { Heading, Problem, useLoaded } from "../parts";
 import { useFleet } from "../store";
-import { showTime } from "../words";
+import { isOfDeployment, showTime } from "../words";
 
 const MOST_SHOWN = 500;
 
@@ -43,7 +43,7 @@ export function Events() {
           {shown.map((event) => (
             <tr key={event.id}>
               <td class="number">{showTime(event.time)}</td>
-              <td data-label="VM">{event.vm ? <a href={`#/vms/${quoted(event.vm)}`}>{event.vm}</a> : "–"}</td>
+              <td data-label="VM">{event.vm ? <a href={isOfDeployment(event) ? "#/stacks" : `#/vms/${quoted(event.vm)}`}>{event.vm}</a> : "–"}</td>
               <td data-label="What">{event.kind}</td>
               <td data-label="Details" class="quiet">
                 {describe(event)}

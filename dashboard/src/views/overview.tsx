@@ -3,7 +3,7 @@
 import { get, quoted } from "../api";
 import type { BootStep, Boot as BootTimes, Check, ProcessState, Vm } from "../api_types";
 import { Status, useLoaded } from "../parts";
-import { isUp, plainLine, secondsSince, showSpan, type Tone } from "../words";
+import { isUp, plainLine, secondsSince, showPort, showSpan, type Tone } from "../words";
 import { Address } from "./vms";
 
 export function Overview({ vm }: { vm: Vm }) {
@@ -157,7 +157,7 @@ function Facts({ vm }: { vm: Vm }) {
   const rows: [string, preact.ComponentChildren][] = [
     ["Plugin", <a href="#/plugins">{`${vm.plugin.name} ${vm.plugin.version}`}</a>],
     ["Reached at", <Address vm={vm} />],
-    ["Ports", vm.ports.length ? vm.ports.map((port) => <div key={port.host_ip}>{`${port.host_ip}:${port.host_port} → ${port.guest_port}/${port.protocol}`}</div>) : ""],
+    ["Ports", vm.ports.length ? vm.ports.map((port) => <div key={showPort(port)}>{showPort(port)}</div>) : ""],
     ["Network", `${vm.network}${vm.isolated ? ", isolated" : ""}${vm.ip ? `, ${vm.ip}` : ""}`],
     ["Size", `${vm.resources.vcpu} CPU, ${vm.resources.memory_mb} MiB`],
     ["Restart", `${vm.restart}${vm.restarts ? ` (${vm.restarts} in a row)` : ""}`],

@@ -7,7 +7,7 @@ import { Act, Command, Empty, Heading, Problem, useTick, VmStatus } from "../par
 import { go } from "../router";
 import { useFleet } from "../store";
 import { useWindow } from "../window";
-import { isUp, judge, secondsSince, showSpan, type Tone } from "../words";
+import { DEPLOYMENT_LABEL, isUp, judge, listLabels, PROJECT_LABEL, secondsSince, showSpan, type Tone } from "../words";
 
 const IN_ORDER = new Intl.Collator().compare;
 
@@ -135,10 +135,16 @@ function Row({ vm, index, tell }: { vm: Vm; index: number; tell: (error: unknown
 }
 
 export function Labels({ vm }: { vm: Vm }) {
-  const labels = Object.entries(vm.labels);
-  if (!labels.length) return null;
+  const labels = listLabels(vm);
+  const group = vm.labels[PROJECT_LABEL] ?? vm.labels[DEPLOYMENT_LABEL];
+  if (!labels.length && !group) return null;
   return (
     <span class="labels">
+      {group && (
+        <a class="label-tag" href="#/stacks">
+          {group}
+        </a>
+      )}
       {labels.map(([name, value]) => (
         <span key={name} class="label-tag">
           {value ? `${name}=${value}` : name}

@@ -15,7 +15,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _OWN_KERNEL = "leave it out: a VM has a kernel, and so namespaces, of its own"
 _NO_VOLUMES = "-v NAME:/path mounts a volume, -v ./FOLDER:/path a folder of this host"
 _IN_THE_GUEST = "say it in the guest: --cloud-init FILE"
-_IN_THE_IMAGE = "say it in the Dockerfile, or under plugin.manifest.workload in fledge.toml"
 _NO_LOGS = "leave it out: volar logs keeps what processes write"
 _NO_DEVICES = "devices of the host are not given to VMs"
 _INTERACTIVE = "a workload has no terminal: volar run -d SOURCE, then volar exec -it NAME sh"
@@ -30,30 +29,30 @@ NOT_NEEDED = (
     "--ulimit",
     "--expose",
     "--memory-swap",
+    "--memory-reservation",
+    "--memory-swappiness",
+    "--cpu-shares",
+    "--cpuset-cpus",
+    "--pids-limit",
+    "--oom-score-adj",
 )
 REFUSED_FLAGS = {
     "-i/--interactive": _INTERACTIVE,
     "-t/--tty": _INTERACTIVE,
     "--read-only": "the root disk of a VM can be written to",
-    "--no-healthcheck": "leave HEALTHCHECK out of the Dockerfile",
 }
 REFUSED = {
     "--volumes-from": _NO_VOLUMES,
     "--tmpfs": _IN_THE_GUEST,
-    "-u/--user": _IN_THE_IMAGE,
-    "-w/--workdir": _IN_THE_IMAGE,
-    "--stop-signal": _IN_THE_IMAGE,
-    "--stop-timeout": "volar stop --timeout SECONDS NAME",
-    "--hostname": "the host name is the VM's name: --name",
-    "--domainname": _IN_THE_GUEST,
-    "--add-host": _IN_THE_GUEST,
+    "--domainname": "give it with the host name: --hostname NAME.DOMAIN",
+    "--group-add": _IN_THE_GUEST,
+    "-a/--attach": "without -d, run shows what the workload writes",
     "--dns": _IN_THE_GUEST,
     "--dns-search": _IN_THE_GUEST,
     "--sysctl": _IN_THE_GUEST,
-    "--link": "VMs on the bridge find each other by name",
+    "--link": "VMs of one network find each other by name: volar networks create NAME, then --network NAME",
     "--ip": "the daemon chooses addresses: volar get NAME shows it",
     "--mac-address": "the daemon chooses it",
-    "--health-cmd": "say HEALTHCHECK in the Dockerfile, or health in the kestrel config",
     "--device": _NO_DEVICES,
     "--gpus": _NO_DEVICES,
     "--pid": _OWN_KERNEL,

@@ -72,12 +72,16 @@ class VmOptions:
             "env": {**read_env_files(self.env_file), **parse_environment(self.env)},
             "ssh_keys": [stream.read().strip() for stream in self.ssh_key],
             "secrets": [parse_secret(text) for text in self.secret],
-            "volumes": [parse_volume(text) for text in self.volume if not is_folder(text)],
+            "volumes": [
+                *(parse_volume(text) for text in self.volume if not is_folder(text)),
+                *(parse_volume(of_volume(text)) for text in self.mount if is_of_volume(text)),
+            ],
             "labels": parse_labels(self.label),
             "disk_size": self.disk_size,
             "start": start,
         }
-        if mounts := [parse_mount(text) for text in (*self.mount, *filter(is_folder, self.volume))]:
+        folders = [text for text in self.mount if not is_of_volume(text)]
+        if mounts := [parse_mount(text) for text in (*folders, *filter(is_folder, self.volume))]:
             request["mounts"] = mounts
         modes = [word for word in self.network if word in NETWORK_MODES]
         if len(modes) > 1:
@@ -165,7 +169,9 @@ def vm_options(
             "--network", "--net", metavar="NAME|MODE", multiple=True,
             help="A network by name (repeatable), or a mode: bridged, dhcp, user or vsock.",
         ),
-        click.option("--alias", metavar="NAME", multiple=True, help="A name beside its own (repeatable)."),
+        click.option(
+            "--alias", "--network-alias", metavar="NAME", multiple=True, help="A name beside its own (repeatable)."
+        ),
         click.option("--isolated", is_flag=True, help="Keep it and the bridge's other VMs apart."),
         click.option(
             *publish, multiple=True, metavar="[[IP:]PORT:]GUEST_PORT", help="Publish a port of the guest."
@@ -186,9 +192,10 @@ def vm_options(
         click.option(
             "--mount", multiple=True, metavar="FOLDER:PATH[:ro]", help="Mount a folder of this host in the guest."
         ),
-        click.option("-l", "--label", multiple=True, metavar="NAME=VALUE"),
+        click.option("-l", "--label", multiple=True, metavar="NAME=VALUE", help="A label (repeatable)."),
         click.option(
-            "--restart", metavar="POLICY", help="no, on-failure[:N] (default: on-failure), always or unless-stopped."
+            "--restart", metavar="POLICY",
+            help="no, on-failure[:N], always or unless-stopped (default: on-failure; of volar run: no).",
         ),
         click.option(
             "--suspend-when-idle", type=Period(), metavar="TIME",
@@ -294,25 +301,42 @@ def is_folder(text: str) -> bool:
     return "/" in name or name in (".", "..", "~")
 
 
+def is_of_volume(text: str) -> bool:
+    """Whether what --mount says is docker's type=volume,…"""
+    return "type=volume" in text.split(",")
+
+
+def of_volume(text: str) -> str:
+    """The same as -v has it."""
+    source, target, is_read_only = read_mount_words(text)
+    return f"{source}:{target}{':ro' if is_read_only else ''}"
+
+
+def read_mount_words(text: str) -> tuple[str, str, bool]:
+    """Source, target and whether it is read only, of docker's type=bind,source=FOLDER,target=PATH[,readonly]."""
+    words = dict(word.partition("=")[::2] for word in text.split(","))
+    source = words.get("source") or words.get("src", "")
+    target = words.get("target") or words.get("destination") or words.get("dst", "")
+    return source, target, bool({"readonly", "ro"} & set(words))
+
+
 def parse_mount(text: str) -> MountAttachment:
     """FOLDER:PATH[:ro|:rw], or docker's type=bind,source=FOLDER,target=PATH[,readonly], as the API wants it."""
+    options: set[str] = set()
     if "=" in text.partition(",")[0]:
-        words = dict(word.partition("=")[::2] for word in text.split(","))
-        source = words.get("source") or words.get("src", "")
-        target = words.get("target") or words.get("destination") or words.get("dst", "")
-        is_known = words.get("type", "bind") == "bind"
-        mode = "ro" if {"readonly", "ro"} & set(words) else ""
+        source, target, is_read_only = read_mount_words(text)
+        is_known = "type=" not in text or "type=bind" in text.split(",")
     else:
         source, _, rest = text.partition(":")
         target, _, mode = rest.partition(":")
-        is_known = True
-    options = set(mode.split(",")) - {""}
+        options = set(mode.split(",")) - {""}
+        is_known, is_read_only = True, "ro" in options
     if not source or not target.startswith("/") or not is_known or options - MOUNT_OPTIONS:
         raise UsageError(
             f"cannot mount {text!r}", resolution="--mount FOLDER:/path/in/the/guest, or FOLDER:/path:ro"
         )
     return {
-        "source": os.path.abspath(os.path.expanduser(source)), "target": target, "read_only": "ro" in options,
+        "source": os.path.abspath(os.path.expanduser(source)), "target": target, "read_only": is_read_only,
     }  # fmt: skip
 
 

@@ -43,6 +43,28 @@ def test_what_is_better_than_wanted_lies_below_the_line() -> None:
     assert heights[0] > middle > heights[1]  # y grows downward
 
 
+def test_growth_is_a_row_and_a_bar_for_each_image_of_the_run() -> None:
+    columns = {
+        "files": 6900,
+        "content_mib": 156,
+        "layers": 1,
+        "seconds": 1.5,
+        "peak_mib": 50,
+        "plugin_mb": 69,
+    }
+    run = {
+        "figures": {
+            f"{image}.{name}": value for image in ("base-1", "base-8") for name, value in columns.items()
+        }
+    }
+    run["figures"]["base-8.seconds"] = 3.0
+    assert "| Debian minbase | 6,900 | 156 | 1 | 1.5 | 50 | 69 |" in figures.make_growth_table(run)
+    assert "small files" not in figures.make_growth_table(run)
+    tree = ElementTree.fromstring(figures.make_growth_plot(run))
+    first, second = (float(bar.attrib["width"]) for bar in tree.iter("{http://www.w3.org/2000/svg}rect"))
+    assert second == 2 * first
+
+
 def test_a_run_is_one_line_with_its_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results.ratio("cost-of-it", 1.234)
     results.ratio("start-ms", 41.7, 0)

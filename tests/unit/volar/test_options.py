@@ -10,7 +10,10 @@ from volant.errors import UsageError
 from volant.volar.options import (
     Mebibytes,
     Period,
+    is_of_volume,
+    of_volume,
     parse_environment,
+    parse_mount,
     parse_publish,
     parse_secret,
     read_env_files,
@@ -42,6 +45,28 @@ def test_ports_as_docker_writes_them(
 def test_what_is_no_port_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not a port"):
         parse_publish(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["/src:/app:ro", "type=bind,source=/src,target=/app,readonly", "src=/src,dst=/app,ro"]
+)
+def test_folders_as_docker_writes_them(text: str) -> None:
+    assert not is_of_volume(text)
+    assert parse_mount(text) == {"source": "/src", "target": "/app", "read_only": True}
+
+
+@pytest.mark.parametrize(
+    "text", ["/src", "/src:app", "/src:/app:odd", "type=tmpfs,target=/app", "source=,target=/app"]
+)
+def test_what_is_no_folder_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="cannot mount"):
+        parse_mount(text)
+
+
+def test_a_mount_of_a_volume_is_as_the_option_for_volumes_has_it() -> None:
+    assert is_of_volume("type=volume,source=data,target=/data")
+    assert of_volume("type=volume,source=data,target=/data") == "data:/data"
+    assert of_volume("target=/data,type=volume,src=data,readonly") == "data:/data:ro"
 
 
 def test_secrets_may_have_a_port_and_a_reader() -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -18,6 +17,7 @@ from volant.volar.options import VmOptions, collect, vm_options
 from volant.volar.run_follow import End, follow, interrupted_by_hangup, stop
 from volant.volar.run_plugin import BuildOptions, make_plugin
 from volant.volar.target import make_client
+from volant.volar.workload_options import WorkloadOptions, workload_options
 
 NAMES_TO_TRY = 100
 BUILD_OPTIONS = (
@@ -37,7 +37,7 @@ BUILD_OPTIONS = (
 )
 @click.option("--rm", "remove", is_flag=True, help="Delete the VM when it ends.")
 @vm_options(publish=("-p", "--publish"), volume=("-v", "--volume"))
-@click.option("--entrypoint", metavar="COMMAND", help="What runs in place of the image's ENTRYPOINT and CMD.")
+@workload_options
 @collect(BuildOptions, "build", BUILD_OPTIONS)
 @click.option(
     "--timeout", type=float, default=300.0, show_default=True, help="Seconds to wait for health, with -d."
@@ -47,8 +47,8 @@ BUILD_OPTIONS = (
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def run(
-    context: click.Context, name: str | None, detach: bool, remove: bool, options: VmOptions, entrypoint: str | None,
-    build: BuildOptions, timeout: float, source: str, command: tuple[str, ...],
+    context: click.Context, name: str | None, detach: bool, remove: bool, options: VmOptions,
+    workload: WorkloadOptions, build: BuildOptions, timeout: float, source: str, command: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Run a folder, Dockerfile, plugin or image as a VM, and show what it writes. Ctrl-C stops it in order.
 
@@ -76,8 +76,7 @@ def run(
     make_volumes(client, [volume["name"] for volume in request.get("volumes", [])])
     if words := list(command[1:] if command[:1] == ("--",) else command):
         request["command"] = words
-    if entrypoint is not None:
-        request["entrypoint"] = shlex.split(entrypoint)
+    workload.complete(request)
     # As under docker: without a policy that says otherwise, the end of the command is the end of it all.
     if is_once:
         request["run_once"] = True
