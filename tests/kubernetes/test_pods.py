@@ -4,28 +4,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from pathlib import Path
 
 from support.busybox_web import PAGE
 from support.control_plane import ControlPlane
-from support.host import Host
+from support.host import Host, fetch, wait_until
+from support.kubectl import start_kubectl
 from support.node_agent import NODE, Agent
-
-
-def make_pod(name: str, **changes: Any) -> str:
-    container = {
-        "name": "web", "image": "web:1.0.0", "ports": [{"containerPort": 80}],
-        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}}, **changes.pop("container", {}),
-    }  # fmt: skip
-    spec = {
-        "containers": [container], "nodeSelector": {"type": "virtual-kubelet"},
-        "tolerations": [{"key": "virtual-kubelet.io/provider", "operator": "Exists"}], **changes,
-    }  # fmt: skip
-    return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
-
-
-def wait_ready(control_plane: ControlPlane, name: str) -> None:
-    control_plane.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=400s", timeout=420)
+from support.pods import OFTEN, find_container, make_pod, wait_ready
 
 
 def test_a_host_becomes_a_node(control_plane: ControlPlane, agent: Agent) -> None:
@@ -48,6 +35,10 @@ def test_a_host_becomes_a_node(control_plane: ControlPlane, agent: Agent) -> Non
 def test_a_pod_is_a_vm(control_plane: ControlPlane, agent: Agent, host: Host) -> None:
     control_plane.kubectl("create", "configmap", "settings", "--from-literal=greeting=hello")
     container = {
+        "command": ["/bin/busybox", "sh", "-c", "echo began; exec /bin/busybox httpd -f -v -p 80 -h /www"],
+        "startupProbe": {"tcpSocket": {"port": "http"}, "failureThreshold": 100, **OFTEN},
+        "readinessProbe": {"httpGet": {"port": 80, "path": "/ready.html"}, "failureThreshold": 1, **OFTEN},
+        "livenessProbe": {"exec": {"command": ["sh", "-c", "! test -e /run/stuck"]}, **OFTEN},
         "env": [
             {"name": "GREETING", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "greeting"}}},
             {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
@@ -57,9 +48,15 @@ def test_a_pod_is_a_vm(control_plane: ControlPlane, agent: Agent, host: Host) ->
     }
     volumes = [{"name": "settings", "configMap": {"name": "settings"}}]
     control_plane.kubectl("apply", "-f", "-", stdin=make_pod("web", container=container, volumes=volumes))
-    wait_ready(control_plane, "web")
+    control_plane.kubectl(
+        "wait", "--for=jsonpath={.status.containerStatuses[0].started}=true", "pod/web", "--timeout=400s", timeout=420
+    )  # fmt: skip
     pod = control_plane.get("pod", "web")
     assert pod["status"]["phase"] == "Running"
+    assert pod["status"]["podIP"].startswith("10.99.")
+    assert not pod["status"]["containerStatuses"][0]["ready"], "its page is not there yet"
+    control_plane.kubectl("exec", "web", "--", "touch", "/www/ready.html")
+    wait_ready(control_plane, "web")
     (vm,) = json.loads(host.volar("vms", "list", "-o", "json").stdout)
     assert vm["labels"]["volant.kubernetes.pod"] == "default/web"
     said = control_plane.kubectl(
@@ -75,6 +72,61 @@ def test_a_pod_is_a_vm(control_plane: ControlPlane, agent: Agent, host: Host) ->
         "exec", "web", "--", "cat", "/var/run/secrets/kubernetes.io/serviceaccount/token"
     )
     assert token.stdout.count(".") == 2
+
+
+def test_people_reach_in_with_kubectl(control_plane: ControlPlane, agent: Agent, tmp_path: Path) -> None:
+    assert "began\n" in control_plane.kubectl("logs", "web", "--since=1h").stdout
+    assert control_plane.kubectl("logs", "web", "--tail=0").stdout == ""
+    with (
+        start_kubectl(control_plane, "logs", "-f", "--tail=0", "web") as logs,
+        start_kubectl(control_plane, "attach", "web") as attached,
+        start_kubectl(control_plane, "port-forward", "pod/web", ":80") as forward,
+    ):
+        port = forward.wait_for(r"Forwarding from 127.0.0.1:(\d+)")
+        wait_until("the page through the forward", lambda: fetch(f"http://127.0.0.1:{port}/") == PAGE)
+        for reading in (logs, attached):
+            # Each page that is asked for is a line, and whoever came late sees the next one.
+            wait_until(
+                "a line",
+                lambda reading=reading: fetch(f"http://127.0.0.1:{port}/") and reading.find("response:200"),
+            )
+    given = tmp_path / "given"
+    given.write_bytes(bytes(range(256)) * 500)
+    control_plane.kubectl("cp", str(given), "web:/root/given")
+    control_plane.kubectl("cp", "web:/root/given", str(tmp_path / "taken"))
+    assert (tmp_path / "taken").read_bytes() == given.read_bytes()
+    with start_kubectl(control_plane, "exec", "-it", "web", "--", "sh", terminal=True) as shell:
+        shell.write("tty; echo $((6 * 7)); exit 3\n")
+        shell.wait_for(r"/dev/pts/\d+")
+        shell.wait_for("42")
+        assert shell.wait() == 3
+    measures = control_plane.kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/metrics/resource").stdout
+    (memory,) = re.findall(
+        r'^pod_memory_working_set_bytes{namespace="default",pod="web"} (\S+)', measures, re.M
+    )
+    assert float(memory) > 1 << 24
+    assert re.search(
+        r'^container_cpu_usage_seconds_total{container="web",namespace="default",pod="web"}', measures, re.M
+    )
+
+
+def test_probes_gate_and_restart(control_plane: ControlPlane, agent: Agent) -> None:
+    control_plane.kubectl("exec", "web", "--", "rm", "/www/ready.html")
+    wait_ready(control_plane, "web", ready=False)
+    control_plane.kubectl("exec", "web", "--", "touch", "/www/ready.html", "/run/stuck")
+    control_plane.wait_for(lambda: find_container(control_plane, "web")["restartCount"] == 1, 400)
+    wait_ready(control_plane, "web")
+    container = find_container(control_plane, "web")
+    assert container["restartCount"] == 1
+    ended = container["lastState"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (137, "Error")
+    assert ended["message"].startswith("failed liveness probe: exit status 1")
+    before = control_plane.kubectl("logs", "--previous", "web").stdout
+    assert "began\n" in before
+    assert "response:200" in before
+    assert control_plane.kubectl("logs", "web").stdout.count("began\n") == 1
+    events = control_plane.get("events", "--field-selector=involvedObject.name=web")["items"]
+    assert {"Scheduled", "Started", "Unhealthy", "Killing"} <= {event["reason"] for event in events}
 
 
 def test_killed_at_any_time_it_finds_its_pods_again(

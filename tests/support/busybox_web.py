@@ -25,6 +25,10 @@ APPLETS = (
     "dd",
     "kill",
     "sleep",
+    "tar",
+    "touch",
+    "rm",
+    "tty",
 )
 CONFIG = {
     "Cmd": ["/bin/busybox", "httpd", "-f", "-p", "80", "-h", "/www"],

@@ -34,7 +34,7 @@ from support.host import CACHE, ROOT
 
 MODULES = ROOT / "tests" / "kubernetes" / "control_plane"
 VERSION = "v1.36.3"
-COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
+COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubectl")
 BUILD_SECONDS = 3000
 READY_SECONDS = 300
 # They end with the tests, however these end.
@@ -204,7 +204,7 @@ class ControlPlane:
             "kube-controller-manager", f"--kubeconfig={manager}", "--leader-elect=false", f"--root-ca-file={ca}",
             f"--service-account-private-key-file={accounts}", f"--cluster-signing-cert-file={ca}",
             f"--cluster-signing-key-file={self.authority.key}", "--secure-port=0",
-            "--node-monitor-grace-period=12s", "--node-monitor-period=1s", *ranges,
+            "--node-monitor-grace-period=20s", "--node-monitor-period=1s", *ranges,
         )  # fmt: skip
         scheduler = self.make_kubeconfig("scheduler", "system:kube-scheduler", ["system:masters"])
         self._run("kube-scheduler", f"--kubeconfig={scheduler}", "--leader-elect=false", "--secure-port=0")

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from lightkube.resources.core_v1 import Pod
 
-from volant.contract.api_types import Vm, VmCreate
+from volant.contract.api_types import Vm, VmCreate, VmUpdate
 from volant.errors import Conflict, NotFound
 from volant.kubernetes.references import Found
 
@@ -83,6 +83,15 @@ class FakeDaemon:
     async def stop_vm(self, name: str, *, timeout_seconds: float = 30, force: bool = False) -> Vm:
         self.acts.append(f"stop {name} {'force' if force else f'{timeout_seconds:g}'}")
         self.vms[name]["status"] = "stopped"
+        return self.vms[name]
+
+    async def restart_vm(self, name: str, *, timeout_seconds: float = 30) -> Vm:
+        self.acts.append(f"restart {name} {timeout_seconds:g}")
+        self.vms[name]["started_at"] = "2026-11-27T11:00:00.000Z"
+        return self.vms[name]
+
+    async def update_vm(self, name: str, request: VmUpdate) -> Vm:
+        self.vms[name]["labels"] |= {key: value for key, value in request["labels"].items() if value}
         return self.vms[name]
 
     async def delete_vm(self, name: str, *, force: bool = False) -> None:

@@ -9,7 +9,7 @@ import sys
 from support.control_plane import ControlPlane
 from support.host import Host
 
-NODE, ADDRESS = "host-1", "127.0.0.11"
+NODE, ADDRESS, PORT = "host-1", "10.88.0.11", 10250
 
 
 class Agent:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, suppress
@@ -72,6 +73,10 @@ def _as_context(
     return opened
 
 
+def _as_is(connection: socket.socket) -> socket.socket:
+    return connection
+
+
 class AsyncRunningCommand:
     """As `RunningCommand`, to be awaited."""
 
@@ -123,6 +128,7 @@ class AsyncClient:
     read_file = _in_thread(Client.read_file)
     write_file = _in_thread(Client.write_file)
     forward_port = _as_context(Client.forward_port, int)
+    open_port = _as_context(Client.open_port, _as_is)
     open_exec = _as_context(Client.open_exec, AsyncRunningCommand)
 
     list_snapshots = _in_thread(Client.list_snapshots)

@@ -162,8 +162,10 @@ class Client(Transport):
         vm: Vm = self.post(f"/vms/{quoted(name)}/stop", body, timeout_seconds=timeout_seconds + 60)
         return vm
 
-    def restart_vm(self, name: str) -> Vm:
-        vm: Vm = self.post(f"/vms/{quoted(name)}/restart", timeout_seconds=180)
+    def restart_vm(self, name: str, *, timeout_seconds: float = 30) -> Vm:
+        """Stop it, within `timeout_seconds`, and start it again."""
+        body = {"timeout_seconds": timeout_seconds}
+        vm: Vm = self.post(f"/vms/{quoted(name)}/restart", body, timeout_seconds=timeout_seconds + 150)
         return vm
 
     def delete_vm(self, name: str, *, force: bool = False) -> None:
@@ -256,6 +258,23 @@ class Client(Transport):
             finally:
                 listener.shutdown(socket.SHUT_RDWR)
                 serving.join()
+
+    @contextmanager
+    def open_port(self, name: str, port: int) -> Iterator[socket.socket]:
+        """A connection to a TCP port of the guest while the context is open; raises where nobody answers there."""
+        from volant.client.streams import carry, open_stream
+
+        ours, theirs = socket.socketpair()
+        with theirs, ours:
+            with open_stream(self, f"/vms/{quoted(name)}/ports/{port}/stream") as stream:
+                carrying = threading.Thread(target=carry, args=(stream, theirs), daemon=True)
+                carrying.start()
+                try:
+                    yield ours
+                finally:
+                    with suppress(OSError):
+                        theirs.shutdown(socket.SHUT_RDWR)
+            carrying.join()
 
     # Snapshots
 

@@ -57,6 +57,13 @@ def pump(stream: ClientConnection, read_fd: int, write_fd: int) -> None:
                 view = view[os.write(write_fd, view) :]
 
 
+def carry(stream: ClientConnection, connection: socket.socket) -> None:
+    """Carry bytes both ways until the far end closes, and tell `connection` of that."""
+    pump(stream, connection.fileno(), connection.fileno())
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+
+
 def serve_forward(client: Client, path: str, listener: socket.socket, tell: Callable[[str], None]) -> None:
     """Give every connection that `listener` accepts a stream of its own, until interrupted; `tell` why one failed."""
 

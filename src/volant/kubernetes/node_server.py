@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import h11
 import uvicorn
 from lightkube.resources.core_v1 import Pod
 from starlette.applications import Starlette
@@ -31,6 +32,7 @@ from volant.kubernetes.node_stats import PodUse, make_resource_metrics, make_sum
 from volant.kubernetes.pod_logs import LogOptions, read_lines, read_options
 from volant.kubernetes.port_forward import forward_ports
 from volant.kubernetes.references import get_container
+from volant.kubernetes.runs import find_previous_start
 from volant.kubernetes.worker import PodWorker
 
 # Tells a pod's worker by namespace and name; None where the node has no such pod.
@@ -45,6 +47,12 @@ class _WithCertificate(H11Protocol):
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
         self.app_state = {**self.app_state, "certificate": tls.getpeercert() if tls is not None else None}
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        # What is spoken goes with the path. The name of port-forward's (SPDY/3.1+portforward.k8s.io) is no token of
+        # HTTP's, for which the library would turn everybody away who asks for it.
+        self.headers = [pair for pair in self.headers if pair[0] != b"sec-websocket-protocol"]
+        super().handle_websocket_upgrade(event)
 
 
 class _Gate:
@@ -109,12 +117,15 @@ class NodeServer:
             ]
         )
 
-    async def _find(self, connection: HTTPConnection) -> Vm:
+    def _get_worker(self, connection: HTTPConnection) -> PodWorker:
         namespace, name = connection.path_params["namespace"], connection.path_params["pod"]
         worker = self._find_worker(namespace, name)
         if worker is None:
             raise NotFound(f"pod {namespace}/{name} is not on this node")
-        return await self._client.get_vm(worker.name)
+        return worker
+
+    async def _find(self, connection: HTTPConnection) -> Vm:
+        return await self._client.get_vm(self._get_worker(connection).name)
 
     async def _find_or_deny(self, websocket: WebSocket) -> Vm | None:
         try:
@@ -132,9 +143,10 @@ class NodeServer:
         return JSONResponse({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
 
     async def _tell_logs(self, request: Request) -> Response:
-        vm = await self._find(request)
-        options = read_options(dict(request.query_params))
-        return StreamingResponse(read_lines(self._client, vm, options), media_type="text/plain")
+        worker, options = self._get_worker(request), read_options(dict(request.query_params))
+        vm = await self._client.get_vm(worker.name)
+        lines = read_lines(self._client, vm, options, find_previous_start(worker.pod))
+        return StreamingResponse(lines, media_type="text/plain")
 
     async def _run(self, websocket: WebSocket) -> None:
         query = websocket.query_params

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from volant.client import AsyncClient
 from volant.contract.api_types import Vm
+from volant.kubernetes.runs import find_began
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +37,21 @@ def read_options(query: dict[str, str]) -> LogOptions:
     )  # fmt: skip
 
 
-async def read_lines(client: AsyncClient, vm: Vm, options: LogOptions) -> AsyncIterator[bytes]:
-    """Lines of this start of the VM, or with `previous` of those before."""
-    started, left = vm["started_at"] or "", options.most_bytes
+async def read_lines(
+    client: AsyncClient, vm: Vm, options: LogOptions, before: datetime | None = None
+) -> AsyncIterator[bytes]:
+    """Lines of this run of the workload, or with `previous` of the one before, which began at `before`."""
+    began, left = _to_instant(find_began(vm)), options.most_bytes
     lines = client.logs(
         vm["name"], follow=options.follow and not options.previous, since=options.since,
         tail=None if options.previous else options.tail,
     )  # fmt: skip
     kept: list[bytes] = []
     async for line in lines:
-        if line["stream"] == "agent" or (line["time"] < started) != options.previous:
+        written = _to_instant(line["time"])
+        if line["stream"] == "agent" or (written < began) != options.previous:
+            continue
+        if options.previous and before is not None and written < before:
             continue
         content = (f"{line['time']} " if options.timestamps else "").encode() + line["line"].encode() + b"\n"
         if options.previous and options.tail is not None:
@@ -58,3 +64,7 @@ async def read_lines(client: AsyncClient, vm: Vm, options: LogOptions) -> AsyncI
             return
     for content in kept:
         yield content
+
+
+def _to_instant(text: str) -> datetime:
+    return datetime.fromisoformat(text) if text else datetime.min.replace(tzinfo=UTC)

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import re
 
-from lightkube.models.core_v1 import Container, PodSpec
+from lightkube.models.core_v1 import Container, PodSpec, Probe
 from lightkube.resources.core_v1 import Pod
 
-from volant.contract.api_types import HealthCheckRequest, VmCreate
+from volant.contract.api_types import VmCreate
 from volant.kubernetes.environment import Expander, Fields, find_resources, make_environment
 from volant.kubernetes.pod_files import make_files, place_files
+from volant.kubernetes.probes import check_probe
 from volant.kubernetes.references import Found, Refused, get_container, get_spec
 
 # Labels of a VM that say whose it is; the daemon keeps them, so that nothing starts twice.
 NODE_LABEL = "volant.kubernetes.node"
 UID_LABEL = "volant.kubernetes.uid"
 POD_LABEL = "volant.kubernetes.pod"
+# Of a VM that was stopped for good since a probe said so: which one.
+KILLED_LABEL = "volant.kubernetes.killed"
 
 _RESTART_POLICIES = {"Always": "always", "OnFailure": "on-failure", "Never": "no"}
 # A guest that is told less than this about a volume cannot be.
@@ -58,6 +61,8 @@ def check_pod(pod: Pod) -> None:
         raise Refused("UnsupportedVolume", "block devices (volumeDevices) are not given to VMs")
     if container.lifecycle is not None:
         raise Refused("UnsupportedLifecycle", "lifecycle hooks of containers are not run in VMs")
+    for probe in list_probes(container):
+        check_probe(container, probe)
     for volume in spec.volumes or []:
         if not any(getattr(volume, kind, None) is not None for kind in _KNOWN_VOLUMES):
             raise Refused("UnsupportedVolume", f"volume {volume.name} is of a kind that VMs are not given")
@@ -66,6 +71,11 @@ def check_pod(pod: Pod) -> None:
             raise Refused(
                 "UnsupportedVolume", f"volume {mount.name} is mounted by a subPath, which VMs have not"
             )
+
+
+def list_probes(container: Container) -> list[Probe]:
+    probes = (container.startupProbe, container.livenessProbe, container.readinessProbe)
+    return [probe for probe in probes if probe is not None]
 
 
 def make_request(pod: Pod, found: Found, plugin: str, *, node: str, pod_ip: str, host_ip: str) -> VmCreate:
@@ -114,8 +124,12 @@ def make_request(pod: Pod, found: Found, plugin: str, *, node: str, pod_ip: str,
     request["hostname"] = spec.hostname or metadata.name or ""
     if spec.terminationGracePeriodSeconds is not None:
         request["stop_timeout_seconds"] = float(spec.terminationGracePeriodSeconds)
-    if check := find_check(container):
-        request["health_check"] = check
+    if container.readinessProbe is not None:
+        # The node makes it: the plugin's own check would be one that nobody reads.
+        request["health_check"] = {
+            "test": ["NONE"], "interval_seconds": None, "timeout_seconds": None, "start_period_seconds": None,
+            "retries": None,
+        }  # fmt: skip
     return request
 
 
@@ -126,17 +140,3 @@ def find_user(spec: PodSpec, container: Container) -> str:
             group = security.runAsGroup
             return f"{security.runAsUser}:{group}" if group is not None else str(security.runAsUser)
     return ""
-
-
-def find_check(container: Container) -> HealthCheckRequest | None:
-    """A probe that runs a program, as the VM's health; probes of other kinds leave it to the plugin."""
-    for probe in (container.readinessProbe, container.livenessProbe, container.startupProbe):
-        if probe is not None and probe.exec is not None and probe.exec.command:
-            return {
-                "test": ["CMD", *probe.exec.command],
-                "interval_seconds": float(probe.periodSeconds or 10),
-                "timeout_seconds": float(probe.timeoutSeconds or 1),
-                "start_period_seconds": float(probe.initialDelaySeconds or 0),
-                "retries": probe.failureThreshold or 3,
-            }
-    return None

@@ -43,7 +43,7 @@ async def forward_ports(websocket: WebSocket, client: AsyncClient, vm: str) -> N
         pass
     finally:
         await end_tasks(tuple(tasks))
-        with suppress(RuntimeError):
+        with suppress(RuntimeError, WebSocketDisconnect):
             await websocket.close()
 
 
@@ -51,8 +51,8 @@ async def _carry(client: AsyncClient, vm: str, data: Stream, error: Stream | Non
     problem = b""
     try:
         port = int(data.headers.get("port", ""))
-        async with client.forward_port(vm, port) as local:
-            reader, writer = await asyncio.open_connection("127.0.0.1", local)
+        async with client.open_port(vm, port) as connected:
+            reader, writer = await asyncio.open_connection(sock=connected)
             sending = asyncio.create_task(_send_in(data, writer))
             try:
                 while content := await reader.read(CHUNK_BYTES):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from lightkube.models.core_v1 import (
     ContainerState,
@@ -19,7 +19,18 @@ from lightkube.models.core_v1 import (
 from lightkube.resources.core_v1 import Pod
 
 from volant.contract.api_types import Vm
+from volant.kubernetes.pods import KILLED_LABEL
 from volant.kubernetes.references import get_container
+from volant.kubernetes.runs import (
+    KILLED_EXIT_CODE,
+    Run,
+    count_restarts,
+    find_began,
+    find_last_state,
+    find_run,
+    now,
+    parse_time,
+)
 
 _OUT_OF_MEMORY = ("guest-out-of-memory", "host-out-of-memory", "memory-limit")
 
@@ -27,7 +38,12 @@ _OUT_OF_MEMORY = ("guest-out-of-memory", "host-out-of-memory", "memory-limit")
 def make_waiting_status(pod: Pod, reason: str, message: str, *, host_ip: str) -> PodStatus:
     """The status of a pod that has no VM yet."""
     state = ContainerState(waiting=ContainerStateWaiting(reason=reason, message=message))
-    return _make_status(pod, "Pending", state, ready=False, restarts=0, host_ip=host_ip, pod_ip="", vm=None)
+    container = get_container(pod)
+    status = ContainerStatus(
+        name=container.name, image=container.image or "", imageID="", ready=False, restartCount=0, started=False,
+        state=state,
+    )  # fmt: skip
+    return _make_status(pod, "Pending", status, host_ip=host_ip, pod_ip="")
 
 
 def make_refused_status(pod: Pod, reason: str, message: str, *, host_ip: str) -> PodStatus:
@@ -37,85 +53,98 @@ def make_refused_status(pod: Pod, reason: str, message: str, *, host_ip: str) ->
     )  # fmt: skip
 
 
-def make_status(pod: Pod, vm: Vm, *, host_ip: str, pod_ip: str) -> PodStatus:
-    """The status of a pod whose VM there is."""
-    policy = pod.spec.restartPolicy if pod.spec is not None else "Always"
-    state, phase = _find_state(vm, policy or "Always")
-    ready = state.running is not None and vm["health"] in ("healthy", "unknown")
-    restarts = vm.get("restarts", 0) + sum(process.get("restarts", 0) for process in vm["processes"][:1])
-    return _make_status(
-        pod, phase, state, ready=ready, restarts=restarts, host_ip=host_ip, pod_ip=pod_ip, vm=vm
-    )
+def make_status(
+    pod: Pod, vm: Vm, *, host_ip: str, pod_ip: str, is_started: bool = True, is_ready: bool | None = None,
+    killed: str = "",
+) -> PodStatus:  # fmt: skip
+    """The status of a pod whose VM there is.
+
+    `is_started`, `is_ready`: what its probes say; without one for readiness (None) the VM's own health counts.
+    `killed`: why its run before was ended by us.
+    """
+    policy = (pod.spec.restartPolicy if pod.spec is not None else None) or "Always"
+    before, run = _find_container_status(pod), find_run(vm)
+    state, phase, ended = _find_state(vm, policy, run)
+    is_healthy = vm["health"] in ("healthy", "unknown") if is_ready is None else is_ready
+    is_running = state.running is not None
+    status = ContainerStatus(
+        name=get_container(pod).name, image=get_container(pod).image or "", imageID=vm["plugin"]["name"],
+        containerID=str(run) if run is not None else before.containerID if before is not None else None,
+        ready=is_running and is_started and is_healthy, restartCount=count_restarts(before, run, vm),
+        started=is_running and is_started, state=_keep_end(state, before),
+        lastState=find_last_state(before, run, ended, killed),
+    )  # fmt: skip
+    return _make_status(pod, phase, status, host_ip=host_ip, pod_ip=pod_ip)
 
 
-def _find_state(vm: Vm, policy: str) -> tuple[ContainerState, str]:
+def _find_state(
+    vm: Vm, policy: str, run: Run | None
+) -> tuple[ContainerState, str, ContainerStateTerminated | None]:
+    """(state, the pod's phase, how this run ended where another comes)."""
+    process = vm["processes"][0] if vm["processes"] else None
     match vm["status"]:
         case "running" | "paused" | "suspended":
-            process = vm["processes"][0] if vm["processes"] else None
             if process is not None and process["state"] == "backoff":
-                return _waiting("CrashLoopBackOff", process.get("reason", "")), "Running"
+                code = process.get("exit_code")
+                reason = process.get("reason", "")
+                ended = _make_end(vm, run, KILLED_EXIT_CODE if code is None else code, "Error", reason)
+                return _waiting("CrashLoopBackOff", reason), "Running", ended
             if process is None and not vm["agent"]["connected"]:
-                return _waiting("ContainerCreating", vm["status_reason"]), "Pending"
-            return ContainerState(
-                running=ContainerStateRunning(startedAt=_parse(vm["started_at"]))
-            ), "Running"
+                return _waiting("ContainerCreating", vm["status_reason"]), "Pending", None
+            return _running(vm), "Running", None
         case "stopping":
-            return ContainerState(
-                running=ContainerStateRunning(startedAt=_parse(vm["started_at"]))
-            ), "Running"
+            return _running(vm), "Running", None
         case "stopped" | "failed":
-            return _find_end(vm, policy)
+            ended = _find_end(vm, run)
+            if policy == "Always" or (policy == "OnFailure" and ended.exitCode != 0):
+                # The daemon starts it again, after a while that grows.
+                return _waiting("CrashLoopBackOff", ended.message or ""), "Running", ended
+            phase = "Succeeded" if ended.exitCode == 0 else "Failed"
+            return ContainerState(terminated=ended), phase, None
         case _:
-            return _waiting("ContainerCreating", vm["status_reason"]), "Pending"
+            return _waiting("ContainerCreating", vm["status_reason"]), "Pending", None
 
 
-def _find_end(vm: Vm, policy: str) -> tuple[ContainerState, str]:
+def _find_end(vm: Vm, run: Run | None) -> ContainerStateTerminated:
     crash, code = vm["crash"], vm["exit_code"]
+    if (why := vm["labels"].get(KILLED_LABEL)) is not None:
+        return _make_end(vm, run, KILLED_EXIT_CODE, "Error", f"failed {why} probe")
     if crash is not None:
-        out_of_memory = crash["kind"] in _OUT_OF_MEMORY
-        code = code if code is not None else 137
-        reason = "OOMKilled" if out_of_memory else "Error"
-        message = crash["line"] or vm["status_reason"]
-    else:
-        code = code if code is not None else (1 if vm["status"] == "failed" else 0)
-        reason, message = ("Completed" if code == 0 else "Error"), vm["status_reason"]
-    if policy == "Always" or (policy == "OnFailure" and code != 0):
-        # The daemon starts it again, after a while that grows.
-        return _waiting("CrashLoopBackOff", message), "Running"
-    ended = ContainerStateTerminated(
-        exitCode=code, reason=reason, message=message or None, startedAt=_parse(vm["started_at"]),
-        finishedAt=datetime.now(UTC),
+        reason = "OOMKilled" if crash["kind"] in _OUT_OF_MEMORY else "Error"
+        code = KILLED_EXIT_CODE if code is None else code
+        return _make_end(vm, run, code, reason, crash["line"] or vm["status_reason"])
+    code = code if code is not None else (1 if vm["status"] == "failed" else 0)
+    return _make_end(vm, run, code, "Completed" if code == 0 else "Error", vm["status_reason"])
+
+
+def _make_end(vm: Vm, run: Run | None, code: int, reason: str, message: str) -> ContainerStateTerminated:
+    return ContainerStateTerminated(
+        exitCode=code, reason=reason, message=message or None, startedAt=parse_time(find_began(vm)), finishedAt=now(),
+        containerID=str(run) if run is not None else None,
     )  # fmt: skip
-    return ContainerState(terminated=ended), "Succeeded" if code == 0 else "Failed"
+
+
+def _running(vm: Vm) -> ContainerState:
+    return ContainerState(running=ContainerStateRunning(startedAt=parse_time(find_began(vm))))
 
 
 def _waiting(reason: str, message: str) -> ContainerState:
     return ContainerState(waiting=ContainerStateWaiting(reason=reason, message=message or None))
 
 
-def _make_status(
-    pod: Pod, phase: str, state: ContainerState, *, ready: bool, restarts: int, host_ip: str, pod_ip: str,
-    vm: Vm | None,
-) -> PodStatus:  # fmt: skip
-    container = get_container(pod)
-    before = _find_container_status(pod)
-    if (
-        state.terminated is not None
-        and before is not None
-        and before.state is not None
-        and before.state.terminated is not None
-    ):
-        # It ended once: the instant stays what it was.
-        state.terminated.finishedAt = before.state.terminated.finishedAt
-    status = ContainerStatus(
-        name=container.name, image=container.image or "", imageID=vm["plugin"]["name"] if vm else "",
-        containerID=f"volant://{vm['id']}" if vm else None, ready=ready, restartCount=restarts,
-        started=state.running is not None, state=state,
-    )  # fmt: skip
+def _keep_end(state: ContainerState, before: ContainerStatus | None) -> ContainerState:
+    """It ends once: the instant stays what was told."""
+    told = before.state.terminated if before is not None and before.state is not None else None
+    if state.terminated is not None and told is not None:
+        state.terminated.finishedAt = told.finishedAt
+    return state
+
+
+def _make_status(pod: Pod, phase: str, status: ContainerStatus, *, host_ip: str, pod_ip: str) -> PodStatus:
     return PodStatus(
         phase=phase, hostIP=host_ip, hostIPs=[HostIP(ip=host_ip)], podIP=pod_ip or None,
         podIPs=[PodIP(ip=pod_ip)] if pod_ip else None, startTime=_find_start(pod), containerStatuses=[status],
-        conditions=_make_conditions(pod, initialized=True, ready=ready),
+        conditions=_make_conditions(pod, initialized=True, ready=status.ready),
         qosClass=pod.status.qosClass if pod.status is not None else None,
     )  # fmt: skip
 
@@ -123,15 +152,19 @@ def _make_status(
 def _make_conditions(pod: Pod, *, initialized: bool, ready: bool) -> list[PodCondition]:
     """The four that everybody reads; the time of each is that of its last change."""
     before = {one.type: one for one in (pod.status.conditions or [])} if pod.status is not None else {}
+    gates = (pod.spec.readinessGates if pod.spec is not None else None) or []
+    is_let = all(
+        (one := before.get(gate.conditionType)) is not None and one.status == "True" for gate in gates
+    )
     wanted = {
-        "PodScheduled": True, "Initialized": initialized, "ContainersReady": ready, "Ready": ready,
+        "PodScheduled": True, "Initialized": initialized, "ContainersReady": ready, "Ready": ready and is_let,
         "PodReadyToStartContainers": initialized,
     }  # fmt: skip
     made = []
     for kind, value in wanted.items():
         text = "True" if value else "False"
         old = before.get(kind)
-        changed = old.lastTransitionTime if old is not None and old.status == text else datetime.now(UTC)
+        changed = old.lastTransitionTime if old is not None and old.status == text else now()
         made.append(PodCondition(type=kind, status=text, lastTransitionTime=changed))
     return made
 
@@ -143,8 +176,4 @@ def _find_container_status(pod: Pod) -> ContainerStatus | None:
 
 def _find_start(pod: Pod) -> datetime:
     started = pod.status.startTime if pod.status is not None else None
-    return started or datetime.now(UTC)
-
-
-def _parse(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+    return started or now()

@@ -12,7 +12,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from lightkube.models.core_v1 import PodStatus
+from lightkube.models.core_v1 import PodStatus, Probe
 from lightkube.resources.core_v1 import Pod
 
 from volant.client import AsyncClient
@@ -22,7 +22,9 @@ from volant.kubernetes.addresses import PodAddresses
 from volant.kubernetes.cluster import Cluster
 from volant.kubernetes.events import tell_event
 from volant.kubernetes.images import Images
-from volant.kubernetes.pods import check_pod, make_request, name_vm
+from volant.kubernetes.pods import KILLED_LABEL, check_pod, make_request, name_vm
+from volant.kubernetes.probes import attempt
+from volant.kubernetes.probing import Failure, Kind, Prober
 from volant.kubernetes.references import Missing, Refused, get_container, get_spec
 from volant.kubernetes.status import make_refused_status, make_status, make_waiting_status
 
@@ -57,6 +59,9 @@ class PodWorker:
         self._pause_seconds = FIRST_RETRY_SECONDS
         # The pod is gone from the cluster, whatever it was.
         self.is_orphan = False
+        # Why its run was ended, until the next one is told of.
+        self._killed = ""
+        self._prober = Prober(get_container(pod), self._probe, self.wake, self._tell_problem)
 
     def wake(self, pod: Pod | None = None) -> None:
         if pod is not None:
@@ -89,9 +94,11 @@ class PodWorker:
         pod = self.pod
         assert pod.metadata is not None
         if self.is_orphan or pod.metadata.deletionTimestamp is not None:
+            self._prober.stop()
             await self._end(pod)
             return True
         if pod.status is not None and pod.status.phase in ("Succeeded", "Failed"):
+            self._prober.stop()
             return False
         try:
             check_pod(pod)
@@ -101,12 +108,58 @@ class PodWorker:
                 make_refused_status(pod, refused.reason, str(refused), host_ip=self._host.address)
             )
             return False
-        if vm["status"] == "stopped" and (get_spec(pod).restartPolicy or "Always") == "Always":
+        if vm["status"] == "stopped" and _is_for_ever(pod):
             # Somebody stopped it by hand, or it ended well: of a pod that is to run for ever neither is the end.
             vm = await self._host.client.start_vm(self.name)
-        address = self._host.addresses.find(vm)
-        await self._tell(make_status(pod, vm, host_ip=self._host.address, pod_ip=address))
+        if self._prober.failure is not None:
+            vm = await self._restart(pod, self._prober.failure)
+        await self._tell(self._observe(pod, vm))
         return False
+
+    def _observe(self, pod: Pod, vm: Vm) -> PodStatus:
+        """What the VM and its probes say now; the probes go with the run of the workload."""
+
+        def make() -> PodStatus:
+            return make_status(
+                pod, vm, host_ip=self._host.address, pod_ip=self._host.addresses.find(vm),
+                is_started=self._prober.is_started, is_ready=self._prober.is_ready, killed=self._killed,
+            )  # fmt: skip
+
+        (container,) = make().containerStatuses or []
+        is_running = container.state is not None and container.state.running is not None
+        if is_running and container.containerID:
+            self._prober.follow(container.containerID)
+        else:
+            self._prober.stop()
+        # Probes that begin anew say other than before.
+        status = make()
+        if is_running:
+            self._killed = ""
+        return status
+
+    async def _restart(self, pod: Pod, failure: Failure) -> Vm:
+        """A probe says that the workload is to end: it comes again, unless the pod runs once."""
+        self._prober.stop()
+        grace = self._find_grace(pod) if failure.grace_seconds is None else float(failure.grace_seconds)
+        self._killed = f"failed {failure.kind} probe: {failure.reason}"
+        is_last = get_spec(pod).restartPolicy == "Never"
+        what = "will be stopped" if is_last else "will be restarted"
+        await self._tell_event(
+            "Normal", "Killing", f"Container {get_container(pod).name} failed {failure.kind} probe, {what}"
+        )
+        if is_last:
+            await self._host.client.update_vm(self.name, {"labels": {KILLED_LABEL: failure.kind}})
+            return await self._host.client.stop_vm(self.name, timeout_seconds=grace)
+        return await self._host.client.restart_vm(self.name, timeout_seconds=grace)
+
+    async def _probe(self, probe: Probe) -> str:
+        return await attempt(self._host.client, self.name, get_container(self.pod), probe)
+
+    async def _tell_problem(self, kind: Kind, reason: str) -> None:
+        await self._tell_event("Warning", "Unhealthy", f"{kind.capitalize()} probe failed: {reason}")
+
+    async def _tell_event(self, kind: str, reason: str, message: str) -> None:
+        await tell_event(self._host.cluster, self.pod, self._host.node, kind, reason, message)
 
     async def fence(self) -> None:
         """The cluster has not heard of this node for too long and may run the pod elsewhere."""
@@ -135,9 +188,7 @@ class PodWorker:
         except BaseException:
             host.addresses.release(address)
             raise
-        await tell_event(
-            host.cluster, pod, host.node, "Normal", "Started", f"VM {self.name} of plugin {plugin}"
-        )
+        await self._tell_event("Normal", "Started", f"VM {self.name} of plugin {plugin}")
         return vm
 
     async def _end(self, pod: Pod) -> None:
@@ -171,7 +222,7 @@ class PodWorker:
         try:
             if await self._is_without_vm():
                 await self._tell(status)
-                await tell_event(self._host.cluster, self.pod, self._host.node, "Warning", reason, str(error))
+                await self._tell_event("Warning", reason, str(error))
         except Exception as second:
             log.warning("pod %s: cannot tell its status: %s", self.name, second)
         self._retry_later()
@@ -193,3 +244,7 @@ class PodWorker:
             return
         if await self._host.cluster.tell_status(self.pod, said):
             self._told, self.pod.status = said, status
+
+
+def _is_for_ever(pod: Pod) -> bool:
+    return (get_spec(pod).restartPolicy or "Always") == "Always"

@@ -179,9 +179,6 @@ def test_the_workload_is_who_and_where_the_pod_says() -> None:
     )  # fmt: skip
     assert (request["working_dir"], request["user"], request["hostname"]) == ("/srv", "1000:1001", "db")
     assert request["stop_timeout_seconds"] == 20
-    assert (request["health_check"]["test"], request["health_check"]["interval_seconds"]) == (
-        ["CMD", "pg_isready"],
-        5,
-    )
+    assert request["health_check"]["test"] == ["NONE"], "the node probes, not the plugin"
     assert ask(make_pod({"securityContext": {"runAsUser": 7}}))["user"] == "7"
-    assert "health_check" not in ask(make_pod(readinessProbe={"httpGet": {"port": 80}}))
+    assert "health_check" not in ask(make_pod(livenessProbe={"httpGet": {"port": 80}}))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -28,10 +29,10 @@ class FakeClient:
         self._port = port
 
     @asynccontextmanager
-    async def forward_port(self, name: str, port: int) -> AsyncIterator[int]:
+    async def open_port(self, name: str, port: int) -> AsyncIterator[socket.socket]:
         if self._port is None:
             raise Unreachable("its agent does not answer")
-        yield self._port
+        yield socket.create_connection(("127.0.0.1", self._port))
 
 
 @pytest.mark.asyncio

@@ -10,6 +10,7 @@ from lightkube.resources.core_v1 import Pod
 from support.fake_cluster import FakeCluster, FakeDaemon, make_pod, make_vm
 from volant.errors import Conflict, ToolFailed
 from volant.kubernetes.addresses import PodAddresses
+from volant.kubernetes.probing import Failure
 from volant.kubernetes.worker import SELF_FENCE, Host, PodWorker
 
 NAME = "shop-web-0f3d2b1a"
@@ -127,3 +128,30 @@ async def test_only_who_asked_for_it_is_fenced() -> None:
         world.daemon.vms[NAME] = make_vm(name=NAME)
         await world.worker.fence()
         assert world.daemon.acts == acts
+
+
+@pytest.mark.asyncio
+async def test_a_probe_that_says_so_ends_the_run_and_the_next_one_is_counted() -> None:
+    world = World(make_pod({"terminationGracePeriodSeconds": 9}, livenessProbe={"tcpSocket": {"port": 80}}))
+    await world.worker.bring_about()
+    world.worker._prober.failure = Failure("liveness", "nobody answers", None)
+    await world.worker.bring_about()
+    assert world.daemon.acts == [f"create {NAME}", f"restart {NAME} 9"]
+    (container,) = world.cluster.statuses[-1]["containerStatuses"]
+    assert container["restartCount"] == 1
+    ended = container["lastState"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (137, "Error")
+    assert ended["message"] == "failed liveness probe: nobody answers"
+    assert [event.reason for event in world.cluster.client.created] == ["Started", "Killing"]
+
+
+@pytest.mark.asyncio
+async def test_a_pod_that_runs_once_has_failed_by_its_probe() -> None:
+    world = World(make_pod({"restartPolicy": "Never"}))
+    await world.worker.bring_about()
+    world.worker._prober.failure = Failure("startup", "too slow", 0)
+    await world.worker.bring_about()
+    assert world.daemon.acts == [f"create {NAME}", f"stop {NAME} 0"]
+    assert world.phases[-1] == "Failed"
+    (container,) = world.cluster.statuses[-1]["containerStatuses"]
+    assert container["state"]["terminated"]["exitCode"] == 137
