@@ -4,8 +4,10 @@
 Standard library only, since it runs confined. It keeps the states of docs/api.md and the codes of the OpenAPI
 description: 204, 404 for a VM that is not created, 405 in the wrong state, 500 with a list of causes. Its guest listens
 on vsock port 1024 and sends back what it is sent; the first word of the kernel's command line that begins with `fake=`
-chooses what else it does: `poweroff`, `reboot`, `panic`, `call` (connects to CID 2, port 9000, and writes what it is
-sent on its console), `full` (there is no room for its memory). What it was given is in `fake.json` beside its sockets.
+chooses what else it does: `poweroff`, `reboot`, `panic`, `answer` (says on its console what it heard there; like the
+real one it listens where standard input is a terminal alone), `call` (connects to CID 2, port 9000, and writes what it
+is sent on its console), `full` (there is no room for its memory). What it was given is in `fake.json` beside its
+sockets.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +38,8 @@ class Vmm:
         self.events = int(arguments["event-monitor"].removeprefix("fd="))
         self.folder = Path(arguments["api-socket"].removeprefix("path=")).parent
         self.heard: list[str] = []
-        self.is_ending = False
+        self.afterwards = list[Callable[[], None]]()
+        """What its guest's own system does: some time after whoever asked has its answer."""
 
     def answer(self, method: str, act: str, document: Any, descriptors: list[int]) -> Any:
         self.heard.append(f"{method} {act}")
@@ -145,12 +149,22 @@ class Vmm:
             self.end()
         elif choice == "panic":
             os.write(1, b"[    1.2] Kernel panic - not syncing: Attempted to kill init!\r\n")
-            self.tell("rebooting")
+            self.reset()
         elif choice == "reboot":
-            self.tell("rebooting")
+            self.reset()
+        elif choice == "answer" and os.isatty(0):
+            threading.Thread(target=self.answer_console, daemon=True).start()
         elif choice == "call":
             path = self.config["vsock"]["socket"] + "_9000"
             threading.Thread(target=self.call_host, args=(path,), daemon=True).start()
+
+    def answer_console(self) -> None:
+        line = b""
+        while byte := os.read(0, 1):
+            line += byte
+            if byte in b"\r\n":
+                os.write(1, b"heard " + line.strip() + b"\r\n")
+                line = b""
 
     def call_host(self, path: str) -> None:
         while True:
@@ -172,9 +186,11 @@ class Vmm:
                 stream.sendall(data)
             stream.close()
 
+    def reset(self) -> None:
+        self.afterwards.append(lambda: self.tell("rebooting"))
+
     def end(self) -> None:
-        """As the guest's own system does it: some time after whoever asked has its answer."""
-        self.is_ending = True
+        self.afterwards.append(self.leave)
 
     def leave(self) -> None:
         self.tell("shutdown")
@@ -189,8 +205,8 @@ def serve(vmm: Vmm, path: str) -> None:
         stream, _ = listener.accept()
         with contextlib.suppress(OSError), stream:
             answer_request(vmm, stream)
-        if vmm.is_ending:
-            threading.Timer(0.1, vmm.leave).start()
+        while vmm.afterwards:
+            threading.Timer(0.1, vmm.afterwards.pop()).start()
 
 
 def answer_request(vmm: Vmm, stream: socket.socket) -> None:

@@ -6,8 +6,8 @@ it is:
 
 - Every device has an `id` of ours: a restored machine's state knows devices by them, whatever their files are called.
 - NICs are no part of it: their tap devices come opened, by `vm.add-net` (`api.put` with descriptors).
-- The serial port is standard output, which is the console's log, opened to append: a file of its own would be emptied
-  at each start.
+- The serial port is standard output, which is the console's log, opened to append (a file of its own would be emptied
+  at each start), and standard input, which is a terminal (`console.py`).
 - Disks say what they are (`image_type`), so that what a guest writes to its raw disk never makes it another kind.
 - There is room for more CPUs and memory than the machine has (`vm.resize`): for constants, so that a machine which was
   resized and one that wakes from its memory have the same. Each possible CPU costs the guest some hundred kB.

@@ -38,6 +38,7 @@ from volant.volantd.hypervisors.cloud_hypervisor.configuration import (
     make_net_config,
     make_vm_config,
 )
+from volant.volantd.hypervisors.cloud_hypervisor.console import opened_terminal
 from volant.volantd.hypervisors.cloud_hypervisor.machine import (
     CloudHypervisorMachine,
     remove_files,
@@ -121,6 +122,7 @@ class CloudHypervisor:
         with ExitStack() as stack:
             opened = {1: spec.console_log, EVENTS_DESCRIPTOR: files.events}
             descriptors = {number: stack.enter_context(_append(path)) for number, path in opened.items()}
+            descriptors |= stack.enter_context(opened_terminal())
             console_begin = os.fstat(descriptors[1]).st_size
             confined = make_confined_arguments(
                 spec,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,7 @@ from volant.volantd.hypervisors.cloud_hypervisor.configuration import (
     find_files,
     make_resize_request,
 )
+from volant.volantd.hypervisors.cloud_hypervisor.console import AttachedConsole, find_terminal
 from volant.volantd.hypervisors.cloud_hypervisor.endings import REBOOTING, explain_end, read_events
 from volant.volantd.hypervisors.cloud_hypervisor.memory import save_memory
 from volant.volantd.hypervisors.cloud_hypervisor.vsock import listen_for_guest, open_guest_port
@@ -44,6 +46,7 @@ class CloudHypervisorMachine(ProcessMachine):
         self._files = find_files(spec)
         self.api = VmmApi(self._files.api, spec.name)
         self._chores = asyncio.create_task(self._do_chores())
+        self._consoles = set[asyncio.Task[None]]()
 
     @property
     def problem(self) -> str:
@@ -90,10 +93,19 @@ class CloudHypervisorMachine(ProcessMachine):
         raise Unreachable(f"{self.spec.name} has no stream for folders of the host")
 
     async def open_console(self) -> socket.socket:
-        raise Unreachable(
-            f"cannot attach to the console of VM {self.spec.name}: Cloud Hypervisor's goes one way, to the log",
-            resolution=f"read it: volar vms logs {self.spec.name} --console   (volar vms ssh gives a shell)",
-        )
+        terminal = find_terminal(self.identity.pid)
+        try:
+            if terminal is None:
+                raise FileNotFoundError(errno.ENOENT, "it was started without one that takes typing")
+            console = AttachedConsole(terminal, self.spec.console_log, lambda: self._process.is_ended)
+        except OSError as error:
+            raise Unreachable(
+                f"cannot attach to the console of VM {self.spec.name}: {error.strerror}",
+                resolution=f"read it: volar vms logs {self.spec.name} --console   (volar vms ssh gives a shell)",
+            ) from error
+        self._consoles.add(console.task)
+        console.task.add_done_callback(self._consoles.discard)
+        return console.stream
 
     def listen_for_guest(self, port: int) -> socket.socket | None:
         return listen_for_guest(self._files.find_answering(port), self._files.folder)
@@ -148,7 +160,7 @@ class CloudHypervisorMachine(ProcessMachine):
         return ""
 
     async def release(self) -> None:
-        await end_tasks((self._watch, self._chores))
+        await end_tasks((self._watch, self._chores, *self._consoles))
         self._process.close()
 
     async def _do_chores(self) -> None:
