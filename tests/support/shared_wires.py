@@ -9,18 +9,34 @@ import select
 import socket
 import struct
 import sys
+import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
-from dnslib import RCODE, DNSRecord
+from dnslib import EDNS0, RCODE, RR, A, DNSRecord
 
+from volant.contract.egress import parse_egress
 from volant.volantd.network.bridge import BRIDGE_MAC
+from volant.volantd.network.egress.guard import EgressGuard
 from volant.volantd.network.shared.network import GATEWAY as GATEWAY_ADDRESS
 from volant.volantd.network.shared.network import SharedNetwork
 from volant.volantd.network.shared.rules import Guest
 
-__all__ = ["GATEWAY", "GATEWAY_MAC", "RCODE", "DNSRecord", "asyncio", "run", "socket"]
+__all__ = [
+    "EDNS0",
+    "GATEWAY",
+    "GATEWAY_MAC",
+    "RCODE",
+    "DNSRecord",
+    "EgressGuard",
+    "Resolver",
+    "asyncio",
+    "run",
+    "socket",
+]  # fmt: skip
 
 GATEWAY, GATEWAY_MAC = str(GATEWAY_ADDRESS), BRIDGE_MAC
 # struct virtio_net_hdr, before each frame of such a tap device.
@@ -45,7 +61,29 @@ class Wire:
     def __init__(self, number: int, name: str, networks: Sequence[str]) -> None:
         self.name, self.mac, self.address = name, f"52:54:00:00:00:{number:02x}", f"10.127.0.{number}"
         self.guest = Guest(f"vtap{name}", self.mac, self.address, tuple(networks), name)
-        self.tap = -1
+        self.tap, self._port = -1, 43_000
+
+    def hold(self, egress: str) -> None:
+        """Counts from the network's next `refresh`."""
+        self.guest = replace(self.guest, egress=parse_egress(egress))
+
+    def connect(self, destination: str, port: int) -> str:
+        """What comes of a first segment to there: "answered", "refused" or nothing."""
+        self.write(self.make_syn(destination, port))
+        return self.read_fate(destination)
+
+    def read_fate(self, destination: str) -> str:
+        end = time.monotonic() + DEADLINE_SECONDS
+        while (left := end - time.monotonic()) > 0:
+            frame = self.read(left) or b""
+            # IPv4; ICMP says "administratively prohibited" (RFC 1812, 5.2.7.1) and quotes what it is about.
+            if frame[12:14] == b"\x08\x00" and frame[23] == 1 and frame[34:36] == b"\x03\x0d":
+                if frame[58:62] == socket.inet_aton(destination):
+                    return "refused"
+            elif frame[12:14] == b"\x08\x00" and frame[26:30] == socket.inet_aton(destination):
+                is_reset = frame[23] == 6 and frame[47] & 4
+                return "refused" if is_reset else "answered"
+        return "nothing"
 
     def write(self, frame: bytes) -> None:
         os.write(self.tap, HEADER + frame)
@@ -98,7 +136,8 @@ class Wire:
         return self.make_frame(0x0800, self.make_packet(destination, 17, segment), GATEWAY_MAC)
 
     def make_syn(self, destination: str, port: int) -> bytes:
-        segment = struct.pack(">HHIIBBHHH", 42_000, port, 1000, 0, 5 << 4, 2, 65_535, 0, 0)
+        self._port += 1
+        segment = struct.pack(">HHIIBBHHH", self._port, port, 1000, 0, 5 << 4, 2, 65_535, 0, 0)
         pseudo = (
             socket.inet_aton(self.address) + socket.inet_aton(destination) + struct.pack(">BBH", 0, 6, 20)
         )
@@ -110,6 +149,27 @@ class Wire:
         payload = b"\x00\x01\x08\x00\x06\x04\x00\x01" + _bytes(self.mac) + socket.inet_aton(self.address)
         gateway = bytes(6) + socket.inet_aton(GATEWAY)
         self.write(self.make_frame(0x0806, payload + gateway, "ff:ff:ff:ff:ff:ff"))
+
+
+class Resolver:
+    """The host's own, at 127.0.0.53: it has these addresses by name, and keeps what it was asked."""
+
+    def __init__(self, names: dict[str, list[str]]) -> None:
+        self.names = names
+        self.asked: list[str] = []
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.53", 53))
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            packet, peer = self._socket.recvfrom(4096)
+            question = DNSRecord.parse(packet)
+            self.asked.append(f"{question.q.qname} {len(question.ar)}")
+            reply = question.reply()
+            for address in self.names.get(str(question.q.qname).rstrip("."), []):
+                reply.add_answer(RR(question.q.qname, rdata=A(address), ttl=60))
+            self._socket.sendto(reply.pack(), peer)
 
 
 class Wires(list[Wire]):
@@ -139,13 +199,17 @@ def _send_mark(wire: Wire, content: bytes) -> None:
 
 
 def run(
-    act: Callable[[Wires, SharedNetwork], Awaitable[None]], guests: Sequence[tuple[str, Sequence[str]]]
+    act: Callable[[Wires, SharedNetwork], Awaitable[None]],
+    guests: Sequence[tuple[str, Sequence[str]]],
+    egress: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Make the network and its wires, act, and let go of all. The folder is the program's first argument."""
 
     async def main() -> None:
         global _marker
         wires = Wires(Wire(number, name, networks) for number, (name, networks) in enumerate(guests, start=1))
+        for wire in wires:
+            wire.hold(egress.get(wire.name, "open"))
         folder = Path(sys.argv[1])
         network = SharedNetwork(
             folder, folder, is_on=True, find_guests=lambda: [wire.guest for wire in wires]

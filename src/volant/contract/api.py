@@ -18,6 +18,7 @@ from volant.contract.request_values import (
     MOST_IDLE_SECONDS,
     ApiModel,
     Base64Text,
+    EgressText,
     HostAddress,
     HostPort,
     KernelArguments,
@@ -114,6 +115,15 @@ class MountAttachment(ApiModel):
     read_only: bool = False
 
 
+class VmEgress(ApiModel):
+    """What a VM reaches beyond the VMs of its networks, and what came of it since its start or since it was changed."""
+
+    policy: str = Field(description="open, none, or names and networks with commas between")
+    allowed: int | None = Field(None, description="connections that were let through; null: not counted")
+    denied: int | None = Field(None, description="packets and names that were refused; null: not counted")
+    recently_denied: list[str] = Field(default_factory=list, description="each once, the last at the end")
+
+
 class Vm(ApiModel):
     id: str
     name: str
@@ -130,6 +140,7 @@ class Vm(ApiModel):
     networks: list[str] = Field(default_factory=list, description="by name, in user mode")
     aliases: list[str] = Field(default_factory=list)
     isolated: bool = False
+    egress: VmEgress = Field(default_factory=lambda: VmEgress(policy="open"))
     disk_bytes_per_second: int = Field(0, description="the most its disks read and write; 0: no bound")
     ip: str | None = None
     ip6: str | None = Field(None, description="on the bridge, where the host has IPv6")
@@ -236,6 +247,11 @@ class VmTemplate(WorkloadRequest):
         max_length=100,
         description="names beside its own, for who shares a network with it; several VMs may have one",
     )
+    egress: EgressText | None = Field(
+        None,
+        description="what it reaches beyond the VMs of its networks: open, none, or names and networks with commas"
+        " between; null: as its plugin's manifest or its snapshot says, or open",
+    )
     disk_size: str | None = Field(None, description="grow the root disk to this, e.g. 20G")
     disk_bandwidth: str | None = Field(
         None, description="the most that its disks read and write in a second, all together, e.g. 50M"
@@ -307,6 +323,7 @@ class VmUpdate(RequestModel):
     kernel: KernelName | Literal[""] | None = Field(None, description='"": this host\'s usual one')
     kernel_arguments: KernelArguments | None = Field(None, description="in place of those before")
     suspend_when_idle_seconds: int | None = Field(None, ge=0, le=MOST_IDLE_SECONDS, description="0: never")
+    egress: EgressText | None = Field(None, description="in place of the one before; on a bridge at once")
 
 
 class FieldChange(ApiModel):

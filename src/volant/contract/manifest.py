@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from volant.contract.egress import check_egress
 from volant.contract.names import NAME_PATTERN, VERSION_PATTERN
 
 CHECKSUM_PATTERN = r"^sha256:[0-9a-f]{64}$"
@@ -110,8 +111,13 @@ class HealthCheck(Strict):
 
 
 class Network(Strict):
-    mode: Literal["bridged", "user", "vsock", "dhcp"] = Field(
-        description="network of its VMs unless they ask otherwise"
+    mode: Literal["bridged", "user", "vsock", "dhcp"] | None = Field(
+        None, description="network of its VMs unless they ask otherwise"
+    )
+    egress: Annotated[str, AfterValidator(check_egress)] | None = Field(
+        None,
+        description="what its VMs reach beyond those of their networks unless they ask otherwise: open, none, or names"
+        " and networks with commas between",
     )
 
 

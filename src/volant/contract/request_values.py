@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from volant.contract.egress import check_egress
 from volant.contract.kernel_arguments import check_kernel_arguments
 from volant.contract.names import NAME_PATTERN
 
@@ -111,6 +112,7 @@ Base64Text = Annotated[str, AfterValidator(check_base64)]
 UserData = Annotated[str, AfterValidator(check_user_data)]
 HostAddress = Annotated[str, AfterValidator(check_host_address)]
 PublicKey = Annotated[str, Field(max_length=16_384), AfterValidator(check_public_key)]
+EgressText = Annotated[str, Field(max_length=20_000), AfterValidator(check_egress)]
 NetworkName = Annotated[str, Field(pattern=NAME_PATTERN)]
 KernelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+~-]{0,99}$")]
 KernelArguments = Annotated[str, AfterValidator(check_kernel_arguments)]

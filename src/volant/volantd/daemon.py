@@ -36,9 +36,11 @@ from volant.volantd.backup import taking
 from volant.volantd.backup.restoring import put_in_place
 from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import SOCKET_PATH_LIMIT, Hypervisor
-from volant.volantd.network.bridge import GATEWAY, install_bridge
+from volant.volantd.network.bridge import GATEWAY, find_net, install_bridge
 from volant.volantd.network.dhcp import DhcpServer
+from volant.volantd.network.egress.guard import EgressGuard
 from volant.volantd.network.names import NameServer
+from volant.volantd.network.packet_filter import run_nft
 from volant.volantd.network.shared.namespace import SOCKET_NAME as HOLDER_SOCKET
 from volant.volantd.network.shared.network import SharedNetwork
 from volant.volantd.networks.store import NetworkStore
@@ -196,7 +198,7 @@ async def open_names(settings: Settings, fleet: Fleet) -> NameServer | None:
     """Answer for VMs' names on the bridge; None where there is none, or another daemon does."""
     if find_default_mode(settings) != "bridged":
         return None
-    names = NameServer(lambda _asker: fleet.find_names())
+    names = NameServer(lambda _asker: fleet.find_names(), find_held=fleet.domain.bridge_egress.find_names)
     try:
         await names.start(str(GATEWAY))
     except OSError as error:
@@ -238,6 +240,7 @@ def make_domain(
             settings.warm_start == "on" and hypervisor.capabilities.templates,
         ),
         shared_network=make_shared_network(settings, registry),
+        bridge_egress=EgressGuard(run_nft, find_net, registry.list_held_guests),
     )
     domain.plugins.on_removed = domain.templates.store.remove_orphans
     for resource in RESOURCES:
@@ -378,6 +381,7 @@ async def watch_surroundings(settings: Settings, fleet: Fleet, ended: asyncio.Ev
                 leases = fleet.domain.registry.list_leases()
                 await asyncio.to_thread(dhcp.refresh, leases)
             await fleet.domain.shared_network.tend()
+            await fleet.egress.refresh()
             await asyncio.sleep(SURROUNDINGS_SECONDS)
     finally:
         if names is not None:

@@ -16,6 +16,7 @@ from volant.contract.api import (
     PublishedPort,
     Vm,
     VmCreate,
+    VmEgress,
     VmUpdate,
 )
 from volant.contract.manifest import Resources
@@ -25,6 +26,7 @@ from volant.volantd.network.types import PortRequest
 from volant.volantd.vms import update
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.domain import Domain
+from volant.volantd.vms.egress import find_counts
 from volant.volantd.vms.networking import find_told_ipv6_address, find_warnings, list_networks, make_url
 from volant.volantd.vms.placed_files import FileRequest
 from volant.volantd.vms.record import AttachedSecret, VmRecord, WorkloadSettings
@@ -61,6 +63,7 @@ def read_request(request: VmCreate) -> NewVm:
         isolated=request.isolated,
         networks=request.networks,
         aliases=request.aliases,
+        egress=request.egress,
         restart=request.restart,
         hypervisor=request.hypervisor,
         suspend_when_idle_seconds=request.suspend_when_idle_seconds,
@@ -85,6 +88,7 @@ def read_update(request: VmUpdate) -> update.VmUpdate:
         kernel=request.kernel,
         kernel_arguments=request.kernel_arguments,
         suspend_when_idle_seconds=request.suspend_when_idle_seconds,
+        egress=request.egress,
     )
 
 
@@ -123,6 +127,7 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         networks=list_networks(record),
         aliases=record.definition.aliases,
         isolated=record.definition.isolated,
+        egress=_describe_egress(domain, record),
         disk_bytes_per_second=record.definition.disk_bytes_per_second,
         ip=record.address,
         ip6=find_told_ipv6_address(record),
@@ -162,3 +167,15 @@ def _list_mounts(record: VmRecord) -> list[MountAttachment]:
         MountAttachment(source=mount.source, target=mount.target, read_only=mount.read_only)
         for mount in record.definition.mounts
     ]
+
+
+def _describe_egress(domain: Domain, record: VmRecord) -> VmEgress:
+    counts = find_counts(domain, record)
+    if counts is None:
+        return VmEgress(policy=record.definition.egress)
+    return VmEgress(
+        policy=record.definition.egress,
+        allowed=counts.allowed,
+        denied=counts.refused,
+        recently_denied=list(counts.recent),
+    )

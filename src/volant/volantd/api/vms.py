@@ -112,6 +112,7 @@ def make_router(fleet: Fleet) -> APIRouter:
         if wait is not None:
             vm_id = fleet.get(name).id
             return describe(await wait_for(fleet.domain.registry, events, vm_id, wait, seconds))
+        await fleet.egress.refresh()
         return Response(views.render(name), media_type="application/json")
 
     @router.patch("/{name}", response_model=Vm)

@@ -18,7 +18,7 @@ REPLACED = "on-failure:0"
 def make_request(domain: Domain, deployment: Deployment, template: Template, name: str) -> NewVm:
     vm = template.vm
     manifest = domain.plugins.load(vm.plugin).manifest
-    usual = manifest.network.mode if manifest.network else find_default_mode(domain.settings)
+    usual = (manifest.network.mode if manifest.network else None) or find_default_mode(domain.settings)
     is_reached = (vm.network or usual) in ON_BRIDGE
     have = {(port.guest_port, port.protocol) for port in vm.publish} | {(manifest.workload.port, "tcp")}
     missing = [] if is_reached else [

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from dnslib import AAAA, PTR, QTYPE, RCODE, RR, A, DNSError, DNSRecord
 
+from volant.volantd.network.egress.answers import HeldNames, answer_held
 from volant.volantd.tasks import end_tasks
 
 logger = logging.getLogger(__name__)
@@ -93,10 +94,12 @@ class NameServer:
         upstream: Callable[[], Sequence[str]] = read_nameservers,
         upstream_port: int = 53,
         may_ask_further: Callable[[str], bool] = lambda _asker: True,
+        find_held: Callable[[str], HeldNames | None] = lambda _asker: None,
     ) -> None:
-        """`may_ask_further`: whether who asks gets answers of the host's resolvers."""
+        """`may_ask_further`: whether who asks gets answers of the host's resolvers; `find_held`: of which alone."""
         self._names = names
         self._may_ask_further = may_ask_further
+        self._find_held = find_held
         self._upstream = upstream
         self._upstream_port = upstream_port
         self._transport: asyncio.DatagramTransport | None = None
@@ -147,16 +150,25 @@ class NameServer:
             local = answer_locally(packet, self._names(asker))
             if local is not None:
                 return local
-            for server in self._upstream() if self._may_ask_further(asker) else ():
-                with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
-                    async with asyncio.timeout(UPSTREAM_SECONDS):
-                        return await ask(server, packet)
+            may_ask = self._may_ask_further(asker)
+            if may_ask and (held := self._find_held(asker)) is not None:
+                return await answer_held(packet, held, lambda question: self._ask_upstream(question, ask))
+            answer = await self._ask_upstream(packet, ask) if may_ask else None
+            if answer is not None:
+                return answer
             failed = DNSRecord.parse(packet).reply()
             failed.header.rcode = RCODE.SERVFAIL
             return bytes(failed.pack())
         except (DNSError, ValueError, IndexError, struct.error) as error:
             logger.debug("dropped a packet that is no DNS question: %s", error)
             return None
+
+    async def _ask_upstream(self, packet: bytes, ask: Ask) -> bytes | None:
+        for server in self._upstream():
+            with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+                async with asyncio.timeout(UPSTREAM_SECONDS):
+                    return await ask(server, packet)
+        return None
 
     async def _ask_by_datagram(self, server: str, packet: bytes) -> bytes:
         loop = asyncio.get_running_loop()

@@ -9,10 +9,11 @@ word. All calls block for a moment.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from volant.process import find_tool, run_tool
+from volant.process import find_tool, require_tool, run_tool
 from volant.volantd.network.bridge_ipv6 import make_address, make_link_local
 
 TABLE = "volant"
@@ -147,6 +148,12 @@ def _number(addresses: list[IPv6Address]) -> str:
 
 def install_rules(rules: str, what: str) -> None:
     run_tool(["nft", "-f", "-"], stdin=rules.encode(), what=what)
+
+
+def run_nft(arguments: Sequence[str], given: bytes) -> bytes:
+    """What nft prints; raises ToolFailed, or ToolMissing where there is none."""
+    require_tool("nft", package="nftables")
+    return run_tool(["nft", *arguments], stdin=given, what="hold VMs to their egress").stdout.encode()
 
 
 def remove_guest_rules(tap: str) -> None:

@@ -15,6 +15,7 @@ from volant.contract.agents import Architecture
 from volant.contract.manifest import Name, Resources
 from volant.contract.request_values import (
     MOST_IDLE_SECONDS,
+    EgressText,
     KernelArguments,
     KernelName,
     PublicKey,
@@ -103,6 +104,7 @@ class SnapshotDocument(RequestModel):
     resources: Resources
     network: NetworkMode
     isolated: bool = False
+    egress: EgressText = "open"
     env: dict[str, str] = Field(default_factory=dict)
     entrypoint: list[str] = Field(default_factory=list, max_length=1000)
     command: list[str] = Field(default_factory=list, max_length=1000)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from pathlib import Path
 
-from volant.errors import VolantError
+from volant.errors import Conflict, VolantError
 from volant.volantd.hypervisors.base import Machine, MachineState
 from volant.volantd.hypervisors.console import read_last_lines
 from volant.volantd.hypervisors.crash import find_cause
@@ -21,7 +21,7 @@ from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.holding import is_held, unmark_held
 from volant.volantd.vms.kept_memory import has_memory
 from volant.volantd.vms.lifecycle import find_files
-from volant.volantd.vms.networking import choose_shared, guard, is_shared, sleeps_when_idle
+from volant.volantd.vms.networking import guard, is_shared, prepare_network, sleeps_when_idle
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.recovery import remove_debris, set_aside_unknown
 from volant.volantd.vms.restart_policy import read_policy
@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 # How long the daemon's start waits for VMs to be found again before it serves without them.
 HEAD_START_SECONDS = 1.0
 CONSOLE_LINES = 50
+HOLD_POLL_SECONDS, HOLD_TRIES = 0.05, 40
 
 
 async def adopt_all(
@@ -119,7 +120,7 @@ async def _settle_suspended(fleet: Fleet, vm: RunningVm, record: VmRecord) -> No
     record = fleet.domain.registry.update(record, process=None)
     if sleeps_when_idle(record) and has_memory(vm.files.folder):
         try:
-            await vm.ports.hold(record, await _find_network(fleet, vm, record))
+            await _hold_ports(vm, record, await _find_network(fleet, vm, record))
         except VolantError as error:
             logger.warning("VM %s is not woken by who connects: %s", record.name, error)
     if not has_memory(vm.files.folder):
@@ -132,7 +133,7 @@ async def _find_network(fleet: Fleet, vm: RunningVm, record: VmRecord) -> Shared
     """Where a VM that sleeps is going to wake."""
     source = find_memory(record, vm.files.folder)
     plugin = fleet.domain.plugins.load(record.plugin_reference)
-    return await choose_shared(fleet.domain, record, plugin, source)
+    return await prepare_network(fleet.domain, record, plugin, source)
 
 
 async def _restore_again(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
@@ -157,8 +158,8 @@ async def _adopt(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
     if name_overlay(vm.files.disk).exists():
         settle_overlay(vm.files.disk, await machine.find_layer(0))
     try:
-        await guard(record, fleet.domain.shared_network)
-        await vm.ports.hold(record, fleet.domain.shared_network if is_shared(record) else None)
+        await guard(record, fleet.domain)
+        await _hold_ports(vm, record, fleet.domain.shared_network if is_shared(record) else None)
     except VolantError as error:
         logger.warning("VM %s: %s", record.name, error)
     if record.state is VmState.PAUSED and machine.state is MachineState.RUNNING:
@@ -169,6 +170,18 @@ async def _adopt(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
         await vm.let_go(timeout_seconds=0)
     if record.state is VmState.STOPPING:
         fleet.background.run(_stop_again(fleet, record), f"stop of {record.name}")
+
+
+async def _hold_ports(vm: RunningVm, record: VmRecord, network: SharedNetwork | None) -> None:
+    """The daemon before this one may not have let go of them yet, where it was killed this very moment."""
+    for is_last in (*[False] * HOLD_TRIES, True):
+        try:
+            await vm.ports.hold(record, network)
+            return
+        except Conflict:
+            if is_last:
+                raise
+        await asyncio.sleep(HOLD_POLL_SECONDS)
 
 
 def _is_anothers(record: VmRecord, vm: RunningVm) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from volant.contract.agents import Architecture
+from volant.contract.egress import OPEN
 from volant.contract.manifest import Manifest
 from volant.errors import Conflict, InvalidInput
 from volant.sizes import read_size
@@ -80,6 +81,7 @@ class NewVm:
     networks: Sequence[str] = ()
     """Empty: the default one, or those of the VM that it is made of."""
     aliases: Sequence[str] = ()
+    egress: str | None = None
     restart: str = "on-failure"
     suspend_when_idle_seconds: int | None = None
     kernel: str | None = None
@@ -170,6 +172,7 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         isolated=request.isolated,
         networks=list(dict.fromkeys(request.networks)),
         aliases=list(dict.fromkeys(request.aliases)),
+        egress=request.egress or (manifest.network.egress if manifest.network else None) or OPEN,
         restart=request.restart,
         suspend_when_idle_seconds=request.suspend_when_idle_seconds or 0,
         kernel=request.kernel,
@@ -194,6 +197,7 @@ def adapt_definition(request: NewVm, origin: Origin, volumes: list[AttachedVolum
             "volumes": volumes,
             "networks": list(dict.fromkeys(request.networks)) or definition.networks,
             "aliases": list(dict.fromkeys(request.aliases)) or definition.aliases,
+            "egress": request.egress or definition.egress,
             "restart": request.restart,
             "suspend_when_idle_seconds": definition.suspend_when_idle_seconds
             if request.suspend_when_idle_seconds is None
@@ -217,7 +221,7 @@ def choose_mounts(request: NewVm, volumes: Sequence[AttachedVolume]) -> list[Att
 
 
 def _choose_network(domain: Domain, request: NewVm, manifest: Manifest) -> NetworkMode:
-    usual = manifest.network.mode if manifest.network else find_default_mode(domain.settings)
+    usual = (manifest.network.mode if manifest.network else None) or find_default_mode(domain.settings)
     network = request.network or ("user" if request.networks else usual)
     if request.isolated and network not in ON_BRIDGE:
         raise InvalidInput(

@@ -9,6 +9,7 @@ from volant.errors import Conflict
 from volant.volantd.audit import AuditLog
 from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import Hypervisor
+from volant.volantd.network.egress.guard import EgressGuard
 from volant.volantd.network.shared.network import SharedNetwork
 from volant.volantd.networks.store import NetworkStore
 from volant.volantd.plugins.store import PluginStore
@@ -43,8 +44,13 @@ class Domain:
     """The usual one."""
     templates: TemplateSupply
     shared_network: SharedNetwork
+    bridge_egress: EgressGuard
     others: tuple[Hypervisor, ...] = ()
     """Further kinds that VMs may be made for."""
+
+    @property
+    def egress_guards(self) -> tuple[EgressGuard, ...]:
+        return (self.shared_network.egress, self.bridge_egress)
 
     @property
     def hypervisors(self) -> tuple[Hypervisor, ...]:

@@ -19,6 +19,7 @@ from volant.volantd.vms.definition import NewVm, choose_plugin, make_definition
 from volant.volantd.vms.disk_layers import held_layer
 from volant.volantd.vms.disks import make_overlay
 from volant.volantd.vms.domain import Domain
+from volant.volantd.vms.egress import EgressCounter, check_egress, hold_egress
 from volant.volantd.vms.hypervisor_choice import choose_hypervisor
 from volant.volantd.vms.keys import make_private_key
 from volant.volantd.vms.lifecycle import find_guest_kernel
@@ -45,6 +46,7 @@ class Fleet:
         self.domain = domain
         self.background = Background()
         self.request_keys = RequestKeys(domain.database)
+        self.egress = EgressCounter(domain)
         self._registry = domain.registry
         self._vms: dict[str, RunningVm] = {}
 
@@ -88,6 +90,7 @@ class Fleet:
             raise name_taken(request.name)
         plugin = choose_plugin(self.domain, request)
         definition = make_definition(self.domain, request, plugin.manifest)
+        check_egress(self.domain, request.name, definition, plugin.boot)
         hypervisor = choose_hypervisor(self.domain, request, plugin, definition)
         if plugin.boot == "kernel":
             await self._find_kernel(definition, definition.kernel)
@@ -178,7 +181,12 @@ class Fleet:
         async with self.locked(name) as vm:
             if update.kernel:
                 await self._find_kernel(vm.record.definition, update.kernel)
+            if update.egress:
+                boot = self.domain.plugins.get(vm.record.plugin_reference).boot
+                wanted = vm.record.definition.model_copy(update={"egress": update.egress})
+                check_egress(self.domain, vm.record.name, wanted, boot)
             record = vm.update(update)
+            await hold_egress(vm, self.domain)
             return await resize_vm(vm, self.domain.find_hypervisor(record.hypervisor).capabilities)
 
     async def _find_kernel(self, definition: VmDefinition, name: str | None) -> None:

@@ -144,7 +144,9 @@ async def boot_vm(
         size_bytes = record.definition.disk_size_bytes
         await asyncio.to_thread(make_overlay, files.disk, plugin.payload, plugin.format, size_bytes)
     uefi: tuple[Path, Path] | None = None
-    reach: Reach = "shared" if network is not None else choose_reach(settings, support.version)
+    reach: Reach = (
+        "shared" if network is not None else choose_reach(settings, support.version, record.definition.egress)
+    )
     shapes: Shapes = ()
     if kernel is not None:
         parts = await asyncio.to_thread(find_boot_parts, record, kernel, support, settings)

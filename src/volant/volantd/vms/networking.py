@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from volant.contract.egress import OPEN, parse_egress
 from volant.contract.manifest import Manifest
 from volant.errors import Conflict, InvalidInput
 from volant.process import require_tool
@@ -81,19 +82,42 @@ def choose_place(
     return None, []
 
 
-async def choose_shared(
+async def prepare_network(
     domain: Domain, record: VmRecord, plugin: StoredPlugin, source: WakeSource | None
 ) -> SharedNetwork | None:
     """The network that a VM in user mode is on with others, ready for it; None where it has one of its own.
 
-    `source`: what it wakes from, whose memory knows no other kind of NIC.
+    `source`: what it wakes from, whose memory knows no other kind of NIC. Conflict where the VM could not be held to
+    what it may reach; on root's bridge it is held to that from here on.
     """
+    if record.definition.network in ON_BRIDGE:
+        await domain.bridge_egress.apply()
+        return None
+    network = await _choose_shared(domain, record, plugin, source)
+    egress = parse_egress(record.definition.egress)
+    if network is None and not (egress.is_open or egress.is_closed):
+        obstacle = domain.shared_network.failure or "its memory or its kind of disk is of another network"
+        raise refuse_egress(record.name, record.definition.egress, obstacle)
+    return network
+
+
+def refuse_egress(name: str, egress: str, obstacle: str) -> Conflict:
+    return Conflict(
+        f"cannot hold VM {name} to its egress {egress}: it cannot be on the shared network: {obstacle}",
+        resolution="use --egress none or open, or --network bridged after volar setup; volar doctor says more",
+    )
+
+
+async def _choose_shared(
+    domain: Domain, record: VmRecord, plugin: StoredPlugin, source: WakeSource | None
+) -> SharedNetwork | None:
     capabilities = domain.find_hypervisor(record.hypervisor).capabilities
     if record.definition.network != "user" or not capabilities.lent_taps or plugin.boot != "kernel":
         return None
     if source is not None and any(not isinstance(nic, SharedNic) for nic in source.spec.nics):
         return None
-    asked = record.definition.networks or record.definition.aliases or source is not None
+    definition = record.definition
+    asked = definition.networks or definition.aliases or source is not None or definition.egress != OPEN
     if domain.settings.shared_network == "named" and not asked:
         return None
     return domain.shared_network if await domain.shared_network.find_obstacle() is None else None
@@ -106,8 +130,11 @@ def list_networks(record: VmRecord) -> list[str]:
     return record.definition.networks or [DEFAULT]
 
 
-def choose_reach(settings: Settings, qemu_version: str) -> Reach:
-    """What guests in user mode reach: the host's own services only where a setting says so."""
+def choose_reach(settings: Settings, qemu_version: str, egress: str) -> Reach:
+    """What guests in user mode reach that are on no network with others: the host's own services only where a setting
+    says so. To a list they cannot be held there (`prepare_network`)."""
+    if egress != OPEN:
+        return "nowhere"
     if settings.host_loopback == "open":
         return "everything"
     return "nowhere" if find_outward_obstacle(qemu_version) else "outward"
@@ -115,16 +142,17 @@ def choose_reach(settings: Settings, qemu_version: str) -> Reach:
 
 def find_warnings(record: VmRecord, network: SharedNetwork) -> list[str]:
     """What people should know of a VM's network, as it was started."""
+    egress = record.definition.egress
     nics = record.spec.nics if record.spec is not None else ()
     if any(isinstance(nic, SharedNic) and nic.namespace != network.inode for nic in nics):
         return ["its network was lost with the process that held it: restart the VM"]
     if any(isinstance(nic, UserNic | StreamNic) for nic in nics) and network.failure:
-        return [f"it does not see other VMs: {network.failure}", *_find_restricted(nics)]
-    return _find_restricted(nics)
+        return [f"it does not see other VMs: {network.failure}", *_find_restricted(nics, egress)]
+    return _find_restricted(nics, egress)
 
 
-def _find_restricted(nics: Sequence[Nic]) -> list[str]:
-    if any(isinstance(nic, UserNic) and nic.is_restricted for nic in nics):
+def _find_restricted(nics: Sequence[Nic], egress: str) -> list[str]:
+    if egress == OPEN and any(isinstance(nic, UserNic) and nic.is_restricted for nic in nics):
         return ["its network leads nowhere but to its published ports: see the line about it in volar doctor"]
     return []
 
@@ -208,12 +236,13 @@ async def attach(
     return Attachment()
 
 
-async def guard(record: VmRecord, network: SharedNetwork) -> None:
+async def guard(record: VmRecord, domain: Domain) -> None:
     """Filter again what an adopted VM sends: somebody may have flushed all rules of the host meanwhile."""
     if is_shared(record):
-        await network.prepare()
-        await network.refresh()
+        await domain.shared_network.prepare()
+        await domain.shared_network.refresh()
     if record.definition.network in ON_BRIDGE and record.address is not None:
+        await domain.bridge_egress.apply()
         isolated = record.definition.isolated
         await asyncio.to_thread(
             guard_tap, name_tap(record.id), record.mac, record.address, is_isolated=isolated

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from volant.contract.agent import AgentState
 from volant.contract.agents import Architecture
+from volant.contract.egress import OPEN
 from volant.contract.settings_line import FEATURE, WAKE_FEATURE
 from volant.volantd.hypervisors.base import (
     CrashCause,
@@ -154,6 +155,8 @@ class VmDefinition(StoredModel):
     """By name; none: the one that is always there."""
     aliases: list[str] = Field(default_factory=list)
     """Names beside its own."""
+    egress: str = OPEN
+    """What it reaches beyond the VMs of its networks (`contract.egress`)."""
     restart: str = "on-failure"
     labels: dict[str, str] = Field(default_factory=dict)
     entrypoint: list[str] = Field(default_factory=list)

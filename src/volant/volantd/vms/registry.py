@@ -17,12 +17,14 @@ from typing import Any, TypedDict, Unpack
 from pydantic import BaseModel, TypeAdapter
 
 from volant.contract.agent import AgentState
+from volant.contract.egress import parse_egress
 from volant.errors import Conflict, NotFound
 from volant.volantd.clock import now
 from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import CrashCause, HypervisorKind, ProcessIdentity, VmSpec
 from volant.volantd.network.bridge import name_tap
 from volant.volantd.network.dhcp import Lease
+from volant.volantd.network.egress.rules import HeldGuest
 from volant.volantd.network.shared.network import find_guest_address
 from volant.volantd.network.shared.rules import Guest
 from volant.volantd.network.types import PublishedPort
@@ -238,6 +240,15 @@ class VmRegistry:
         }
         return [_make_guest(row, internal) for row in rows]
 
+    def list_held_guests(self) -> list[HeldGuest]:
+        """Of VMs on the bridge, those that run, or are about to, and are held to a list of what they reach."""
+        rows = self._database.fetch_all(
+            "SELECT name, address, json_extract(definition, '$.egress') AS egress"  # noqa: S608  # ours
+            f" FROM vms WHERE state IN ({_RUNS}) AND json_extract(definition, '$.network') IN ('bridged', 'dhcp')"
+            " AND address IS NOT NULL AND coalesce(json_extract(definition, '$.egress'), 'open') != 'open'"
+        )
+        return [HeldGuest(row["name"], row["address"], parse_egress(row["egress"])) for row in rows]
+
     def list_leases(self) -> list[Lease]:
         """What VMs on the bridge that ask by DHCP are told."""
         rows = self._database.fetch_all(
@@ -326,7 +337,7 @@ def _make_guest(row: sqlite3.Row, internal: set[str]) -> Guest:
     return Guest(
         tap=name_tap(row["id"]), mac=row["mac"], address=find_guest_address(row["address"]), networks=networks,
         name=row["name"], aliases=tuple(definition.aliases), address6=row["address6"],
-        leads_out=not networks or not internal.issuperset(networks),
+        leads_out=not networks or not internal.issuperset(networks), egress=parse_egress(definition.egress),
     )  # fmt: skip
 
 

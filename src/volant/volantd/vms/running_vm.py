@@ -44,7 +44,7 @@ from volant.volantd.vms.hypervisor_choice import check_change
 from volant.volantd.vms.kept_memory import discard_memory, has_memory, use_memory
 from volant.volantd.vms.lifecycle import Remember, Shapes, Started, VmFiles, boot_vm, find_files, no_wake
 from volant.volantd.vms.monitor import Guest, VmMonitor
-from volant.volantd.vms.networking import choose_shared, detach, sleeps_when_idle
+from volant.volantd.vms.networking import detach, prepare_network, sleeps_when_idle
 from volant.volantd.vms.process_log import ProcessLog
 from volant.volantd.vms.reaching import open_console, reach_guest
 from volant.volantd.vms.record import AgentFacts, VmRecord, WakeSource
@@ -129,7 +129,7 @@ class RunningVm:
 
         try:
             plugin = self._domain.plugins.load(record.plugin_reference)
-            network = await choose_shared(self._domain, record, plugin, source)
+            network = await prepare_network(self._domain, record, plugin, source)
             await self.ports.hold(record, network)
             unmark_held(self.files.folder)
             settle_overlay(self.files.disk, None)

@@ -17,9 +17,11 @@ from volant.volantd.vms.record import VmDefinition, VmRecord, VmResources
 SECTOR_BYTES = 512
 # Who holds a VM's ports is decided when it starts or goes on.
 SLEEP = "suspend_when_idle_seconds"
+# As long as nobody has held the VM to it that runs.
+EGRESS = "egress"
 # What a process that runs has been given already; the rest counts at once.
 AT_START = frozenset(
-    {"vcpu", "memory_mb", "disk_size", "env", "publish", "kernel", "kernel_arguments", SLEEP}
+    {"vcpu", "memory_mb", "disk_size", "env", "publish", "kernel", "kernel_arguments", EGRESS, SLEEP}
 )
 
 
@@ -38,6 +40,7 @@ class VmUpdate:
     kernel: str | None = None
     kernel_arguments: str | None = None
     suspend_when_idle_seconds: int | None = None
+    egress: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ def apply_update(record: VmRecord, update: VmUpdate, disk_bytes: int) -> Updated
             "kernel_arguments": before.kernel_arguments
             if update.kernel_arguments is None
             else update.kernel_arguments,
+            EGRESS: update.egress or before.egress,
             SLEEP: before.suspend_when_idle_seconds
             if update.suspend_when_idle_seconds is None
             else update.suspend_when_idle_seconds,
@@ -89,6 +93,7 @@ def apply_update(record: VmRecord, update: VmUpdate, disk_bytes: int) -> Updated
         "restart": definition.restart != before.restart,
         "kernel": definition.kernel != before.kernel,
         "kernel_arguments": definition.kernel_arguments != before.kernel_arguments,
+        EGRESS: definition.egress != before.egress,
         SLEEP: definition.suspend_when_idle_seconds != before.suspend_when_idle_seconds,
     }
     return UpdatedVm(definition, ports, tuple(name for name, differs in differences.items() if differs))

@@ -88,7 +88,9 @@ async def wake_vm(
     files = find_files(settings, record.id)
     make_folders(files)
     support = await hypervisor.find_support(source.spec.architecture, kernel=source.spec.kernel)
-    reach: Reach = "shared" if network is not None else choose_reach(settings, support.version)
+    reach: Reach = (
+        "shared" if network is not None else choose_reach(settings, support.version, record.definition.egress)
+    )
     spec = make_wake_spec(record, source, files, make_nics(record, reach, files.sockets, network))
     check_fit(spec, source, support, hypervisor)
     files.initrd.write_bytes(b"")  # the original's has been taken, and held its keys

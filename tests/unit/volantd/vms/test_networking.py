@@ -31,7 +31,8 @@ def test_the_hosts_services_are_reached_only_where_a_setting_says_so(
     monkeypatch.setattr(networking, "find_outward_obstacle", lambda _version: obstacle)
     folders = {"state_dir": Path("/s"), "runtime_dir": Path("/r")}
     settings = Settings.model_validate({**folders, "host_loopback": setting})
-    assert networking.choose_reach(settings, "7.2.0") == reach
+    assert networking.choose_reach(settings, "7.2.0", "open") == reach
+    assert networking.choose_reach(settings, "7.2.0", "none") == "nowhere"
 
 
 @pytest.mark.parametrize(

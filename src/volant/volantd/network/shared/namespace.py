@@ -142,8 +142,8 @@ class Namespace:
         _, (descriptor,) = self._call({"verb": "tap", "name": name})
         return descriptor
 
-    def run(self, command: Sequence[str], what: str, stdin: bytes = b"") -> None:
-        """Run a program in there. ToolFailed where its exit code is not 0."""
+    def run(self, command: Sequence[str], what: str, stdin: bytes = b"") -> bytes:
+        """What a program prints that is run in there. ToolFailed where its exit code is not 0."""
         program = find_tool(command[0]) or command[0]
         with (
             os.fdopen(os.memfd_create("input"), "w+b") as given,
@@ -154,10 +154,12 @@ class Namespace:
             given.seek(0)
             request = {"verb": "run", "command": [program, *command[1:]]}
             answer, _ = self._call(request, [given.fileno(), said.fileno()])
+            said.seek(0)
+            output = said.read()
             if answer["exit_code"]:
-                said.seek(0)
-                lines = said.read().decode("utf-8", "replace").splitlines()
+                lines = output.decode("utf-8", "replace").splitlines()
                 raise ToolFailed(f"cannot {what}: {command[0]} gave up", details=lines[-20:])
+            return output
 
     def follow(self, pid: int) -> None:
         """A process that is to end with the holder, or with the one that comes after it."""
@@ -188,11 +190,12 @@ class Namespace:
     def _ask(self, request: dict[str, Any], given: Sequence[int] = ()) -> tuple[dict[str, Any], list[int]]:
         assert self._channel is not None
         socket.send_fds(self._channel, [json.dumps(request).encode()], list(given))
-        message, descriptors, _, _ = socket.recv_fds(self._channel, MESSAGE_BYTES, holder.MOST_DESCRIPTORS)
+        # Closed in whatever another thread starts meanwhile: a tap device lasts as long as anybody has it open.
+        message, descriptors, _, _ = socket.recv_fds(
+            self._channel, MESSAGE_BYTES, holder.MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+        )
         if not message:
             raise ConnectionResetError("the process that holds it has ended")
-        for descriptor in descriptors:
-            os.set_inheritable(descriptor, False)
         return json.loads(message), list(descriptors)
 
     def _disconnect(self) -> None:

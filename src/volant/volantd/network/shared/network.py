@@ -8,6 +8,7 @@ stay on it while the daemon is away. It is made with the first VM that needs it,
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import logging
 import os
@@ -22,6 +23,8 @@ from volant.errors import ToolFailed, VolantError
 from volant.process import find_tool
 from volant.volantd.network import bridge_ipv6
 from volant.volantd.network.bridge import BRIDGE, BRIDGE_MAC
+from volant.volantd.network.egress.guard import EgressGuard
+from volant.volantd.network.egress.rules import HeldGuest
 from volant.volantd.network.names import NameServer
 from volant.volantd.network.packet_filter import BridgeNet, make_host_rules
 from volant.volantd.network.shared import outward
@@ -40,7 +43,8 @@ GUESTS = ipaddress.IPv4Address("10.127.0.0")
 LOOPBACK = ipaddress.IPv4Address("127.127.0.0")
 RETRY_SECONDS = 60.0
 FindGuests = Callable[[], Sequence[Guest]]
-NAMES_PORT = 53
+NAMES_PORT, NAMES_BACKLOG = 53, 100
+NAMES_POLL_SECONDS, NAMES_TRIES = 0.05, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class SharedNetwork:
         self._outward_pid = log_folder / "outward.pid"
         self._is_on = is_on
         self._find_guests = find_guests
+        self.egress = EgressGuard(self._run_nft, lambda: self.net, self._list_held)
         self._name_server: NameServer | None = None
         self._rules = ""
         self._lock = asyncio.Lock()
@@ -89,8 +94,16 @@ class SharedNetwork:
         self._failure = ""
         self._outward_failed_at = 0.0
         self._outward_lock = asyncio.Lock()
+        self._naming: asyncio.Task[None] | None = None
         self._leading: asyncio.Task[None] | None = None
         self._is_used = False
+
+    def find_lasting_obstacle(self) -> str | None:
+        """Why VMs cannot be on it as long as this host and this daemon's settings are what they are, or None."""
+        if not self._is_on:
+            return "VOLANT_SHARED_NETWORK or VOLANT_HOST_LOOPBACK says so"
+        obstacle = find_obstacle()
+        return None if obstacle is None else obstacle.fact
 
     # What a VM needs
 
@@ -124,9 +137,9 @@ class SharedNetwork:
                     self._namespace.run, ["nft", "-f", "-"], "set its rules", self._make_rules()
                 )
                 self._rules = ""
+                self.egress.forget(is_empty=self._namespace.is_new)
                 await self._close_names()
-            if self._name_server is None:
-                await self._open_names()
+            await self._open_names()
             if not self._is_used:
                 self._is_used = True
                 # No VM waits for it: a guest boots for longer.
@@ -142,6 +155,16 @@ class SharedNetwork:
 
     def _make_rules(self) -> bytes:
         return make_host_rules(self.net).encode()
+
+    def _run_nft(self, arguments: Sequence[str], given: bytes) -> bytes:
+        return self._namespace.run(["nft", *arguments], "hold VMs to their egress", given)
+
+    def _list_held(self) -> list[HeldGuest]:
+        return [
+            HeldGuest(guest.name, guest.address, guest.egress)
+            for guest in self._find_guests()
+            if not guest.egress.is_open
+        ]
 
     async def open_tap(self, name: str) -> int:
         return await asyncio.to_thread(self._namespace.open_tap, name)
@@ -160,7 +183,8 @@ class SharedNetwork:
         return await asyncio.to_thread(self._namespace.open_socket, kind)
 
     async def refresh(self) -> None:
-        """Let pass what the VMs that run now may send."""
+        """Let pass what the VMs that run now may send: nothing before what is beyond is held to their lists."""
+        await self.egress.apply()
         await self.set_guests(self._find_guests())
 
     def find_ipv6_address(self, address: str) -> str:
@@ -212,9 +236,30 @@ class SharedNetwork:
             logger.warning("VMs have no way out: pasta does not come up: %s %s", error, said)
 
     async def _open_names(self) -> None:
+        """Answer for names, once the daemon before this one does not: one that was killed keeps its sockets until its
+        last thread has gone. Nobody is kept from the network for that; `tend` tries again, too."""
+        if self._name_server is not None or (self._naming is not None and not self._naming.done()):
+            return
+        if not await self._try_names():
+            self._naming = asyncio.create_task(self._await_names())
+
+    async def _await_names(self) -> None:
+        reason = f"somebody else answers at {GATEWAY}"
+        for _ in range(NAMES_TRIES):
+            await asyncio.sleep(NAMES_POLL_SECONDS)
+            try:
+                if await self._try_names():
+                    return
+            except VolantError as error:
+                reason = error.what
+        logger.warning("VMs find each other by address alone: %s", reason)
+
+    async def _try_names(self) -> bool:
+        """False where somebody else is there."""
         server = NameServer(
             lambda asker: find_visible_names(self._find_guests(), asker),
             may_ask_further=lambda asker: leads_out(self._find_guests(), asker),
+            find_held=self.egress.find_names,
         )
         sockets = []
         for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
@@ -224,14 +269,21 @@ class SharedNetwork:
             opened.setblocking(False)
             try:
                 opened.bind((str(GATEWAY), NAMES_PORT))
+                if kind == socket.SOCK_STREAM:
+                    opened.listen(NAMES_BACKLOG)
             except OSError as error:
                 for one in sockets:
                     one.close()
+                if error.errno == errno.EADDRINUSE:
+                    return False
                 raise ToolFailed(f"cannot answer for VMs' names: {error}") from error
         await server.serve(*sockets)
         self._name_server = server
+        return True
 
     async def _close_names(self) -> None:
+        if self._naming is not None:
+            await end_tasks([self._naming])
         server, self._name_server = self._name_server, None
         if server is not None:
             await server.close()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from volant.contract.egress import EVERYTHING, Egress
 from volant.volantd.network.packet_filter import TABLE, BridgeNet, list_guest_rules
 
 
@@ -27,6 +28,8 @@ class Guest:
     address6: str = ""
     leads_out: bool = True
     """Beyond the guests that it reaches, and the gateway's DNS."""
+    egress: Egress = EVERYTHING
+    """What of it, then."""
 
 
 def make_bridge_rules(guests: Sequence[Guest], net: BridgeNet) -> str:

@@ -27,6 +27,7 @@ mount --bind $1/resolv.conf /etc/resolv.conf
 ip link set lo up
 ip link add outside type bridge
 ip address add 198.51.100.7/24 dev outside
+ip address add 198.51.100.8/24 dev outside
 ip link set outside up
 ip route add default via 198.51.100.1
 exec "$2" -c "$3" "$1"
@@ -126,3 +127,97 @@ def test_the_daemon_reaches_guests_and_answers_them_for_names(short_path: Path) 
         """,
     )
     assert said == ["True", "web ['10.127.0.2'] NOERROR", "alone [] NXDOMAIN"]
+
+
+def test_a_guest_reaches_what_its_egress_says_and_is_told_of_the_rest(short_path: Path) -> None:
+    said = run_inside(
+        short_path,
+        """
+        from support.shared_wires import *
+
+        async def act(wires, network):
+            web, free = wires
+            resolver = Resolver({
+                "allowed.example": ["198.51.100.7"],
+                "rebound.example": ["127.0.0.1", "169.254.169.254", "10.127.0.2"],
+            })
+            servers = [socket.create_server((host, 8080)) for host in ("198.51.100.7", "198.51.100.8")]
+
+            async def connect(who, *place):
+                return await asyncio.to_thread(who.connect, *place)
+
+            async def ask(name):
+                web.write(web.make_datagram_to(GATEWAY, 53, name))
+                answer = await asyncio.to_thread(web.wait_for_answer)
+                return [str(one.rdata) for one in answer.rr], RCODE[answer.header.rcode]
+
+            question = DNSRecord.question
+            print("before", await connect(web, "198.51.100.7", 8080))
+            print("other name", *await ask(question("secret.other.example").pack()))
+            loud = question("aLLowed.EXAMPLE")
+            loud.add_ar(EDNS0(udp_len=1232))
+            print("name", *await ask(loud.pack()))
+            print("named", await connect(web, "198.51.100.7", 8080))
+            print("not named", await connect(web, "198.51.100.8", 8080))
+            web.write(web.make_datagram_to("198.51.100.7", 53, question("tunnel.example").pack()))
+            print("its port 53", await asyncio.to_thread(web.read_fate, "198.51.100.7"))
+            print("rebound", *await ask(question("rebound.example").pack()))
+            print("the host", await connect(web, "10.0.2.15", 22))
+            print("free", await connect(free, "198.51.100.8", 8080))
+            print("asked", resolver.asked)
+            await network.egress.count()
+            counts = network.egress.find_counts("web")
+            print(counts.allowed, counts.refused_packets, counts.refused_names, sorted(counts.recent))
+
+            # Another daemon finds what its names were answered with.
+            network.egress = EgressGuard(network._run_nft, lambda: network.net, network._list_held)
+            await network.refresh()
+            print("next daemon", await connect(web, "198.51.100.7", 8080))
+
+            for egress in ("198.51.100.8", "none", "open"):
+                web.hold(egress)
+                await network.refresh()
+                print(egress, *[await connect(web, f"198.51.100.{n}", 8080) for n in (7, 8)])
+            print(network.egress.find_counts("web"))
+
+        run(act, [("web", ["back"]), ("free", ["back"])], {"web": "allowed.example,*.rebound.example,rebound.example"})
+        """,
+    )
+    assert said == [
+        "before refused", "other name [] NXDOMAIN", "name ['198.51.100.7'] NOERROR", "named answered",
+        "not named refused", "its port 53 refused", "rebound [] NOERROR", "the host refused", "free answered",
+        "asked ['allowed.example. 0', 'rebound.example. 0']",
+        "1 4 1 ['name secret.other.example', 'tcp 10.0.2.15:22', 'tcp 198.51.100.7:8080',"
+        " 'tcp 198.51.100.8:8080', 'udp 198.51.100.7:53']",
+        "next daemon answered", "198.51.100.8 refused answered", "none refused refused", "open answered answered",
+        "None",
+    ]  # fmt: skip
+
+
+def test_a_killed_daemon_that_still_answers_keeps_nobody_from_the_network(short_path: Path) -> None:
+    """Its last thread may take a while to end. VMs that went elsewhere then did not wake, but boot."""
+    said = run_inside(
+        short_path,
+        """
+        from support.shared_wires import *
+
+        async def act(wires, network):
+            (web,) = wires
+            await network._close_names()
+            before = await network.open_socket(socket.SOCK_STREAM)
+            before.bind((GATEWAY, 53))
+            before.listen()
+            print(await network.find_obstacle(), network.failure)
+            before.close()
+            question = web.make_datagram_to(GATEWAY, 53, DNSRecord.question("web").pack())
+            for _ in range(100):
+                web.write(question)
+                frame = await asyncio.to_thread(web.read, 0.2)
+                if frame is not None and frame[34:36] == b"\\0\\x35":
+                    print("names again")
+                    break
+
+        run(act, [("web", ["back"])])
+        """,
+    )
+    assert said == ["None ", "names again"]
