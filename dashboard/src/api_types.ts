@@ -280,7 +280,8 @@ export interface MountAttachment {
 }
 
 export interface Network {
-  mode: "bridged" | "user" | "vsock" | "dhcp";
+  egress: string | null;
+  mode: "bridged" | "user" | "vsock" | "dhcp" | null;
 }
 
 export interface NewToken {
@@ -512,6 +513,7 @@ export interface Vm {
   crash: Crash | null;
   created_at: string;
   disk_bytes_per_second: number;
+  egress: VmEgress;
   exit_code: number | null;
   health: "starting" | "healthy" | "unhealthy" | "unknown";
   health_reason: string;
@@ -562,6 +564,7 @@ export interface VmCreate {
   command?: string[];
   disk_bandwidth?: string | null;
   disk_size?: string | null;
+  egress?: string | null;
   entrypoint?: string[];
   env?: Record<string, string>;
   extra_hosts?: Record<string, string>;
@@ -595,6 +598,13 @@ export interface VmCreate {
   working_dir?: string;
 }
 
+export interface VmEgress {
+  allowed: number | null;
+  denied: number | null;
+  policy: string;
+  recently_denied: string[];
+}
+
 export interface VmNetwork {
   created_at: string;
   internal: boolean;
@@ -624,6 +634,7 @@ export interface VmTemplate {
   command?: string[];
   disk_bandwidth?: string | null;
   disk_size?: string | null;
+  egress?: string | null;
   entrypoint?: string[];
   env?: Record<string, string>;
   extra_hosts?: Record<string, string>;
@@ -657,6 +668,7 @@ export interface VmTemplate {
 
 export interface VmUpdate {
   disk_size?: string | null;
+  egress?: string | null;
   env?: Record<string, string | null>;
   kernel?: string | "" | null;
   kernel_arguments?: string | null;

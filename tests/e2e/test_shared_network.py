@@ -45,6 +45,13 @@ def find_holder(host: Host) -> int:
 
 def test_vms_see_each_other_whoever_is_killed(pair: Host) -> None:
     assert "Hello from Volant!" in pair.volar("vms", "ssh", "web", PAGE).stdout
+    # A list of what it reaches holds at once, names first of all; VMs of its networks stay what they were.
+    pair.volar("vms", "update", "web", "--egress", "allowed.example,192.0.2.0/24")
+    assert pair.vm("web")["pending"] == []
+    pair.volar("vms", "ssh", "web", "getent hosts secret.example.com", check=False)
+    egress = pair.vm("web")["egress"]
+    assert egress["denied"] >= 1 and "name secret.example.com" in egress["recently_denied"]
+    assert "Hello from Volant!" in pair.volar("vms", "ssh", "web", PAGE).stdout
     address = pair.volar("vms", "ssh", "web", "getent ahostsv4 db").stdout.split()[0]
     assert address.startswith("10.127.")
     # The daemon's end changes nothing between them, and its successor answers for names and ports again.

@@ -297,7 +297,8 @@ class MountAttachment(TypedDict):
 
 
 class Network(TypedDict):
-    mode: Literal["bridged", "user", "vsock", "dhcp"]
+    egress: str | None
+    mode: Literal["bridged", "user", "vsock", "dhcp"] | None
 
 
 class NewToken(TypedDict):
@@ -529,6 +530,7 @@ class Vm(TypedDict):
     crash: Crash | None
     created_at: str
     disk_bytes_per_second: int
+    egress: VmEgress
     exit_code: int | None
     health: Literal["starting", "healthy", "unhealthy", "unknown"]
     health_reason: str
@@ -579,6 +581,7 @@ class VmCreate(TypedDict):
     command: NotRequired[list[str]]
     disk_bandwidth: NotRequired[str | None]
     disk_size: NotRequired[str | None]
+    egress: NotRequired[str | None]
     entrypoint: NotRequired[list[str]]
     env: NotRequired[dict[str, str]]
     extra_hosts: NotRequired[dict[str, str]]
@@ -612,6 +615,13 @@ class VmCreate(TypedDict):
     working_dir: NotRequired[str]
 
 
+class VmEgress(TypedDict):
+    allowed: int | None
+    denied: int | None
+    policy: str
+    recently_denied: list[str]
+
+
 class VmNetwork(TypedDict):
     created_at: str
     internal: bool
@@ -642,6 +652,7 @@ class VmTemplate(TypedDict):
     command: NotRequired[list[str]]
     disk_bandwidth: NotRequired[str | None]
     disk_size: NotRequired[str | None]
+    egress: NotRequired[str | None]
     entrypoint: NotRequired[list[str]]
     env: NotRequired[dict[str, str]]
     extra_hosts: NotRequired[dict[str, str]]
@@ -675,6 +686,7 @@ class VmTemplate(TypedDict):
 
 class VmUpdate(TypedDict):
     disk_size: NotRequired[str | None]
+    egress: NotRequired[str | None]
     env: NotRequired[dict[str, str | None]]
     kernel: NotRequired[str | Literal[""] | None]
     kernel_arguments: NotRequired[str | None]

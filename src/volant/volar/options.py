@@ -47,6 +47,7 @@ class VmOptions:
     network: tuple[str, ...]
     alias: tuple[str, ...]
     isolated: bool
+    egress: str | None
     publish: tuple[str, ...]
     env: tuple[str, ...]
     env_file: tuple[IO[str], ...]
@@ -94,6 +95,8 @@ class VmOptions:
             request["aliases"] = list(self.alias)
         if self.isolated:
             request["isolated"] = True
+        if self.egress is not None:
+            request["egress"] = read_egress(self.egress)
         if self.restart:
             request["restart"] = self.restart
         if self.suspend_when_idle is not None:
@@ -173,6 +176,10 @@ def vm_options(
             "--alias", "--network-alias", metavar="NAME", multiple=True, help="A name beside its own (repeatable)."
         ),
         click.option("--isolated", is_flag=True, help="Keep it and the bridge's other VMs apart."),
+        click.option(
+            "--egress", metavar="none|open|NAME,CIDR,...",
+            help="What it reaches beyond the VMs of its networks (default: open).",
+        ),
         click.option(
             *publish, multiple=True, metavar="[[IP:]PORT:]GUEST_PORT", help="Publish a port of the guest."
         ),
@@ -259,6 +266,18 @@ class Mebibytes(Parameter):
         if size < 32:
             self.fail(f"{value!r} is less than 32 MiB", parameter, context)
         return size
+
+
+def read_egress(text: str) -> str:
+    from volant.contract.egress import check_egress
+
+    try:
+        return check_egress(text)
+    except ValueError as error:
+        raise UsageError(
+            f"cannot use --egress: {error}",
+            resolution="--egress none, open or deb.debian.org,*.example.com,10.0.0.0/8",
+        ) from error
 
 
 def parse_publish(text: str) -> PublishRequest:

@@ -123,6 +123,7 @@ def describe(vm: Vm, boot: str = "") -> list[tuple[str, Any]]:
         ("network", vm["network"]),
         ("networks", ", ".join(vm.get("networks", []))),
         ("aliases", ", ".join(vm.get("aliases", []))),
+        ("egress", _describe_egress(vm)),
         ("ip", vm["ip"]),
         ("ip6", vm.get("ip6")),
         ("url", vm["url"]),
@@ -162,6 +163,16 @@ def has_own_system(client: Client, vm: Vm) -> bool:
 
 def _with_reason(text: str, reason: str) -> str:
     return f"{text} ({reason})" if reason else text
+
+
+def _describe_egress(vm: Vm) -> str:
+    """Nothing where it reaches everything, as VMs do; its list, what came of it, and what was refused last."""
+    egress = vm.get("egress", {"policy": "open"})
+    if egress["policy"] == "open":
+        return ""
+    allowed, denied = egress.get("allowed"), egress.get("denied")
+    counts = "" if allowed is None else f"{allowed} connections allowed, {denied} packets and names denied"
+    return "\n".join([_with_reason(egress["policy"], counts), *egress.get("recently_denied", [])])
 
 
 def _describe_crash(crash: Crash | None) -> str:

@@ -10,7 +10,7 @@ import click
 from volant.errors import UsageError
 from volant.volar.client import quoted
 from volant.volar.names import vm_argument
-from volant.volar.options import Mebibytes, Period, parse_publish
+from volant.volar.options import Mebibytes, Period, parse_publish, read_egress
 from volant.volar.target import make_client
 
 
@@ -28,15 +28,16 @@ from volant.volar.target import make_client
 @click.option("--restart", metavar="POLICY", help="no, on-failure[:N], always or unless-stopped.")
 @click.option("--kernel", metavar="NAME", help='One of volar system kernels; "" for the usual one.')
 @click.option("--kernel-arguments", metavar="TEXT", help='In place of those before; "" for none.')
+@click.option("--egress", metavar="none|open|NAME,CIDR,...", help="In place of the one before, at once.")
 @click.option("--suspend-when-idle", type=Period(), metavar="TIME", help="E.g. 10m; 0: never.")
 @click.pass_context
 def update(
     context: click.Context, name: str, cpus: int | None, memory: int | None, disk_size: str | None,
     env: tuple[str, ...], env_rm: tuple[str, ...], publish: tuple[str, ...], publish_none: bool,
     label: tuple[str, ...], label_rm: tuple[str, ...], restart: str | None, kernel: str | None,
-    kernel_arguments: str | None, suspend_when_idle: int | None,
+    kernel_arguments: str | None, egress: str | None, suspend_when_idle: int | None,
 ) -> None:  # fmt: skip
-    """Change a VM: CPUs, memory, disk, environment, ports, labels, restart policy, kernel, sleep.
+    """Change a VM: CPUs, memory, disk, environment, ports, labels, restart policy, kernel, egress, sleep.
 
     What needs a new process takes effect at the next start, and is named.
     """
@@ -51,6 +52,7 @@ def update(
         "kernel": kernel,
         "kernel_arguments": kernel_arguments,
         "suspend_when_idle_seconds": suspend_when_idle,
+        **({} if egress is None else {"egress": read_egress(egress)}),
     }
     vm = make_client(context).call("PATCH", f"/vms/{quoted(name)}", body=body)
     click.echo(f"updated {name}")

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from volant.contract.egress import check_egress
 from volant.volar.compose import short_forms
 
 Unused = Annotated[Any, Field(default=None)]
@@ -183,6 +184,8 @@ class VolantOptions(ComposeModel):
     memory: Bytes | None = None
     disk_size: str | None = Field(None, pattern=r"^[1-9][0-9]*[KMGT]$")
     snapshot: str | None = None
+    egress: Annotated[str, AfterValidator(check_egress)] | None = None
+    """As `volar vms create --egress`."""
 
 
 class Service(ComposeModel):

@@ -93,6 +93,7 @@ class _ServiceReader:
             "resources": self.read_resources(),
             "disk_size": service.volant.disk_size,
             "snapshot": service.volant.snapshot,
+            "egress": service.volant.egress,
             "architecture": self.read_architecture(),
             **self.read_network(),
         }

@@ -89,3 +89,10 @@ def test_a_disk_is_never_made_smaller_and_a_variable_has_a_name(record: VmRecord
         apply_update(record, VmUpdate(disk_size="512M"), GIB)
     with pytest.raises(InvalidInput, match="variable"):
         apply_update(record, VmUpdate(env={"a b": "c"}), GIB)
+
+
+def test_what_it_reaches_is_changed_and_waits_until_somebody_holds_it_to_that(record: VmRecord) -> None:
+    chosen = apply_update(record, VmUpdate(egress="none"), GIB)
+    assert (chosen.definition.egress, chosen.at_start) == ("none", ("egress",))
+    record = dataclasses.replace(record, definition=chosen.definition)
+    assert apply_update(record, VmUpdate(vcpu=1), GIB).definition.egress == "none"
