@@ -168,18 +168,7 @@ def vm_options(
             "--hypervisor", type=click.Choice(["auto", "qemu", "cloud-hypervisor"]),
             help="What runs it (default: auto, which is QEMU where it is installed).",
         ),
-        click.option(
-            "--network", "--net", metavar="NAME|MODE", multiple=True,
-            help="A network by name (repeatable), or a mode: bridged, dhcp, user or vsock.",
-        ),
-        click.option(
-            "--alias", "--network-alias", metavar="NAME", multiple=True, help="A name beside its own (repeatable)."
-        ),
-        click.option("--isolated", is_flag=True, help="Keep it and the bridge's other VMs apart."),
-        click.option(
-            "--egress", metavar="none|open|NAME,CIDR,...",
-            help="What it reaches beyond the VMs of its networks (default: open).",
-        ),
+        *_network_options(),
         click.option(
             *publish, multiple=True, metavar="[[IP:]PORT:]GUEST_PORT", help="Publish a port of the guest."
         ),
@@ -215,6 +204,23 @@ def vm_options(
     )  # fmt: skip
 
     return collect(VmOptions, "options", chosen)
+
+
+def _network_options() -> Sequence[Any]:
+    return (
+        click.option(
+            "--network", "--net", metavar="NAME|MODE", multiple=True,
+            help="A network by name (repeatable), or a mode: bridged, dhcp, user or vsock.",
+        ),
+        click.option(
+            "--alias", "--network-alias", metavar="NAME", multiple=True, help="A name beside its own (repeatable)."
+        ),
+        click.option("--isolated", is_flag=True, help="Keep it and the bridge's other VMs apart."),
+        click.option(
+            "--egress", metavar="none|open|NAME,CIDR,...",
+            help="What it reaches beyond the VMs of its networks (default: open).",
+        ),
+    )  # fmt: skip
 
 
 def collect(kind: type[Any], argument: str, chosen: Sequence[Any]) -> Callable[[Command], Command]:
