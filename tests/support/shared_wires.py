@@ -20,9 +20,10 @@ from dnslib import EDNS0, RCODE, RR, A, DNSRecord
 
 from volant.contract.egress import parse_egress
 from volant.volantd.network.bridge import BRIDGE_MAC
+from volant.volantd.network.bridge_ipv6 import make_address
 from volant.volantd.network.egress.guard import EgressGuard
 from volant.volantd.network.shared.network import GATEWAY as GATEWAY_ADDRESS
-from volant.volantd.network.shared.network import SharedNetwork
+from volant.volantd.network.shared.network import SharedNetwork, make_net
 from volant.volantd.network.shared.rules import Guest
 
 __all__ = [
@@ -34,8 +35,7 @@ __all__ = [
     "EgressGuard",
     "Resolver",
     "asyncio",
-    "run",
-    "socket",
+    "make_address", "replace", "run", "socket",
 ]  # fmt: skip
 
 GATEWAY, GATEWAY_MAC = str(GATEWAY_ADDRESS), BRIDGE_MAC
@@ -60,7 +60,11 @@ class Wire:
 
     def __init__(self, number: int, name: str, networks: Sequence[str]) -> None:
         self.name, self.mac, self.address = name, f"52:54:00:00:00:{number:02x}", f"10.127.0.{number}"
-        self.guest = Guest(f"vtap{name}", self.mac, self.address, tuple(networks), name)
+        prefix = make_net().prefix
+        self.address6 = str(make_address(prefix, self.address)) if prefix else ""
+        self.guest = Guest(
+            f"vtap{name}", self.mac, self.address, tuple(networks), name, address6=self.address6
+        )
         self.tap, self._port = -1, 43_000
 
     def hold(self, egress: str) -> None:
@@ -143,6 +147,14 @@ class Wire:
         )
         segment = segment[:16] + struct.pack(">H", _checksum(pseudo + segment)) + segment[18:]
         return self.make_frame(0x0800, self.make_packet(destination, 6, segment), GATEWAY_MAC)
+
+    def make_syn6(self, destination: str, port: int) -> bytes:
+        segment = struct.pack(">HHIIBBHHH", 42_000, port, 1000, 0, 5 << 4, 2, 65_535, 0, 0)
+        addresses = b"".join(socket.inet_pton(socket.AF_INET6, one) for one in (self.address6, destination))
+        total = _checksum(addresses + struct.pack(">IHBB", 20, 0, 0, 6) + segment)
+        segment = segment[:16] + struct.pack(">H", total) + segment[18:]
+        head = struct.pack(">IHBB", 6 << 28, len(segment), 6, 64)
+        return self.make_frame(0x86DD, head + addresses + segment, GATEWAY_MAC)
 
     def announce(self) -> None:
         """The kernel of the namespace learns who has this address, without having to ask."""

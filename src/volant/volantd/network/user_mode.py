@@ -58,6 +58,17 @@ def has_default_route(routes: Path = Path("/proc/net/route")) -> bool:
     return any(len(fields := line.split()) > 7 and fields[1] == fields[7] == "00000000" for line in lines)
 
 
+def has_ipv6_default_route(routes: Path = Path("/proc/net/ipv6_route")) -> bool:
+    """Whether IPv6 leads anywhere: beside the kernel's own route that rejects, which lies on loopback."""
+    try:
+        found = [line.split() for line in routes.read_text().splitlines()]
+    except OSError:
+        return False
+    return any(
+        len(route) > 9 and int(route[0], 16) == int(route[1], 16) == 0 and route[9] != "lo" for route in found
+    )
+
+
 class UserNetwork:
     """The two processes behind one VM's NIC, as their parent knows them; `start` returns before they are ready."""
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 import re
 import time
@@ -151,11 +152,15 @@ def _make_bridged_addresses(lease: str | None) -> dict[str, Any]:
 
 
 def _make_shared_addresses(nic: SharedNic) -> dict[str, Any]:
-    """No way out by IPv6: pasta is asked for none."""
-    addresses = [f"{nic.address}/{shared.SUBNET.prefixlen}"]
-    if nic.ipv6_address:
-        addresses.append(f"{nic.ipv6_address}/{bridge_ipv6.PREFIX_LENGTH}")
-    return {"addresses": addresses, "gateway": str(shared.GATEWAY)}
+    found: dict[str, Any] = {
+        "addresses": [f"{nic.address}/{shared.SUBNET.prefixlen}"],
+        "gateway": str(shared.GATEWAY),
+    }
+    if not nic.ipv6_address:
+        return found
+    network = ipaddress.IPv6Interface(f"{nic.ipv6_address}/{bridge_ipv6.PREFIX_LENGTH}").network
+    found["addresses"].append(f"{nic.ipv6_address}/{bridge_ipv6.PREFIX_LENGTH}")
+    return {**found, "gateway6": str(bridge_ipv6.make_address(network, shared.GATEWAY))}
 
 
 def _make_secret_ports(record: VmRecord) -> list[SecretPort]:

@@ -20,6 +20,20 @@ def test_a_default_route_has_neither_destination_nor_mask(tmp_path: Path) -> Non
     assert user_mode.has_default_route(routes)
 
 
+def test_a_default_route_of_ipv6_is_not_the_kernels_own_that_rejects(tmp_path: Path) -> None:
+    routes = tmp_path / "ipv6_route"
+    assert not user_mode.has_ipv6_default_route(routes)
+    nothing = "0" * 32
+    template = f"{{to}} {{length}} {nothing} 00 {nothing} 00000400 00000001 00000000 00000003 {{device}}\n"
+    routes.write_text(
+        template.format(to="fd" + "0" * 30, length="40", device="eth0")
+        + template.format(to=nothing, length="00", device="lo")
+    )
+    assert not user_mode.has_ipv6_default_route(routes)
+    routes.write_text(template.format(to=nothing, length="00", device="eth0"))
+    assert user_mode.has_ipv6_default_route(routes)
+
+
 @pytest.mark.parametrize(
     ("version", "passt", "route", "obstacle"),
     [

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import pytest
 
 from volant.contract.manifest import Manifest
+from volant.volantd.hypervisors.base import SharedNic
 from volant.volantd.network import bridge_ipv6
 from volant.volantd.network.types import PublishedPort
 from volant.volantd.plugins.store import StoredPlugin
-from volant.volantd.vms.guest_settings import make_guest_config, trim_user_data
+from volant.volantd.vms.guest_settings import make_guest_config, make_guest_network, trim_user_data
 from volant.volantd.vms.keys import make_private_key, read_public_key
 from volant.volantd.vms.networking import make_url
 from volant.volantd.vms.record import AgentFacts, AttachedSecret, VmDefinition, VmRecord, VmResources
@@ -126,6 +128,13 @@ def test_on_a_host_with_ipv6_a_bridged_guest_has_an_address_of_it_too(
     assert (interface.gateway, interface.gateway6) == ("192.168.127.1", "fd00::c0a8:7f01")
     (interface,) = make_guest_config(make_record(network="user"), make_plugin(), []).network.interfaces
     assert interface.gateway6 is None
+
+
+def test_on_the_shared_network_the_gateway_is_one_of_both_families() -> None:
+    nic = SharedNic("52:54:00:00:00:01", "vtap0", "10.127.0.1", 1, "fd12:3456:789a:7f::a7f:1")
+    for found, gateway6 in ((nic, "fd12:3456:789a:7f::a7e:1"), (replace(nic, ipv6_address=""), None)):
+        (interface,) = make_guest_network(make_record(network="user"), [found]).interfaces
+        assert (interface.gateway, interface.gateway6) == ("10.126.0.1", gateway6)
 
 
 def test_the_persons_user_data_wins_and_the_plugins_is_read_from_its_archive() -> None:

@@ -16,13 +16,14 @@ from pathlib import Path
 
 from volant.process import find_tool, read_command, start_detached
 from volant.volantd.network.shared.namespace import Inside
-from volant.volantd.network.user_mode import has_default_route
+from volant.volantd.network.user_mode import has_default_route, has_ipv6_default_route
 
 logger = logging.getLogger(__name__)
 
 LINK = "outward"
 # As in user mode by passt, but that no guest ever sees them.
 ADDRESS, NETMASK, GATEWAY = "10.0.2.15", "24", "10.0.2.2"
+ADDRESS6, GATEWAY6 = "fd76:6f6c:616e:7::15", "fd76:6f6c:616e:7::2"
 POLL_SECONDS, POLLS = 0.01, 1000
 
 
@@ -39,11 +40,15 @@ def make_arguments(pid: int) -> list[str]:
     """pasta's command; `pid`: of the process that holds the namespaces."""
     program = find_tool("pasta") or "pasta"
     arguments = [
-        program, "--foreground", "--quiet", "--config-net", "--ipv4-only", "--no-map-gw",
+        program, "--foreground", "--quiet", "--config-net", "--no-map-gw", "--no-ra", "--no-dhcp", "--no-dhcpv6",
         "--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none",
         "--address", ADDRESS, "--netmask", NETMASK, "--gateway", GATEWAY, "--ns-ifname", LINK,
         "--userns", f"/proc/{pid}/ns/user", "--netns", f"/proc/{pid}/ns/net",
     ]  # fmt: skip
+    if has_ipv6_default_route():
+        arguments += ["--address", ADDRESS6, "--gateway", GATEWAY6]
+    else:
+        arguments.append("--ipv4-only")
     if os.geteuid() == 0:
         # Nobody else may enter a namespace of root's; pasta gives up what root may do on the host all the same.
         arguments += ["--runas", "0:0"]

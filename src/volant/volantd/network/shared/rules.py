@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from volant.contract.egress import EVERYTHING, Egress
+from volant.volantd.network.bridge_ipv6 import make_address, make_link_local
 from volant.volantd.network.packet_filter import TABLE, BridgeNet, list_guest_rules
 
 
@@ -88,16 +89,23 @@ def _make_chain(guest: Guest, net: BridgeNet) -> list[str]:
         "ip daddr { 127.0.0.0/8, 0.0.0.0/8 } drop",
         "ip6 daddr { ::1, ::, ::ffff:0:0/96 } drop",
         *around,
-        *([] if guest.leads_out else [f"ether daddr {net.mac} ip daddr != {net.gateway} drop"]),
+        *([] if guest.leads_out else _make_inner(net)),
         *list_guest_rules(guest.mac, guest.address, net),
         "drop",
         "}",
     ]
 
 
-def _gateway6(net: BridgeNet) -> str:
-    from volant.volantd.network.bridge_ipv6 import make_address
+def _make_inner(net: BridgeNet) -> list[str]:
+    """Nothing for beyond: of the gateway its own addresses are left."""
+    own6 = f"{{ {_gateway6(net)}, {make_link_local(net.mac)} }}" if net.prefix else "::"
+    return [
+        f"ether daddr {net.mac} ip daddr != {net.gateway} drop",
+        f"ether daddr {net.mac} ip6 daddr != {own6} drop",
+    ]
 
+
+def _gateway6(net: BridgeNet) -> str:
     assert net.prefix is not None
     return str(make_address(net.prefix, net.gateway))
 

@@ -28,16 +28,28 @@ ip link set lo up
 ip link add outside type bridge
 ip address add 198.51.100.7/24 dev outside
 ip address add 198.51.100.8/24 dev outside
+ip address add 2001:db8::7/64 dev outside nodad
 ip link set outside up
 ip route add default via 198.51.100.1
-exec "$2" -c "$3" "$1"
+ip route add default via 2001:db8::1
+if [ "$4" = root ]; then
+    exec "$2" -c "$3" "$1"
+fi
+# As distributions have it, and on this one alone.
+mknod -m 0666 "$1/tun" c 10 200
+mount --bind "$1/tun" /dev/net/tun
+chown -R "$4" "$1"
+exec setpriv --reuid="$4" --regid=nogroup --clear-groups "$2" -c "$3" "$1"
 """
 
 
-def run_inside(folder: Path, code: str) -> list[str]:
+def run_inside(folder: Path, code: str, user: str = "root") -> list[str]:
     (folder / "resolv.conf").write_text("nameserver 127.0.0.53\n")
     done = subprocess.run(
-        ["unshare", "--net", "--mount", "sh", "-c", SCRIPT, "sh", str(folder), sys.executable, textwrap.dedent(code)],
+        [
+            "unshare", "--net", "--mount", "sh", "-c", SCRIPT,
+            "sh", str(folder), sys.executable, textwrap.dedent(code), user,
+        ],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])},
         capture_output=True,
         text=True,
@@ -47,7 +59,26 @@ def run_inside(folder: Path, code: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_guests_reach_those_alone_with_whom_they_share_a_network(short_path: Path) -> None:
+@pytest.fixture(params=["root", "nobody"])
+def user(request: pytest.FixtureRequest) -> str:
+    """Who the network is of: root, or somebody who may do nothing but open the tun device."""
+    name = str(request.param)
+    if name != "root":
+        reads = [
+            "setpriv",
+            f"--reuid={name}",
+            "--regid=nogroup",
+            "--clear-groups",
+            sys.executable,
+            "-c",
+            "import volant",
+        ]
+        if subprocess.run(reads, capture_output=True, check=False).returncode != 0:
+            pytest.skip("this checkout is closed to other users")
+    return name
+
+
+def test_guests_reach_those_alone_with_whom_they_share_a_network(short_path: Path, user: str) -> None:
     said = run_inside(
         short_path,
         """
@@ -72,6 +103,7 @@ def test_guests_reach_those_alone_with_whom_they_share_a_network(short_path: Pat
 
         run(act, [("web", ["back"]), ("db", ["back"]), ("alone", [])])
         """,
+        user,
     )
     assert said == [
         "asks db", "sends db", "stranger asks", "stranger sends", "to the stranger", "as another card",
@@ -79,7 +111,7 @@ def test_guests_reach_those_alone_with_whom_they_share_a_network(short_path: Pat
     ]  # fmt: skip
 
 
-def test_no_frame_reaches_the_hosts_loopback_and_the_way_out_is_open(short_path: Path) -> None:
+def test_no_frame_reaches_the_hosts_loopback_and_the_way_out_is_open(short_path: Path, user: str) -> None:
     said = run_inside(
         short_path,
         """
@@ -102,6 +134,7 @@ def test_no_frame_reaches_the_hosts_loopback_and_the_way_out_is_open(short_path:
 
         run(act, [("web", ["back"])])
         """,
+        user,
     )
     assert said == ["out 198.51.100.7", "loopback is closed"]
 
@@ -221,3 +254,37 @@ def test_a_killed_daemon_that_still_answers_keeps_nobody_from_the_network(short_
         """,
     )
     assert said == ["None ", "names again"]
+
+
+def test_ipv6_leads_out_where_the_host_has_it_and_nowhere_inside(short_path: Path) -> None:
+    said = run_inside(
+        short_path,
+        """
+        from support.shared_wires import *
+
+        async def act(wires, network):
+            web, inner = wires
+            inner.guest = replace(inner.guest, leads_out=False)
+            inner.hold("open")
+            web.hold("open")
+            await network.refresh()
+            loopback = socket.create_server(("::1", 8080), family=socket.AF_INET6)
+            outside = socket.create_server(("2001:db8::7", 8080), family=socket.AF_INET6)
+            gateway = str(make_address(network.net.prefix, GATEWAY))
+            inner.write(inner.make_syn6("2001:db8::7", 8080))
+            for destination in ("::1", gateway, "fd76:6f6c:616e:7::2", "fd76:6f6c:616e:7::15"):
+                web.write(web.make_syn6(destination, 8080))
+            await asyncio.to_thread(outside.settimeout, 20)
+            web.write(web.make_syn6("2001:db8::7", 8080))
+            print("out", (await asyncio.to_thread(outside.accept))[1][0])
+            for listener in (outside, loopback):
+                listener.setblocking(False)
+                try:
+                    print("accepted", listener.accept())
+                except BlockingIOError:
+                    print("no more")
+
+        run(act, [("web", ["back"]), ("inner", ["back"])])
+        """,
+    )
+    assert said == ["out 2001:db8::7", "no more", "no more"]

@@ -16,6 +16,14 @@ def test_pasta_forwards_no_port_and_stands_for_no_loopback() -> None:
     assert arguments[arguments.index("--netns") + 1] == "/proc/42/ns/net"
 
 
+@pytest.mark.parametrize("has_ipv6", [True, False])
+def test_ipv6_leads_out_where_the_hosts_does(has_ipv6: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outward, "has_ipv6_default_route", lambda: has_ipv6)
+    arguments = outward.make_arguments(42)
+    assert ("--ipv4-only" in arguments) is not has_ipv6
+    assert (outward.ADDRESS6 in arguments) is has_ipv6
+
+
 def test_what_keeps_vms_from_going_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outward, "find_tool", lambda _name: None)
     assert outward.find_obstacle() == "passt is not installed"
