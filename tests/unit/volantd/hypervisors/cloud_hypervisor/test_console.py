@@ -7,7 +7,8 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -46,10 +47,15 @@ def process(log: Path) -> Iterator[subprocess.Popen[bytes]]:
     started.wait()
 
 
-def attach(process: subprocess.Popen[bytes], log: Path) -> AttachedConsole:
+@asynccontextmanager
+async def attach(process: subprocess.Popen[bytes], log: Path) -> AsyncIterator[AttachedConsole]:
+    """Until the stream is closed here, whereupon it ends by itself."""
     terminal = find_terminal(process.pid)
     assert terminal is not None
-    return AttachedConsole(terminal, log, lambda: process.poll() is not None)
+    attached = AttachedConsole(terminal, log, lambda: process.poll() is not None)
+    with attached.stream:
+        yield attached
+    await asyncio.wait_for(attached.task, 60)
 
 
 async def read(attached: AttachedConsole) -> bytes:
@@ -63,40 +69,37 @@ async def say(attached: AttachedConsole, words: bytes) -> None:
 async def test_what_is_typed_is_heard_and_shown_byte_by_byte(
     process: subprocess.Popen[bytes], log: Path
 ) -> None:
-    first = attach(process, log)
-    # What a terminal would answer by itself goes through like everything else.
-    await say(first, b"\x03\x04a")
-    assert await read(first) == b"heard \x03\x04a"
-    second = attach(process, log)
-    first.stream.close()
-    await asyncio.wait_for(first.task, 60)
-    await say(second, b"\n")
-    assert await read(second) == b"heard \n"
+    async with attach(process, log) as first:
+        # What a terminal would answer by itself goes through like everything else.
+        await say(first, b"\x03\x04a")
+        assert await read(first) == b"heard \x03\x04a"
+    async with attach(process, log) as second:
+        await say(second, b"\n")
+        assert await read(second) == b"heard \n"
 
 
 async def test_the_log_is_followed_when_it_has_been_trimmed(
     process: subprocess.Popen[bytes], log: Path
 ) -> None:
-    attached = attach(process, log)
-    await say(attached, b"before")
-    assert await read(attached) == b"heard before"
-    assert trim_log(log, limit_bytes=100, kept_bytes=50)
-    while attached._at > 100:  # noqa: ASYNC110  # what it has seen of the file
-        await asyncio.sleep(0.01)
-    await say(attached, b"after")
-    assert await read(attached) == b"heard after"
+    async with attach(process, log) as attached:
+        await say(attached, b"before")
+        assert await read(attached) == b"heard before"
+        assert trim_log(log, limit_bytes=100, kept_bytes=50)
+        while attached._at > 100:  # noqa: ASYNC110  # what it has seen of the file
+            await asyncio.sleep(0.01)
+        await say(attached, b"after")
+        assert await read(attached) == b"heard after"
 
 
 async def test_the_last_words_are_shown_and_then_it_ends(process: subprocess.Popen[bytes], log: Path) -> None:
-    attached = attach(process, log)
-    process.kill()
-    process.wait()
-    with log.open("ab") as output:
-        output.write(b"last words")
-    # It has not had its turn since it was made.
-    assert await read(attached) == b"last words"
-    assert await read(attached) == b""
-    await asyncio.wait_for(attached.task, 60)
+    async with attach(process, log) as attached:
+        # It has its first turn when there is something to wait for.
+        process.kill()
+        process.wait()
+        with log.open("ab") as output:
+            output.write(b"last words")
+        assert await read(attached) == b"last words"
+        assert await read(attached) == b""
 
 
 def test_a_process_without_a_terminal_has_none() -> None:
