@@ -43,6 +43,19 @@ def test_what_is_better_than_wanted_lies_below_the_line() -> None:
     assert heights[0] > middle > heights[1]  # y grows downward
 
 
+def test_readme_says_what_was_measured_last_and_needs_its_marks() -> None:
+    begin, end = figures.README_BOUNDS
+    filled = figures.fill_readme(f"# Volant\n{begin}| an older table |\n{end}the rest\n")
+    assert filled.startswith(f"# Volant\n{begin}\n| measured | last | wanted |\n") and filled.endswith(
+        f"{end}the rest\n"
+    )
+    runs = figures.read_runs("cli")
+    last = next(run for run in reversed(runs) if "start-volar-vs-podman" in run["figures"])
+    assert f"| {last['figures']['start-volar-vs-podman']:g} | ≤ 1 |" in filled
+    with pytest.raises(SystemExit):
+        figures.fill_readme("# Volant\n")
+
+
 def test_growth_is_a_row_and_a_bar_for_each_image_of_the_run() -> None:
     columns = {
         "files": 6900,
