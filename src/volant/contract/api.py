@@ -137,7 +137,7 @@ class Vm(ApiModel):
     plugin: PluginReference
     resources: Resources
     network: NetworkMode
-    networks: list[str] = Field(default_factory=list, description="by name, in user mode")
+    networks: list[str] = Field(default_factory=list, description="by name")
     aliases: list[str] = Field(default_factory=list)
     isolated: bool = False
     egress: VmEgress = Field(default_factory=lambda: VmEgress(policy="open"))
@@ -240,7 +240,7 @@ class VmTemplate(WorkloadRequest):
     networks: list[NetworkName] = Field(
         default_factory=list,
         max_length=100,
-        description="by name, in user mode; none: the one called default",
+        description="by name; none: the one called default",
     )
     aliases: list[NetworkName] = Field(
         default_factory=list,

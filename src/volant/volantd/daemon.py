@@ -37,9 +37,10 @@ from volant.volantd.backup.restoring import put_in_place
 from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import SOCKET_PATH_LIMIT, Hypervisor
 from volant.volantd.network.bridge import GATEWAY, find_net, install_bridge
+from volant.volantd.network.bridge_networks import BridgeNetworks
 from volant.volantd.network.dhcp import DhcpServer
 from volant.volantd.network.egress.guard import EgressGuard
-from volant.volantd.network.names import NameServer
+from volant.volantd.network.names import Addresses, NameServer
 from volant.volantd.network.packet_filter import run_nft
 from volant.volantd.network.shared.namespace import SOCKET_NAME as HOLDER_SOCKET
 from volant.volantd.network.shared.network import SharedNetwork
@@ -194,11 +195,24 @@ async def restore_bridge(settings: Settings) -> None:
             logger.warning("bridged VMs cannot start: %s", error)
 
 
+def make_names(fleet: Fleet) -> NameServer:
+    """Of VMs on root's bridge, by who asks."""
+    networks = fleet.domain.bridge_networks
+
+    def find_names(asker: str) -> Addresses:
+        visible = networks.find_names(asker)
+        return fleet.find_names() if visible is None else visible
+
+    return NameServer(
+        find_names, may_ask_further=networks.leads_out, find_held=fleet.domain.bridge_egress.find_names
+    )
+
+
 async def open_names(settings: Settings, fleet: Fleet) -> NameServer | None:
     """Answer for VMs' names on the bridge; None where there is none, or another daemon does."""
     if find_default_mode(settings) != "bridged":
         return None
-    names = NameServer(lambda _asker: fleet.find_names(), find_held=fleet.domain.bridge_egress.find_names)
+    names = make_names(fleet)
     try:
         await names.start(str(GATEWAY))
     except OSError as error:
@@ -241,6 +255,7 @@ def make_domain(
         ),
         shared_network=make_shared_network(settings, registry),
         bridge_egress=EgressGuard(run_nft, find_net, registry.list_held_guests),
+        bridge_networks=BridgeNetworks(run_nft, find_net, registry.list_bridged_guests),
     )
     domain.plugins.on_removed = domain.templates.store.remove_orphans
     for resource in RESOURCES:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks by name: who is in one is said by each VM's definition, what that means by `network/shared`."""
+"""Networks by name: who is in one is said by each VM's definition, what that means by `network/shared` and
+`network/bridge_networks`."""
 
 from __future__ import annotations
 

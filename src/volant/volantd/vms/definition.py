@@ -228,10 +228,11 @@ def _choose_network(domain: Domain, request: NewVm, manifest: Manifest) -> Netwo
             f"cannot isolate VM {request.name}: no other VM reaches it in {network} mode anyway",
             resolution="omit --isolated, or use --network bridged",
         )
-    if request.networks and network in ("vsock", "bridged", "dhcp"):
+    if request.networks and (network == "vsock" or request.isolated):
+        reason = "it is to be kept apart" if request.isolated else "it has no network in vsock mode"
         raise InvalidInput(
-            f"cannot put VM {request.name} in a network by name: it is in {network} mode",
-            resolution="networks by name are for VMs in user mode: --network user --network NAME",
+            f"cannot put VM {request.name} in a network by name: {reason}",
+            resolution="omit --isolated, or use --network user or bridged beside --network NAME",
         )
     return network
 

@@ -91,7 +91,7 @@ async def prepare_network(
     what it may reach; on root's bridge it is held to that from here on.
     """
     if record.definition.network in ON_BRIDGE:
-        await domain.bridge_egress.apply()
+        await _settle_bridge(domain)
         return None
     network = await _choose_shared(domain, record, plugin, source)
     egress = parse_egress(record.definition.egress)
@@ -99,6 +99,12 @@ async def prepare_network(
         obstacle = domain.shared_network.failure or "its memory or its kind of disk is of another network"
         raise refuse_egress(record.name, record.definition.egress, obstacle)
     return network
+
+
+async def _settle_bridge(domain: Domain) -> None:
+    """Who reaches whom on root's bridge, and what beyond it, as the VMs of now have it."""
+    await domain.bridge_egress.apply()
+    await domain.bridge_networks.apply()
 
 
 def refuse_egress(name: str, egress: str, obstacle: str) -> Conflict:
@@ -124,8 +130,8 @@ async def _choose_shared(
 
 
 def list_networks(record: VmRecord) -> list[str]:
-    """Those by name that it is in where it is on the shared network."""
-    if record.definition.network != "user" or record.definition.isolated:
+    """Those by name that it is in where it is on the shared network, or on root's bridge."""
+    if record.definition.network not in ("user", *ON_BRIDGE) or record.definition.isolated:
         return []
     return record.definition.networks or [DEFAULT]
 
@@ -242,7 +248,7 @@ async def guard(record: VmRecord, domain: Domain) -> None:
         await domain.shared_network.prepare()
         await domain.shared_network.refresh()
     if record.definition.network in ON_BRIDGE and record.address is not None:
-        await domain.bridge_egress.apply()
+        await _settle_bridge(domain)
         isolated = record.definition.isolated
         await asyncio.to_thread(
             guard_tap, name_tap(record.id), record.mac, record.address, is_isolated=isolated

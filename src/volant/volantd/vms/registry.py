@@ -235,10 +235,22 @@ class VmRegistry:
             f" FROM vms WHERE state IN ({_RUNS})"
             " AND json_extract(definition, '$.network') = 'user' AND address IS NOT NULL ORDER BY id"
         )
-        internal = {
-            row["name"] for row in self._database.fetch_all("SELECT name FROM networks WHERE internal")
-        }
-        return [_make_guest(row, internal) for row in rows]
+        return [_make_guest(row, find_guest_address(row["address"]), self._list_internal()) for row in rows]
+
+    def list_bridged_guests(self) -> list[Guest]:
+        """Who is on the bridge, or about to be; nobody where none of them is in a network by name or has an alias."""
+        rows = self._database.fetch_all(
+            "SELECT id, name, mac, address, definition,"  # noqa: S608  # ours
+            " coalesce(json_extract(spec, '$.nics[0].ipv6_address'), '') AS address6"
+            f" FROM vms WHERE state IN ({_RUNS})"
+            " AND json_extract(definition, '$.network') IN ('bridged', 'dhcp') AND address IS NOT NULL ORDER BY id"
+        )
+        guests = [_make_guest(row, row["address"], self._list_internal()) for row in rows]
+        is_used = any(guest.networks not in ((), (DEFAULT,)) or guest.aliases for guest in guests)
+        return guests if is_used else []
+
+    def _list_internal(self) -> set[str]:
+        return {row["name"] for row in self._database.fetch_all("SELECT name FROM networks WHERE internal")}
 
     def list_held_guests(self) -> list[HeldGuest]:
         """Of VMs on the bridge, those that run, or are about to, and are held to a list of what they reach."""
@@ -331,11 +343,11 @@ class VmRegistry:
         return [row["name"] for row in rows]
 
 
-def _make_guest(row: sqlite3.Row, internal: set[str]) -> Guest:
+def _make_guest(row: sqlite3.Row, address: str, internal: set[str]) -> Guest:
     definition = VmDefinition.model_validate_json(row["definition"])
     networks = () if definition.isolated else tuple(definition.networks or [DEFAULT])
     return Guest(
-        tap=name_tap(row["id"]), mac=row["mac"], address=find_guest_address(row["address"]), networks=networks,
+        tap=name_tap(row["id"]), mac=row["mac"], address=address, networks=networks,
         name=row["name"], aliases=tuple(definition.aliases), address6=row["address6"],
         leads_out=not networks or not internal.issuperset(networks), egress=parse_egress(definition.egress),
     )  # fmt: skip

@@ -42,8 +42,8 @@ def make_domain(obstacle: str | None) -> Any:
     )
     hypervisor = SimpleNamespace(capabilities=SimpleNamespace(lent_taps=True))
     return SimpleNamespace(
-        shared_network=network, bridge_egress=Guard(), find_hypervisor=lambda _kind: hypervisor,
-        settings=SimpleNamespace(shared_network="named"),
+        shared_network=network, bridge_egress=Guard(), bridge_networks=Guard(),
+        find_hypervisor=lambda _kind: hypervisor, settings=SimpleNamespace(shared_network="named"),
     )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ async def test_on_the_bridge_rules_come_before_the_guest() -> None:
     domain = make_domain(None)
     plugin = cast("StoredPlugin", SimpleNamespace(boot="firmware"))
     await networking.prepare_network(domain, with_egress("none", "dhcp"), plugin, None)
-    assert domain.bridge_egress.applied == 1
+    assert domain.bridge_egress.applied == domain.bridge_networks.applied == 1
 
 
 async def test_a_change_counts_at_once_where_somebody_holds_the_vm_to_it(
