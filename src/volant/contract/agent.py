@@ -91,7 +91,7 @@ ProcessStatus = Literal["waiting", "starting", "running", "backoff", "exited", "
 
 
 class AgentModel(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
 
 
 class Hello(AgentModel):

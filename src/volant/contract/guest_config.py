@@ -26,7 +26,7 @@ SECRETS_PORT = 9000
 
 
 class GuestModel(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid")
 
 
 class Root(GuestModel):

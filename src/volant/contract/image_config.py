@@ -18,7 +18,7 @@ AGENT_PATH = "/usr/local/bin/kestrel"
 class ImageHealthcheck(BaseModel):
     """HEALTHCHECK; times in nanoseconds as in Docker's config, 0: default. `test`: ["CMD", …] or ["CMD-SHELL", "…"]."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(defer_build=True, frozen=True)
 
     test: list[str]
     interval: int = 0
@@ -28,7 +28,7 @@ class ImageHealthcheck(BaseModel):
 
 
 class ImageConfig(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(defer_build=True, frozen=True)
 
     entrypoint: list[str] = Field(default_factory=list)
     cmd: list[str] = Field(default_factory=list)

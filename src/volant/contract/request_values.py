@@ -28,7 +28,7 @@ _KEY_TYPE = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+")
 class ApiModel(BaseModel):
     """What the API answers, and what stands in requests."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(defer_build=True, extra="forbid")
 
 
 class RequestModel(BaseModel):

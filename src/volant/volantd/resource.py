@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter
-
+from volant.volantd.api.router import Router
 from volant.volantd.usage import FindUsers
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class Resource:
     name: str
     noun: str
     migrations: tuple[str, ...] = ()
-    make_routers: Callable[[Fleet], Sequence[APIRouter]] = lambda _fleet: ()
+    make_routers: Callable[[Fleet], Sequence[Router]] = lambda _fleet: ()
     sweep: Callable[[Fleet], Coroutine[Any, Any, None]] | None = None
     tend: Callable[[Fleet], Coroutine[Any, Any, None]] | None = None
     find_users: Callable[[Domain], FindUsers] | None = None

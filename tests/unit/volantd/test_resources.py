@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fastapi import APIRouter
 
 from support.memory_hypervisor import MemoryHost, MemoryHypervisor
 from volant.errors import Conflict
 from volant.volantd import daemon
 from volant.volantd.api import application
+from volant.volantd.api.router import Router
 from volant.volantd.resource import Resource
 from volant.volantd.resources import RESOURCES
 from volant.volantd.settings import Settings
@@ -32,8 +32,8 @@ def open_fleet(home: Path) -> Iterator[Fleet]:
         yield Fleet(daemon.make_domain(settings, MemoryHypervisor(MemoryHost()), stack))
 
 
-def make_router(fleet: Fleet) -> APIRouter:
-    router = APIRouter(prefix="/shelves", tags=["shelves"])
+def make_router(fleet: Fleet) -> Router:
+    router = Router("/shelves", tags=["shelves"])
 
     @router.get("")
     async def list_shelves() -> list[str]:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 
 from volant import __version__
@@ -18,22 +17,15 @@ from volant.volantd.api.body_limit import BodyLimit
 from volant.volantd.api.errors import install_translator
 from volant.volantd.api.links import add_links
 from volant.volantd.api.metrics import make_registry
+from volant.volantd.api.router import ERROR_STATUSES
 from volant.volantd.backup import routes as backup
 from volant.volantd.dashboard.page import Page
 from volant.volantd.resources import RESOURCES
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.fleet import Fleet
 
-PREFIX = "/api/v1"
-# Every status that an error of ours has (`volant.errors`), and no other.
 RETRY_AFTER = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}
 ERROR_SCHEMA = "#/components/schemas/ErrorReply"
-ERROR_STATUSES = (400, 401, 403, 404, 409, 413, 422, 429, 500, 502, 507)
-
-
-def name_operation(route: APIRoute) -> str:
-    """A stable name for generated clients: plugins_install, vms_list_vms."""
-    return "_".join([*(str(tag) for tag in route.tags), route.name])
 
 
 def describe_errors(description: dict[str, Any]) -> dict[str, Any]:
@@ -72,20 +64,16 @@ def make_application(
     """`registry` is what /metrics shows, `page` where the dashboard is reached; `begin_anew` has the daemon end and
     start again within the same process, as after a restore."""
     # Interactive pages would load scripts from elsewhere, and no web page gets in here anyway.
-    application = Application(
-        title="volantd",
-        version=__version__,
-        docs_url=None,
-        redoc_url=None,
-        responses={status: {} for status in ERROR_STATUSES},
-        generate_unique_id_function=name_operation,
-    )
+    application = Application(title="volantd", version=__version__, docs_url=None, redoc_url=None)
     install_translator(application)
     application.add_middleware(BodyLimit)
-    for router in (router for resource in RESOURCES for router in resource.make_routers(fleet)):
-        application.include_router(router, prefix=PREFIX)
-    application.include_router(backup.make_router(fleet, RESOURCES, begin_anew), prefix=PREFIX)
-    application.include_router(system.make_router(fleet, domain), prefix=PREFIX)
-    application.include_router(dashboard.make_router(page or Page()), prefix=PREFIX)
-    application.include_router(system.make_root_router(registry or make_registry(domain)))
+    routers = (
+        *(router for resource in RESOURCES for router in resource.make_routers(fleet)),
+        backup.make_router(fleet, RESOURCES, begin_anew),
+        system.make_router(fleet, domain),
+        dashboard.make_router(page or Page()),
+        system.make_root_router(registry or make_registry(domain)),
+    )
+    for router in routers:
+        application.router.routes.extend(router.routes)
     return application

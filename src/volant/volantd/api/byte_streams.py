@@ -34,7 +34,7 @@ TerminalSize = Annotated[int, Field(ge=1, le=1000)]
 class Note(BaseModel):
     """One text message of a client."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
     acknowledged: int = Field(0, ge=0, le=1 << 53)
     columns: TerminalSize | None = None

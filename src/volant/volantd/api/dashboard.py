@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from volant.contract.system_api import DashboardLink
+from volant.volantd.api.router import Router
 from volant.volantd.dashboard.page import Page
 from volant.volantd.dashboard.sessions import CODE_SECONDS
 from volant.volantd.request_context import find_request
 
 
-def make_router(page: Page) -> APIRouter:
-    router = APIRouter(prefix="/dashboard", tags=["dashboard"])
+def make_router(page: Page) -> Router:
+    router = Router("/dashboard", tags=["dashboard"])
 
     @router.post("/links")
     async def make_link() -> DashboardLink:

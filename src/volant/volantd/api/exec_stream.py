@@ -15,18 +15,18 @@ import contextlib
 import json
 from typing import Any
 
-import asyncssh
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from volant.volantd.guest.connection import read_exit_code
+from volant.volantd.guest.ssh_library import asyncssh
 from volant.volantd.tasks import end_tasks
 
 CHUNK_BYTES = 1 << 16
 
 
 class TerminalSize(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
     columns: int = Field(ge=1, le=10_000)
     rows: int = Field(ge=1, le=10_000)

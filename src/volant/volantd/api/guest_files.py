@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 
 from volant.volantd.api.replies import ByteStream
+from volant.volantd.api.router import Router
 from volant.volantd.guest.files import read_file, write_file
 from volant.volantd.vms.fleet import Fleet
 
@@ -18,8 +19,8 @@ GuestPath = Annotated[
 Mode = Annotated[int, Query(ge=0, le=0o7777, description="its permissions, as a decimal number")]
 
 
-def make_router(fleet: Fleet) -> APIRouter:
-    router = APIRouter(prefix="/vms/{name}/files", tags=["guests"])
+def make_router(fleet: Fleet) -> Router:
+    router = Router("/vms/{name}/files", tags=["guests"])
 
     @router.get("", response_class=ByteStream)
     async def read(name: str, path: GuestPath) -> ByteStream:

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Annotated
 
 import h11
-from fastapi import APIRouter, Query, Request, WebSocket
+from fastapi import Query, Request, WebSocket
 from pydantic import Field
 from starlette.responses import Response, StreamingResponse
 
@@ -29,6 +29,7 @@ from volant.contract.manifest import Port
 from volant.errors import Conflict, InvalidInput, Unreachable
 from volant.volantd.api.byte_streams import Window, pump
 from volant.volantd.api.exec_stream import pump_process
+from volant.volantd.api.router import Router
 from volant.volantd.guest.connection import ByteReader, ByteWriter
 from volant.volantd.vms import own_sshd
 from volant.volantd.vms.fleet import Fleet
@@ -54,8 +55,8 @@ HOP_HEADERS = frozenset(
 )
 
 
-def make_router(fleet: Fleet) -> APIRouter:
-    router = APIRouter(prefix="/vms/{name}", tags=["guests"])
+def make_router(fleet: Fleet) -> Router:
+    router = Router("/vms/{name}", tags=["guests"])
     streams = Streams()
 
     @router.post("/exec")

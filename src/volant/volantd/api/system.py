@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query
+from fastapi import Header, Query
 from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import Field
 
@@ -19,6 +19,7 @@ from volant.contract.agents import find_agent
 from volant.contract.system_api import AuditEntry, HostFinding, KernelInfo, SystemInfo
 from volant.errors import VolantError
 from volant.volantd.api.replies import EventStream, Metrics, Program
+from volant.volantd.api.router import Router
 from volant.volantd.boot.kernel import host_architecture
 from volant.volantd.boot.named_kernels import list_all_kernels
 from volant.volantd.doctor import examine
@@ -35,9 +36,9 @@ HEARTBEAT_SECONDS = 15.0
 EventNumber = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
-def make_router(fleet: Fleet, domain: Domain) -> APIRouter:
+def make_router(fleet: Fleet, domain: Domain) -> Router:
     """What lies under /api/v1."""
-    router = APIRouter()
+    router = Router()
     instance = secrets.token_hex(8)
 
     @router.get("/system/info", tags=["system"])
@@ -147,9 +148,9 @@ def format_event(event: Event) -> bytes:
     return f"id: {event.id}\nevent: {event.kind}\ndata: {data}\n\n".encode("utf-8", "replace")
 
 
-def make_root_router(registry: CollectorRegistry) -> APIRouter:
+def make_root_router(registry: CollectorRegistry) -> Router:
     """What lies outside /api/v1."""
-    router = APIRouter(tags=["system"])
+    router = Router(tags=["system"], base="")
 
     @router.get("/healthz")
     async def healthz() -> dict[str, str]:

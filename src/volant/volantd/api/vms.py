@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from fastapi.responses import StreamingResponse
 
 from volant.contract.api import (
@@ -28,6 +28,7 @@ from volant.errors import VolantError
 from volant.volantd.api.mount_rights import check_may_mount
 from volant.volantd.api.replies import JsonLines, TextStream
 from volant.volantd.api.retries import IdempotencyKey, make_key
+from volant.volantd.api.router import Router
 from volant.volantd.api.vm_view import read_request, read_update
 from volant.volantd.api.vm_views import VmViews
 from volant.volantd.hypervisors.console import read_last_lines
@@ -50,8 +51,8 @@ MOST_LINES = 1_000_000
 _Item = TypeVar("_Item")
 
 
-def make_router(fleet: Fleet) -> APIRouter:
-    router = APIRouter(prefix="/vms", tags=["vms"])
+def make_router(fleet: Fleet) -> Router:
+    router = Router("/vms", tags=["vms"])
     events = fleet.domain.events
     snapshots = SnapshotStore(fleet.domain.settings.state_dir, fleet.domain.settings.vms_dir)
 

@@ -33,7 +33,7 @@ _NAME = re.compile(
 class BackupHead(BaseModel):
     """`state_dir` is what absolute paths inside begin with."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(defer_build=True, frozen=True)
 
     format: Literal[1] = 1
     version: str
@@ -44,7 +44,7 @@ class BackupHead(BaseModel):
 
 
 class BackupResult(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(defer_build=True, frozen=True)
 
     error: str = ""
     notes: list[str] = Field(default_factory=list)

@@ -7,10 +7,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from volant.contract.system_api import RestoreReply
 from volant.volantd.api.replies import TarStream
+from volant.volantd.api.router import Router
 from volant.volantd.api.uploads import open_body
 from volant.volantd.backup.restoring import refuse_what_is_there, stage_backup
 from volant.volantd.backup.taking import stream_backup
@@ -20,8 +21,8 @@ from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.states import WITH_PROCESS
 
 
-def make_router(fleet: Fleet, resources: Sequence[Resource], begin_anew: Callable[[], None]) -> APIRouter:
-    router = APIRouter(prefix="/system", tags=["system"])
+def make_router(fleet: Fleet, resources: Sequence[Resource], begin_anew: Callable[[], None]) -> Router:
+    router = Router("/system", tags=["system"])
 
     @router.get("/backup", response_class=TarStream)
     async def backup(plugins: bool = True, memory: bool = False) -> TarStream:

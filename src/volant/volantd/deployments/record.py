@@ -44,7 +44,9 @@ class Progress(StoredModel):
 class Template(StoredModel):
     """What each VM of one revision is made of; its name is nothing yet."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_bytes="base64", val_json_bytes="base64")
+    model_config = ConfigDict(
+        defer_build=True, frozen=True, extra="ignore", ser_json_bytes="base64", val_json_bytes="base64"
+    )
 
     vm: NewVm
     replaces_always: bool = True

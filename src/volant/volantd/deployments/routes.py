@@ -6,8 +6,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict
 
-from fastapi import APIRouter
-
 from volant.contract.api import PluginReference, PublishedPort, PublishRequest, VmCreate, VmTemplate
 from volant.contract.deployments_api import (
     Deployment,
@@ -22,6 +20,7 @@ from volant.contract.deployments_api import (
 from volant.errors import NotFound, VolantError
 from volant.volantd.api.mount_rights import check_may_mount
 from volant.volantd.api.retries import IdempotencyKey, make_key
+from volant.volantd.api.router import Router
 from volant.volantd.api.vm_view import read_request
 from volant.volantd.deployments.record import Deployment as Record
 from volant.volantd.deployments.record import Template
@@ -41,8 +40,8 @@ from volant.volantd.vms.states import WITH_PROCESS
 DELETE_SECONDS = 120.0
 
 
-def make_router(fleet: Fleet) -> APIRouter:
-    router = APIRouter(prefix="/deployments", tags=["deployments"])
+def make_router(fleet: Fleet) -> Router:
+    router = Router("/deployments", tags=["deployments"])
     requests = DeploymentRequests(fleet.domain)
     store = requests.store
 

@@ -18,8 +18,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-import asyncssh
-
 from volant.contract.agent import (
     FORWARD_BIND_ADDRESS,
     SESSION_SOCKET,
@@ -27,6 +25,7 @@ from volant.contract.agent import (
     WORKING_DIR_VARIABLE,
 )
 from volant.errors import GuestFailed, Unreachable
+from volant.volantd.guest.ssh_library import asyncssh
 from volant.volantd.guest.stream import AgentStream
 
 # A guest that hangs or is gone with its process is noticed after about this many seconds.

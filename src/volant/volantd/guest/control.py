@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeVar
 
-import asyncssh
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from volant import __version__
@@ -25,6 +24,7 @@ from volant.contract.agent import PROTOCOL_VERSIONS, AgentState, AgentStats, Hel
 from volant.contract.guest_config import GuestConfig
 from volant.errors import Conflict, GuestFailed, NotFound, Unreachable, VolantError
 from volant.volantd.guest.connection import GuestConnection
+from volant.volantd.guest.ssh_library import asyncssh
 from volant.volantd.tasks import end_tasks
 
 LINE_LIMIT_BYTES = 1 << 20

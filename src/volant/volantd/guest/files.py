@@ -7,9 +7,8 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Iterator
 
-import asyncssh
-
 from volant.errors import GuestFailed, NotFound, NotPermitted, Unreachable
+from volant.volantd.guest.ssh_library import asyncssh
 
 CHUNK_BYTES = 1 << 16
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from fastapi import APIRouter
-
 from volant.contract.networks_api import VmNetwork, VmNetworkCreate
+from volant.volantd.api.router import Router
 from volant.volantd.networks.store import Network as StoredNetwork
 from volant.volantd.networks.store import NetworkStore
 from volant.volantd.request_context import note_target
 
 
-def make_router(networks: NetworkStore) -> APIRouter:
-    router = APIRouter(prefix="/networks", tags=["networks"])
+def make_router(networks: NetworkStore) -> Router:
+    router = Router("/networks", tags=["networks"])
 
     def describe(network: StoredNetwork) -> VmNetwork:
         return VmNetwork(**asdict(network), vms=networks.find_vms(network))

@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from volant.contract.api import Plugin
 from volant.contract.plugin_evidence import CONTENT_TYPE, find_bundle
@@ -18,6 +18,7 @@ from volant.contract.request_values import RequestModel
 from volant.contract.system_api import TrustRule
 from volant.errors import UsageError
 from volant.volantd.api.replies import TarStream
+from volant.volantd.api.router import Router
 from volant.volantd.api.uploads import open_body
 from volant.volantd.plugins import trust
 from volant.volantd.plugins.evidence import Evidence, read_evidence
@@ -44,8 +45,8 @@ class PluginSource(RequestModel):
         return Evidence(bundles_base64=[base64.b64encode(bundle).decode()] if bundle else [])
 
 
-def make_router(plugins: PluginStore) -> APIRouter:
-    router = APIRouter(prefix="/plugins", tags=["plugins"])
+def make_router(plugins: PluginStore) -> Router:
+    router = Router("/plugins", tags=["plugins"])
 
     @router.post("", status_code=201)
     async def install(request: Request, response: Response) -> Plugin:
@@ -103,8 +104,8 @@ def make_router(plugins: PluginStore) -> APIRouter:
     return router
 
 
-def make_policy_router(policy: trust.TrustPolicy) -> APIRouter:
-    router = APIRouter(prefix="/system/policy", tags=["system"])
+def make_policy_router(policy: trust.TrustPolicy) -> Router:
+    router = Router("/system/policy", tags=["system"])
 
     def list_rules() -> list[TrustRule]:
         return [

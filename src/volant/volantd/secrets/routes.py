@@ -6,10 +6,9 @@ from __future__ import annotations
 import base64
 from dataclasses import asdict
 
-from fastapi import APIRouter
-
 from volant.contract.api import Secret
 from volant.contract.request_values import Base64Text, RequestModel
+from volant.volantd.api.router import Router
 from volant.volantd.secrets.store import SecretStore
 
 
@@ -17,8 +16,8 @@ class SecretValue(RequestModel):
     value_base64: Base64Text
 
 
-def make_router(secrets: SecretStore) -> APIRouter:
-    router = APIRouter(prefix="/secrets", tags=["secrets"])
+def make_router(secrets: SecretStore) -> Router:
+    router = Router("/secrets", tags=["secrets"])
 
     @router.get("")
     async def list_secrets() -> list[Secret]:

@@ -56,7 +56,7 @@ CARRIED = frozenset(VmDefinition.model_fields) - LEFT_OUT
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
 
 class ArchivedFile(_Part):

@@ -6,11 +6,12 @@ from __future__ import annotations
 import contextlib
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import StreamingResponse
 
 from volant.contract.api import ForkRequest, PluginReference, RestoreRequest, Snapshot, SnapshotCreate, Vm
 from volant.volantd.api.retries import IdempotencyKey, make_key
+from volant.volantd.api.router import Router
 from volant.volantd.api.uploads import open_body
 from volant.volantd.api.vm_view import describe_vm
 from volant.volantd.snapshots import acts
@@ -20,8 +21,8 @@ from volant.volantd.snapshots.store import SnapshotStore
 from volant.volantd.vms.fleet import Fleet
 
 
-def make_router(fleet: Fleet, store: SnapshotStore) -> APIRouter:
-    router = APIRouter(tags=["snapshots"])
+def make_router(fleet: Fleet, store: SnapshotStore) -> Router:
+    router = Router(tags=["snapshots"])
 
     def describe(snapshot: StoredSnapshot) -> Snapshot:
         return Snapshot(

@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import asyncio
 
-from fastapi import APIRouter
-
 from volant.contract.system_api import TemplateInfo
+from volant.volantd.api.router import Router
 from volant.volantd.templates.store import Template
 from volant.volantd.vms.fleet import Fleet
 
 
-def make_router(fleet: Fleet) -> APIRouter:
-    router = APIRouter(tags=["templates"])
+def make_router(fleet: Fleet) -> Router:
+    router = Router(tags=["templates"])
     supply = fleet.domain.templates
 
     @router.get("/templates")

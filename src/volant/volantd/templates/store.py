@@ -25,7 +25,7 @@ class Template(BaseModel):
     With `plugin` its workload is up in it: the memory knows the `disk` beside it, which stands on `payload`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
 
     key: str
     versions: str

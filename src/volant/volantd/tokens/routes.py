@@ -5,15 +5,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from fastapi import APIRouter
-
 from volant.contract.system_api import NewToken, Token, TokenCreate, TokenRotate
+from volant.volantd.api.router import Router
 from volant.volantd.request_context import note_target
 from volant.volantd.tokens.store import TokenStore
 
 
-def make_router(tokens: TokenStore) -> APIRouter:
-    router = APIRouter(prefix="/tokens", tags=["tokens"])
+def make_router(tokens: TokenStore) -> Router:
+    router = Router("/tokens", tags=["tokens"])
 
     @router.get("")
     async def list_tokens() -> list[Token]:

@@ -12,10 +12,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import asyncssh
-
 from volant.errors import Conflict, Unreachable, WrongState
 from volant.volantd.guest.connection import ByteReader, ByteWriter
+from volant.volantd.guest.ssh_library import asyncssh
 from volant.volantd.vms.keys import read_public_key
 from volant.volantd.vms.networking import ON_BRIDGE, SSH_PORT
 from volant.volantd.vms.record import VmRecord

@@ -30,7 +30,7 @@ from volant.volantd.vms.states import VmState
 
 
 class StoredModel(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
 
 
 class VmResources(StoredModel):

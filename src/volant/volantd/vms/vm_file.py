@@ -29,7 +29,7 @@ SHARED_FIELDS = (
 class VmFile(BaseModel):
     """`plugin_row` is the plugin's row as the plugin store exports it."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
 
     schema_version: Literal[1, 2, 3] = 3
     id: str

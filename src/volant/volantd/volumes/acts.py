@@ -34,7 +34,7 @@ AGENT_SECONDS = 5.0
 class VolumeHead(BaseModel):
     """What a volume's archive begins with."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(defer_build=True, frozen=True)
 
     format: Literal[1] = 1
     version: str

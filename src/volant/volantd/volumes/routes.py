@@ -7,10 +7,11 @@ import asyncio
 import contextlib
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 
 from volant.contract.volumes_api import Volume, VolumeCreate, VolumeResize
 from volant.volantd.api.replies import TarStream
+from volant.volantd.api.router import Router
 from volant.volantd.api.uploads import open_body
 from volant.volantd.request_context import note_target
 from volant.volantd.vms.fleet import Fleet
@@ -19,8 +20,8 @@ from volant.volantd.volumes.store import Volume as StoredVolume
 from volant.volantd.volumes.store import read_volume_size
 
 
-def make_router(fleet: Fleet) -> APIRouter:
-    router = APIRouter(prefix="/volumes", tags=["volumes"])
+def make_router(fleet: Fleet) -> Router:
+    router = Router("/volumes", tags=["volumes"])
     store = fleet.domain.volumes
 
     def describe(volume: StoredVolume) -> Volume:

@@ -35,7 +35,7 @@ LABEL_BYTES = 16
 
 
 class Volume(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
 
     id: str
     name: str
