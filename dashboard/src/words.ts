@@ -63,5 +63,8 @@ export function judge(vm: Vm): { word: string; tone: Tone } {
   return { word: vm.status, tone: vm.exit_code ? "bad" : "idle" };
 }
 
+/** Whether somebody who connects to it is answered: one that sleeps wakes. */
+export const isReachable = (vm: Vm) => isUp(vm) || vm.status === "suspended";
+
 /** Whether it has a process now. */
 export const isUp = (vm: Vm) => ["starting", "running", "paused", "stopping"].includes(vm.status);

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How this copy of volant came here, and so which command brings a part that it lacks.
 
-volar alone needs little; fledge and volantd need libraries that the extras `fledge` and `daemon` name, or the Debian
-packages of these parts. The address to install from is the one that pip wrote down when it installed this copy
-(direct_url.json, PEP 610): a name alone might be somebody else's package.
+volar alone needs little; fledge, volantd, `volar mcp` and a node of a cluster need libraries that the extras `fledge`,
+`daemon`, `mcp` and `kubernetes` name. The first two are Debian packages as well. The address to install from is the one
+that pip wrote down when it installed this copy (direct_url.json, PEP 610): a name alone could be another project's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 
 import volant
 
-Part = Literal["fledge", "daemon"]
+Part = Literal["fledge", "daemon", "mcp", "kubernetes"]
 
 # Where the Debian packages put everything: a virtual environment of the system's.
 DEBIAN_FOLDER = Path("/usr/lib/volant")
@@ -29,6 +29,8 @@ def is_debian_package() -> bool:
 def name_install_command(part: Part) -> str:
     """The command that adds a part to this very installation."""
     if is_debian_package():
+        if part not in DEBIAN_PACKAGES:
+            return f"pipx install '.[all,{part}]' in a clone of the project: no Debian package has this part"
         return f"sudo apt-get install {DEBIAN_PACKAGES[part]}"
     if "pipx" in Path(sys.prefix).parts:
         return f"pipx runpip volant install {shlex.quote(_name_requirement(part))}"

@@ -24,9 +24,11 @@ def open_signing_key(path: Path | None) -> PrivateKey | None:
     try:
         from volant.signatures.keys import load_private_key
     except ImportError as error:
+        from volant.installation import name_install_command
+
         raise ToolMissing(
             "cannot sign: the Python library cryptography is missing",
-            resolution="pip install 'volant[fledge]'",
+            resolution=name_install_command("fledge"),
         ) from error
 
     def ask_password() -> bytes:

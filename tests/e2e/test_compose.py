@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from support.browser import check_accessibility
+from support.browser import check_accessibility, take_picture
 from support.busybox_image import make_busybox_tar
 from support.host import Host, fetch, wait_until
 
@@ -108,6 +108,8 @@ def check_dashboard_shows_the_blog(host: Host, context: BrowserContext) -> None:
     expect(stack.get_by_role("rowheader")).to_have_text(["db", "job", "pages"])
     expect(stack.locator("tbody tr", has_text="blog-pages-1")).to_contain_text("→ 8080")
     check_accessibility(page)
+    page.set_viewport_size({"width": 1280, "height": 540})
+    take_picture(page, "dashboard-stacks")
     page.close()
 
 

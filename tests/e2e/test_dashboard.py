@@ -1,14 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dashboard in a real Chromium against a real VM, and what other pages can do to it (nothing).
-
-SCREENSHOTS=docs/images writes the documentation's pictures.
-"""
+"""The dashboard in a real Chromium against a real VM, and what other pages can do to it (nothing)."""
 
 from __future__ import annotations
 
 import gzip
 import http.server
-import os
 import re
 import threading
 import urllib.request
@@ -18,7 +14,7 @@ from pathlib import Path
 
 from playwright.sync_api import BrowserContext, Page, Response, expect
 
-from support.browser import check_accessibility
+from support.browser import check_accessibility, take_picture
 from support.host import Host
 
 SCRIPT = "<img src=x onerror=window.entered=1>"
@@ -35,11 +31,6 @@ def sign_in(host: Host, context: BrowserContext) -> tuple[Page, str, list[str]]:
     page.goto(link)
     expect(page.get_by_role("heading", name="VMs")).to_be_visible()
     return page, link.partition("/#")[0], errors
-
-
-def take_picture(page: Page, name: str) -> None:
-    if folder := os.environ.get("SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{name}.jpeg", type="jpeg", quality=80)
 
 
 def type_and_wait(page: Page, line: str, answer: str | re.Pattern[str]) -> None:
@@ -182,7 +173,6 @@ def test_a_vm_from_its_form_to_its_end(host: Host, nginx_plugin: Path, context: 
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.set_viewport_size({"width": 1280, "height": 800})
     page.emulate_media(color_scheme="light")
-    take_picture(page, "dashboard")
 
     for view, words in (
         ("stacks", "No stack and no deployment yet"),

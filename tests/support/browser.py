@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chromium, as tests of the dashboard drive it."""
+"""Chromium, as tests of the dashboard drive it.
+
+SCREENSHOTS=docs/images writes the documentation's pictures: tests/e2e/test_dashboard.py and test_compose.py.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -38,3 +42,8 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 def check_accessibility(page: Page) -> None:
     found = Axe().run(page, options=STANDARDS).response["violations"]
     assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
+
+
+def take_picture(page: Page, name: str) -> None:
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.jpeg", type="jpeg", quality=80)

@@ -22,6 +22,11 @@ def test_a_debian_package_is_mended_by_a_debian_package(monkeypatch: pytest.Monk
     assert installation.name_install_command("daemon") == "sudo apt-get install volant-daemon"
 
 
+def test_a_part_without_a_debian_package_comes_from_a_clone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volant, "__file__", "/usr/lib/volant/lib/site-packages/volant/__init__.py")
+    assert installation.name_install_command("mcp").startswith("pipx install '.[all,mcp]' in a clone")
+
+
 def test_pipx_installs_from_where_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "prefix", "/home/ann/.local/share/pipx/venvs/volant")
     pretend_origin(monkeypatch, json.dumps({"url": "file:///tmp/volant-1.0-py3-none-any.whl"}))

@@ -5,7 +5,7 @@ import { getAll, quoted } from "../api";
 import type { Deployment, Vm } from "../api_types";
 import { Command, Empty, Heading, Problem, Status, useLoaded, VmStatus } from "../parts";
 import { useFleet } from "../store";
-import { isFinished, judge, PROJECT_LABEL, SERVICE_LABEL, showPort, type Tone } from "../words";
+import { isFinished, isReachable, judge, PROJECT_LABEL, SERVICE_LABEL, showPort, type Tone } from "../words";
 import { DeploymentCard } from "./deployment";
 import { Address } from "./vms";
 
@@ -116,7 +116,7 @@ function Row({ vm, service, rows }: { vm: Vm; service: string; rows: number }) {
 
 /** Its page, where it has one, and what the file publishes: not the ports of the VM's own address. */
 function Ports({ vm }: { vm: Vm }) {
-  const published = vm.ports.filter((port) => port.host_ip !== vm.ip);
+  const published = isReachable(vm) ? vm.ports.filter((port) => port.host_ip !== vm.ip) : [];
   return (
     <>
       {(vm.url || published.length === 0) && <Address vm={vm} />}

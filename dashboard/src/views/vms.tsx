@@ -7,7 +7,7 @@ import { Act, Command, Empty, Heading, Problem, useTick, VmStatus } from "../par
 import { go } from "../router";
 import { useFleet } from "../store";
 import { useWindow } from "../window";
-import { DEPLOYMENT_LABEL, isUp, judge, listLabels, PROJECT_LABEL, secondsSince, showSpan, type Tone } from "../words";
+import { DEPLOYMENT_LABEL, isReachable, isUp, judge, listLabels, PROJECT_LABEL, secondsSince, showSpan, type Tone } from "../words";
 
 const IN_ORDER = new Intl.Collator().compare;
 
@@ -156,6 +156,7 @@ export function Labels({ vm }: { vm: Vm }) {
 
 /** A link only where the daemon says http: a guest's page opens in a tab of its own, which knows nothing of this one. */
 export function Address({ vm }: { vm: Vm }) {
+  if (!isReachable(vm)) return <span>–</span>;
   if (vm.url && /^https?:\/\//.test(vm.url))
     return (
       <a href={vm.url} target="_blank" rel="noreferrer noopener">

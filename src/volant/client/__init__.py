@@ -9,7 +9,7 @@
     print(client.exec("web", ["nginx", "-v"])["stderr"])
 
 Replies are dictionaries with the types of `volant.contract.api_types`; errors are those of `volant.errors`. Nothing of
-the daemon's is needed: `pip install volant` suffices.
+the daemon's is needed: `pip install .` in a clone suffices.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def _read_pulled(folder: Path) -> dict[str, Any]:
     manifest = _parse(_read_blob(folder, descriptor), "a signature")
     layers = manifest.get("layers")
     if not isinstance(layers, list) or not all(map(_is_descriptor, layers)):
-        raise InvalidInput("cannot read a signature: its manifest makes no sense")
+        raise InvalidInput("cannot read a signature: its manifest is not valid")
     return manifest
 
 

@@ -92,23 +92,30 @@ def workload_options(command: Command) -> Command:
     """Decorator: these options, given to the command as one argument `workload`."""
     chosen = (
         click.option(
-            "--entrypoint", metavar="COMMAND", help="What runs in place of the image's ENTRYPOINT and CMD."
+            "--entrypoint", metavar="COMMAND", help="Runs instead of the image's ENTRYPOINT and CMD."
         ),
-        click.option("-u", "--user", metavar="USER[:GROUP]", help="Who runs it, in place of the image's USER."),
-        click.option("-w", "--workdir", metavar="PATH", help="Where it runs, in place of the image's WORKDIR."),
+        click.option("-u", "--user", metavar="USER[:GROUP]", help="User that it runs as; the image's USER otherwise."),
+        click.option("-w", "--workdir", metavar="PATH", help="Folder that it runs in; the image's WORKDIR otherwise."),
         click.option("--hostname", metavar="NAME", help="The guest's host name; the VM's name otherwise."),
         click.option("--add-host", multiple=True, metavar="NAME:ADDRESS", help="A line of the guest's /etc/hosts."),
-        click.option("--stop-signal", metavar="SIGNAL", help="What ends it, in place of the image's STOPSIGNAL."),
+        click.option("--stop-signal", metavar="SIGNAL", help="Signal that ends it; the image's STOPSIGNAL otherwise."),
         click.option(
             "--stop-timeout", type=Period(), metavar="TIME", help="How long it may take to end (default: 10s)."
         ),
-        click.option("--health-cmd", metavar="COMMAND", help="Its health check, in place of the image's."),
-        click.option("--health-interval", type=Period(), metavar="TIME", help="Between two checks (default: 30s)."),
-        click.option("--health-timeout", type=Period(), metavar="TIME", help="How long one may take."),
+        click.option("--health-cmd", metavar="COMMAND", help="A shell command that checks its health."),
         click.option(
-            "--health-start-period", type=Period(), metavar="TIME", help="Failures before this do not count."
+            "--health-interval", type=Period(), metavar="TIME", help="Time between two checks (default: 30s)."
         ),
-        click.option("--health-retries", type=click.IntRange(1), help="So many failures make it unhealthy."),
-        click.option("--no-healthcheck", is_flag=True, help="Without the image's health check."),
+        click.option(
+            "--health-timeout", type=Period(), metavar="TIME", help="How long a check may take (default: 30s)."
+        ),
+        click.option(
+            "--health-start-period", type=Period(), metavar="TIME",
+            help="Failures in this time after the start do not count.",
+        ),
+        click.option(
+            "--health-retries", type=click.IntRange(1), help="Failures until it is unhealthy (default: 3)."
+        ),
+        click.option("--no-healthcheck", is_flag=True, help="Do not use the image's health check."),
     )  # fmt: skip
     return collect(WorkloadOptions, "workload", chosen)(command)

@@ -41,11 +41,13 @@ def read_evidence(stream: BinaryIO) -> Evidence:
     """The line before the archive; blocking. Raises InvalidInput."""
     line = stream.readline(MOST_BYTES + 1)
     if len(line) > MOST_BYTES or not line.endswith(b"\n"):
-        raise InvalidInput("cannot read the uploaded plugin: what it comes with is too long, or cut off")
+        raise InvalidInput(
+            "cannot read the uploaded plugin: the description sent with it is too long, or cut off"
+        )
     try:
         return Evidence.model_validate_json(line)
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:5]]
         raise InvalidInput(
-            "cannot read the uploaded plugin: what it comes with makes no sense", details=problems
+            "cannot read the uploaded plugin: the description sent with it is not valid", details=problems
         ) from None

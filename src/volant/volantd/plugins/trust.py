@@ -138,7 +138,7 @@ class TrustPolicy:
         if not evidence.bundles:
             raise _refuse(
                 source,
-                f"it is not signed, and the rule for {LOCAL} wants that",
+                f"it is not signed, and the rule for {LOCAL} requires it",
                 "fledge build --sign-by KEY, or cosign sign-blob --key KEY --bundle FILE.sigstore.json FILE",
             )
         return FileTrial(source, keys, evidence.bundles)
@@ -157,7 +157,7 @@ def _judge_artifact(
     if not found:
         raise _refuse(
             source,
-            f"it is not signed, and the rule for {rule.scope} wants that",
+            f"it is not signed, and the rule for {rule.scope} requires it",
             f"volar plugins push PLUGIN {evidence.reference} --sign-by KEY, or cosign sign --key KEY",
         )
     if not any(

@@ -88,9 +88,11 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        from volant.installation import name_install_command
+
         raise ToolMissing(
-            "cannot speak to a cluster: the library for it is not installed",
-            resolution="pip install 'volant[kubernetes]'",
+            "cannot talk to a cluster: the library for it is not installed",
+            resolution=name_install_command("kubernetes"),
         ) from error
     except Exception as error:
         if type(error).__module__.startswith(("lightkube", "httpx")):

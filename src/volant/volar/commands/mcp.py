@@ -35,8 +35,10 @@ def mcp(context: click.Context, vms: int, memory: int, cpus: int, minutes: int, 
     try:
         from volant.volar.mcp_server import make_server
     except ImportError as error:
+        from volant.installation import name_install_command
+
         raise ToolMissing(
-            "cannot speak MCP: its library is not installed", resolution="pip install 'volant[mcp]'"
+            "cannot serve MCP: the library for it is not installed", resolution=name_install_command("mcp")
         ) from error
     from volant.volar.mcp_workshop import Limits, Workshop
 
