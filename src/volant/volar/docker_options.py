@@ -20,7 +20,7 @@ _NO_DEVICES = "devices of the host are not given to VMs"
 _INTERACTIVE = "a workload has no terminal: volar run -d SOURCE, then volar exec -it NAME sh"
 
 # Flags (no value) and options (one value) that mean nothing here, so that the rest of the line may work.
-NOT_NEEDED_FLAGS = ("--privileged", "--init", "-P/--publish-all", "--oom-kill-disable", "--sig-proxy")
+NOT_NEEDED_FLAGS = ("--privileged", "--init", "--oom-kill-disable", "--sig-proxy")
 NOT_NEEDED = (
     "--cap-add",
     "--cap-drop",
@@ -39,6 +39,7 @@ NOT_NEEDED = (
 REFUSED_FLAGS = {
     "-i/--interactive": _INTERACTIVE,
     "-t/--tty": _INTERACTIVE,
+    "-P/--publish-all": "-p PORT publishes a port; the workload's own is at the VM's address anyway: volar get NAME",
     "--read-only": "the root disk of a VM can be written to",
 }
 REFUSED = {
