@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import BrowserContext, expect
@@ -64,6 +67,20 @@ services:
     privileged: true
 """
 
+# As many VMs of one service as it says, behind one name and one port.
+FARM = """
+name: farm
+services:
+  web:
+    image: nginx:1.27
+    command: [sh, -c, "mkdir -p /w; (hostname; echo $$WORD) > /w/index.html; exec httpd -f -p 80 -h /w"]
+    environment: {WORD: first}
+    ports: ["127.0.0.1::80"]
+    healthcheck: {test: [CMD, wget, -q, -O, /dev/null, "http://127.0.0.1/"], interval: 1s}
+    deploy: {replicas: 2}
+    x-volant: {memory: 128m}
+"""
+
 
 @pytest.fixture(scope="module")
 def folder(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -72,7 +89,7 @@ def folder(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "Dockerfile").write_text(NGINX)
     (folder / "key").write_text("geheim\n")
     (folder / "index.html").write_text("a page of the site\n")
-    for name, text in (("blog", BLOG), ("site", SITE)):
+    for name, text in (("blog", BLOG), ("site", SITE), ("farm", FARM)):
         (folder / f"{name}.yaml").write_text(text)
     plugin = folder / "nginx.tar.gz"
     host.run("fledge", "build", str(folder), "--tag", "nginx:0.1.0+1.27", "--output", str(plugin))
@@ -175,3 +192,37 @@ def test_a_site_in_the_foreground_is_stopped_by_ctrl_c(host: Host, folder: Path)
     assert "services.nginx.privileged: left out" in errors
     assert host.vm("site-nginx-1")["status"] == "stopped"
     host.volar("compose", "-f", str(folder / "site.yaml"), "down")
+
+
+def test_a_service_with_replicas_is_balanced_and_updated_where_it_differs(host: Host, folder: Path) -> None:
+    farm = folder / "farm.yaml"
+
+    def compose(*words: str, **options: Any) -> str:
+        return str(host.volar("compose", "-f", str(farm), *words, **options).stdout)
+
+    def see() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(host.volar("deployments", "get", "farm-web", "-o", "json").stdout)
+        return found
+
+    up = ("up", "-d", "--wait")
+    compose(*up, timeout=600)
+    (port,) = see()["publish"]
+    pages = [fetch(f"http://127.0.0.1:{port['host_port']}/", 60).split() for _ in range(4)]
+    assert {word for _, word in pages} == {"first"}
+    assert {name for name, _ in pages} == {"farm-web-1", "farm-web-2"}
+    before = {vm["id"] for vm in see()["vms"]}
+    answer = compose("exec", "--index", "2", "web", "nslookup", "web")
+    assert len(set(re.findall(r"(?m)^Address: (\d+(?:\.\d+){3})$", answer))) == 2, answer
+    os.kill(host.daemon_pid(), signal.SIGKILL)
+    compose(*up, timeout=600)
+    assert {vm["id"] for vm in see()["vms"]} == before, "nothing differs"
+    farm.write_text(FARM.replace("first", "second"))
+    compose(*up, timeout=600)
+    assert not before & {vm["id"] for vm in see()["vms"]}
+    assert (see()["status"], see()["publish"]) == ("ready", [port]), "the port stays"
+    assert fetch(f"http://127.0.0.1:{port['host_port']}/", 60).split()[1] == "second"
+    listed = compose("ps").splitlines()[1:]
+    assert len(listed) == 2
+    assert all(f"127.0.0.1:{port['host_port']}->80" in line for line in listed)
+    compose("down", timeout=300)
+    assert "farm" not in host.volar("deployments", "list").stdout + host.volar("vms", "list").stdout

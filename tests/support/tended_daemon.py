@@ -19,6 +19,7 @@ from volant.volantd.deployments.view import look_at
 from volant.volantd.hypervisors.base import Machine
 from volant.volantd.tasks import end_tasks
 from volant.volantd.vms import stopping
+from volant.volantd.vms.events import Event
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.running_vm import RunningVm
@@ -58,9 +59,15 @@ async def settle(fleet: Fleet, requests: DeploymentRequests, name: str, *, statu
     with fleet.domain.events.listen() as happenings:
         while (found := find_status(fleet, requests, name)) != status:
             try:
-                await asyncio.wait_for(happenings.get(), PATIENCE_SECONDS)
+                await wait_for_event(happenings)
             except TimeoutError:
                 raise AssertionError(f"{name} is {found}, and never {status}") from None
+
+
+async def wait_for_event(happenings: asyncio.Queue[Event]) -> None:
+    """Not by `wait_for`, which up to Python 3.11 loses a cancellation that comes with the event."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await happenings.get()
 
 
 async def end(fleet: Fleet, requests: DeploymentRequests, name: str) -> None:
@@ -68,4 +75,4 @@ async def end(fleet: Fleet, requests: DeploymentRequests, name: str) -> None:
     with fleet.domain.events.listen() as happenings, contextlib.suppress(NotFound):
         requests.delete(name)
         while requests.store.get(name) is not None:
-            await asyncio.wait_for(happenings.get(), PATIENCE_SECONDS)
+            await wait_for_event(happenings)

@@ -22,6 +22,7 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
 from volant import __version__
+from volant.volantd.resources import RESOURCES
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.states import VmState
 
@@ -85,6 +86,9 @@ class DomainCollector(Collector):
             "Number of the newest event: how many there have been.",
             self._domain.events.last_id,
         )
+        for resource in RESOURCES:
+            if resource.measure is not None:
+                yield from resource.measure(self._domain)
 
 
 def make_registry(domain: Domain) -> CollectorRegistry:

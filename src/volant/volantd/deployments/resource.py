@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 
 from volant.volantd.deployments.controller import Controller
+from volant.volantd.deployments.measuring import measure
 from volant.volantd.deployments.routes import make_router
 from volant.volantd.deployments.store import MIGRATIONS, DeploymentStore
 from volant.volantd.resource import Resource
@@ -48,4 +49,5 @@ DEPLOYMENTS = Resource(
     sweep=sweep,
     tend=tend,
     find_users=find_users,
+    measure=measure,
 )

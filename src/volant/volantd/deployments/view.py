@@ -13,6 +13,8 @@ from volant.volantd.deployments.store import DeploymentStore
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.registry import VmRegistry
 
+STATUSES = ("progressing", "ready", "degraded", "rolled-back", "deleting")
+
 
 @dataclass(frozen=True, slots=True)
 class Member:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import random
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -56,7 +57,8 @@ def answer_locally(packet: bytes, names: Addresses) -> bytes | None:
     bare = wanted.removesuffix(f".{DOMAIN}")
     if bare in names:
         # A name that exists but has no record of the asked type: an empty answer, not "no such name".
-        for address in names[bare]:
+        # Each time in another order: who asks takes the first.
+        for address in random.sample(names[bare], len(names[bare])):
             record, record_kind = (AAAA, "AAAA") if ":" in address else (A, "A")
             if kind in (record_kind, "ANY"):
                 rtype = getattr(QTYPE, record_kind)

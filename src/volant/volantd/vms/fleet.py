@@ -199,8 +199,9 @@ class Fleet:
         async with self.locked(name) as vm:
             record = vm.record
             if record.state in WITH_PROCESS:
+                asked = record.definition.workload.stop_timeout_seconds or 0.0
                 with contextlib.suppress(StorageFull):
-                    await vm.stop(DELETE_STOP_SECONDS, force=force)
+                    await vm.stop(max(DELETE_STOP_SECONDS, asked), force=force)
             try:
                 record = self._registry.update(record, deleting=True)
             except StorageFull:

@@ -231,7 +231,8 @@ class VmRegistry:
         """Who is on the shared network, or about to be."""
         rows = self._database.fetch_all(
             "SELECT id, name, mac, address, definition,"  # noqa: S608  # ours
-            " coalesce(json_extract(spec, '$.nics[0].ipv6_address'), '') AS address6"
+            " coalesce(json_extract(spec, '$.nics[0].ipv6_address'), '') AS address6,"
+            " coalesce(json_extract(guest, '$.health'), 'starting') AS health"
             f" FROM vms WHERE state IN ({_RUNS})"
             " AND json_extract(definition, '$.network') = 'user' AND address IS NOT NULL ORDER BY id"
         )
@@ -350,6 +351,7 @@ def _make_guest(row: sqlite3.Row, address: str, internal: set[str]) -> Guest:
         tap=name_tap(row["id"]), mac=row["mac"], address=address, networks=networks,
         name=row["name"], aliases=tuple(definition.aliases), address6=row["address6"],
         leads_out=not networks or not internal.issuperset(networks), egress=parse_egress(definition.egress),
+        is_well=row["health"] in ("healthy", "unknown"),
     )  # fmt: skip
 
 

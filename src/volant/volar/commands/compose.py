@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 PULLS = click.Choice(["missing", "always", "never"])
 
 
+class Scale(click.ParamType[tuple[str, int]]):
+    name = "SERVICE=COUNT"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, int]:
+        service, _, count = str(value).partition("=")
+        if not service or not (count.isascii() and count.isdigit()) or int(count) > 100:
+            self.fail(f"{value!r} is not SERVICE=COUNT, with a count up to 100", param, ctx)
+        return service, int(count)
+
+
 @click.group()
 @click.option(
     "-f", "--file", multiple=True, metavar="FILE", help="Compose file; several are merged in order."
@@ -71,28 +81,32 @@ def tell(text: str) -> None:
 @click.option(
     "--timeout", type=float, default=600.0, show_default=True, help="Seconds to wait for a dependency."
 )
+@click.option("--scale", type=Scale(), multiple=True, help="So many VMs of a service, balanced.")
 @click.argument("services", nargs=-1)
 @click.pass_context
 def up(
     context: click.Context, detach: bool, wait: bool, build: bool, pull: Any, force_recreate: bool,
-    remove_orphans: bool, no_deps: bool, timeout: float, services: tuple[str, ...],
+    remove_orphans: bool, no_deps: bool, timeout: float, scale: tuple[tuple[str, int], ...],
+    services: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Make VMs be as the files say: only what differs is changed. Ctrl-C stops them in order.
 
     \b
     volar compose up
     volar compose up -d --build web
+    volar compose up -d --scale web=3
     """
     composer = make_composer(context)
     from volant.volar.compose.foreground import show_lines
     from volant.volar.compose.stack_commands import UpOptions
 
-    options = UpOptions(build, pull, force_recreate, remove_orphans, no_deps, timeout)
-    names = composer.up(services, options)
+    options = UpOptions(build, pull, force_recreate, remove_orphans, no_deps, timeout, dict(scale))
+    composer.up(services, options)
     if detach or wait:
         if wait:
-            composer.wait(names, timeout)
+            composer.wait(timeout)
         return
+    names = composer.list_names(list(composer.requests))
     tell("Ctrl-C stops the stack")
     try:
         with interrupted_by_hangup():
@@ -168,10 +182,12 @@ def ps(context: click.Context, quiet: bool, services: tuple[str, ...]) -> None:
     volar compose ps
     """
     composer = make_composer(context)
-    names = [vm for vms in composer.find_vms(services).values() for vm in vms]
+    balanced = composer.list_ports()
     rows = []
-    for vm in (composer.client.get_vm(name) for name in sorted(names)):
-        ports = [f"{port['host_ip']}:{port['host_port']}->{port['guest_port']}" for port in vm["ports"]]
+    for vm in (composer.client.get_vm(name) for name in composer.list_names(services)):
+        # Those of a deployment are balanced over its VMs.
+        own = balanced.get(vm["labels"].get("volant.deployment", ""), vm["ports"])
+        ports = [f"{port['host_ip']}:{port['host_port']}->{port['guest_port']}" for port in own]
         service = vm["labels"].get("volant.compose.service", "")
         rows.append([vm["name"], service, vm["status"], vm["health"], " ".join(ports) or "-"])
     if quiet:
@@ -194,8 +210,7 @@ def logs(context: click.Context, follow: bool, tail: int | None, services: tuple
     composer = make_composer(context)
     from volant.volar.compose.foreground import show_lines
 
-    names = sorted(vm for vms in composer.find_vms(services).values() for vm in vms)
-    show_lines(composer.client, names, follow=follow, tail=tail)
+    show_lines(composer.client, composer.list_names(services), follow=follow, tail=tail)
 
 
 @compose.command(
@@ -225,7 +240,7 @@ def run_in_service(
     from volant.volar.commands.vms_guest import execute
 
     composer = make_composer(context)
-    vms = sorted(composer.find_vms([service]).get(service, []))
+    vms = composer.list_names([service])
     if len(vms) < index:
         raise NotFound(
             f"cannot run a command in {service}: it has no VM {index}", resolution="volar compose up -d"

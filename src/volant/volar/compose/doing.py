@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 from volant.errors import GuestFailed, NotFound, VolantError, WrongState
 from volant.volar.boot_watch import is_settled
 from volant.volar.client import Client
+from volant.volar.compose.deploying import ask_for, describe_progress, is_made, is_ready
 from volant.volar.compose.planning import Act, Step, find_dependencies
+from volant.volar.compose.project_vms import Unit
 from volant.volar.compose.requests import DIGEST_LABEL, ServiceRequest
 
 if TYPE_CHECKING:
@@ -43,10 +45,11 @@ class Doer:
 
     def __init__(
         self, client: Client, requests: Mapping[str, ServiceRequest], plugins: Mapping[str, str], tell: Tell,
-        timeout_seconds: float,
+        timeout_seconds: float, *, force_recreate: bool = False,
     ) -> None:  # fmt: skip
         self.client, self.requests, self.plugins, self.tell = client, requests, plugins, tell
         self.timeout_seconds = timeout_seconds
+        self.force_recreate = force_recreate
         self._ended = threading.Event()
 
     def carry_out(self, steps: Sequence[Step]) -> None:
@@ -54,9 +57,13 @@ class Doer:
         for step in steps:
             if step.act is Act.REMOVE:
                 self._remove(step)
+            elif step.act is Act.UNDEPLOY:
+                self.tell(f"{step.name}: removed")
+                with suppress(NotFound):
+                    self.client.delete_deployment(step.name)
         services = {name: _Service([]) for name in self.requests}
         for step in steps:
-            if step.act is not Act.REMOVE:
+            if step.act not in (Act.REMOVE, Act.UNDEPLOY):
                 services[step.service].steps.append(step)
         threads = [
             threading.Thread(target=self._start, args=(name, services), daemon=True) for name in services
@@ -96,28 +103,45 @@ class Doer:
         request = self.requests[step.service]
         match step.act:
             case Act.REPLACE:
-                self.tell(f"{step.vm}: replaced, for something has changed")
-                stop_vm(self.client, step.vm, request.grace_seconds)
-                self.client.delete_vm(step.vm, force=True)
+                self.tell(f"{step.name}: replaced, for something has changed")
+                stop_vm(self.client, step.name, request.grace_seconds)
+                self.client.delete_vm(step.name, force=True)
                 self._create(step, request)
             case Act.CREATE:
                 self._create(step, request)
             case Act.START:
-                self.tell(f"{step.vm}: started again")
-                with suppress(WrongState):
-                    self.client.start_vm(step.vm)
+                self.tell(f"{step.name}: started again")
+                # What a deployment has replaced meanwhile is gone.
+                with suppress(WrongState, *((NotFound,) if request.is_deployed else ())):
+                    self.client.start_vm(step.name)
+            case Act.DEPLOY | Act.SCALE | Act.UPDATE:
+                self._deploy(step, request)
             case _:
-                self.tell(f"{step.vm}: runs as it should")
+                self.tell(f"{step.name}: runs as it should")
 
     def _create(self, step: Step, request: ServiceRequest) -> None:
-        self.tell(f"{step.vm}: created")
-        self.client.create_vm(make_body(step.vm, request, self.plugins[step.service]))
+        self.tell(f"{step.name}: created")
+        self.client.create_vm(make_body(step.name, request, self.plugins[step.service]))
+
+    def _deploy(self, step: Step, request: ServiceRequest) -> None:
+        count = f"{request.replicas} VM{'s' * (request.replicas != 1)}"
+        words = {Act.DEPLOY: f"{count} created", Act.SCALE: f"{count} from now on"}
+        self.tell(f"{step.name}: {words.get(step.act, 'updated, for something has changed')}")
+        plugin = self.plugins[step.service]
+        ask_for(self.client, step.act, step.name, request, plugin, is_forced=self.force_recreate)
+        deadline = time.monotonic() + self.timeout_seconds
+        while not is_made(deployment := self.client.get_deployment(step.name), step.act):
+            if time.monotonic() > deadline or self._ended.is_set():
+                raise GuestFailed(
+                    f"{step.name} is not done after {self.timeout_seconds:g} s: {describe_progress(deployment)}"
+                )
+            time.sleep(POLL_SECONDS)
 
     def _remove(self, step: Step) -> None:
-        self.tell(f"{step.vm}: removed")
-        stop_vm(self.client, step.vm, 10.0)
+        self.tell(f"{step.name}: removed")
+        stop_vm(self.client, step.name, 10.0)
         with suppress(NotFound):
-            self.client.delete_vm(step.vm, force=True)
+            self.client.delete_vm(step.name, force=True)
 
     def _await(self, name: str, other: str, condition: str, service: _Service) -> None:
         """Raises GuestFailed where the other will not be so."""
@@ -127,11 +151,16 @@ class Doer:
         if service.problem is not None:
             raise GuestFailed(f"{name} was not started: {other}, which it depends on, was not")
         deadline = time.monotonic() + self.timeout_seconds
-        waiting = {step.vm for step in service.steps}
+        is_deployed = self.requests[other].is_deployed
+        waiting = {step.name for step in service.steps if not (is_deployed and step.act is Act.START)}
         while waiting:
-            for vm_name in sorted(waiting):
-                if is_met(self.client.get_vm(vm_name), condition, name):
-                    waiting.discard(vm_name)
+            for each in sorted(waiting):
+                if is_deployed:
+                    is_there = is_ready(self.client.get_deployment(each), condition, name)
+                else:
+                    is_there = is_met(self.client.get_vm(each), condition, name)
+                if is_there:
+                    waiting.discard(each)
             if waiting and (time.monotonic() > deadline or self._ended.is_set()):
                 raise GuestFailed(
                     f"{name} was not started: {', '.join(sorted(waiting))} is not {condition.removeprefix('service_')}"
@@ -176,15 +205,15 @@ def stop_vm(client: Client, name: str, grace_seconds: float) -> None:
 
 
 def stop_in_order(
-    client: Client, vms: Mapping[str, Sequence[str]], needs: Mapping[str, Sequence[str]], grace: Mapping[str, float],
-    act: Callable[[str, float], None],
+    units: Mapping[str, Sequence[Unit]], needs: Mapping[str, Sequence[str]], grace: Mapping[str, float],
+    act: Callable[[Unit, float], None],
 ) -> None:  # fmt: skip
-    """`vms` and `needs` by service: each is acted on once those have ended that depend on it."""
+    """`units` and `needs` by service: each is acted on once those have ended that depend on it."""
     users: dict[str, list[str]] = defaultdict(list)
     for name, others in needs.items():
         for other in others:
             users[other].append(name)
-    done = {name: threading.Event() for name in vms}
+    done = {name: threading.Event() for name in units}
     problems: list[VolantError] = []
 
     def end(name: str) -> None:
@@ -192,14 +221,14 @@ def stop_in_order(
             for user in users[name]:
                 if user in done:
                     done[user].wait()
-            for vm in vms[name]:
-                act(vm, grace.get(name, 10.0))
+            for unit in units[name]:
+                act(unit, grace.get(name, 10.0))
         except VolantError as error:
             problems.append(error)
         finally:
             done[name].set()
 
-    threads = [threading.Thread(target=end, args=(name,), daemon=True) for name in vms]
+    threads = [threading.Thread(target=end, args=(name,), daemon=True) for name in units]
     for thread in threads:
         thread.start()
     for thread in threads:

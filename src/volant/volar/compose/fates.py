@@ -44,7 +44,8 @@ _ADDRESS = "the daemon chooses addresses; services find each other by name"
 _BUILDER = "fledge builds with context, dockerfile, args, target and platforms"
 _TERMINAL = "a workload has no terminal: volar compose exec SERVICE sh"
 _LOGS = "volar compose logs keeps what processes write"
-_UPDATES = "volar brings services up to date one after the other"
+_PLACING = "one daemon has all VMs, and balances connections over them"
+_UPDATES = "an update waits for each new VM to be healthy, and is undone where one is not"
 
 # By the model's name and the key's. What is not here is done.
 LEFT_OUT: dict[tuple[str, str], str] = {
@@ -154,9 +155,10 @@ LEFT_OUT: dict[tuple[str, str], str] = {
     ("Limits", "pids"): _KERNEL,
     **{("Reservations", key): _KERNEL for key in ("devices", "generic_resources")},
     **{("RestartPolicy", key): "the daemon's own back-off counts" for key in ("delay", "window")},
+    **{("Deploy", key): _PLACING for key in ("mode", "endpoint_mode", "placement")},
+    ("Deploy", "rollback_config"): _UPDATES,
     **{
-        ("Deploy", key): _UPDATES
-        for key in ("mode", "endpoint_mode", "placement", "rollback_config", "update_config")
+        ("UpdateConfig", key): _UPDATES for key in ("delay", "failure_action", "max_failure_ratio", "monitor")
     },
     ("Deploy", "labels"): "labels of the service are kept",
     **{
@@ -192,9 +194,9 @@ QUIET = frozenset(
 )
 MODELS: tuple[type[BaseModel], ...] = (
     model.Stack, model.Service, model.Build, model.Port, model.ServiceVolume, model.FileReference, model.FileToRead,
-    model.Dependency, model.HealthCheck, model.ServiceNetwork, model.Deploy, model.DeployResources, model.Limits,
-    model.Reservations, model.RestartPolicy, model.VolantOptions, model.Network, model.Volume, model.NamedContent,
-    model.Include,
+    model.Dependency, model.HealthCheck, model.ServiceNetwork, model.Deploy, model.UpdateConfig, model.DeployResources,
+    model.Limits, model.Reservations, model.RestartPolicy, model.VolantOptions, model.Network, model.Volume,
+    model.NamedContent, model.Include,
 )  # fmt: skip
 
 

@@ -165,6 +165,15 @@ class RestartPolicy(ComposeModel):
     window: Unused
 
 
+class UpdateConfig(ComposeModel):
+    parallelism: int = Field(1, ge=0, le=100)
+    order: Literal["start-first", "stop-first"] = "stop-first"
+    delay: Unused
+    failure_action: Unused
+    max_failure_ratio: Unused
+    monitor: Unused
+
+
 class Deploy(ComposeModel):
     replicas: int | None = Field(None, ge=0, le=100)
     resources: DeployResources = DeployResources.model_validate({})
@@ -174,7 +183,7 @@ class Deploy(ComposeModel):
     endpoint_mode: Unused
     placement: Unused
     rollback_config: Unused
-    update_config: Unused
+    update_config: UpdateConfig | None = None
 
 
 class VolantOptions(ComposeModel):

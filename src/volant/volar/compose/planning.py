@@ -19,6 +19,10 @@ class Act(StrEnum):
     CREATE = "create"
     REPLACE = "replace"
     REMOVE = "remove"
+    DEPLOY = "deploy"
+    SCALE = "scale"
+    UPDATE = "update"
+    UNDEPLOY = "undeploy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +38,32 @@ class FoundVm:
     service: str
     digest: str
     status: str
+    deployment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedDeployment:
+    name: str
+    service: str
+    digest: str
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDeployment:
+    name: str
+    service: str
+    digest: str
+    replicas: int
+    status: str
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
+    """`name`: of a VM, or of a deployment where one is deployed, scaled, updated, undeployed or kept with its VMs."""
+
     act: Act
-    vm: str
+    name: str
     service: str
 
 
@@ -47,10 +71,12 @@ def plan_up(
     wanted: Sequence[WantedVm], found: Sequence[FoundVm], *, known: Iterable[str] = (), force_recreate: bool = False,
     remove_orphans: bool = False,
 ) -> list[Step]:  # fmt: skip
-    """One step for each VM. `known`: all services of the files; a VM of another is an orphan and stays unless told.
+    """One step for each VM that is no deployment's. `known`: all services of the files; a VM of another is an orphan
+    and stays unless told.
 
     A VM of a wanted service that there are too many of is removed.
     """
+    found = [vm for vm in found if not vm.deployment]
     there = {vm.name: vm for vm in found}
     steps = [_plan_one(each, there.get(each.name), force_recreate) for each in wanted]
     names, services = {each.name for each in wanted}, {each.service for each in wanted}
@@ -59,6 +85,46 @@ def plan_up(
         if vm.name not in names and (vm.service in services or (remove_orphans and vm.service in orphans)):
             steps.append(Step(Act.REMOVE, vm.name, vm.service))
     return steps
+
+
+def plan_deployments(
+    wanted: Sequence[WantedDeployment], found: Sequence[FoundDeployment], vms: Sequence[FoundVm], *,
+    known: Iterable[str] = (), single: Iterable[str] = (), force_recreate: bool = False,
+    remove_orphans: bool = False,
+) -> list[Step]:  # fmt: skip
+    """What the daemon is to be asked for. `single`: wanted services whose VM is one by itself: so it was not before.
+
+    A service's own VMs, from before it had replicas, go first: they have its ports.
+    """
+    there = {each.name: each for each in found}
+    services = {each.service for each in wanted}
+    steps = [
+        Step(Act.REMOVE, vm.name, vm.service) for vm in vms if not vm.deployment and vm.service in services
+    ]
+    gone = set(single) | ({each.service for each in found} - set(known) if remove_orphans else set())
+    steps += [
+        Step(Act.UNDEPLOY, each.name, each.service)
+        for each in found
+        if each.service in gone or (each.service in services and each.status == "deleting")
+    ]
+    for each in wanted:
+        act = _plan_deployment(each, there.get(each.name), force_recreate)
+        steps.append(Step(act, each.name, each.service))
+        if act is not Act.UPDATE:
+            steps += [
+                Step(Act.START, vm.name, vm.service)
+                for vm in vms
+                if vm.deployment == each.name and vm.status in ("stopped", "suspended")
+            ]
+    return steps
+
+
+def _plan_deployment(wanted: WantedDeployment, found: FoundDeployment | None, force_recreate: bool) -> Act:
+    if found is None or found.status == "deleting":
+        return Act.DEPLOY
+    if force_recreate or found.digest != wanted.digest or found.status == "rolled-back":
+        return Act.UPDATE
+    return Act.KEEP if found.replicas == wanted.replicas else Act.SCALE
 
 
 def _plan_one(wanted: WantedVm, found: FoundVm | None, force_recreate: bool) -> Step:
@@ -73,8 +139,8 @@ def _plan_one(wanted: WantedVm, found: FoundVm | None, force_recreate: bool) -> 
     return Step(act, wanted.name, wanted.service)
 
 
-def find_orphans(found: Iterable[FoundVm], known: Iterable[str]) -> list[str]:
-    return sorted({vm.name for vm in found if vm.service not in set(known)})
+def find_orphans(found: Iterable[FoundVm | FoundDeployment], known: Iterable[str]) -> list[str]:
+    return sorted({each.name for each in found if each.service not in set(known)})
 
 
 def select_services(

@@ -30,7 +30,10 @@ DEFAULT_VOLUME_SIZE = "10G"
 
 @dataclass(frozen=True)
 class ServiceRequest:
-    """`body`: of each VM, but for its name and its plugin. `secrets`: values by their names at the daemon."""
+    """`body`: of each VM, but for its name and its plugin. `secrets`: values by their names at the daemon.
+
+    `is_deployed`: a deployment keeps its VMs, and has the ports of `body`.
+    """
 
     name: str
     service: Service
@@ -38,6 +41,7 @@ class ServiceRequest:
     body: VmCreate
     secrets: Mapping[str, bytes]
     notes: tuple[str, ...]
+    is_deployed: bool = False
 
     @property
     def grace_seconds(self) -> float:
@@ -54,14 +58,20 @@ class ServiceRequest:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def make_requests(project: Project, names: Sequence[str]) -> dict[str, ServiceRequest]:
-    """For these services. Raises InvalidInput and NotFound, which name the place in the file."""
-    return {name: _ServiceReader(project, name).read() for name in names}
+def make_requests(
+    project: Project, names: Sequence[str], scale: Mapping[str, int] | None = None
+) -> dict[str, ServiceRequest]:
+    """For these services. `scale`: how many VMs, in place of what the file says.
+
+    Raises InvalidInput and NotFound, which name the place in the file.
+    """
+    return {name: _ServiceReader(project, name, (scale or {}).get(name)).read() for name in names}
 
 
 class _ServiceReader:
-    def __init__(self, project: Project, name: str) -> None:
+    def __init__(self, project: Project, name: str, scale: int | None) -> None:
         self.project, self.name, self.service = project, name, project.stack.services[name]
+        self.scale = scale
         self.notes: list[str] = []
         self.secrets: dict[str, bytes] = {}
         self.place = f"services.{name}"
@@ -69,7 +79,6 @@ class _ServiceReader:
     def read(self) -> ServiceRequest:
         service = self.service
         volumes, files, mounts = self.read_volumes()
-        replicas = next((each for each in (service.scale, service.deploy.replicas) if each is not None), 1)
         body: dict[str, Any] = {
             "env": self.read_environment(),
             "publish": [self.read_port(number) for number in range(len(service.ports))],
@@ -99,9 +108,34 @@ class _ServiceReader:
         }
         body.update({key: value for key, value in optional.items() if value not in (None, "", {}, [])})
         self.note_what_is_cut()
+        replicas = self.read_replicas()
+        is_deployed = replicas is not None and not self.ends()
+        if is_deployed and self.says_no_restart():
+            del body["restart"]  # whichever ends is replaced
         return ServiceRequest(
-            self.name, service, replicas, cast("VmCreate", body), self.secrets, tuple(self.notes)
-        )
+            self.name, service, 1 if replicas is None else replicas, cast("VmCreate", body), self.secrets,
+            tuple(self.notes), is_deployed,
+        )  # fmt: skip
+
+    def read_replicas(self) -> int | None:
+        """None where nobody says how many: one, which is nobody's replica."""
+        service = self.service
+        said = next((each for each in (service.scale, service.deploy.replicas) if each is not None), None)
+        return said if self.scale is None or (said is None and self.scale == 1) else self.scale
+
+    def says_no_restart(self) -> bool:
+        return self.service.restart is None and self.service.deploy.restart_policy is None
+
+    def ends(self) -> bool:
+        """Whether it is to run once, or is made of what no deployment is."""
+        conditions = {
+            other.depends_on[self.name].condition
+            for other in self.project.stack.services.values()
+            if self.name in other.depends_on
+        }
+        is_awaited = "service_completed_successfully" in conditions
+        is_once = not self.says_no_restart() and self.read_restart() == "no"
+        return is_once or is_awaited or bool(self.service.volant.snapshot)
 
     def note_what_is_cut(self) -> None:
         """Of keys that are done but for a part of their value."""

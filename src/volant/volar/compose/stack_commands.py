@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from volant.errors import Conflict, InvalidInput, NotFound
 from volant.volar.boot_watch import wait_for_workload
@@ -19,8 +20,9 @@ from volant.volar.compose.files import choose_files
 from volant.volar.compose.host_folders import check_folders, make_folders
 from volant.volar.compose.loading import Project, load_project, read_dotenv
 from volant.volar.compose.networks import delete_networks, make_networks
-from volant.volar.compose.planning import Act, Step, WantedVm
+from volant.volar.compose.planning import Step, WantedDeployment, WantedVm
 from volant.volar.compose.plugins import Pull, find_plugin
+from volant.volar.compose.project_vms import Unit
 from volant.volar.compose.requests import (
     DEFAULT_VOLUME_SIZE,
     SERVICE_LABEL,
@@ -28,6 +30,10 @@ from volant.volar.compose.requests import (
     make_requests,
     name_volume,
 )
+from volant.volar.deployment_watch import wait_for_deployment
+
+if TYPE_CHECKING:
+    from volant.contract.api_types import PublishedPort, Vm
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ class UpOptions:
     remove_orphans: bool = False
     no_deps: bool = False
     timeout_seconds: float = 600.0
+    scale: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -88,8 +95,12 @@ class Composer:
     def select(self, named: Sequence[str], *, alone: bool = False) -> list[str]:
         return planning.select_services(self.project.stack, named, self.profiles, alone=alone)
 
-    def read_requests(self, names: Sequence[str]) -> dict[str, ServiceRequest]:
-        self.requests = make_requests(self.project, names)
+    def read_requests(
+        self, names: Sequence[str], scale: Mapping[str, int] | None = None
+    ) -> dict[str, ServiceRequest]:
+        for name in (scale or {}).keys() - set(names):
+            raise NotFound(f"cannot scale {name}: no service of that name is started")
+        self.requests = make_requests(self.project, names, scale)
         for request in self.requests.values():
             for note in request.notes:
                 self.tell(f"note: {note}")
@@ -103,10 +114,10 @@ class Composer:
         planning.check_writers(users)
         return self.requests
 
-    def up(self, named: Sequence[str], options: UpOptions) -> list[str]:
-        """The names of the stack's VMs, all asked for."""
+    def up(self, named: Sequence[str], options: UpOptions) -> None:
+        """All VMs are asked for then, and updates are over."""
         self.warn()
-        requests = self.read_requests(self.select(named, alone=options.no_deps))
+        requests = self.read_requests(self.select(named, alone=options.no_deps), options.scale)
         plugins = {
             name: find_plugin(self.client, self.project, name, build=options.build, pull=options.pull)
             for name in requests
@@ -119,26 +130,42 @@ class Composer:
         for request in requests.values():
             for secret, value in request.secrets.items():
                 self.client.set_secret(secret, value)
-        wanted = [
-            WantedVm(
-                project_vms.name_vm(self.project.name, name, number + 1), name, request.digest(plugins[name])
-            )
-            for name, request in requests.items()
-            for number in range(request.replicas)
-        ]
-        found = project_vms.list_found(self.client, self.project.name)
-        self._check_names(wanted, {vm.name for vm in found})
-        steps = planning.plan_up(
-            wanted, found, known=self.project.stack.services, force_recreate=options.force_recreate,
+        steps = self._plan(plugins, options)
+        doer = Doer(
+            self.client, requests, plugins, self.tell, options.timeout_seconds,
+            force_recreate=options.force_recreate,
+        )  # fmt: skip
+        doer.carry_out(steps)
+
+    def _plan(self, plugins: Mapping[str, str], options: UpOptions) -> list[Step]:
+        project, known = self.project.name, self.project.stack.services
+        wanted, single = [], []
+        for name, request in self.requests.items():
+            digest = request.digest(plugins[name])
+            if request.is_deployed:
+                deployment = project_vms.name_deployment(project, name)
+                wanted.append(WantedDeployment(deployment, name, digest, request.replicas))
+            else:
+                names = [project_vms.name_vm(project, name, number + 1) for number in range(request.replicas)]
+                single += [WantedVm(vm, name, digest) for vm in names]
+        vms = project_vms.find_vms(project_vms.list_vms(self.client, project))
+        deployments = project_vms.find_deployments(project_vms.list_deployments(self.client, project))
+        steps = planning.plan_deployments(
+            wanted, deployments, vms, known=known, single=[each.service for each in single],
+            force_recreate=options.force_recreate, remove_orphans=options.remove_orphans,
+        )  # fmt: skip
+        self._check_names(single, {vm.name for vm in vms})
+        steps += planning.plan_up(
+            single, vms, known=known, force_recreate=options.force_recreate,
             remove_orphans=options.remove_orphans,
         )  # fmt: skip
-        orphans = planning.find_orphans(found, self.project.stack.services)
+        own = [vm for vm in vms if not vm.deployment]
+        orphans = planning.find_orphans([*own, *deployments], known)
         if orphans and not options.remove_orphans:
             self.tell(
                 f"warning: {', '.join(orphans)}: of no service of these files any more: --remove-orphans"
             )
-        Doer(self.client, requests, plugins, self.tell, options.timeout_seconds).carry_out(steps)
-        return [each.name for each in wanted]
+        return steps
 
     def _check_names(self, wanted: Sequence[WantedVm], ours: set[str]) -> None:
         for each in wanted:
@@ -151,9 +178,12 @@ class Composer:
                     resolution=f"volar vms delete {each.name}, or another name for the stack: -p NAME",
                 )
 
-    def wait(self, names: Sequence[str], timeout_seconds: float) -> None:
-        for name in names:
-            wait_for_workload(self.client, name, timeout_seconds)
+    def wait(self, timeout_seconds: float) -> None:
+        """Until what `up` asked for is healthy."""
+        units = project_vms.list_units(self.client, self.project.name)
+        for unit in (unit for name in self.requests for unit in units.get(name, ())):
+            wait = wait_for_deployment if unit.is_deployment else wait_for_workload
+            wait(self.client, unit.name, timeout_seconds)
 
     def make_volumes(self) -> None:
         """Those that services use; GuestFailed for an external one that is not there."""
@@ -181,11 +211,12 @@ class Composer:
 
     # What follows works on the VMs that are there, whether or not the files still name them.
 
-    def find_vms(self, named: Sequence[str]) -> dict[str, list[str]]:
-        """VMs by service. NotFound for a service that the stack has not."""
-        found: dict[str, list[str]] = {}
-        for vm in project_vms.list_vms(self.client, self.project.name):
-            found.setdefault(vm["labels"].get(SERVICE_LABEL, ""), []).append(vm["name"])
+    def find_vms(self, named: Sequence[str]) -> dict[str, list[Vm]]:
+        """VMs by service, those of one in the order of their numbers. NotFound for a service that the stack has not."""
+        found: dict[str, list[Vm]] = {}
+        vms = project_vms.list_vms(self.client, self.project.name)
+        for vm in sorted(vms, key=lambda each: project_vms.find_number(each["name"])):
+            found.setdefault(vm["labels"].get(SERVICE_LABEL, ""), []).append(vm)
         for name in named:
             if name not in found and name not in self.project.stack.services:
                 raise NotFound(
@@ -194,7 +225,20 @@ class Composer:
                 )
         return {name: vms for name, vms in found.items() if not named or name in named}
 
-    def stop(self, named: Sequence[str], *, act: Callable[[str, float], None] | None = None) -> None:
+    def list_names(self, named: Sequence[str]) -> list[str]:
+        """Of VMs of these services."""
+        return [vm["name"] for vms in self.find_vms(named).values() for vm in vms]
+
+    def list_ports(self) -> dict[str, list[PublishedPort]]:
+        """Of each deployment, for its VMs have none of the service's themselves."""
+        deployments = project_vms.list_deployments(self.client, self.project.name)
+        return {each["name"]: each["publish"] for each in deployments}
+
+    def stop(self, named: Sequence[str]) -> None:
+        vms = {name: [Unit(vm["name"], False) for vm in vms] for name, vms in self.find_vms(named).items()}
+        self._end(vms, self._stop_one)
+
+    def _end(self, units: Mapping[str, Sequence[Unit]], act: Callable[[Unit, float], None]) -> None:
         """In the reverse order of what depends on what."""
         services = self.project.stack.services
         needs = {name: list(planning.find_dependencies(service)) for name, service in services.items()}
@@ -202,33 +246,34 @@ class Composer:
             name: 10.0 if service.stop_grace_period is None else service.stop_grace_period
             for name, service in services.items()
         }
-        stop_in_order(self.client, self.find_vms(named), needs, grace, act or self._stop_one)
+        stop_in_order(units, needs, grace, act)
 
-    def _stop_one(self, vm: str, grace_seconds: float) -> None:
-        stop_vm(self.client, vm, grace_seconds)
-        self.tell(f"{vm}: stopped")
+    def _stop_one(self, vm: Unit, grace_seconds: float) -> None:
+        stop_vm(self.client, vm.name, grace_seconds)
+        self.tell(f"{vm.name}: stopped")
 
     def kill(self) -> None:
-        for vms in self.find_vms(()).values():
-            for vm in vms:
-                with suppress(Conflict, NotFound):
-                    self.client.stop_vm(vm, force=True)
+        for name in self.list_names(()):
+            with suppress(Conflict, NotFound):
+                self.client.stop_vm(name, force=True)
 
     def start(self, named: Sequence[str]) -> None:
-        for vms in self.find_vms(named).values():
-            for vm in vms:
-                with suppress(Conflict):
-                    self.client.start_vm(vm)
-                self.tell(f"{vm}: started")
+        for name in self.list_names(named):
+            with suppress(Conflict):
+                self.client.start_vm(name)
+            self.tell(f"{name}: started")
+
+    def _remove_one(self, unit: Unit, grace_seconds: float) -> None:
+        with suppress(NotFound):
+            if unit.is_deployment:
+                self.client.delete_deployment(unit.name)
+            else:
+                stop_vm(self.client, unit.name, grace_seconds)
+                self.client.delete_vm(unit.name, force=True)
+        self.tell(f"{unit.name}: removed")
 
     def down(self, *, volumes: bool) -> None:
-        def remove(vm: str, grace_seconds: float) -> None:
-            stop_vm(self.client, vm, grace_seconds)
-            with suppress(NotFound):
-                self.client.delete_vm(vm, force=True)
-            self.tell(f"{vm}: removed")
-
-        self.stop((), act=remove)
+        self._end(project_vms.list_units(self.client, self.project.name), self._remove_one)
         delete_networks(self.client, self.project.name, self.tell)
         there = {secret["name"] for secret in self.client.list_secrets()}
         for name in sorted(name for name in there if name.startswith(f"compose.{self.project.name}.")):
@@ -257,4 +302,4 @@ class Composer:
                 self.tell(f"{name}: volume deleted")
 
 
-__all__ = ["Act", "Composer", "StackOptions", "Step", "UpOptions"]
+__all__ = ["Composer", "StackOptions", "UpOptions"]

@@ -30,6 +30,8 @@ def test_prometheus_reads_what_is_there(tmp_path: Path) -> None:
         }
     states = {sample.labels["state"]: sample.value for sample in families["volant_vms"].samples}
     assert states == {state.value: 0.0 for state in VmState}
+    statuses = {sample.labels["status"]: sample.value for sample in families["volant_deployments"].samples}
+    assert statuses == dict.fromkeys(("progressing", "ready", "degraded", "rolled-back", "deleting"), 0.0)
     assert families["volant_last_event_id"].samples[0].value == 1
     assert families["process_resident_memory_bytes"].samples[0].value > 0
     assert families["volant_api_requests"].samples[0].value == 1

@@ -21,8 +21,11 @@ from volant.volantd.deployments.requests import (
     TemplateChange,
 )
 from volant.volantd.hypervisors.base import EndKind
+from volant.volantd.vms import running_vm
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.fleet import Fleet
+from volant.volantd.vms.monitor import VmMonitor
+from volant.volantd.vms.record import WorkloadSettings
 from volant.volantd.vms.states import VmState
 
 WEB = Template(vm=NewVm(name="", plugin="web"))
@@ -161,3 +164,21 @@ async def test_what_cannot_be_made_is_told_and_tried_again(app: App, monkeypatch
 async def test_what_its_next_vm_needs_is_not_removed(app: App) -> None:
     with pytest.raises(Conflict, match="1 deployment"):
         await app.fleet.domain.plugins.remove("web")
+
+
+async def test_one_that_goes_is_given_the_time_that_it_is_to_have(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+
+    async def ask_to_stop(monitor: VmMonitor, timeout_seconds: float) -> str:
+        given.append(timeout_seconds)
+        return ""
+
+    monkeypatch.setattr(running_vm, "ask_agent_to_stop", ask_to_stop)
+    slow = Template(vm=NewVm(name="", plugin="web", workload=WorkloadSettings(stop_timeout_seconds=45.0)))
+    app.requests.change("app", DeploymentChange(template=slow))
+    await app.settle()
+    app.requests.change("app", DeploymentChange(replicas=1))
+    await app.settle()
+    assert given == [10.0, 10.0, 45.0]

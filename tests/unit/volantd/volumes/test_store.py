@@ -3,10 +3,12 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from support.crash_points import Crash, CrashPoints
 from volant.errors import Conflict, InvalidInput, NotFound
 from volant.process import run_tool
 from volant.volantd.usage import Usage
@@ -87,6 +89,37 @@ def test_a_resize_that_was_cut_off_is_finished_at_start(store: VolumeStore) -> N
     os.truncate(store.find_disk(volume), 1 << 24)
     store.sweep()
     assert store.find_disk(volume).stat().st_size == 1 << 25
+
+
+def test_a_kill_at_any_write_of_a_resize_leaves_a_whole_volume(
+    store: VolumeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = store.create("data", 1 << 24)
+    points, truncate = CrashPoints(monkeypatch), os.truncate
+    sizes: list[int] = []
+
+    def truncate_or_die(path: Path, size_bytes: int) -> None:
+        points.act()
+        truncate(path, size_bytes)
+
+    monkeypatch.setattr(os, "truncate", truncate_or_die)
+    points.is_dead = True
+    while points.is_dead:
+        points.arm(len(sizes) + 1)
+        with suppress(Crash):
+            store.resize(store.get("data"), (len(sizes) + 2) << 24)
+        is_dead = points.is_dead
+        points.arm(0)
+        store.sweep()
+        found = store.get("data").size_bytes
+        assert store.find_disk(volume).stat().st_size == found, "the disk is as large as the record says"
+        assert found in {(len(sizes) + 2) << 24, sizes[-1] if sizes else 1 << 24}, (
+            "as before, or as asked for"
+        )
+        sizes.append(found)
+        points.is_dead = is_dead
+    assert len(sizes) > 2, "its writes were walked"
+    run_tool(["e2fsck", "-f", "-n", str(store.find_disk(volume))])
 
 
 def test_what_was_cut_off_is_swept_and_what_cannot_be_read_is_left(store: VolumeStore) -> None:

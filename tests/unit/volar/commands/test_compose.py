@@ -124,7 +124,7 @@ def test_services_are_stopped_started_and_scaled(
     assert [vm["name"] for vm in daemon.client.list_vms()] == ["shop-a-1"]
     (tmp_path / "compose.yaml").write_text("name: shop\nservices: {b: {image: part, restart: always}}")
     told = compose("up", "-d")
-    assert "shop-a-1: of no service" in told.err
+    assert "shop-a: of no service" in told.err
     assert compose("up", "-d", "--remove-orphans").exit_code == 0
     assert [vm["name"] for vm in daemon.client.list_vms()] == ["shop-b-1"]
 

@@ -13,6 +13,7 @@ from volant.volar.client import Client
 from volant.volar.compose.doing import Doer, is_met, stop_in_order
 from volant.volar.compose.model import Service
 from volant.volar.compose.planning import Act, Step
+from volant.volar.compose.project_vms import Unit
 from volant.volar.compose.requests import ServiceRequest
 
 
@@ -144,24 +145,91 @@ def test_a_vm_that_is_only_made_has_not_started() -> None:
     assert is_met(cast("Any", {**daemon.make("p-a-1"), "status": "starting"}), "service_started", "web")
 
 
+class Deploying(MemoryDaemon):
+    """Whose deployments become so: `statuses` one look after the other, the last for ever."""
+
+    def __init__(self, *statuses: str) -> None:
+        super().__init__()
+        self.statuses, self.asked = list(statuses), list[tuple[str, Any]]()
+
+    def create_deployment(self, request: dict[str, Any]) -> None:
+        self.calls.append(f"deploy {request['name']}")
+        self.asked.append((request["name"], request))
+
+    def update_deployment(self, name: str, request: dict[str, Any]) -> None:
+        self.calls.append(f"change {name}")
+        self.asked.append((name, request))
+
+    def delete_deployment(self, name: str) -> None:
+        self.calls.append(f"undeploy {name}")
+
+    def get_deployment(self, name: str) -> dict[str, Any]:
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        ready = 2 if status == "ready" else 0
+        return {"name": name, "status": status, "replicas": 2, "ready": ready, "updated": 2, "vms": [], "reason": "r",
+                "revision": 2}  # fmt: skip
+
+
+def make_replicated(name: str, **body: Any) -> ServiceRequest:
+    labels = {"volant.compose.project": "p", "volant.compose.service": name}
+    service = Service.model_validate({"image": "i", "scale": 2, **body})
+    ports = [{"guest_port": 80}]
+    return ServiceRequest(name, service, 2, cast("Any", {"labels": labels, "publish": ports}), {}, (), True)
+
+
+def test_a_service_with_replicas_is_a_deployment_that_others_wait_for() -> None:
+    daemon = Deploying("progressing", "progressing", "ready")
+    plan = Step(Act.DEPLOY, "p-api", "api"), Step(Act.CREATE, "p-web-1", "web")
+    carry_out(daemon, [make_request("web", api="healthy"), make_replicated("api")], *plan)
+    assert daemon.calls == ["deploy p-api", "create p-web-1"]
+    ((_, asked),) = daemon.asked
+    assert asked["replicas"] == 2
+    assert asked["publish"] == [{"guest_port": 80}]
+    assert "publish" not in asked["vm"], "the balancer has the port"
+    assert asked["labels"]["volant.compose.digest"] == asked["vm"]["labels"]["volant.compose.digest"]
+
+
+def test_an_update_that_was_undone_is_told() -> None:
+    daemon = Deploying("progressing", "rolled-back")
+    with pytest.raises(GuestFailed, match="the update of p-api was undone: r"):
+        carry_out(daemon, [make_replicated("api")], Step(Act.UPDATE, "p-api", "api"))
+    with pytest.raises(GuestFailed, match="web was not started: p-api has 0 of 2 VMs ready"):
+        carry_out(
+            Deploying("degraded"), [make_request("web", api="healthy"), make_replicated("api")],
+            Step(Act.KEEP, "p-api", "api"), Step(Act.CREATE, "p-web-1", "web"),
+        )  # fmt: skip
+
+
+def test_what_is_only_scaled_is_asked_for_nothing_else() -> None:
+    daemon = Deploying("ready")
+    carry_out(
+        daemon, [make_replicated("api")], Step(Act.UNDEPLOY, "p-old", "old"), Step(Act.SCALE, "p-api", "api"),
+        Step(Act.START, "p-api-2", "api"),
+    )  # fmt: skip
+    assert daemon.calls == ["undeploy p-old", "change p-api", "start p-api-2"]
+    assert daemon.asked == [("p-api", {"replicas": 2})]
+
+
+def make_units(*names: str) -> list[Unit]:
+    return [Unit(name, is_deployment=False) for name in names]
+
+
 def test_what_others_need_ends_last() -> None:
     ended: list[str] = []
-    vms = {"db": ["p-db-1"], "web": ["p-web-1", "p-web-2"], "app": ["p-app-1"]}
+    vms = {"db": make_units("p-db-1"), "web": make_units("p-web-1", "p-web-2"), "app": make_units("p-app-1")}
     needs = {"web": ["app"], "app": ["db", "gone"]}
-    stop_in_order(
-        cast("Client", None), vms, needs, {"db": 5.0}, lambda vm, seconds: ended.append(f"{vm} {seconds}")
-    )
+    stop_in_order(vms, needs, {"db": 5.0}, lambda vm, seconds: ended.append(f"{vm.name} {seconds}"))
     assert ended == ["p-web-1 10.0", "p-web-2 10.0", "p-app-1 10.0", "p-db-1 5.0"]
 
 
 def test_one_that_cannot_be_stopped_keeps_no_other_waiting() -> None:
     ended: list[str] = []
 
-    def end(vm: str, seconds: float) -> None:
-        if vm == "p-web-1":
+    def end(vm: Unit, seconds: float) -> None:
+        if vm.name == "p-web-1":
             raise VolantError("stuck")
-        ended.append(vm)
+        ended.append(vm.name)
 
     with pytest.raises(VolantError, match="stuck"):
-        stop_in_order(cast("Client", None), {"db": ["p-db-1"], "web": ["p-web-1"]}, {"web": ["db"]}, {}, end)
+        stop_in_order({"db": make_units("p-db-1"), "web": make_units("p-web-1")}, {"web": ["db"]}, {}, end)
     assert ended == ["p-db-1"]

@@ -87,7 +87,7 @@ def test_what_is_not_really_done_is_told() -> None:
         ("service/volumes", model.ServiceVolume), ("service/networks", model.ServiceNetwork),
         ("service_config_or_secret", model.FileReference), ("env_file", model.FileToRead),
         ("deployment/resources/limits", model.Limits), ("deployment/resources/reservations", model.Reservations),
-        ("deployment/restart_policy", model.RestartPolicy),
+        ("deployment/restart_policy", model.RestartPolicy), ("deployment/update_config", model.UpdateConfig),
     ],
 )  # fmt: skip
 def test_the_model_has_every_key_of_the_specification(place: str, kind: type[BaseModel]) -> None:

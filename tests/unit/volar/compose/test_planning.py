@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,11 +10,14 @@ from volant.errors import InvalidInput, NotFound
 from volant.volar.compose.model import Stack
 from volant.volar.compose.planning import (
     Act,
+    FoundDeployment,
     FoundVm,
     Step,
+    WantedDeployment,
     WantedVm,
     check_writers,
     find_orphans,
+    plan_deployments,
     plan_up,
     select_services,
 )
@@ -85,12 +89,66 @@ def test_a_plan_that_was_carried_out_has_nothing_left_to_do() -> None:
             break
         step = steps[0]
         if step.act in (Act.REMOVE, Act.REPLACE):
-            del there[step.vm]
+            del there[step.name]
         else:
-            digest = next(each.digest for each in wanted if each.name == step.vm)
-            there[step.vm] = FoundVm(step.vm, step.service, digest, "running")
+            digest = next(each.digest for each in wanted if each.name == step.name)
+            there[step.name] = FoundVm(step.name, step.service, digest, "running")
     assert {step.act for step in plan_up(wanted, list(there.values()), known=["a", "b"])} == {Act.KEEP}
     assert set(there) == {each.name for each in wanted}
+
+
+API = WantedDeployment("p-api", "api", "d1", 2)
+SCALED = FoundDeployment("p-api", "api", "d1", 2, "ready")
+
+
+@pytest.mark.parametrize(
+    ("found", "act"),
+    [
+        ([], Act.DEPLOY),
+        ([SCALED], Act.KEEP),
+        ([replace(SCALED, status="progressing")], Act.KEEP),
+        ([replace(SCALED, status="degraded")], Act.KEEP),
+        ([replace(SCALED, replicas=3)], Act.SCALE),
+        ([replace(SCALED, digest="d0", replicas=3)], Act.UPDATE),
+        ([replace(SCALED, status="rolled-back")], Act.UPDATE),
+    ],
+)
+def test_a_deployment_is_asked_for_what_differs(found: list[FoundDeployment], act: Act) -> None:
+    assert plan_deployments([API], found, []) == [Step(act, "p-api", "api")]
+    forced = plan_deployments([API], found, [], force_recreate=True)
+    assert [step.act for step in forced] == [Act.UPDATE if found else Act.DEPLOY]
+
+
+def test_one_that_is_being_deleted_is_made_again() -> None:
+    steps = plan_deployments([API], [replace(SCALED, status="deleting")], [])
+    assert [step.act for step in steps] == [Act.UNDEPLOY, Act.DEPLOY]
+
+
+def test_vms_of_a_deployment_that_were_stopped_are_started_unless_they_are_replaced() -> None:
+    vms = [
+        FoundVm("p-api-1", "api", "d1", "stopped", "p-api"), FoundVm("p-api-2", "api", "d1", "running", "p-api"),
+        FoundVm("p-api-3", "api", "d1", "failed", "p-api"),
+    ]  # fmt: skip
+    keep, update = Step(Act.KEEP, "p-api", "api"), Step(Act.UPDATE, "p-api", "api")
+    assert plan_deployments([API], [SCALED], vms) == [keep, Step(Act.START, "p-api-1", "api")]
+    assert plan_deployments([API], [replace(SCALED, digest="d0")], vms) == [update]
+
+
+def test_a_service_becomes_a_deployment_and_one_vm_again() -> None:
+    alone = FoundVm("p-api-1", "api", "d1", "running")
+    steps = plan_deployments([API], [], [alone])
+    assert steps == [Step(Act.REMOVE, "p-api-1", "api"), Step(Act.DEPLOY, "p-api", "api")]
+    of_it = FoundVm("p-api-1", "api", "d1", "running", "p-api")
+    assert plan_deployments([], [SCALED], [of_it], single=["api"]) == [Step(Act.UNDEPLOY, "p-api", "api")]
+    wanted = [WantedVm("p-api-1", "api", "d1")]
+    assert plan_up(wanted, [of_it]) == [Step(Act.CREATE, "p-api-1", "api")], "the other one is gone by then"
+
+
+def test_deployments_of_no_service_go_only_when_told() -> None:
+    assert plan_deployments([], [SCALED], [], known=["web"]) == []
+    steps = plan_deployments([], [SCALED], [], known=["web"], remove_orphans=True)
+    assert steps == [Step(Act.UNDEPLOY, "p-api", "api")]
+    assert find_orphans([SCALED], ["web"]) == ["p-api"]
 
 
 def test_services_come_after_what_they_depend_on() -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from volant.contract.api import VmCreate
+from volant.contract.api import VmCreate, VmTemplate
 from volant.errors import VolantError
+from volant.volar.compose.deploying import make_template
 from volant.volar.compose.doing import make_body
 from volant.volar.compose.loading import Project
 from volant.volar.compose.model import Stack
@@ -175,3 +176,40 @@ def test_what_is_done_in_part_is_told(tmp_path: Path, service: dict[str, Any], w
     notes = make(tmp_path, service).notes
     assert len(notes) == len(words)
     assert all(word in note for word, note in zip(words, notes, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("service", "scale", "replicas", "is_deployed"),
+    [
+        ({}, None, 1, False),
+        ({}, 1, 1, False),
+        ({}, 3, 3, True),
+        ({"scale": 1}, None, 1, True),
+        ({"deploy": {"replicas": 2}}, None, 2, True),
+        ({"deploy": {"replicas": 2}}, 1, 1, True),
+        ({"scale": 0}, None, 0, True),
+        ({"scale": 2, "restart": "no"}, None, 2, False),
+        ({"scale": 2, "deploy": {"restart_policy": {"condition": "none"}}}, None, 2, False),
+        ({"scale": 2, "restart": "always"}, None, 2, True),
+        ({"scale": 2, "x-volant": {"snapshot": "s"}}, None, 2, False),
+    ],
+)
+def test_a_service_that_says_how_many_is_a_deployment_unless_it_ends(
+    tmp_path: Path, service: dict[str, Any], scale: int | None, replicas: int, is_deployed: bool
+) -> None:
+    asked = {} if scale is None else {"a": scale}
+    request = make_requests(make_project(tmp_path, service), ["a"], asked)["a"]
+    assert (request.replicas, request.is_deployed) == (replicas, is_deployed)
+    if is_deployed:
+        template = make_template(request, "i:1.0.0")
+        VmTemplate.model_validate(template)
+        assert template.get("restart") == service.get("restart"), "whoever says nothing has them replaced"
+
+
+def test_a_job_that_another_service_waits_for_is_no_deployment(tmp_path: Path) -> None:
+    stack = Stack.model_validate(
+        {"services": {"job": {"image": "i", "scale": 2},
+                      "web": {"image": "i", "depends_on": {"job": {"condition": "service_completed_successfully"}}}}}
+    )  # fmt: skip
+    request = make_requests(Project("p", tmp_path, stack, {}, ()), ["job"])["job"]
+    assert not request.is_deployed

@@ -31,6 +31,8 @@ class Guest:
     """Beyond the guests that it reaches, and the gateway's DNS."""
     egress: Egress = EVERYTHING
     """What of it, then."""
+    is_well: bool = True
+    """Whether its workload may be sent work, as far as anybody knows."""
 
 
 def make_bridge_rules(guests: Sequence[Guest], net: BridgeNet) -> str:

@@ -10,16 +10,24 @@ from volant.volantd.network.shared.rules import Guest
 
 
 def find_visible_names(guests: Sequence[Guest], asker: str) -> Addresses:
-    """By the asker's IPv4 address. One name may be several guests': all their addresses are answered."""
+    """By the asker's IPv4 address. One name may be several guests': the addresses of those that are well are answered,
+    and of all where none is."""
     asking = next((guest for guest in guests if guest.address == asker), None)
     if asking is None:
         return {}
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Guest]] = {}
     for guest in guests:
         if guest is asking or not set(guest.networks).isdisjoint(asking.networks):
             for name in dict.fromkeys((guest.name, *guest.aliases)):
-                found.setdefault(name, []).extend(filter(None, (guest.address, guest.address6)))
-    return found
+                found.setdefault(name, []).append(guest)
+    return {
+        name: [
+            address
+            for guest in [each for each in called if each.is_well] or called
+            for address in filter(None, (guest.address, guest.address6))
+        ]
+        for name, called in found.items()
+    }
 
 
 def leads_out(guests: Sequence[Guest], asker: str) -> bool:

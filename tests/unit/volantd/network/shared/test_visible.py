@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
+
 from volant.volantd.network.shared.rules import Guest
 from volant.volantd.network.shared.visible import find_visible_names
 
@@ -23,6 +25,15 @@ def test_one_name_may_be_many_guests() -> None:
     assert known["api"] == ["10.127.0.2", "10.127.0.3"]
     assert known["api-2"] == ["10.127.0.3"]
     assert known["web"] == ["10.127.0.1", "fd00::1"]
+
+
+def test_a_name_of_many_leads_to_those_that_are_well() -> None:
+    ill, other_ill = replace(FIRST, is_well=False), replace(SECOND, is_well=False)
+    assert find_visible_names([WEB, ill, SECOND], WEB.address)["api"] == ["10.127.0.3"]
+    assert find_visible_names([WEB, ill, SECOND], WEB.address)["api-1"] == ["10.127.0.2"], (
+        "by its own name it is found"
+    )
+    assert find_visible_names([WEB, ill, other_ill], WEB.address)["api"] == ["10.127.0.2", "10.127.0.3"]
 
 
 def test_who_is_alone_knows_itself_and_a_stranger_nobody() -> None:
