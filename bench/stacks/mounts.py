@@ -30,7 +30,7 @@ CMD ["/bin/sleep", "infinity"]
 
 def main() -> None:
     with make_own_folder() as folder:
-        host, project = OwnHost(folder), folder / "project"
+        host, project = OwnHost(folder), folder / "git"
         repository = project / "repository"
         make_repository(repository)
         (project / "Dockerfile").write_text(DOCKERFILE)
