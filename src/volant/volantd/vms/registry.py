@@ -242,7 +242,8 @@ class VmRegistry:
         """Who is on the bridge, or about to be; nobody where none of them is in a network by name or has an alias."""
         rows = self._database.fetch_all(
             "SELECT id, name, mac, address, definition,"  # noqa: S608  # ours
-            " coalesce(json_extract(spec, '$.nics[0].ipv6_address'), '') AS address6"
+            " coalesce(json_extract(spec, '$.nics[0].ipv6_address'), '') AS address6,"
+            " coalesce(json_extract(guest, '$.health'), 'starting') AS health"
             f" FROM vms WHERE state IN ({_RUNS})"
             " AND json_extract(definition, '$.network') IN ('bridged', 'dhcp') AND address IS NOT NULL ORDER BY id"
         )
