@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def fledge() -> None:
     if not print_page("fledge", sys.argv[1:]):
-        _run("fledge", "volant.fledge.cli", "fledge")
+        _run("fledge", "volant.fledge.cli", "fledge", "run")
 
 
 def volantd() -> None:
@@ -46,11 +46,11 @@ def volar() -> None:
     main()
 
 
-def _run(program: str, module: str, part: Part) -> None:
+def _run(program: str, module: str, part: Part, function: str = "main") -> None:
     import importlib
 
     try:
-        importlib.import_module(module).main()
+        getattr(importlib.import_module(module), function)()
     except ModuleNotFoundError as error:
         if not is_missing_library(error):
             raise

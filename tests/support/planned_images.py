@@ -17,6 +17,10 @@ class FixedImage:
     given: list[Piece]
     origins: Sequence[Origin] = field(default=())
 
+    @property
+    def used_bytes(self) -> int:
+        return sum(piece.length for piece in self.given)
+
     def pieces(self) -> Iterator[Piece]:
         return iter(self.given)
 
@@ -24,6 +28,7 @@ class FixedImage:
         """The whole image; sources are files of zeros here."""
         whole = bytearray(self.size_bytes)
         for piece in self.given:
-            assert piece.data is not None
-            whole[piece.offset : piece.offset + piece.length] = piece.data
+            data = piece.data() if callable(piece.data) else piece.data
+            assert data is not None
+            whole[piece.offset : piece.offset + piece.length] = data
         return bytes(whole)

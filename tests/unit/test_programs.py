@@ -24,7 +24,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: ModuleNotFoundError) -> No
     def main() -> None:
         raise error
 
-    monkeypatch.setattr(importlib, "import_module", lambda name: SimpleNamespace(main=main))
+    monkeypatch.setattr(importlib, "import_module", lambda name: SimpleNamespace(main=main, run=main))
     monkeypatch.setattr(sys, "argv", ["program"])
 
 

@@ -6,21 +6,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal
 
 from volant.filesystems.blocks import PlannedImage
 from volant.filesystems.ext4 import plan_ext4
 from volant.filesystems.filetree import FileTree
 
 FileSystem = Literal["ext4"]
-
-
-class PlannedFileSystem(PlannedImage, Protocol):
-    """A planned image that knows how much of it is in use."""
-
-    @property
-    def used_bytes(self) -> int:
-        """Bytes of blocks in use: content and metadata."""
 
 
 def plan(
@@ -30,7 +22,7 @@ def plan(
     size_bytes: int | None = None,
     timestamp: int = 0,
     label: str = "",
-) -> PlannedFileSystem:
+) -> PlannedImage:
     """Plan a file system that holds `tree`, of `size_bytes` (None: large enough). Raises InvalidInput.
 
     The tree must not change until the image has been written.

@@ -7,19 +7,23 @@ writes them as QCOW2 clusters or as a sparse raw file. What no piece covers is z
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
+
+Data = bytes | bytearray | memoryview
 
 
 class Piece(NamedTuple):
     """`length` bytes at `offset` of the image: `data`, or (data None) the bytes at `source_offset` of `descriptor`.
 
+    Data that take long to make are a function that makes them, on any thread; such a piece lies between two multiples
+    of 64 KiB.
     Bytes of the last block past the end of a file are no part of any piece, so they are zero.
     """
 
     offset: int
     length: int
-    data: bytes | bytearray | memoryview | None
+    data: Data | Callable[[], Data] | None
     descriptor: int = -1
     source_offset: int = 0
 
@@ -41,8 +45,12 @@ class PlannedImage(Protocol):
         """The virtual size."""
 
     @property
+    def used_bytes(self) -> int:
+        """Bytes of blocks in use: content and metadata."""
+
+    @property
     def origins(self) -> Sequence[Origin]:
         """What is known of the content of the descriptors that pieces name; it need not be checked yet."""
 
     def pieces(self) -> Iterator[Piece]:
-        """All that is not zero, ascending, without overlap. Metadata is made while it is asked for."""
+        """All that is not zero, ascending, without overlap."""

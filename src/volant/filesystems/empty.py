@@ -29,7 +29,7 @@ def write_empty_ext4(
         os.ftruncate(file.descriptor, image.size_bytes)
         for offset, _, data, *_ in image.pieces():
             assert data is not None, "an empty tree has no content from elsewhere"
-            view = memoryview(data)
+            view = memoryview(data() if callable(data) else data)
             while view:
                 written = os.pwrite(file.descriptor, view, offset)
                 view, offset = view[written:], offset + written

@@ -23,14 +23,14 @@ from typing import Any
 from volant.errors import VolantError
 from volant.fledge.known_digests import find_cache_folder
 from volant.fledge.reuse import EarlierDisk, open_earlier
-from volant.fledge.stored_gzip import START_SUM, Summed, add_to_sum
+from volant.fledge.stored_gzip import START_SUM, Summed, add_to_sum, sum_blocks
 from volant.whole_file import write_whole_file
 
 LIMIT_BYTES = 8 << 30
 _COPY_BYTES = 1 << 30
 _READ_BYTES = 1 << 20
 # Counts up when the same inputs give other bytes: a changed file system layout, a changed manifest.
-CONVERTER_REVISION = 7
+CONVERTER_REVISION = 8
 # How many earlier plugins a build looks into for windows that it would make again.
 MOST_EARLIER = 3
 _ORPHAN_SECONDS = 3600
@@ -66,7 +66,7 @@ def _sum_range(descriptor: int, start: int, end: int) -> int:
 
 
 def _sum_all(path: Path, size: int, summed: Summed | None) -> list[Summed]:
-    """Sums of stretches that follow each other and are the whole file."""
+    """Sums of three stretches that follow each other and are the whole file; the second's are blocks."""
     start, end, total = summed or (0, 0, START_SUM)
     with path.open("rb") as file:
         before = (0, start, _sum_range(file.fileno(), 0, start))
@@ -75,8 +75,8 @@ def _sum_all(path: Path, size: int, summed: Summed | None) -> list[Summed]:
 
 def _are_right(descriptor: int, size: int, sums: list[Summed]) -> bool:
     position = 0
-    for start, end, total in sums:
-        if start != position or end < start or _sum_range(descriptor, start, end) != total:
+    for sum_up, (start, end, total) in zip((_sum_range, sum_blocks, _sum_range), sums, strict=True):
+        if start != position or end < start or sum_up(descriptor, start, end) != total:
             return False
         position = end
     return position == size

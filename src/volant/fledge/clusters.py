@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from volant.errors import InvalidInput
-from volant.filesystems.blocks import PlannedImage
+from volant.filesystems.blocks import Data, PlannedImage
 
 WINDOW_BYTES = 1 << 20
 _ZEROS = bytes(WINDOW_BYTES)
@@ -30,15 +30,24 @@ _FORGOTTEN = memoryview(bytearray(_MOST_BETWEEN))
 
 T = TypeVar("T")
 # Offset in the window, length, data or None, descriptor, offset in the descriptor's file.
-Part = tuple[int, int, bytes | bytearray | memoryview | None, int, int]
+Part = tuple[int, int, Data | None, int, int]
+# After so many others comes one that takes long to make.
+_DEFERRED_EVERY = 8
 
 
 @dataclass
 class Window:
-    """One stretch of the image and what lies in it; `parts` ascend."""
+    """One stretch of the image and what lies in it; `parts` ascend. `deferred`: by part, what makes its data."""
 
     offset: int
     parts: list[Part] = field(default_factory=list)
+    deferred: dict[int, Callable[[], Data]] = field(default_factory=dict)
+
+    def make_deferred(self) -> None:
+        """Make the data that are not there yet."""
+        for number, make in self.deferred.items():
+            start, length, *_ = self.parts[number]
+            self.parts[number] = (start, length, make(), -1, 0)
 
     def fill(self, buffer: memoryview) -> None:
         """Write the window's bytes into a buffer whose old content does not matter."""
@@ -102,7 +111,15 @@ def cut_windows(image: PlannedImage) -> Iterator[Window]:
     window = Window(-WINDOW_BYTES)
     end = 0
     for offset, length, data, descriptor, source_offset in image.pieces():
-        if offset < end and offset + length <= end:
+        if offset >= end:
+            if window.parts:
+                yield window
+            window = Window(offset - offset % WINDOW_BYTES)
+            end = window.offset + WINDOW_BYTES
+        if callable(data):
+            window.deferred[len(window.parts)] = data
+            data = b""
+        if offset + length <= end:
             window.parts.append((offset - window.offset, length, data, descriptor, source_offset))
             continue
         view = None if data is None else memoryview(data)
@@ -131,12 +148,29 @@ def cut_windows(image: PlannedImage) -> Iterator[Window]:
         yield window
 
 
+def spread_deferred(windows: Iterable[Window]) -> Iterator[Window]:
+    """The same windows, but those with deferred data come between others, which have no need of the interpreter."""
+    deferred: deque[Window] = deque()
+    others = 0
+    for window in windows:
+        if window.deferred:
+            deferred.append(window)
+            continue
+        yield window
+        others += 1
+        if deferred and others % _DEFERRED_EVERY == 0:
+            yield deferred.popleft()
+    yield from deferred
+
+
 def count_threads(threads: int | None) -> int:
     return threads or len(os.sched_getaffinity(0))
 
 
 def transform_windows(
-    image: PlannedImage, make_transform: Callable[[], Callable[[Window, memoryview], T]], threads: int | None
+    windows: Iterable[Window],
+    make_transform: Callable[[], Callable[[Window, memoryview], T]],
+    threads: int | None,
 ) -> Iterator[tuple[Window, T]]:
     """Each window and what became of it, in order.
 
@@ -149,6 +183,7 @@ def transform_windows(
             local.transform = make_transform()
             local.buffer = memoryview(bytearray(WINDOW_BYTES))
         transform: Callable[[Window, memoryview], T] = local.transform
+        window.make_deferred()
         return transform(window, local.buffer)
 
     count = count_threads(threads)
@@ -156,7 +191,7 @@ def transform_windows(
     pool = ThreadPoolExecutor(count, thread_name_prefix="clusters")
     under_way: deque[tuple[Window, Future[T]]] = deque()
     try:
-        for window in cut_windows(image):
+        for window in windows:
             under_way.append((window, pool.submit(run, window)))
             if len(under_way) > most:
                 done, future = under_way.popleft()

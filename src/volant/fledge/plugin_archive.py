@@ -14,7 +14,8 @@ import tarfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from types import TracebackType
+from typing import Literal, Self
 
 from isal import isal_zlib
 
@@ -77,16 +78,16 @@ def write_disk_plugin(
     if options.format == "raw":
         raw = DeflatedRaw(image, level=options.level, threads=options.threads)
         return _write_raw(descriptor, name, image.size_bytes, raw, describe, monitor)
-    archive = _Archive(descriptor, describe(_NO_CHECKSUM))
-    archive.begin_payload(name)
-    if reuse is not None:
-        reuse.index.payload_offset = archive.payload_offset
-    write_qcow2(
-        image, archive, compression=options.compression, level=options.level, threads=options.threads,
-        monitor=monitor, reuse=reuse,
-    )  # fmt: skip
-    written = describe(archive.end_payload(want_sum=reuse is not None))
-    archive.finish(written)
+    with _Archive(descriptor, describe(_NO_CHECKSUM), want_sum=reuse is not None) as archive:
+        archive.begin_payload(name)
+        if reuse is not None:
+            reuse.index.payload_offset = archive.payload_offset
+        write_qcow2(
+            image, archive, compression=options.compression, level=options.level, threads=options.threads,
+            monitor=monitor, reuse=reuse,
+        )  # fmt: skip
+        written = describe(archive.end_payload())
+        archive.finish(written)
     return WrittenPlugin(os.fstat(descriptor).st_size, archive.payload_size, written, archive.summed)
 
 
@@ -124,15 +125,15 @@ def write_initramfs_plugin(
     def describe(checksum: str) -> Manifest:
         return manifest.model_copy(update={"initramfs": InitramfsFile(path=name, checksum=checksum)})
 
-    archive = _Archive(output, describe(_NO_CHECKSUM))
-    archive.begin_payload(name)
-    offset = 0
-    while part := os.pread(descriptor, _COPY_BYTES, offset):
-        archive.append(part)
-        offset += len(part)
-        monitor.advance(len(part))
-    written = describe(archive.end_payload(want_sum=True))
-    archive.finish(written)
+    with _Archive(output, describe(_NO_CHECKSUM), want_sum=True) as archive:
+        archive.begin_payload(name)
+        offset = 0
+        while part := os.pread(descriptor, _COPY_BYTES, offset):
+            archive.append(part)
+            offset += len(part)
+            monitor.advance(len(part))
+        written = describe(archive.end_payload())
+        archive.finish(written)
     return WrittenPlugin(os.fstat(output).st_size, archive.payload_size, written, archive.summed)
 
 
@@ -157,16 +158,24 @@ def _make_entry(name: str, content: bytes) -> bytes:
 
 
 class _Archive:
-    """A tar of two entries in a StoredGzip; it is the payload's Output."""
+    """A tar of two entries in a StoredGzip; it is the payload's Output. A context manager."""
 
-    def __init__(self, descriptor: int, manifest: Manifest) -> None:
-        self._gzip = StoredGzip(descriptor)
+    def __init__(self, descriptor: int, manifest: Manifest, *, want_sum: bool) -> None:
+        self._gzip = StoredGzip(descriptor, want_sum=want_sum)
         self._manifest_size = len(make_manifest_text(manifest))
         self._gzip.append(self._make_manifest_entry(manifest))
         self._name = ""
         self._header_offset = 0
         self.payload_offset = 0
         self.payload_size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._gzip.__exit__(kind, error, trace)
 
     def _make_manifest_entry(self, manifest: Manifest) -> bytes:
         text = make_manifest_text(manifest)
@@ -189,10 +198,13 @@ class _Archive:
     def patch(self, offset: int, data: bytes) -> None:
         self._gzip.patch(self.payload_offset + offset, data)
 
-    def end_payload(self, *, want_sum: bool) -> str:
-        """Returns the payload's checksum, "sha256:…"; with `want_sum`, `summed` is known then."""
+    def settle(self, end: int) -> None:
+        self._gzip.begin_hash(self.payload_offset, self.payload_offset + end)
+
+    def end_payload(self) -> str:
+        """Returns the payload's checksum, "sha256:…"; `summed` is known then, if it is wanted."""
         self.payload_size = self._gzip.size - self.payload_offset
-        digest, self._payload_crc = self._gzip.hash_from(self.payload_offset, want_sum=want_sum)
+        digest, self._payload_crc = self._gzip.hash_from(self.payload_offset)
         return f"sha256:{digest}"
 
     def finish(self, manifest: Manifest) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from isal import isal_zlib
 
 from volant.filesystems.blocks import PlannedImage
-from volant.fledge.clusters import WINDOW_BYTES, Window, transform_windows
+from volant.fledge.clusters import WINDOW_BYTES, Window, cut_windows, transform_windows
 from volant.progress import Monitor
 
 _ZERO_WINDOW = bytes(WINDOW_BYTES)
@@ -36,7 +36,7 @@ def write_raw(
             end = offset + length
         _write(descriptor, buffer[start:end], window.offset + start)
 
-    for window, _ in transform_windows(image, lambda: write_window, threads):
+    for window, _ in transform_windows(cut_windows(image), lambda: write_window, threads):
         if monitor is not None:
             monitor.advance(sum(part[1] for part in window.parts))
 
@@ -80,7 +80,9 @@ class DeflatedRaw:
 
             return transform
 
-        for window, (plain, part) in transform_windows(self._image, make_transform, self._threads):
+        for window, (plain, part) in transform_windows(
+            cut_windows(self._image), make_transform, self._threads
+        ):
             while position < window.offset:
                 yield self._take(_ZERO_WINDOW, zero_part)
                 position += WINDOW_BYTES

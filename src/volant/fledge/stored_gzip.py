@@ -11,19 +11,22 @@ import errno
 import hashlib
 import os
 import struct
-from concurrent.futures import Executor, ThreadPoolExecutor
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
 
 from isal import isal_zlib
 
 _BLOCK_BYTES = 0xFFFF
 _STRIDE = _BLOCK_BYTES + 5
 _FLUSH_BYTES = 1 << 20
-_READ_BLOCKS = 32
+_READ_BLOCKS = 64
 # RFC 1952: no name, no time, unknown system, so the same bytes everywhere.
 GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 _BLOCK_HEADER = struct.pack("<BHH", 0, _BLOCK_BYTES, 0)
 
-# From here to there in a file, and `add_to_sum` of all between.
+# From here to there in a file, where blocks begin, and `add_to_sum` of the content between.
 Summed = tuple[int, int, int]
 START_SUM = 1
 
@@ -42,17 +45,20 @@ def _place(block: int) -> int:
 class StoredGzip:
     """Writes to an empty, seekable descriptor. Content is appended, may be patched, and is finished once.
 
-    What is appended is kept until some of it can be written in one call, and must not change before.
+    What is appended is kept until some of it can be written in one call, and must not change before. A context
+    manager: on leaving, nothing reads the descriptor any more. With `want_sum`, `summed` is known after `hash_from`.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, want_sum: bool = False) -> None:
         self._descriptor = descriptor
+        self._want_sum = want_sum
         self._parts: list[bytes | memoryview] = [GZIP_HEADER]
         self._pending_bytes = 0
         # Of the block that was begun last; a block is begun by its first byte.
         self._room = 0
         self._size = 0
         self.summed: Summed | None = None
+        self._hash: _ContentHash | None = None
 
     @property
     def size(self) -> int:
@@ -90,30 +96,36 @@ class StoredGzip:
             data = data[take:]
             offset += take
 
-    def hash_from(self, offset: int, *, want_sum: bool = False) -> tuple[str, int]:
+    def begin_hash(self, offset: int, end: int) -> None:
+        """What lies between these offsets is not patched any more: its digest is made while more is appended."""
+        self._flush()
+        if self._hash is None:
+            self._hash = _ContentHash(_BlockReader(self._descriptor, offset, self._want_sum))
+        self._hash.go_to(end - end % _BLOCK_BYTES)
+
+    def hash_from(self, offset: int) -> tuple[str, int]:
         """(SHA-256, CRC-32) of all content from `offset` to the end, as it is now; read back from the page cache.
 
-        With `want_sum`, `summed` is then the sum of what the file holds behind the block with that offset, up to the
-        last block. Meanwhile the kernel is made to write it to the disk, so that a later fsync has little to wait for.
+        Meanwhile the kernel is made to write it to the disk, so that a later fsync has little to wait for. At least
+        one byte must follow, since the last block does not stay as it is.
         """
-        self._flush()
-        with ThreadPoolExecutor(1, "write back") as pool, ThreadPoolExecutor(1, "sum") as helper:
-            written_back = pool.submit(os.fdatasync, self._descriptor)
-            hashed = self._hash_from(offset, want_sum, helper)
-            written_back.result()
-        return hashed
+        self.begin_hash(offset, self._size)
+        assert self._hash is not None
+        self._hash.go_to(self._size)
+        os.fdatasync(self._descriptor)
+        digest = self._hash.finish()
+        if self._want_sum:
+            self.summed = self._hash.reader.summed
+        return digest, self._hash.reader.crc
 
-    def _hash_from(self, offset: int, want_sum: bool, helper: Executor) -> tuple[str, int]:
-        """The digest is made here, all else by the helper: the next blocks are read and summed meanwhile."""
-        digest = hashlib.sha256()
-        reader = _BlockReader(self._descriptor, self._size, offset, want_sum)
-        following = helper.submit(reader.read)
-        while contents := following.result():
-            following = helper.submit(reader.read)
-            for content in contents:
-                digest.update(content)
-        self.summed = reader.summed
-        return digest.hexdigest(), reader.crc
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._hash is not None:
+            self._hash.stop()
 
     def finish(self, crc: int) -> None:
         """Mark the last block as such and write the trailer. `crc` is that of all content."""
@@ -126,57 +138,103 @@ class StoredGzip:
         write_all(self._descriptor, [struct.pack("<II", crc, self._size & 0xFFFFFFFF)])
 
 
-class _BlockReader:
-    """Reads the content of blocks some at a time, and keeps the sums of what was read."""
+class _ContentHash:
+    """The SHA-256 of what a reader reads, made by a thread of its own as far as it may go."""
 
-    def __init__(self, descriptor: int, size: int, offset: int, want_sum: bool) -> None:
+    def __init__(self, reader: _BlockReader) -> None:
+        self.reader = reader
+        self._digest = hashlib.sha256()
+        self._stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(1, "hash")
+        self._results: list[Future[None]] = []
+
+    def go_to(self, end: int) -> None:
+        self._results.append(self._pool.submit(self._hash_to, end))
+
+    def _hash_to(self, end: int) -> None:
+        while not self._stopping.is_set() and (content := self.reader.read(end)):
+            self._digest.update(content)
+
+    def finish(self) -> str:
+        for result in self._results:
+            result.result()
+        return self._digest.hexdigest()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _BlockReader:
+    """Reads the content of blocks, some of them at a time, and keeps the sums of what was read."""
+
+    def __init__(self, descriptor: int, offset: int, want_sum: bool) -> None:
         self._descriptor = descriptor
-        self._size = size
         self._position = offset
         self._want_sum = want_sum
-        # The one is read into while the other's content is hashed.
-        self._buffers = [memoryview(bytearray(_STRIDE * _READ_BLOCKS)) for _ in range(2)]
-        self._sum_start = self._sum_end = _place(offset // _BLOCK_BYTES + 1)
-        self._total = START_SUM
+        self._content = memoryview(bytearray(_BLOCK_BYTES * _READ_BLOCKS))
+        self._headers = memoryview(bytearray(len(_BLOCK_HEADER) * _READ_BLOCKS))
+        self._sum_start = self._sum_end = _place(-(-offset // _BLOCK_BYTES))
+        self.total = START_SUM
         self.crc = 0
 
     @property
     def summed(self) -> Summed | None:
-        return (self._sum_start, self._sum_end, self._total) if self._sum_end > self._sum_start else None
+        """The blocks that were read from their headers to their ends."""
+        return (self._sum_start, self._sum_end, self.total) if self._sum_end > self._sum_start else None
 
-    def read(self) -> list[memoryview]:
-        """The content that follows, by blocks; nothing at the end. It is good until the call after the next."""
-        first, skip = divmod(self._position, _BLOCK_BYTES)
-        end = min(self._size, (first + _READ_BLOCKS) * _BLOCK_BYTES)
-        if end <= self._position:
-            return []
-        self._buffers.reverse()
-        last, inside = divmod(end - 1, _BLOCK_BYTES)
-        start = _place(first)
-        buffer = self._buffers[0][: _place(last) + 5 + inside + 1 - start]
-        _read_full(self._descriptor, buffer, start)
-        contents = [buffer[at + 5 : at + _STRIDE] for at in range(0, len(buffer), _STRIDE)]
-        contents[0] = contents[0][skip:]
-        for content in contents:
-            self.crc = isal_zlib.crc32(content, self.crc)
+    def read(self, end: int) -> memoryview:
+        """The content that follows, to `end` at most; good until the next call.
+
+        Only what is read last may end inside a block. Raises OSError where blocks are not as they are written.
+        """
+        start = self._position
+        first, skip = divmod(start, _BLOCK_BYTES)
+        end = min(end, (first + _READ_BLOCKS) * _BLOCK_BYTES)
+        if end <= start:
+            return self._content[:0]
+        content, headers = self._content[: end - start], self._headers
+        views: list[memoryview] = []
+        for place in range(-skip, end - start, _BLOCK_BYTES):
+            if place >= 0:
+                views.append(headers[: len(_BLOCK_HEADER)])
+                headers = headers[len(_BLOCK_HEADER) :]
+            views.append(content[max(0, place) : place + _BLOCK_BYTES])
+        _read_views(self._descriptor, views, _place(first) + (len(_BLOCK_HEADER) + skip if skip else 0))
+        found = bytes(self._headers[: len(self._headers) - len(headers)])
+        if found != _BLOCK_HEADER * (len(found) // len(_BLOCK_HEADER)):
+            raise OSError(errno.EIO, "blocks are not as they were written")
+        self.crc = isal_zlib.crc32(content, self.crc)
         if self._want_sum:
-            # The block that is the last of all so far may yet grow, and be marked as the last.
-            sum_end = min(_place(last + 1), _place((self._size - 1) // _BLOCK_BYTES))
-            self._total = add_to_sum(
-                self._total, buffer[max(0, self._sum_end - start) : max(0, sum_end - start)]
+            whole = end // _BLOCK_BYTES
+            self.total = add_to_sum(
+                self.total, content[-skip % _BLOCK_BYTES : max(0, whole * _BLOCK_BYTES - start)]
             )
-            self._sum_end = max(self._sum_end, sum_end)
+            self._sum_end = max(self._sum_end, _place(whole))
         self._position = end
-        return contents
+        return content
 
 
-def _read_full(descriptor: int, buffer: memoryview, offset: int) -> None:
-    while buffer:
-        count = os.preadv(descriptor, [buffer], offset)
+def _read_views(descriptor: int, views: list[memoryview], offset: int) -> None:
+    """preadv until every view is full."""
+    while views:
+        count = os.preadv(descriptor, views, offset)
         if not count:
-            raise OSError(errno.EIO, "the file became shorter while it was written")
-        buffer = buffer[count:]
+            raise OSError(errno.EIO, "the file is shorter than it was")
         offset += count
+        while views and count >= len(views[0]):
+            count -= len(views.pop(0))
+        if count:
+            views[0] = views[0][count:]
+
+
+def sum_blocks(descriptor: int, start: int, end: int) -> int:
+    """`add_to_sum` of the content of the blocks between two places. Raises OSError where there are no such blocks."""
+    first, last = ((place - len(GZIP_HEADER)) // _STRIDE * _BLOCK_BYTES for place in (start, end))
+    reader = _BlockReader(descriptor, first, want_sum=True)
+    while reader.read(last):
+        pass
+    return reader.total
 
 
 class StoredContent:

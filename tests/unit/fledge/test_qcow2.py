@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,18 @@ class Buffer:
 
     def __init__(self) -> None:
         self.content = bytearray()
+        self.settled = 0
 
     def append(self, data: bytes | memoryview) -> None:
         self.content += data
 
     def patch(self, offset: int, data: bytes) -> None:
+        assert self.settled <= offset <= len(self.content) - len(data)
         self.content[offset : offset + len(data)] = data
+
+    def settle(self, end: int) -> None:
+        assert self.settled <= end <= len(self.content)
+        self.settled = end
 
 
 def make_image() -> FixedImage:
@@ -36,6 +43,8 @@ def make_image() -> FixedImage:
         Piece(3 * CLUSTER_SIZE, 2 * CLUSTER_SIZE, bytes(2 * CLUSTER_SIZE)),
         Piece((1 << 20) - 100, len(noise), noise),
         Piece(40 << 20, 1 << 20, b"text " * 209715 + b"\n"),
+        Piece((50 << 20) + 4096, 4096, lambda: bytearray(b"c" * 4096)),
+        *(Piece(place << 20, 9, b"d" * 9) for place in range(51, 63)),
     ]
     return FixedImage(64 << 20, pieces)
 
@@ -61,6 +70,25 @@ def test_every_byte_comes_back(tmp_path: Path, compression: Compression | None) 
 def test_the_bytes_do_not_depend_on_the_number_of_threads() -> None:
     image = make_image()
     assert write(image, "zstd", 1) == write(image, "zstd", 5)
+
+
+def test_most_of_a_disk_is_settled_before_its_end_and_what_takes_long_is_made_later() -> None:
+    noise = random.Random(3)
+    made: list[int] = []
+
+    def make(place: int) -> bytes:
+        made.append(place)
+        return noise.randbytes(4096)
+
+    pieces = [Piece(place << 20, 4096, partial(make, place)) for place in range(8)]
+    pieces += [
+        Piece(place << 20, 4 * CLUSTER_SIZE, noise.randbytes(4 * CLUSTER_SIZE)) for place in range(8, 56)
+    ]
+    output = Buffer()
+    write_qcow2(FixedImage(64 << 20, pieces), output, threads=1)
+    assert len(output.content) / 2 < output.settled < len(output.content) * 0.8
+    assert made == list(range(8))
+    assert output.content[CLUSTER_SIZE : 5 * CLUSTER_SIZE] == pieces[8].data
 
 
 def test_zeros_take_no_space() -> None:

@@ -357,6 +357,9 @@ def test_an_image_without_origins_can_be_written_with_reuse() -> None:
         def patch(self, offset: int, data: bytes) -> None:
             self.content[offset : offset + len(data)] = data
 
+        def settle(self, end: int) -> None:
+            pass
+
     image = FixedImage(8 << 20, [Piece(0, 100_000, make_content(3, "text", 100_000))])
     plain, noted = Sink(), Sink()
     write_qcow2(image, plain)

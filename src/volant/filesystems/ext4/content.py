@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from volant.errors import InvalidInput
 from volant.filesystems.blocks import Piece
@@ -255,8 +256,11 @@ class Content:
         for node in self.numbering.directories:
             blocks = self.hashed.get(node)
             if blocks is None:
-                blocks = [self._make_small(node)]
-            yield from self._own_pieces(node, blocks)
+                # One block is one run.
+                place = self.first_block[node] * BLOCK_SIZE
+                yield Piece(place, BLOCK_SIZE, partial(self._make_small, node))
+            else:
+                yield from self._own_pieces(node, blocks)
         if self.numbering.adds_lost_and_found:
             yield from _block_pieces(self.lost_and_found, self._make_lost_and_found())
         for shared in self.xattr_blocks:

@@ -7,6 +7,7 @@ import hashlib
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from volant.errors import InvalidInput
 from volant.filesystems.blocks import Origin, Piece
@@ -140,19 +141,26 @@ class Ext4Image:
     # -- inodes --------------------------------------------------------------------------------------------------
 
     def _inode_pieces(self, group: int, offset: int) -> Iterator[Piece]:
-        """The used part of a group's inode table, 64 KiB at a time."""
+        """The used part of a group's inode table, cut at multiples of 64 KiB."""
         first = group * self.layout.inodes_per_group + 1
         end = min(first + self.layout.inodes_per_group, self.numbering.last_inode + 1)
+        start = first
+        while start < end:
+            place = offset + (start - first) * INODE_SIZE
+            stop = min(end, start + _INODES_PER_PIECE - place // INODE_SIZE % _INODES_PER_PIECE)
+            yield Piece(place, (stop - start) * INODE_SIZE, partial(self._make_inodes, start, stop))
+            start = stop
+
+    def _make_inodes(self, first: int, end: int) -> bytearray:
         node_of = self.numbering.node_of
-        for start in range(first, end, _INODES_PER_PIECE):
-            part = bytearray()
-            for inode in range(start, min(start + _INODES_PER_PIECE, end)):
-                if inode < FIRST_INODE:
-                    part += self._make_reserved_inode(inode)
-                    continue
-                node = node_of[inode - FIRST_INODE]
-                part += self._make_node_inode(inode, node) if node != NO_NODE else self._make_lost_and_found()
-            yield Piece(offset + (start - first) * INODE_SIZE, len(part), part)
+        part = bytearray()
+        for inode in range(first, end):
+            if inode < FIRST_INODE:
+                part += self._make_reserved_inode(inode)
+                continue
+            node = node_of[inode - FIRST_INODE]
+            part += self._make_node_inode(inode, node) if node != NO_NODE else self._make_lost_and_found()
+        return part
 
     def _make_node_inode(self, inode: int, node: int) -> bytearray:
         tree, content = self.content.tree, self.content
