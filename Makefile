@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Where `make install` puts the programs: root's for everybody, else this user's own.
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 
-.PHONY: soak-daemon test-forks test-kvm test-kvm-short test-kubernetes bench-daemon bench-start install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration integration-tools integration-rest e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean test-guide docs bench-boots bench-cli bench-dashboard bench-stacks
+.PHONY: soak-daemon test-forks test-kvm test-kvm-short test-kubernetes bench-daemon bench-start install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration integration-tools integration-rest e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean test-guide docs bench-boots bench-cli bench-dashboard bench-stacks bench-kubernetes
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -145,6 +145,9 @@ bench-dashboard: build ## the dashboard in Chromium: its weight, 1,000 VMs, a te
 
 bench-stacks: build ## networks, deployments, compose files, host folders and registries beside what people had before
 	$(BIN)/python -m bench stacks
+
+bench-kubernetes: build ## pods of a real control plane: what they add to a VM, fail-over, 50 on a node
+	$(BIN)/python -m bench kubernetes
 
 bench-boots: build ## the guide's boot times: a VM from its disk, one from RAM
 	$(BIN)/python -m bench boots

@@ -60,6 +60,18 @@ def test_ctrl_c_stops_it_in_order_and_a_command_takes_the_place_of_the_images(ho
     host.volar("rm", "vm/sleeper")
 
 
+def test_for_a_batch_engine_all_is_on_stdout_and_sigterm_ends_it_in_order(host: Host) -> None:
+    script = "trap 'echo told >&2; exit 0' TERM; echo begun; sleep 1000 & wait"
+    line = ["volar", "run", "--foreground", "--rm", "--name", "batch", "hello", "--", "/bin/sh", "-c", script]
+    with subprocess.Popen(line, env=host.environment, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "begun\n"
+        running.send_signal(signal.SIGTERM)
+        rest, _ = running.communicate(timeout=120)
+    assert (running.returncode, rest) == (143, "told\n")
+    assert host.volar("get", "batch", check=False).returncode == 4
+
+
 @pytest.fixture(scope="module")
 def elsewhere(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """What `volar run -d` says of a server that listens on another port than the image names; the VM stays."""

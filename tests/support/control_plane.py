@@ -133,11 +133,15 @@ def write_key(path: Path, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -
 
 
 class ControlPlane:
-    """One cluster without nodes. `prefix`: a command that its programs are run by, as in a namespace of the test's."""
+    """One cluster without nodes. `prefix`: a command that its programs are run by, as in a namespace of the test's.
+
+    `grace_seconds`: how long a node may be silent. `audits`: keep who asked for what.
+    """
 
     def __init__(
-        self, folder: Path, address: str = "127.0.0.1", prefix: Sequence[str] = (), pod_range: str = ""
-    ) -> None:
+        self, folder: Path, address: str = "127.0.0.1", prefix: Sequence[str] = (), pod_range: str = "",
+        *, grace_seconds: int = 20, audits: bool = False,
+    ) -> None:  # fmt: skip
         self.programs = build_programs()
         self.folder = folder
         self.address = address
@@ -145,6 +149,8 @@ class ControlPlane:
         self.authority = Authority(folder)
         self.port = find_free_port()
         self._pod_range = pod_range
+        self._grace_seconds = grace_seconds
+        self._audits = audits
         self._processes: list[subprocess.Popen[bytes]] = []
         self.kubeconfig = self.make_kubeconfig("admin", "admin", ["system:masters"])
 
@@ -187,6 +193,7 @@ class ControlPlane:
         )
         kubelet = self.authority.issue("kubelet-client", "kube-apiserver-kubelet-client", ["system:masters"])
         ca = self.authority.certificate
+        audit = self._make_audit_policy() if self._audits else []
         self._run(
             "kube-apiserver", f"--etcd-servers=http://127.0.0.1:{etcd}", f"--bind-address={self.address}",
             f"--secure-port={self.port}", f"--tls-cert-file={serving[0]}", f"--tls-private-key-file={serving[1]}",
@@ -195,7 +202,7 @@ class ControlPlane:
             f"--service-account-signing-key-file={accounts}", "--service-account-issuer=https://kubernetes.default.svc",
             f"--kubelet-client-certificate={kubelet[0]}", f"--kubelet-client-key={kubelet[1]}",
             f"--kubelet-certificate-authority={ca}", "--kubelet-preferred-address-types=InternalIP",
-            "--endpoint-reconciler-type=none", f"--cert-dir={self.folder}/certs",
+            "--endpoint-reconciler-type=none", f"--cert-dir={self.folder}/certs", *audit,
         )  # fmt: skip
         self._wait_until_ready()
         manager = self.make_kubeconfig("manager", "system:kube-controller-manager", ["system:masters"])
@@ -204,11 +211,18 @@ class ControlPlane:
             "kube-controller-manager", f"--kubeconfig={manager}", "--leader-elect=false", f"--root-ca-file={ca}",
             f"--service-account-private-key-file={accounts}", f"--cluster-signing-cert-file={ca}",
             f"--cluster-signing-key-file={self.authority.key}", "--secure-port=0",
-            "--node-monitor-grace-period=20s", "--node-monitor-period=1s", *ranges,
+            f"--node-monitor-grace-period={self._grace_seconds}s", "--node-monitor-period=1s", *ranges,
         )  # fmt: skip
         scheduler = self.make_kubeconfig("scheduler", "system:kube-scheduler", ["system:masters"])
         self._run("kube-scheduler", f"--kubeconfig={scheduler}", "--leader-elect=false", "--secure-port=0")
         self.wait_for(lambda: self.kubectl("get", "serviceaccount", "default", check=False).returncode == 0)
+
+    def _make_audit_policy(self) -> list[str]:
+        """Who asked for what, in audit.log: a line for each request that was answered."""
+        policy = self.folder / "audit.json"
+        rule = {"level": "Metadata", "omitStages": ["RequestReceived", "ResponseStarted"]}
+        policy.write_text(json.dumps({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [rule]}))
+        return [f"--audit-policy-file={policy}", f"--audit-log-path={self.folder}/audit.log"]
 
     def _run(self, program: str, *arguments: str) -> None:
         with (self.folder / f"{program}.log").open("wb") as log:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from support.control_plane import ControlPlane
 from support.host import Host
@@ -15,17 +16,21 @@ NODE, ADDRESS, PORT = "host-1", "10.88.0.11", 10250
 class Agent:
     """Begun by `start`, ended by `kill`; what it says is in `log`."""
 
-    def __init__(self, host: Host, control_plane: ControlPlane, port: int) -> None:
+    def __init__(
+        self, host: Host, control_plane: ControlPlane, port: int, node: str = NODE, address: str = ADDRESS
+    ) -> None:
+        self.node = node
+        self._address = address
         self._host = host
-        self._kubeconfig = control_plane.make_node_kubeconfig(NODE)
+        self._kubeconfig = control_plane.make_node_kubeconfig(node)
         self._port = port
         self._log = host.home / "agent.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [
-            sys.executable, "-m", "volant.kubernetes", "--kubeconfig", str(self._kubeconfig), "--address", ADDRESS,
-            "--port", str(self._port),
+            sys.executable, "-m", "volant.kubernetes", "--kubeconfig", str(self._kubeconfig),
+            "--address", self._address, "--port", str(self._port),
         ]  # fmt: skip
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -40,3 +45,10 @@ class Agent:
     @property
     def log(self) -> str:
         return self._log.read_text()
+
+    def read_memory_mib(self) -> float:
+        """Its resident set."""
+        assert self._process is not None
+        facts = Path(f"/proc/{self._process.pid}/status").read_text()
+        (line,) = (line for line in facts.splitlines() if line.startswith("VmRSS:"))
+        return int(line.split()[1]) / 1024

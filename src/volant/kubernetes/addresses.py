@@ -39,7 +39,12 @@ class PodAddresses:
         if text is None or self._range is not None:
             return
         network = ipaddress.ip_network(text)
-        if isinstance(network, ipaddress.IPv4Network) and self._add(str(network[1])):
+        if not isinstance(network, ipaddress.IPv4Network):
+            return
+        # Whether this user may add any is tried with one that no pod is given.
+        probe = str(network[1])
+        if self._add(probe):
+            self._run("del", probe)
             self._range = network
 
     def adopt(self, vm: Vm) -> None:

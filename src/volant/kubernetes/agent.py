@@ -60,7 +60,10 @@ class NodeAgent:
         while True:
             try:
                 await renew_lease(self._cluster, node)
-                renewed, is_fenced = time.monotonic(), False
+                renewed = time.monotonic()
+                if is_fenced:
+                    is_fenced = False
+                    await self._end_fence()
                 if time.monotonic() - told > STATUS_SECONDS:
                     await tell_status(self._cluster, self._facts, self._version)
                     told = time.monotonic()
@@ -75,6 +78,13 @@ class NodeAgent:
                         *(worker.fence() for worker in self.workers.values()), return_exceptions=True
                     )
             await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _end_fence(self) -> None:
+        """Pods that were made elsewhere meanwhile are gone from the list, or on their way out: they do not start."""
+        fields: dict[str, Any] = {"spec.nodeName": self._facts.name}
+        self._compare([pod async for pod in self._cluster.client.list(Pod, namespace="*", fields=fields)])
+        for worker in self.workers.values():
+            worker.let_go_on()
 
     def _take_range(self, node: Node) -> None:
         self.host.addresses.use_range(node.spec.podCIDR if node.spec is not None else None)
@@ -124,6 +134,7 @@ class NodeAgent:
                 log.info("VM %s: its pod is gone", vm["name"])
                 try:
                     await self._client.delete_vm(vm["name"], force=True)
+                    self.host.addresses.release(self.host.addresses.find(vm))
                 except VolantError as error:
                     log.warning("cannot delete VM %s: %s", vm["name"], error)
 

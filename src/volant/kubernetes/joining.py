@@ -43,6 +43,7 @@ from volant.whole_file import write_whole_file
 CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
 RUNTIME_CLASS = "volant"
 POLL_SECONDS = 0.5
+CONFLICT = 409
 Say = Callable[[str], None]
 
 
@@ -115,7 +116,7 @@ def _make_runtime_class(client: Client) -> None:
                 "cannot join the cluster: this kubeconfig's user may not make a RuntimeClass",
                 resolution="use an administrator's kubeconfig",
             ) from error
-        if error.status.code != 409:
+        if error.status.code != CONFLICT:
             raise
 
 
@@ -162,16 +163,26 @@ def approve_serving(client: Client, node: str) -> bool:
 
 
 def _approve(client: Client, request: CertificateSigningRequest) -> None:
+    """Once, whoever else has changed the request meanwhile, as the cluster's own approver does."""
     assert request.metadata is not None and request.metadata.name
-    approved = CertificateSigningRequestCondition(
-        type="Approved", status="True", reason="JoinedByVolar", message="volar cluster join",
-        lastUpdateTime=datetime.now(UTC),
-    )  # fmt: skip
-    request.status = CertificateSigningRequestStatus(conditions=[approved])
-    body = CertificateSigningRequest.Approval(
-        metadata=request.metadata, spec=request.spec, status=request.status
-    )
-    client.replace(body, request.metadata.name)
+    while request.status is None or not request.status.conditions:
+        approved = CertificateSigningRequestCondition(
+            type="Approved", status="True", reason="JoinedByVolar", message="volar cluster join",
+            lastUpdateTime=datetime.now(UTC),
+        )  # fmt: skip
+        body = CertificateSigningRequest.Approval(
+            metadata=request.metadata, spec=request.spec,
+            status=CertificateSigningRequestStatus(conditions=[approved]),
+        )  # fmt: skip
+        try:
+            client.replace(body, request.metadata.name)
+        except ApiError as error:
+            if error.status.code != CONFLICT:
+                raise
+            request = client.get(CertificateSigningRequest, request.metadata.name)
+            assert request.metadata is not None and request.metadata.name
+        else:
+            return
 
 
 def _is_ready(client: Client, node: str) -> bool:

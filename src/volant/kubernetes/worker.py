@@ -59,6 +59,8 @@ class PodWorker:
         self._pause_seconds = FIRST_RETRY_SECONDS
         # The pod is gone from the cluster, whatever it was.
         self.is_orphan = False
+        # Its VM was stopped since the cluster may run the pod elsewhere: it is left so until the cluster is heard of.
+        self._is_fenced = False
         # Why its run was ended, until the next one is told of.
         self._killed = ""
         self._prober = Prober(get_container(pod), self._probe, self.wake, self._tell_problem)
@@ -99,6 +101,8 @@ class PodWorker:
             return True
         if pod.status is not None and pod.status.phase in ("Succeeded", "Failed"):
             self._prober.stop()
+            return False
+        if self._is_fenced:
             return False
         try:
             check_pod(pod)
@@ -164,9 +168,19 @@ class PodWorker:
     async def fence(self) -> None:
         """The cluster has not heard of this node for too long and may run the pod elsewhere."""
         annotations = (self.pod.metadata.annotations if self.pod.metadata is not None else None) or {}
-        if annotations.get(SELF_FENCE) == "true" and await self._find_vm() is not None:
+        if annotations.get(SELF_FENCE) != "true":
+            return
+        self._is_fenced = True
+        self._prober.stop()
+        if await self._find_vm() is not None:
             log.warning("pod %s: stopped, since its Lease could not be renewed", self.name)
             await self._host.client.stop_vm(self.name, force=True)
+
+    def let_go_on(self) -> None:
+        """The cluster has heard of this node again: what is still the node's runs again."""
+        if self._is_fenced:
+            self._is_fenced = False
+            self._changed.set()
 
     async def _find_vm(self) -> Vm | None:
         try:

@@ -26,6 +26,7 @@ BOOT_POLL_SECONDS = 0.05
 POLL_SECONDS = 0.25
 STOP_SECONDS = 30.0
 DRAIN_SECONDS = 5.0
+STOPPED_EXIT_CODE = 128 + signal.SIGTERM
 AGENT = "kestrel"
 # The name of the one process of an image without a kestrel config.
 WORKLOAD = "workload"
@@ -38,26 +39,52 @@ class End(NamedTuple):
     problem: GuestFailed | None = None
 
 
-def follow(client: Client, name: str) -> End:
-    """Show what the VM's processes write until it ends. KeyboardInterrupt passes through."""
-    printer = threading.Thread(target=_print_lines, args=(client, name), daemon=True)
+def follow(client: Client, name: str, *, for_engine: bool = False) -> End:
+    """Show what the VM's processes write until it ends. KeyboardInterrupt passes through.
+
+    `for_engine`: standard output has all that they write, and an interrupt stops the VM. One that was stopped has not
+    done its work: where its workload ended with no code of its own, it has that of a program that SIGTERM ended.
+    """
+    was_stopped = False
+    printer = threading.Thread(target=_print_lines, args=(client, name, for_engine), daemon=True)
     printer.start()
-    observer, is_up = Observer(), False
+    follower = _Follower(client, name)
     while True:
-        vm = _look(client, name)
-        for line in observer.observe(vm):
-            _tell(f"{name}: {line}")
-        if not is_up and vm["status"] == "running" and is_settled(vm):
-            is_up = True
-            _tell(
-                f"{name}: reached at {vm['url']}; Ctrl-C stops it"
-                if vm["url"]
-                else f"{name}: Ctrl-C stops it"
-            )
-        if (end := find_end(vm)) is not None:
+        try:
+            end = follower.look()
+        except KeyboardInterrupt:
+            if not for_engine:
+                raise
+            _tell(f"{name}: stopping it")
+            was_stopped = True
+            stop(client, name)
+            continue
+        if end is not None:
             printer.join(DRAIN_SECONDS)
-            return end
-        time.sleep(POLL_SECONDS if is_up else BOOT_POLL_SECONDS)
+            return End(STOPPED_EXIT_CODE) if was_stopped and end == End(0) else end
+
+
+class _Follower:
+    """One look after the other at a VM, with what is new to say of it."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._observer = Observer()
+        self._is_up = False
+
+    def look(self) -> End | None:
+        """How it ended, or after a while None."""
+        vm = _look(self._client, self._name)
+        for line in self._observer.observe(vm):
+            _tell(f"{self._name}: {line}")
+        if not self._is_up and vm["status"] == "running" and is_settled(vm):
+            self._is_up = True
+            reached = f"reached at {vm['url']}; " if vm["url"] else ""
+            _tell(f"{self._name}: {reached}Ctrl-C stops it")
+        if (end := find_end(vm)) is None:
+            time.sleep(POLL_SECONDS if self._is_up else BOOT_POLL_SECONDS)
+        return end
 
 
 def find_end(vm: Vm) -> End | None:
@@ -105,13 +132,14 @@ def _look(client: Client, name: str) -> Vm:
         return client.get_vm(name)
 
 
-def _print_lines(client: Client, name: str) -> None:
+def _print_lines(client: Client, name: str, on_stdout: bool) -> None:
     on_terminal = sys.stdout.isatty()
     try:
         for line in follow_lines(client, name):
             if line["process"] != AGENT:
                 text = format_line(line)
-                click.echo(make_printable_line(text) if on_terminal else text, err=line["stream"] == "stderr")
+                to_stderr = line["stream"] == "stderr" and not on_stdout
+                click.echo(make_printable_line(text) if on_terminal else text, err=to_stderr)
     except VolantError as error:
         _tell(f"{name}: its lines cannot be followed: {error.what}")
 

@@ -26,6 +26,7 @@ def test_each_pod_has_an_address_of_the_nodes_range_and_gives_it_back() -> None:
     addresses = Addresses()
     assert addresses.lease(make_pod()) == "192.0.2.1"
     addresses.use_range("10.1.2.0/30")
+    assert addresses.device == set(), "trying leaves nothing"
     first = addresses.lease(make_pod())
     assert first == "10.1.2.2"
     with pytest.raises(Conflict, match="no free address"):

@@ -2,14 +2,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
+from lightkube.resources.core_v1 import Pod
 
 from support.fake_cluster import FakeCluster, FakeDaemon, make_pod, make_vm
 from volant.kubernetes.agent import NodeAgent
 from volant.kubernetes.node import HostFacts
-from volant.kubernetes.pods import NODE_LABEL, UID_LABEL
+from volant.kubernetes.pods import NODE_LABEL, UID_LABEL, name_vm
+from volant.kubernetes.worker import SELF_FENCE
 
 FACTS = HostFacts("host-1", "192.0.2.1", 10250, 4, 8192, 100_000, 819)
 
@@ -43,3 +46,53 @@ async def test_vms_of_pods_that_ended_meanwhile_are_deleted_and_others_are_left(
     await agent._remove_strays({"here"})
     assert set(daemon.vms) == {"kept", "foreign", "own"}
     await asyncio.sleep(0)
+
+
+class Renewals:
+    """Leases that cannot be renewed until somebody `heals` the network; then `pods` are the node's."""
+
+    def __init__(self, pods: list[Pod]) -> None:
+        self.healed = False
+        self._pods = pods
+
+    async def renew(self, *_: Any) -> None:
+        if not self.healed:
+            raise ConnectionError("no route to host")
+
+    async def list(self, *_: Any, **__: Any) -> AsyncIterator[Pod]:
+        for pod in self._pods:
+            yield pod
+
+
+@pytest.mark.parametrize("is_still_ours", [True, False])
+async def test_a_node_that_cannot_renew_its_lease_stops_what_asked_for_it(
+    monkeypatch: pytest.MonkeyPatch, is_still_ours: bool
+) -> None:
+    pod = make_pod(metadata={"annotations": {SELF_FENCE: "true"}})
+    renewals, daemon, cluster = Renewals([pod] if is_still_ours else []), FakeDaemon(), FakeCluster()
+    for name, value in {
+        "renew_lease": renewals.renew,
+        "LEASE_SECONDS": 0.1,
+        "HEARTBEAT_SECONDS": 0.01,
+    }.items():
+        monkeypatch.setattr(f"volant.kubernetes.agent.{name}", value)
+    cluster.client.list = renewals.list  # type: ignore[attr-defined]
+    daemon.client = None  # type: ignore[attr-defined]
+    agent = NodeAgent(cast("Any", cluster), cast("Any", daemon), FACTS)
+    monkeypatch.setattr(agent.host.addresses, "_run", lambda *_: False)
+    agent.host.addresses._range = cast("Any", "taken")
+    name = name_vm(pod)
+    daemon.vms[name] = make_vm(name=name, labels={NODE_LABEL: "host-1", UID_LABEL: pod.metadata.uid})  # type: ignore[union-attr]
+    agent._compare([pod])
+    keeping = asyncio.create_task(agent._keep_alive(cast("Any", None)))
+    async with asyncio.timeout(30):
+        while f"stop {name} force" not in daemon.acts:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        renewals.healed = True
+        wanted = f"start {name}" if is_still_ours else f"delete {name}"
+        while wanted not in daemon.acts:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert daemon.acts == [f"stop {name} force", wanted]
+    for task in (keeping, *agent._tasks):
+        task.cancel()
+    await asyncio.gather(keeping, *agent._tasks, return_exceptions=True)

@@ -128,6 +128,11 @@ async def test_only_who_asked_for_it_is_fenced() -> None:
         world.daemon.vms[NAME] = make_vm(name=NAME)
         await world.worker.fence()
         assert world.daemon.acts == acts
+        await world.worker.bring_about()
+        assert world.daemon.acts == acts, "what is fenced is not started again"
+        world.worker.let_go_on()
+        await world.worker.bring_about()
+        assert world.daemon.acts == acts + [f"start {NAME}"] * len(acts)
 
 
 @pytest.mark.asyncio

@@ -26,21 +26,25 @@ async def test_it_begins_when_a_host_joins_is_begun_again_and_ends_when_it_leave
     program.write_text(
         f"import pathlib, sys, time\nlog = pathlib.Path({str(log)!r})\n"
         "with log.open('a') as stream:\n    stream.write('begun\\n')\n"
-        "if len(log.read_text().splitlines()) > 1:\n    sys.stdin.read()\n"
+        "if len(log.read_text().splitlines()) > 1:\n"
+        "    import signal\n"
+        "    ended = log.with_name('ended')\n"
+        "    signal.signal(signal.SIGTERM, lambda *_: (ended.write_text('ended\\n'), sys.exit()))\n"
+        "    sys.stdin.read()\n"
     )
-    monkeypatch.setattr(node_agent, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(node_agent, "FIRST_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(node_agent, "COMMAND", (sys.executable, str(program)))
     settings = Settings(state_dir=tmp_path, runtime_dir=tmp_path)
     keeping = asyncio.create_task(keep_node_agent(settings))
-    await asyncio.sleep(0.2)
-    assert not log.exists()
     kubeconfig = tmp_path / "kubernetes" / "node.kubeconfig"
-    kubeconfig.parent.mkdir()
+    async with asyncio.timeout(60):
+        while not kubeconfig.parent.exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert not log.exists()
     kubeconfig.touch()
     await wait_for(log, lines=2)
     kubeconfig.unlink()
-    await asyncio.sleep(0.3)
+    await wait_for(log.with_name("ended"), lines=1)
     kubeconfig.touch()
     await wait_for(log, lines=3)
     keeping.cancel()

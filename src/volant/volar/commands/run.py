@@ -35,6 +35,11 @@ BUILD_OPTIONS = (
 @click.option(
     "-d", "--detach", is_flag=True, help="Return when its workload is healthy instead of following it."
 )
+@click.option(
+    "--foreground",
+    is_flag=True,
+    help="For batch engines: all that it writes on standard output; SIGTERM ends it in order (exit code 143).",
+)
 @click.option("--rm", "remove", is_flag=True, help="Delete the VM when it ends.")
 @vm_options(publish=("-p", "--publish"), volume=("-v", "--volume"))
 @workload_options
@@ -47,8 +52,9 @@ BUILD_OPTIONS = (
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def run(
-    context: click.Context, name: str | None, detach: bool, remove: bool, options: VmOptions,
-    workload: WorkloadOptions, build: BuildOptions, timeout: float, source: str, command: tuple[str, ...],
+    context: click.Context, name: str | None, detach: bool, foreground: bool, remove: bool,
+    options: VmOptions, workload: WorkloadOptions, build: BuildOptions, timeout: float, source: str,
+    command: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Run a folder, Dockerfile, plugin or image as a VM, and show what it writes. Ctrl-C stops it in order.
 
@@ -57,7 +63,10 @@ def run(
     volar run -p 8080:80 nginx:1.27             docker.io/library/nginx:1.27, or a plugin of that name
     volar run -d -v data:/data plugin.tar.gz     in the background, with a volume
     volar run --rm debian:12 -- cat /etc/os-release
+    volar run --foreground --rm job:1.0.0       as a batch engine or a unit of systemd runs it
     """
+    if detach and foreground:
+        raise UsageError("cannot use --foreground with --detach: give one of them")
     if detach and remove:
         raise UsageError(
             "cannot use --rm with --detach", resolution="delete it when it is done: volar rm NAME"
@@ -90,7 +99,8 @@ def run(
         announce(client, vm)
         return
     # From here on a daemon that is stopped is waited for, and not started again behind the back of who stopped it.
-    end = run_in_foreground(make_client(context, autostart=False), name, remove=remove)
+    follower = make_client(context, autostart=False)
+    end = run_in_foreground(follower, name, remove=remove, for_engine=foreground)
     if end.problem is not None:
         raise end.problem
     context.exit(end.exit_code)
@@ -117,11 +127,14 @@ def choose_name(client: Client, plugin: str) -> str:
     )
 
 
-def run_in_foreground(client: Client, name: str, *, remove: bool) -> End:
-    """Follow it to its end. Ctrl-C, SIGTERM and a terminal that goes away stop it in order."""
+def run_in_foreground(client: Client, name: str, *, remove: bool, for_engine: bool = False) -> End:
+    """Follow it to its end. Ctrl-C, SIGTERM and a terminal that goes away stop it in order.
+
+    `for_engine`: all lines go to standard output, and where it was stopped its end is ours too.
+    """
     try:
         with interrupted_by_hangup():
-            return follow(client, name)
+            return follow(client, name, for_engine=for_engine)
     except KeyboardInterrupt:
         click.echo(f"\nstopping {name}; Ctrl-C again switches it off", err=True)
         stop(client, name)
