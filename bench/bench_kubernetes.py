@@ -84,7 +84,13 @@ def start_cluster() -> Iterator[tuple[ControlPlane, list[Host], list[Agent]]]:
             stack.callback(agent.kill)
             agents.append(agent)
         wait_for(lambda: all(is_ready(control_plane, "node", agent.node) for agent in agents))
+        wait_for(lambda: len(list_requests(control_plane)) == len(agents))
+        control_plane.kubectl("certificate", "approve", *list_requests(control_plane))
         yield control_plane, hosts, agents
+
+
+def list_requests(control_plane: ControlPlane) -> list[str]:
+    return control_plane.kubectl("get", "csr", "-o", "name").stdout.split()
 
 
 def measure_overhead(control_plane: ControlPlane, host: Host) -> float:

@@ -9,6 +9,7 @@ import logging
 import signal
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,7 +17,10 @@ import click
 
 from volant.contract.paths import find_state_dir
 
-LOOK_SECONDS = 3600.0
+LOOK_SECONDS, RETRY_SECONDS = 3600.0, 60.0
+# Calls of the daemon that wait, such as those that stop VMs, must not keep probes waiting. They are made as needed.
+MOST_THREADS = 256
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -97,6 +101,7 @@ async def _run(
         certificate.sign_for_now()
     server = NodeServer(client, node, agent.find_worker, agent.list_workers)
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.set_default_executor(ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="daemon"))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     if with_parent:
@@ -116,10 +121,15 @@ async def _run(
     async def renew() -> None:
         """Serve with what there is until the cluster has signed another."""
         while True:
-            if not certificate.is_good():
-                await certificate.request(cluster)
-                listener.take_certificate()
-            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                if not certificate.is_good():
+                    await certificate.request(cluster)
+                    listener.take_certificate()
+                await asyncio.sleep(LOOK_SECONDS)
+            except Exception as error:
+                # The cluster cannot be reached, or nobody approved it in time and it was swept away.
+                log.warning("cannot get a certificate to serve with: %s; asking again", error)
+                await asyncio.sleep(RETRY_SECONDS)
 
     tasks = {
         asyncio.create_task(agent.run()),

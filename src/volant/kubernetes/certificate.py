@@ -23,7 +23,8 @@ from volant.kubernetes.cluster import Cluster
 
 log = logging.getLogger(__name__)
 SIGNER = "kubernetes.io/kubelet-serving"
-POLL_SECONDS = 2.0
+# Soon while somebody joins, seldom while nobody has approved it.
+POLL_SECONDS, MOST_POLL_SECONDS = 2.0, 60.0
 
 
 NODE_PREFIX = "system:node:"
@@ -98,8 +99,10 @@ class ServingCertificate:
         )
         assert made.metadata is not None and made.metadata.name
         log.info("waiting for certificate request %s to be approved", made.metadata.name)
+        pause_seconds = POLL_SECONDS
         while made.status is None or not made.status.certificate:
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(1.5 * pause_seconds, MOST_POLL_SECONDS)
             made = await cluster.client.get(CertificateSigningRequest, made.metadata.name or "")
             assert made.metadata is not None
         self.certificate.write_bytes(base64.b64decode(made.status.certificate))

@@ -57,6 +57,14 @@ def check_pod(pod: Pod) -> None:
             "UnsupportedSecurityContext",
             "a VM's workload has its whole kernel: privileged means nothing here",
         )
+    if security is not None and security.readOnlyRootFilesystem:
+        raise Refused(
+            "UnsupportedSecurityContext", "a VM's disk is its own to write: readOnlyRootFilesystem cannot be"
+        )
+    if spec.securityContext is not None and spec.securityContext.sysctls:
+        raise Refused(
+            "UnsupportedSecurityContext", "a VM has a kernel of its own, whose sysctls are not set from here"
+        )
     if container.volumeDevices:
         raise Refused("UnsupportedVolume", "block devices (volumeDevices) are not given to VMs")
     if container.lifecycle is not None:
@@ -121,6 +129,10 @@ def make_request(pod: Pod, found: Found, plugin: str, *, node: str, pod_ip: str,
         request["working_dir"] = container.workingDir
     if user := find_user(spec, container):
         request["user"] = user
+    if spec.hostAliases:
+        request["extra_hosts"] = {
+            name: alias.ip for alias in spec.hostAliases for name in alias.hostnames or [] if alias.ip
+        }
     request["hostname"] = spec.hostname or metadata.name or ""
     if spec.terminationGracePeriodSeconds is not None:
         request["stop_timeout_seconds"] = float(spec.terminationGracePeriodSeconds)

@@ -151,6 +151,9 @@ def test_volumes_are_files_before_the_workload_starts() -> None:
         ({"hostNetwork": True}, {}, "UnsupportedHostNamespace"),
         ({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}, {}, "UnsupportedVolume"),
         ({}, {"securityContext": {"privileged": True}}, "UnsupportedSecurityContext"),
+        ({}, {"securityContext": {"readOnlyRootFilesystem": True}}, "UnsupportedSecurityContext"),
+        ({"securityContext": {"sysctls": [{"name": "a", "value": "b"}]}}, {}, "UnsupportedSecurityContext"),
+        ({}, {"livenessProbe": {"grpc": {"port": 80}}}, "UnsupportedProbe"),
         ({}, {"lifecycle": {"preStop": {"exec": {"command": ["true"]}}}}, "UnsupportedLifecycle"),
         ({}, {"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "x"}]}, "UnsupportedVolume"),
     ],
@@ -181,4 +184,9 @@ def test_the_workload_is_who_and_where_the_pod_says() -> None:
     assert request["stop_timeout_seconds"] == 20
     assert request["health_check"]["test"] == ["NONE"], "the node probes, not the plugin"
     assert ask(make_pod({"securityContext": {"runAsUser": 7}}))["user"] == "7"
+    aliases = [{"ip": "192.0.2.7", "hostnames": ["db", "db.example"]}]
+    assert ask(make_pod({"hostAliases": aliases}))["extra_hosts"] == {
+        "db": "192.0.2.7",
+        "db.example": "192.0.2.7",
+    }
     assert "health_check" not in ask(make_pod(livenessProbe={"httpGet": {"port": 80}}))
