@@ -5,6 +5,10 @@
  * eth0 to 10.0.2.15/24 with a default route by 10.0.2.2, and becomes nginx in it. Static, no shell, no agent. */
 #include "guest_steps.h"
 
+#ifndef WORKLOAD /* another disk's: -DWORKLOAD='"/bin/httpd", "-f"' */
+#define WORKLOAD "/usr/sbin/nginx", "-g", "daemon off;"
+#endif
+
 static void load_modules(void)
 {
 	char path[64];
@@ -35,8 +39,8 @@ int main(void)
 	bring_up("lo", "127.0.0.1", "255.0.0.0");
 	bring_up("eth0", "10.0.2.15", "255.255.255.0");
 	add_default_route("10.0.2.2");
-	char *arguments[] = {"/usr/sbin/nginx", "-g", "daemon off;", NULL};
+	char *arguments[] = {WORKLOAD, NULL};
 	char *environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
 	execve(arguments[0], arguments, environment);
-	die("nginx");
+	die(arguments[0]);
 }

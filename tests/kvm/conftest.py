@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
-from support.kvm_host import PLUGIN, KvmHost
+from support.kvm_host import NO_VERDICT, PLUGIN, KvmHost
 from support.kvm_session import open_kvm_host
 
 
@@ -21,3 +21,13 @@ def kvm() -> Iterator[KvmHost]:
 def plugin(kvm: KvmHost) -> str:
     kvm.volar("plugins", "install", PLUGIN)
     return "web"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed after the emulated processor had lost one of its guests says nothing of us."""
+    report = yield
+    kvm = getattr(item, "funcargs", {}).get("kvm")
+    if report.failed and kvm is not None and (lost := kvm.list_lost()):
+        pytest.exit("\n".join([report.longreprtext, "no verdict: guests were lost", *lost]), NO_VERDICT)
+    return report
