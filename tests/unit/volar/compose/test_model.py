@@ -44,7 +44,8 @@ def test_long_forms_are_what_short_forms_become() -> None:
     "service",
     [
         {"imagee": "x"}, {"ports": {"a": 1}}, {"volumes": "x"}, {"depends_on": "db"}, {"healthcheck": ["x"]},
-        {"scale": -1}, {"deploy": {"replicas": 10_000}}, {"x-volant": {"cpu": 1}}, {"cpus": 0},
+        {"scale": -1}, {"deploy": {"replicas": 10_000}}, {"x-volant": {"cpu": 1}}, {"x-volant": {"egress": "nowhere"}},
+        {"cpus": 0},
         {"secrets": [{"target": "x"}]}, "image",
     ],
 )  # fmt: skip

@@ -38,7 +38,7 @@ def test_a_whole_service_becomes_a_request(tmp_path: Path) -> None:
             "working_dir": "/srv", "user": 1000, "hostname": "h", "domainname": "example", "stop_signal": "SIGINT",
             "stop_grace_period": "1m", "extra_hosts": ["up:host-gateway"], "restart": "on-failure:3",
             "ports": ["8080:80", "127.0.0.1:53:53/udp"], "cpus": 1.5, "mem_limit": "1g", "platform": "linux/amd64",
-            "x-volant": {"disk_size": "20G"}, "volumes": ["v:/data:ro", "/cache"],
+            "x-volant": {"disk_size": "20G", "egress": "a.example,10.0.0.0/8"}, "volumes": ["v:/data:ro", "/cache"],
             "healthcheck": {"test": "ask", "interval": "5s", "retries": 2},
         },
         volumes={"v": None},
@@ -56,7 +56,8 @@ def test_a_whole_service_becomes_a_request(tmp_path: Path) -> None:
         "stop_signal": "SIGINT", "stop_timeout_seconds": 60.0, "extra_hosts": {"up": "host-gateway"}, "files": [],
         "networks": ["p_default"], "aliases": ["a", "h"],
         "restart": "on-failure:3", "resources": {"vcpu": 2, "memory_mb": 1024}, "architecture": "amd64",
-        "disk_size": "20G", "health_check": {"test": ["CMD-SHELL", "ask"], "interval_seconds": 5.0, "retries": 2},
+        "disk_size": "20G", "egress": "a.example,10.0.0.0/8",
+        "health_check": {"test": ["CMD-SHELL", "ask"], "interval_seconds": 5.0, "retries": 2},
     }  # fmt: skip
 
 
