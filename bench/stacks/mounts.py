@@ -45,8 +45,8 @@ def main() -> None:
     for place, once, repeated in (("local", first[0], local), ("mounted", first[1], mounted)):
         note(f"{place}-git-status-first-s", round(once, 2))
         note(f"{place}-git-status-s", round(statistics.median(repeated), 3))
-    note("local-read-mib-per-s", round(speeds[0]))
-    note("mounted-read-mib-per-s", round(speeds[1]))
+    note("local-read-mib-per-s", round(speeds[0], 1))
+    note("mounted-read-mib-per-s", round(speeds[1], 1))
     note("mount-git-status-first-vs-local", round(first[1] / first[0], 2))
     times = zip(local, mounted, strict=True)
     ratio("mount-git-status-vs-local", statistics.median(there / here for here, there in times))
