@@ -157,8 +157,12 @@ function Facts({ vm }: { vm: Vm }) {
   const rows: [string, preact.ComponentChildren][] = [
     ["Plugin", <a href="#/plugins">{`${vm.plugin.name} ${vm.plugin.version}`}</a>],
     ["Reached at", <Address vm={vm} />],
-    ["Ports", vm.ports.length ? vm.ports.map((port) => <div key={showPort(port)}>{showPort(port)}</div>) : ""],
+    ["Ports", vm.ports.map((port) => <div key={showPort(port)}>{showPort(port)}</div>)],
     ["Network", `${vm.network}${vm.isolated ? ", isolated" : ""}${vm.ip ? `, ${vm.ip}` : ""}`],
+    ["Networks", vm.networks.join(", ")],
+    ["May reach", vm.egress.policy === "open" ? "" : `${vm.egress.policy}${vm.egress.denied ? ` (refused: ${vm.egress.denied})` : ""}`],
+    ["Volumes", vm.volumes.map((volume) => <div key={volume.target}>{`${volume.name} → ${volume.target}${volume.read_only ? ", read only" : ""}`}</div>)],
+    ["Folders", vm.mounts.map((mount) => <div key={mount.target}>{`${mount.source} → ${mount.target}${mount.read_only ? ", read only" : ""}`}</div>)],
     ["Size", `${vm.resources.vcpu} CPU, ${vm.resources.memory_mb} MiB`],
     ["Restart", `${vm.restart}${vm.restarts ? ` (${vm.restarts} in a row)` : ""}`],
     ["Secrets", vm.secrets.join(", ")],
@@ -173,7 +177,7 @@ function Facts({ vm }: { vm: Vm }) {
       <h2>Facts</h2>
       <dl class="facts">
         {rows
-          .filter(([, value]) => value !== "")
+          .filter(([, value]) => value !== "" && !(Array.isArray(value) && value.length === 0))
           .map(([name, value]) => (
             <div key={name}>
               <dt>{name}</dt>

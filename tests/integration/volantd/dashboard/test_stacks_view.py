@@ -27,6 +27,7 @@ def daemon() -> Iterator[InProcessDaemon]:
                     "plugin": "web",
                     "start": service == "pages",
                     "publish": [{"guest_port": 80}],
+                    "egress": "none",
                     "labels": {PROJECT: "blog", SERVICE: service, DIGEST: "0123", "team": "press"},
                 }
             )
@@ -75,6 +76,7 @@ def test_a_stack_is_shown_by_services_with_each_vm_its_health_and_ports(
     title = page.locator(".heading .title")
     expect(title).to_contain_text("team=press")
     expect(title).not_to_contain_text("0123")
+    expect(page.locator(".facts")).to_contain_text("May reachnone")
     title.get_by_role("link", name="blog").click()
     expect(page.get_by_role("heading", name="Stacks")).to_be_visible()
 
