@@ -15,7 +15,8 @@ from lightkube.utils.quantity import parse_quantity
 from volant.kubernetes.references import Found, Missing, Reference, Refused, find_values, get_spec
 
 DEFAULT_MEMORY_MIB = 256
-LEAST_MEMORY_MIB = 64
+# Debian's kernel with less of it does not come to its init: it panics for lack of memory.
+LEAST_MEMORY_MIB = 128
 MIB = 1 << 20
 
 

@@ -19,7 +19,7 @@ def read_container(document: dict[str, Any]) -> Container:
     ("resources", "vcpu", "mib"),
     [
         ({}, 1, 256),
-        ({"requests": {"cpu": "100m", "memory": "1Mi"}}, 1, 64),
+        ({"requests": {"cpu": "100m", "memory": "1Mi"}}, 1, 128),
         ({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2500m", "memory": "1500M"}}, 3, 1431),
     ],
 )
