@@ -49,6 +49,11 @@ def test_a_plugin_for_another_machine_makes_no_vm(idle: Daemon) -> None:
     assert idle.call("DELETE", "/plugins/foreign")[0] == 204
 
 
+def read_events(daemon: Daemon) -> list[dict[str, Any]]:
+    lines = daemon.call("GET", "/events/vms")[1].splitlines()
+    return [json.loads(line[6:]) for line in lines if line[:6] == b"data: "]
+
+
 def test_a_vm_from_create_to_delete(daemon: Daemon) -> None:
     vm = create(daemon, publish=[{"guest_port": 81}])
     wait_until(lambda: daemon.vm()["health"] == "healthy")
@@ -82,11 +87,7 @@ def test_a_vm_from_create_to_delete(daemon: Daemon) -> None:
     assert list((daemon.home / "vms").iterdir()) == []
     assert daemon.call("DELETE", "/plugins/web")[0] == 204
     assert list((daemon.home / "plugins" / "sha256").iterdir()) == []
-    kinds = [
-        json.loads(line[6:])["kind"]
-        for line in daemon.call("GET", "/events/vms")[1].splitlines()
-        if line[:6] == b"data: "
-    ]
+    kinds = [event["kind"] for event in read_events(daemon)]
     assert kinds[0] == "created"
     assert kinds[-1] == "deleted"
 
@@ -164,6 +165,12 @@ def test_after_a_reboot_of_the_host_only_those_that_ran_and_may_are_started(daem
         "the host was restarted",
     )
     assert daemon.vm("off")["status"] == "stopped"
+    told = [
+        (event["vm"], event["data"]["status"])
+        for event in read_events(daemon)
+        if event["data"].get("reason") == "the host was restarted"
+    ]
+    assert sorted(told) == [("again", "stopped"), ("never", "stopped")]
 
 
 def test_a_guest_that_cannot_boot_is_failed_with_its_last_words(daemon: Daemon) -> None:

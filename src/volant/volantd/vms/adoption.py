@@ -124,7 +124,7 @@ async def _settle_suspended(fleet: Fleet, vm: RunningVm, record: VmRecord) -> No
         except VolantError as error:
             logger.warning("VM %s is not woken by who connects: %s", record.name, error)
     if not has_memory(vm.files.folder):
-        fleet.domain.registry.move(record, "resume", VmState.STOPPED, "its memory is gone", wanted=False)
+        vm.move("resume", VmState.STOPPED, "its memory is gone", wanted=False)
     elif record.state in (VmState.STARTING, VmState.RUNNING):
         vm.move("suspend", VmState.SUSPENDED, "volantd ended meanwhile", wanted=False)
 
@@ -204,11 +204,11 @@ async def _write_loss(fleet: Fleet, vm: RunningVm, record: VmRecord) -> None:
     unmark_held(vm.files.folder)
     is_rebooted = record.process is not None and record.process.boot_id != read_boot_id()
     if record.state is VmState.STOPPING:
-        fleet.domain.registry.move(record, "stop", VmState.STOPPED, process=None, wanted=False)
+        vm.move("stop", VmState.STOPPED, process=None, wanted=False)
     elif is_rebooted or record.process is None:
         again = record.wanted and (record.definition.restart != "no" or not is_rebooted)
         reason = "the host was restarted" if is_rebooted else "volantd ended while it was starting the VM"
-        fleet.domain.registry.move(record, "stop", VmState.STOPPED, reason, process=None, wanted=again)
+        vm.move("stop", VmState.STOPPED, reason, process=None, wanted=again)
     else:
         policy = read_policy(record.definition.restart)
         ran = record.state in (VmState.RUNNING, VmState.PAUSED)
