@@ -232,7 +232,8 @@ def test_a_kill_at_any_instant_leaves_a_consistent_world(daemon: Daemon, seed: i
         assert settled["status"] in ("created", "running", "stopped"), settled
     pids = {vm["hypervisor"]["pid"] for vm in daemon.call("GET", "/vms")[1] if vm["status"] == "running"}
     assert set(daemon.guests()) == pids
-    assert {path.name for path in (daemon.home / "vms").iterdir()} <= {vm["id"] for vm in vms}
+    left = {path.name for path in (daemon.home / "vms").iterdir()} - {vm["id"] for vm in vms}
+    assert not left, sorted((daemon.home / "vms").rglob("*"))
     plugins = daemon.call("GET", "/plugins")[1]
     stored = {path.name for path in (daemon.home / "plugins" / "sha256").iterdir()}
     assert stored == {plugin["checksum"].removeprefix("sha256:") for plugin in plugins}

@@ -73,11 +73,15 @@ class VmViews:
         for start in range(0, len(ids), PIECE):
             wanted = ids[start : start + PIECE]
             await self._render_missing([vm_id for vm_id in wanted if not self._is_kept(vm_id)])
-            views = [view for vm_id in wanted if (view := self._find(vm_id)) is not None]
+            views = [view for vm_id in wanted if (view := self._find(vm_id) or self._render(vm_id))]
             if views:
                 yield separator + b",".join(views)
                 separator = b","
         yield b"[]" if separator == b"[" else b"]"
+
+    def _render(self, vm_id: str) -> bytes | None:
+        """One that has changed since it was rendered a moment ago; None where it has gone."""
+        return next((self._keep(record) for record in self._fleet.domain.registry.read_many([vm_id])), None)
 
     async def _render_missing(self, ids: Sequence[str]) -> None:
         for start in range(0, len(ids), AT_ONCE):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -104,3 +105,11 @@ async def test_a_name_is_another_vms_once_it_was_given_again(fleet: Fleet) -> No
     after = json.loads(views.render("a"))["id"]
     assert after != before
     assert json.loads(views.render("a"))["id"] == after
+
+
+async def test_one_that_changes_while_the_list_is_made_is_in_it(fleet: Fleet) -> None:
+    views = VmViews(fleet)
+    # In the pause after all have been rendered.
+    asyncio.get_running_loop().call_soon(lambda: fleet.domain.registry.update(fleet.get("b"), exit_code=3))
+    listed = await read_list(views, fleet)
+    assert [(vm["name"], vm["exit_code"]) for vm in listed] == [("a", None), ("b", 3), ("c", None)]
