@@ -247,8 +247,8 @@ def make_recipe_seeds() -> list[bytes]:
     """The recipes and Dockerfiles of the examples, and one of each with what these don't use."""
     examples = Path(__file__).parents[2] / "examples"
     seeds = [
-        (folder / "fledge.toml").read_bytes() + SEPARATOR + (folder / "Dockerfile").read_bytes()
-        for folder in sorted(examples.iterdir())
+        recipe.read_bytes() + SEPARATOR + recipe.with_name("Dockerfile").read_bytes()
+        for recipe in sorted(examples.glob("*/fledge.toml"))
     ]
     recipe = b"""plugin.name = "x"
 plugin . version = '1.0.0-rc.1+5'
