@@ -8,9 +8,9 @@ from contextlib import suppress
 
 from volant.client import Client
 from volant.errors import InvalidInput, VolantError
+from volant.plugin_sources.making import BuildOptions, make_plugin
+from volant.plugin_sources.transfer import pull_and_install
 from volant.registries.references import is_reference
-from volant.volar.plugin_transfer import pull_and_install
-from volant.volar.run_plugin import BuildOptions, make_plugin
 
 
 class Images:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from volant.plugin_sources.upload import upload_plugin
 from volant.volar.client import Client, quoted
 from volant.volar.docker_words import PLUGIN_ALIASES, PLUGIN_ANSWERS
 from volant.volar.groups import Commands
@@ -21,7 +22,6 @@ from volant.volar.output import (
     show_object,
     show_rows,
 )
-from volant.volar.plugin_upload import upload_plugin
 from volant.volar.tables import format_age
 from volant.volar.target import make_client
 
@@ -112,8 +112,8 @@ def push(context: click.Context, source: str, reference: str, sign_by: Path | No
     volar plugins push nginx:1.27.0 registry.example.com/team/nginx:1.27
     volar plugins push ./nginx.tar.gz registry.example.com/team/nginx:1.27 --sign-by cosign.key
     """
+    from volant.plugin_sources.transfer import push_file, push_installed
     from volant.signing_key import open_signing_key
-    from volant.volar.plugin_transfer import push_file, push_installed
 
     key = open_signing_key(sign_by)
     path = Path(source)
@@ -126,7 +126,7 @@ def push(context: click.Context, source: str, reference: str, sign_by: Path | No
 
 
 def pull(client: Client, reference: str) -> Plugin:
-    from volant.volar.plugin_transfer import pull_and_install
+    from volant.plugin_sources.transfer import pull_and_install
 
     return pull_and_install(client, reference)
 

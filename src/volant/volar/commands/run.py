@@ -9,13 +9,13 @@ from contextlib import suppress
 import click
 
 from volant.errors import Conflict, NotFound, UsageError
+from volant.plugin_sources.making import BuildOptions, make_plugin
 from volant.volar.boot_watch import wait_for_workload
 from volant.volar.client import Client, quoted
 from volant.volar.commands.vms_create import announce, delete_when_interrupted
 from volant.volar.docker_options import docker_options, translate_network
 from volant.volar.options import VmOptions, collect, vm_options
 from volant.volar.run_follow import End, follow, interrupted_by_hangup, stop
-from volant.volar.run_plugin import BuildOptions, make_plugin
 from volant.volar.target import make_client
 from volant.volar.workload_options import WorkloadOptions, workload_options
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from volant.errors import InvalidInput, NotFound
+from volant.plugin_sources.making import BuildOptions, build_and_install, make_plugin
+from volant.plugin_sources.source import Build as FledgeBuild
+from volant.plugin_sources.source import has_plugin
 from volant.volar.client import Client
 from volant.volar.compose.loading import Project
 from volant.volar.compose.model import Build, Service
-from volant.volar.run_plugin import BuildOptions, build_and_install, make_plugin
-from volant.volar.run_source import Build as FledgeBuild
-from volant.volar.run_source import has_plugin
 
 BUILT_VERSION = "0.1.0"
 Pull = Literal["missing", "always", "never"]

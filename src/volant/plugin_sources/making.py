@@ -16,12 +16,10 @@ from typing import Literal
 
 import click
 
+from volant.client.client import Client
 from volant.errors import Conflict, NotFound, ToolFailed, ToolMissing
 from volant.installation import name_install_command
-from volant.process import find_tool, run_in_terminal, run_tool
-from volant.volar.client import Client
-from volant.volar.plugin_upload import upload_plugin
-from volant.volar.run_source import (
+from volant.plugin_sources.source import (
     TRANSPORT,
     Build,
     Image,
@@ -31,6 +29,8 @@ from volant.volar.run_source import (
     find_source,
     has_plugin,
 )
+from volant.plugin_sources.upload import upload_plugin
+from volant.process import find_tool, run_in_terminal, run_tool
 
 LOOK_UP_SECONDS = 30
 

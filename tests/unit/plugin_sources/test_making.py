@@ -10,9 +10,8 @@ import pytest
 from support.in_process_daemon import InProcessDaemon
 from support.plugin_files import make_initramfs, make_plugin
 from volant.errors import NotFound, ToolFailed, ToolMissing
-from volant.volar import run_plugin
-from volant.volar.run_plugin import BuildOptions, find_fledge, find_local_image
-from volant.volar.run_plugin import make_plugin as make_run_plugin
+from volant.plugin_sources import making
+from volant.plugin_sources.making import BuildOptions, find_fledge, find_local_image
 
 
 class Fledge:
@@ -33,7 +32,7 @@ class Fledge:
 
 @pytest.fixture
 def no_local_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_plugin, "find_tool", lambda name: None)
+    monkeypatch.setattr(making, "find_tool", lambda name: None)
 
 
 def test_a_folder_is_built_and_one_that_changed_goes_by_its_bytes(
@@ -43,39 +42,39 @@ def test_a_folder_is_built_and_one_that_changed_goes_by_its_bytes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     fledge = Fledge("app", b"first")
-    monkeypatch.setattr(run_plugin, "run_fledge", fledge)
+    monkeypatch.setattr(making, "run_fledge", fledge)
     source = f"{tmp_path}/"
-    assert make_run_plugin(daemon.client, source, BuildOptions(build_arg=("A=1",))) == "app:1.0.0"
+    assert making.make_plugin(daemon.client, source, BuildOptions(build_arg=("A=1",))) == "app:1.0.0"
     assert fledge.calls[0][:3] == [str(tmp_path), "--build-arg", "A=1"]
-    assert make_run_plugin(daemon.client, source, BuildOptions()) == "app:1.0.0"
+    assert making.make_plugin(daemon.client, source, BuildOptions()) == "app:1.0.0"
     fledge.content = b"second"
-    changed = make_run_plugin(daemon.client, source, BuildOptions())
+    changed = making.make_plugin(daemon.client, source, BuildOptions())
     assert changed.startswith("app:1.0.0+")
     assert "another app 1.0.0" in capsys.readouterr().err
     assert daemon.client.get_plugin(changed)["version"] == changed.removeprefix("app:")
     count = len(fledge.calls)
-    assert make_run_plugin(daemon.client, source, BuildOptions()) == changed
+    assert making.make_plugin(daemon.client, source, BuildOptions()) == changed
     assert len(fledge.calls) == count + 1, "the same bytes are not built a second time"
 
 
 @pytest.mark.usefixtures("no_local_images")
 def test_an_image_is_fetched_once(daemon: InProcessDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
     fledge = Fledge("", b"image")
-    monkeypatch.setattr(run_plugin, "run_fledge", fledge)
+    monkeypatch.setattr(making, "run_fledge", fledge)
     with pytest.raises(NotFound, match="--pull never"):
-        make_run_plugin(daemon.client, "redis:7", BuildOptions(pull="never"))
-    assert make_run_plugin(daemon.client, "redis:7", BuildOptions()) == "redis:0.1.0+7"
+        making.make_plugin(daemon.client, "redis:7", BuildOptions(pull="never"))
+    assert making.make_plugin(daemon.client, "redis:7", BuildOptions()) == "redis:0.1.0+7"
     assert fledge.calls[0][:4] == ["--image", "docker.io/library/redis:7", "--tag", "redis:0.1.0+7"]
-    assert make_run_plugin(daemon.client, "redis:7", BuildOptions()) == "redis:0.1.0+7"
+    assert making.make_plugin(daemon.client, "redis:7", BuildOptions()) == "redis:0.1.0+7"
     assert len(fledge.calls) == 1
-    assert make_run_plugin(daemon.client, "redis:7", BuildOptions(pull="always")) == "redis:0.1.0+7"
+    assert making.make_plugin(daemon.client, "redis:7", BuildOptions(pull="always")) == "redis:0.1.0+7"
     assert len(fledge.calls) == 2
 
 
 def test_a_plugins_file_is_installed(daemon: InProcessDaemon, tmp_path: Path) -> None:
     path = tmp_path / "given.tar.gz"
     path.write_bytes(make_plugin("given", "2.0.0"))
-    assert make_run_plugin(daemon.client, str(path), BuildOptions()) == "given:2.0.0"
+    assert making.make_plugin(daemon.client, str(path), BuildOptions()) == "given:2.0.0"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +93,7 @@ def test_images_of_this_machine_come_first(
         tool = tmp_path / name
         tool.write_text(f"#!/bin/sh\nexit {0 if name in present else 1}\n")
         tool.chmod(0o755)
-    monkeypatch.setattr(run_plugin, "find_tool", lambda name: str(tmp_path / name))
+    monkeypatch.setattr(making, "find_tool", lambda name: str(tmp_path / name))
     assert find_local_image("app:1") == found
     assert find_local_image("docker://app:1") is None
 
@@ -109,11 +108,11 @@ def test_a_build_that_fails_has_said_why(monkeypatch: pytest.MonkeyPatch, tmp_pa
     tool = tmp_path / "fledge"
     tool.write_text('#!/bin/sh\nexit "$2"\n')
     tool.chmod(0o755)
-    monkeypatch.setattr(run_plugin, "find_fledge", lambda: str(tool))
+    monkeypatch.setattr(making, "find_fledge", lambda: str(tool))
     with pytest.raises(ToolFailed, match="exit code 3"):
-        run_plugin.run_fledge(["3"])
+        making.run_fledge(["3"])
     with pytest.raises(KeyboardInterrupt):
-        run_plugin.run_fledge(["130"])
+        making.run_fledge(["130"])
 
 
 def test_an_installation_without_fledge_says_how_to_get_it(

@@ -8,7 +8,7 @@ import pytest
 from support.in_process_daemon import InProcessDaemon
 from support.plugin_files import make_initramfs, make_plugin
 from volant.errors import Conflict, NotFound
-from volant.volar.plugin_upload import upload_plugin
+from volant.plugin_sources.upload import upload_plugin
 
 
 def test_a_file_is_sent_and_one_with_other_bytes_is_a_conflict(

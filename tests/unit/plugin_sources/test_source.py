@@ -12,7 +12,7 @@ from support.in_process_daemon import InProcessDaemon
 from support.plugin_files import make_plugin
 from volant.contract.names import is_version
 from volant.errors import InvalidInput, NotFound
-from volant.volar.run_source import (
+from volant.plugin_sources.source import (
     Build,
     Image,
     Installed,

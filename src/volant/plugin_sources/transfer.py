@@ -6,12 +6,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from volant.client.client import Client, quoted
 from volant.contract.plugin_evidence import write_line
 from volant.errors import NotFound
 from volant.plugin_registry import PulledPlugin, pull_plugin, push_plugin
 from volant.registries.references import find_repository
 from volant.registries.signatures import Signatures, fetch_signatures
-from volant.volar.client import Client, quoted
 
 if TYPE_CHECKING:
     from volant.contract.api_types import Plugin

@@ -9,8 +9,8 @@ import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
+from volant.client.client import Client
 from volant.errors import InvalidInput, NotFound
-from volant.volar.client import Client
 
 DEFAULT_REGISTRY = "docker.io"
 # Where an image's tag is no version of its own, the tag follows this one: 0.1.0+latest.

@@ -11,9 +11,9 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
+from volant.client.client import Client
 from volant.contract.plugin_evidence import find_bundle, write_line
 from volant.errors import NotFound
-from volant.volar.client import Client
 
 if TYPE_CHECKING:
     from volant.contract.api_types import Plugin
