@@ -13,6 +13,7 @@ import click
 
 from volant.errors import NotFound, UsageError
 from volant.volar.client import Client, quoted
+from volant.volar.cold_boots import find_cause
 from volant.volar.commands.vms import no_wait_option, timeout_option
 from volant.volar.commands.vms_show import describe_ports, has_own_system, show_vms
 from volant.volar.names import PLUGIN, SNAPSHOT
@@ -66,6 +67,8 @@ def create(
             from volant.volar.boot_watch import wait_for_workload
 
             vm = wait_for_workload(client, name, timeout, quiet=output_format != "table")
+            if snapshot is not None and (cause := find_cause(client, name)):
+                click.echo(f"{name} booted from its disk: {cause}", err=True)
     if output_format == "table":
         announce(client, vm)
     else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from volant.volar.client import quoted
+from volant.volar.cold_boots import find_cause
 from volant.volar.names import vms_argument
 from volant.volar.target import make_client
 
@@ -22,9 +23,12 @@ def _act(context: click.Context, names: tuple[str, ...], verb: str, done: str) -
     client = make_client(context)
     for name in names:
         vm: Vm = client.post(f"/vms/{quoted(name)}/{verb}", timeout_seconds=SUSPEND_SECONDS)
-        click.echo(
-            f"{done} {name}" if vm["status"] != "starting" else f"{name} boots: its memory was of no use"
-        )
+        if vm["status"] != "starting":
+            click.echo(f"{done} {name}")
+        else:
+            click.echo(
+                f"{name} boots: its memory was of no use: {find_cause(client, name) or 'see its events'}"
+            )
 
 
 @click.command()

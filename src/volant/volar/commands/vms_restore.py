@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from volant.volar.client import quoted
+from volant.volar.cold_boots import find_cause
 from volant.volar.names import SNAPSHOT, VM
 from volant.volar.target import make_client
 
@@ -29,7 +30,8 @@ def restore(context: click.Context, vm: str, snapshot: str) -> None:
     volar snapshots create db before-upgrade
     volar vms restore db before-upgrade
     """
-    restored: Vm = make_client(context).post(
-        f"/vms/{quoted(vm)}/restore", {"snapshot": snapshot}, timeout_seconds=300
-    )
+    client = make_client(context)
+    restored: Vm = client.post(f"/vms/{quoted(vm)}/restore", {"snapshot": snapshot}, timeout_seconds=300)
     click.echo(f"{vm} is what it was at {snapshot}, and {restored['status']}")
+    if restored["status"] == "starting" and (cause := find_cause(client, vm)):
+        click.echo(f"{vm} boots: its memory was of no use: {cause}", err=True)

@@ -3,8 +3,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from support.in_process_daemon import InProcessDaemon
 from unit.volar.conftest import Volar
+from volant.volantd.vms import waking
 
 
 def read_status(daemon: InProcessDaemon, name: str) -> str:
@@ -48,3 +51,21 @@ def test_a_vm_sleeps_and_goes_on(volar: Volar, daemon: InProcessDaemon) -> None:
     assert volar("stop", "two", "--force").out == "stopped two\n"
     assert volar("vms", "suspend", "two").exit_code == 5
     assert volar("rm", "two").exit_code == 0
+
+
+def test_one_whose_memory_is_of_no_use_says_why_it_boots(
+    volar: Volar, daemon: InProcessDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise waking.CannotWake("its memory is of another machine")
+
+    daemon.install("held")
+    assert volar("create", "three", "-p", "held").exit_code == 0
+    assert volar("snapshots", "create", "three", "then").exit_code == 0
+    assert volar("suspend", "three").exit_code == 0
+    monkeypatch.setattr(waking, "check_fit", refuse)
+    told = "its memory was of no use: its memory is of another machine\n"
+    assert volar("resume", "three").out == f"three boots: {told}"
+    assert volar("restore", "three", "then").err == f"three boots: {told}"
+    made = volar("create", "four", "--from-snapshot", "then")
+    assert made.exit_code == 0 and "four booted from its disk: its memory is of another machine" in made.err
