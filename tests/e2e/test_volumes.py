@@ -79,7 +79,9 @@ def test_a_copy_of_one_instant_and_what_outlives_its_vm(host: Host, writer: str,
     host.run("e2fsck", "-f", "-p", str(disk))
     # A process that is killed takes nothing of the volume with it, and neither does its VM.
     os.kill(host.vm(writer)["hypervisor"]["pid"], signal.SIGKILL)
-    wait_until("its restart", lambda: host.vm(writer)["health"] == "healthy", timeout_seconds=120)
+    wait_until(
+        "its restart", lambda: (vm := host.vm(writer))["restarts"] == 1 and vm["health"] == "healthy", 120
+    )
     assert "Hello from Volant!" in fetch(host.vm(writer)["url"])
     host.volar("vms", "delete", writer)
     for number, volume in (("1", "pages"), ("2", "pages")):
