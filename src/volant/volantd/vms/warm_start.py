@@ -142,12 +142,16 @@ async def _start_with(
     machine = await start(replace(spec, wakes_from=template.image))
     try:
         await machine.resume()
-        stream = await machine.open_control()
-        await send_settings(stream, config, hardware_addresses, timeout_seconds=SETTINGS_SECONDS)
+        await _tell(machine, config, hardware_addresses)
     except BaseException:
         await asyncio.shield(machine.kill())
         raise
     return machine
+
+
+async def _tell(machine: Machine, config: GuestConfig, hardware_addresses: Sequence[str]) -> None:
+    stream = await machine.open_control()
+    await send_settings(stream, config, hardware_addresses, timeout_seconds=SETTINGS_SECONDS)
 
 
 def _copy_disk(source: Path, target: Path) -> None:
