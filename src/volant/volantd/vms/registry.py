@@ -229,27 +229,25 @@ class VmRegistry:
 
     def list_shared_guests(self) -> list[Guest]:
         """Who is on the shared network, or about to be."""
-        rows = self._database.fetch_all(
-            "SELECT id, name, mac, address, definition,"  # noqa: S608  # ours
-            " coalesce(json_extract(spec, '$.nics[0].ipv6_address'), '') AS address6,"
-            " coalesce(json_extract(guest, '$.health'), 'starting') AS health"
-            f" FROM vms WHERE state IN ({_RUNS})"
-            " AND json_extract(definition, '$.network') = 'user' AND address IS NOT NULL ORDER BY id"
-        )
-        return [_make_guest(row, find_guest_address(row["address"]), self._list_internal()) for row in rows]
+        return self._list_guests("'user'", find_guest_address)
 
     def list_bridged_guests(self) -> list[Guest]:
         """Who is on the bridge, or about to be; nobody where none of them is in a network by name or has an alias."""
+        guests = self._list_guests("'bridged', 'dhcp'", str)
+        is_used = any(guest.networks not in ((), (DEFAULT,)) or guest.aliases for guest in guests)
+        return guests if is_used else []
+
+    def _list_guests(self, modes: str, find_address: Callable[[str], str]) -> list[Guest]:
+        """`modes` of the network, as SQL; `find_address`: which the guest has there, of the one in its row."""
         rows = self._database.fetch_all(
             "SELECT id, name, mac, address, definition,"  # noqa: S608  # ours
             " coalesce(json_extract(spec, '$.nics[0].ipv6_address'), '') AS address6,"
             " coalesce(json_extract(guest, '$.health'), 'starting') AS health"
             f" FROM vms WHERE state IN ({_RUNS})"
-            " AND json_extract(definition, '$.network') IN ('bridged', 'dhcp') AND address IS NOT NULL ORDER BY id"
+            f" AND json_extract(definition, '$.network') IN ({modes}) AND address IS NOT NULL ORDER BY id"
         )
-        guests = [_make_guest(row, row["address"], self._list_internal()) for row in rows]
-        is_used = any(guest.networks not in ((), (DEFAULT,)) or guest.aliases for guest in guests)
-        return guests if is_used else []
+        internal = self._list_internal()
+        return [_make_guest(row, find_address(row["address"]), internal) for row in rows]
 
     def _list_internal(self) -> set[str]:
         return {row["name"] for row in self._database.fetch_all("SELECT name FROM networks WHERE internal")}
