@@ -7,13 +7,17 @@ anything, so that no handler of the dying daemon tidies up what a real kill woul
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from volant.volantd.database import Database
+from volant.volantd.vms.fleet import Fleet
+
+Life = Callable[[Fleet], Awaitable[None]]
 
 NAME_CALLS = ("rename", "replace", "link", "unlink", "mkdir", "rmdir")
 
@@ -59,3 +63,14 @@ class CrashPoints:
             return call(*arguments, **options)
 
         return guarded
+
+
+async def live_until_killed(fleet: Fleet, points: CrashPoints, life: Life) -> None:
+    """Whoever waits for a dead daemon's answer waits in vain."""
+    living = asyncio.ensure_future(life(fleet))
+    while not living.done() and not points.is_dead:
+        await asyncio.wait({living}, timeout=0.01)
+    living.cancel()
+    (result,) = await asyncio.gather(living, return_exceptions=True)
+    if isinstance(result, BaseException) and not points.is_dead:
+        raise result

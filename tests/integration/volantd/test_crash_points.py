@@ -8,13 +8,13 @@ import contextlib
 import io
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from support.crash_points import Crash, CrashPoints
+from support.crash_points import Crash, CrashPoints, Life, live_until_killed
 from support.memory_daemon import answer_for_agents, create_running, start_daemon
 from support.memory_hypervisor import MemoryHost, MemoryHypervisor, MemoryMachine
 from support.plugin_files import make_data_plugin, make_plugin
@@ -32,8 +32,6 @@ from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.running_vm import RunningVm
 from volant.volantd.vms.start_kind import find_start
 from volant.volantd.vms.states import WITH_PROCESS, VmState
-
-Life = Callable[[Fleet], Awaitable[None]]
 
 
 @pytest.fixture
@@ -155,17 +153,6 @@ def play_templates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warm_start, "DELAY_SECONDS", 0.0)
     monkeypatch.setattr(warm_start, "_tell", tell)
     monkeypatch.setattr(warm_start, "_is_healthy", is_healthy)
-
-
-async def live_until_killed(fleet: Fleet, points: CrashPoints, live: Life) -> None:
-    """Whoever waits for a dead daemon's answer waits in vain."""
-    living = asyncio.ensure_future(live(fleet))
-    while not living.done() and not points.is_dead:
-        await asyncio.wait({living}, timeout=0.01)
-    living.cancel()
-    (result,) = await asyncio.gather(living, return_exceptions=True)
-    if isinstance(result, BaseException) and not points.is_dead:
-        raise result
 
 
 def check_consistency(fleet: Fleet, host: MemoryHost, home: Path) -> None:

@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import io
 import os
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.crash_points import Crash, CrashPoints
+from support.crash_points import Crash, CrashPoints, Life, live_until_killed
 from support.memory_daemon import start_daemon
 from support.memory_hypervisor import MemoryHost
 from support.plugin_files import make_plugin
@@ -33,7 +32,6 @@ from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 
 STRIDE = int(os.environ.get("VOLANT_TEST_STRIDE", "9"))
-Life = Callable[[Fleet], Awaitable[None]]
 
 
 @pytest.fixture
@@ -122,17 +120,6 @@ async def make_plain_home(home: Path) -> None:
     """What every life begins with: an empty database, and a plugin."""
     async with start_daemon(home, MemoryHost()) as fleet:
         await fleet.domain.plugins.install(io.BytesIO(make_plugin()), source="test")
-
-
-async def live_until_killed(fleet: Fleet, points: CrashPoints, life: Life) -> None:
-    """Whoever waits for a dead daemon's answer waits in vain."""
-    living = asyncio.ensure_future(life(fleet))
-    while not living.done() and not points.is_dead:
-        await asyncio.wait({living}, timeout=0.01)
-    living.cancel()
-    (result,) = await asyncio.gather(living, return_exceptions=True)
-    if isinstance(result, BaseException) and not points.is_dead:
-        raise result
 
 
 async def converge(home: Path, host: MemoryHost, points: CrashPoints, fatal: int) -> None:
