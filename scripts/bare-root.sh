@@ -32,6 +32,19 @@ unpack_root() {
     grep -rhs '^ *Acquire::.*[Pp]roxy' /etc/apt/apt.conf /etc/apt/apt.conf.d >"$root/etc/apt/apt.conf.d/90mirror" || true
 }
 
+# remove_root ROOT: ends what this shell still runs in it (a signal may have come meanwhile), then takes its files away.
+remove_root() {
+    local runner first
+    for runner in $(<"/proc/$$/task/$$/children"); do
+        for first in $(cat "/proc/$runner/task/$runner/children" 2>/dev/null); do
+            # The first process of its namespace: with it all others have ended when it is gone.
+            kill -KILL "$first" 2>/dev/null || true
+            while [ -e "/proc/$first" ]; do sleep 0.1; done
+        done
+    done
+    rm -rf --one-file-system "$1"
+}
+
 # in_root ROOT COMMAND...: as root in namespaces of its own, with a /dev of its own. pivot_root and not chroot, since
 # the kernel gives no user namespace to whoever is in a chroot, and image builders want one.
 in_root() {

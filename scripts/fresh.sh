@@ -121,12 +121,12 @@ main() {
         if [ "$step" = packages ]; then check_package_names; continue; fi
         root=$(mktemp -d "${FRESH_FOLDER:-/var/tmp}/volant-fresh.XXXXXX")
         # shellcheck disable=SC2064  # the folder of now
-        trap "rm -rf --one-file-system '$root'" EXIT
+        trap "remove_root '$root'" EXIT
         unpack_root "$root"
         for part in ${step//+/ }; do
             in_root "$root" bash /home/volant/scripts/fresh.sh --inside "$part"
         done
-        rm -rf --one-file-system "$root"
+        remove_root "$root"
     done
     say "all well: $*"
 }

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 source scripts/bare-root.sh
 dist=$(realpath "$1")
 work=$(mktemp -d /var/tmp/volant-install.XXXXXX)
-trap 'rm -rf --one-file-system "$work"' EXIT
+trap 'remove_root "$work"' EXIT
 
 # The second build comes from a clone, as anybody's would, and is newer by its version alone.
 build_next() {
