@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import selectors
 import stat
 import subprocess
@@ -25,6 +26,7 @@ from volant.volantd.hypervisors.confinement import make_probe_command
 
 KVM = Path("/dev/kvm")
 CPU_INFO = Path("/proc/cpuinfo")
+MODULES = Path("/sys/module")
 # What the kernel says of an /init that is no program (init/main.c, kernel_init): it got as far as that.
 MARKER = b"Failed to execute /init"
 # The first is for a guest that talks all the while, as a nested one does on a busy host: emulated it would be slower
@@ -32,39 +34,53 @@ MARKER = b"Failed to execute /init"
 PROBE_SECONDS = 60.0
 SILENCE_SECONDS = 12.0
 
-# What QEMU or the kernel says, why, and what to do. The first that occurs in the output counts.
-ENDINGS = (
+NESTED_CURE = "a nested host needs nested virtualization from the host below it"
+GROUP_CURE = "add this user to the group kvm: sudo usermod -aG kvm $USER, then log in again"
+CONTAINER_CURE = "give it to this container: docker run --device /dev/kvm"
+
+# What QEMU or Cloud Hypervisor says, why, and what to do. The first that occurs in the output counts.
+ENDINGS: tuple[tuple[tuple[bytes, ...], str, str], ...] = (
     (
-        b"KVM_CREATE_VM) failed: 16",
+        (b"KVM_CREATE_VM) failed: 16", b"esource busy (os error 16)"),
         "another hypervisor has the processor's virtualization",
         "stop VirtualBox's or VMware's machines, then try again",
     ),
     (
-        b"KVM_CREATE_VM) failed: 12",
+        (b"KVM_CREATE_VM) failed: 12", b"cannot set up guest memory", b"(os error 12)"),
         "the host has no memory for another virtual machine",
         "stop some VMs or give the host more memory",
     ),
+    ((b"Permission denied",), "no permission to use /dev/kvm", GROUP_CURE),
+    # VM entry refuses the guest's state, as Intel's processors do without unrestricted guests (SDM 3C, 27.8).
     (
-        b"Permission denied",
-        "no permission to use /dev/kvm",
-        "add this user to the group kvm: sudo usermod -aG kvm $USER, then log in again",
+        (b"entry failed, hardware error 0x80000021", b"FailEntry(2147483681"),
+        "this Intel processor does not enter a guest that boots (hardware error 0x80000021)",
+        f"sudo modprobe -r kvm_intel && sudo modprobe kvm_intel unrestricted_guest=1; {NESTED_CURE}",
+    ),
+    # AMD's word for the same is 0xffffffff (APM 2, VMEXIT_INVALID); Intel has others for what a host below leaves out.
+    (
+        (b"KVM: entry failed", b"FailEntry("),
+        "the processor's virtualization does not work (KVM: entry failed)",
+        NESTED_CURE,
     ),
     (
-        b"KVM internal error",
+        (b"KVM internal error", b"vcpu run: InternalError"),
         "the processor's virtualization does not work (KVM internal error)",
-        "a nested host needs nested virtualization from the host below it",
+        NESTED_CURE,
     ),
     (
-        b"kvm_buf_set_msrs",
+        (b"kvm_buf_set_msrs",),
         "the host below refuses a processor register that KVM needs",
-        "a nested host needs nested virtualization from the host below it",
+        NESTED_CURE,
     ),
     (
-        b"does not support KVM",
+        (b"does not support KVM", b"invalid accelerator kvm"),
         "this QEMU was built without KVM",
         "install the distribution's QEMU",
     ),
 )
+# After these QEMU stays up, paused, and nothing more will come.
+STAYS_UP = re.compile(rb"KVM internal error|KVM: entry failed.*\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +103,11 @@ def find_kvm_obstacle(architecture: Architecture) -> Obstacle | None:
         return _explain_missing_device()
     try:
         os.close(os.open(KVM, os.O_RDWR | os.O_CLOEXEC))
-    except PermissionError:
-        return Obstacle(
-            "no permission to open /dev/kvm",
-            "add this user to the group kvm: sudo usermod -aG kvm $USER, then log in again",
-        )
     except OSError as error:
+        if error.errno == errno.EACCES:
+            return Obstacle("no permission to open /dev/kvm", GROUP_CURE)
+        if error.errno == errno.EPERM:  # from the control group's list of devices, for root too
+            return Obstacle("this container may not open /dev/kvm", CONTAINER_CURE)
         # The file may be there before the module that serves it, e.g. by modules.devname.
         if error.errno in (errno.ENODEV, errno.ENXIO, errno.ENOENT):
             return _explain_missing_device()
@@ -106,10 +121,13 @@ def _explain_missing_device() -> Obstacle:
         flags = set(CPU_INFO.read_text().split())
     except OSError:
         flags = set()
-    for flag, module in (("vmx", "kvm_intel"), ("svm", "kvm_amd")):
+    for flag, module, setting in (("vmx", "kvm_intel", "VT-x"), ("svm", "kvm_amd", "SVM")):
+        if (MODULES / module).exists():
+            return Obstacle("this host's KVM has no /dev/kvm here", CONTAINER_CURE)
         if flag in flags:
             return Obstacle(
-                "this host has no KVM module loaded, though its processor could", f"sudo modprobe {module}"
+                "this host has no KVM module loaded, though its processor could",
+                f"sudo modprobe {module}; if that says it is not supported, switch {setting} on in the firmware",
             )
     return Obstacle(
         "this host has no KVM, and its processor shows no virtualization",
@@ -187,8 +205,7 @@ def _listen(arguments: Sequence[str], timeout_seconds: float, silence_seconds: f
                 ended = True
                 break
             seen += chunk
-            # QEMU stays up, paused, after this; nothing more will come.
-            if b"KVM internal error" in seen:
+            if STAYS_UP.search(seen):
                 break
         process.kill()
     if MARKER in seen:
@@ -198,7 +215,7 @@ def _listen(arguments: Sequence[str], timeout_seconds: float, silence_seconds: f
 
 def _explain(seen: bytes, *, ended: bool, timed_out: bool) -> Obstacle:
     for words, reason, cure in ENDINGS:
-        if words in seen:
+        if any(word in seen for word in words):
             return Obstacle(reason, cure)
     lines = [line.strip() for line in seen.decode("utf-8", "replace").splitlines() if line.strip()]
     last = repr(lines[-1][:200]) if lines else "nothing"

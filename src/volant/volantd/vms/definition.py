@@ -177,6 +177,7 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         suspend_when_idle_seconds=request.suspend_when_idle_seconds or 0,
         kernel=request.kernel,
         kernel_arguments=request.kernel_arguments,
+        cold=request.cold,
         labels=merge_labels(manifest.labels, request.labels, request.deployment),
     )
 
@@ -202,6 +203,7 @@ def adapt_definition(request: NewVm, origin: Origin, volumes: list[AttachedVolum
             "suspend_when_idle_seconds": definition.suspend_when_idle_seconds
             if request.suspend_when_idle_seconds is None
             else request.suspend_when_idle_seconds,
+            "cold": request.cold,
             "wakes_from": origin.wake,
         }
     )

@@ -31,7 +31,7 @@ KEPT_CHANGES = 100
 HIDDEN = "***"
 Action = Literal["update", "restore"]
 # Not what a VM is but what it is about to become.
-_PASSING = frozenset({"wakes_from", "restores_to"})
+_PASSING = frozenset({"cold", "wakes_from", "restores_to"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,8 @@ class VmDefinition(StoredModel):
     kernel: str | None = None
     """By its name here (`boot.named_kernels`); None: the usual one."""
     kernel_arguments: str = ""
+    cold: bool = False
+    """Asked for at its last start, or for its first: until it has run, it boots, whatever it could wake from."""
     wakes_from: WakeSource | None = None
     """At its first start; whatever keeps it from that, it boots."""
     restores_to: RestorePoint | None = None

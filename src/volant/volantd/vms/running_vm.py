@@ -106,15 +106,17 @@ class RunningVm:
 
     async def start(self, *, restarts: int = 0, cold: bool = False) -> VmRecord:
         """Returns while it boots, or once it goes on where it was suspended. Failed to start: an error, and state
-        failed, or suspended as before. `restarts` in a row led to this; `cold` boots whatever it could wake from."""
+        failed, or suspended as before. `restarts` in a row led to this; `cold` boots whatever it could wake from,
+        and so do the starts that follow by themselves until it has run."""
         before = self.record
+        cold = cold or (before.started_at is None and before.definition.cold)
         source = None if cold else find_memory(before, self.files.folder)
         goes_on = source is not None and source.spec.id == self.id
         check_folders(before)
         claim_volumes(self._domain, before)
         record = self._registry.move(
             before, "resume" if goes_on else "start", VmState.STARTING, wanted=True,
-            restarts=restarts,
+            restarts=restarts, definition=before.definition.model_copy(update={"cold": cold}),
             pending=[name for name in before.pending if name != SLEEP] if goes_on else (), process=None, spec=None,
             guest=before.guest if goes_on else None, last_lines=[], exit_code=None, crash=None,
             started_at=now(),
@@ -232,8 +234,7 @@ class RunningVm:
             return record
         if record.state is not VmState.STOPPING:
             try:
-                record = self._registry.move(record, "stop", VmState.STOPPING, wanted=False)
-                self.tell("state", record)
+                record = self.move("stop", VmState.STOPPING, wanted=False)
             except StorageFull as error:
                 # Ending it may be what makes room; its end is written as soon as there is some.
                 logger.warning("VM %s: %s; it is stopped all the same", record.name, error.what)
@@ -316,7 +317,7 @@ class RunningVm:
             beside=partial(serve_folders, record, machine, self.files.folder) if record.definition.mounts else None,
         )  # fmt: skip
         if record.has_own_system and record.state is VmState.STARTING:
-            self.tell("state", self._registry.move(record, "start", VmState.RUNNING))
+            self.note_running()
 
     def _note_agent(self, agent: AgentFacts) -> None:
         self.tell("agent", self._registry.update(self.record, agent=agent), connected=agent.connected)
@@ -328,11 +329,14 @@ class RunningVm:
         # One whose command has ended before anybody looked has a result, and has run.
         has_run = state.phase in ("running", "failed") or state.result is not None
         if record.state is VmState.STARTING and has_run:
-            record = self._registry.move(record, "start", VmState.RUNNING)
-            self.tell("state", record)
+            record = self.note_running()
         known = before.guest and (before.guest.health, before.guest.health_reason)
         if known != (state.health, state.health_reason):
             self.tell("health", record, health=state.health, health_reason=state.health_reason)
+
+    def note_running(self) -> VmRecord:
+        definition = self.record.definition.model_copy(update={"cold": False})
+        return self.move("start", VmState.RUNNING, definition=definition)
 
     async def _note_end(self, end: MachineEnd) -> None:
         """The process is gone: why, and what that means for the VM. Called again where it could not be written."""
@@ -355,12 +359,11 @@ class RunningVm:
         if outcome.state is VmState.FAILED:
             self.fail(outcome.reason, wanted=restarts is not None, crash=end.cause)
         else:
-            record = self._registry.move(
-                record, "stop", outcome.state, outcome.reason, process=None,
+            self.move(
+                "stop", outcome.state, outcome.reason, process=None,
                 wanted=record.wanted if wanted is None else wanted,
                 agent=record.agent.model_copy(update={"connected": False}),
             )  # fmt: skip
-            self.tell("state", record)
         self.monitor = None
         if outcome.starts_again:
             self._background.run(self.start_again(outcome.restarts), f"restart of {record.name}")
@@ -375,7 +378,7 @@ class RunningVm:
             async with self.lock:
                 record = self.record
                 if record.state in (VmState.STOPPED, VmState.FAILED) and (record.wanted or not restarts):
-                    await self.start(restarts=restarts)
+                    await self.start(restarts=restarts, cold=record.definition.cold)
         except NotFound:
             pass
         except VolantError as error:
@@ -385,12 +388,11 @@ class RunningVm:
         record = self.record
         if record.state is VmState.FAILED:
             return
-        record = self._registry.move(
-            record, "run", VmState.FAILED, reason, process=None, wanted=wanted, crash=crash,
+        self.move(
+            "run", VmState.FAILED, reason, process=None, wanted=wanted, crash=crash,
             last_lines=read_last_lines(self.files.console_log, CONSOLE_TAIL_LINES),
             agent=record.agent.model_copy(update={"connected": False}),
         )  # fmt: skip
-        self.tell("state", record)
 
     def tell(self, kind: str, record: VmRecord, **data: object) -> None:
         """One event of this VM."""

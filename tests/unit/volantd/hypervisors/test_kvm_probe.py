@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from volant.contract.agents import Architecture
 from volant.volantd.hypervisors import kvm_probe
 from volant.volantd.hypervisors.kvm_probe import Obstacle, find_kvm_obstacle, try_kvm
 
+OWN: Architecture = "arm64" if os.uname().machine == "aarch64" else "amd64"
 REACHES_INIT = "say('[    0.3] Failed to execute /init (error -8)'); time.sleep(60)"
 
 
@@ -63,25 +65,44 @@ def test_a_guest_that_talks_for_ever_ends_with_its_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "cure"),
+    ("words", "reason", "cure"),
     [
-        ("ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy", "VirtualBox"),
-        ("ioctl(KVM_CREATE_VM) failed: 12 Cannot allocate memory", "more memory"),
-        ("The -accel kvm option: this QEMU does not support KVM", "distribution's QEMU"),
-        ("Could not access KVM kernel module: Permission denied", "group kvm"),
-        ("qemu-system-x86_64: kvm_buf_set_msrs: Assertion failed", "nested virtualization"),
+        ("ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy", "another hypervisor", "VirtualBox"),
+        ("Failed to create Vm\n  Device or resource busy (os error 16)", "another hypervisor", "VirtualBox"),
+        ("ioctl(KVM_CREATE_VM) failed: 12 Cannot allocate memory", "no memory", "more memory"),
+        ("cannot set up guest memory 'ram': Cannot allocate memory", "no memory", "more memory"),
+        ("The -accel kvm option: this QEMU does not support KVM", "without KVM", "distribution's QEMU"),
+        ("-accel kvm: invalid accelerator kvm", "without KVM", "distribution's QEMU"),
+        ("Could not access KVM kernel module: Permission denied", "no permission", "group kvm"),
+        ("qemu-system-x86_64: kvm_buf_set_msrs: Assertion failed", "processor register", "host below"),
+        ("vcpu run: FailEntry(2147483681, 0)", "this Intel processor", "unrestricted_guest=1"),
+        ("vcpu run: FailEntry(4294967295, 0)", "entry failed", "host below"),
+        ("vcpu run: InternalError", "KVM internal error", "host below"),
     ],
 )
-def test_each_known_ending_has_its_cure(tmp_path: Path, words: str, cure: str) -> None:
+def test_each_known_ending_has_its_cure(tmp_path: Path, words: str, reason: str, cure: str) -> None:
     found = probe(tmp_path, f"say({words!r}); sys.exit(1)")
     assert found is not None
+    assert reason in found.reason
     assert cure in found.cure
 
 
-def test_a_qemu_that_stays_up_after_an_internal_error_is_not_waited_for(tmp_path: Path) -> None:
-    found = probe(tmp_path, "say('KVM internal error. Suberror: 1'); time.sleep(60)", 3600, 3600)
+@pytest.mark.parametrize(
+    ("words", "reason", "cure"),
+    [
+        ("KVM internal error. Suberror: 1", "KVM internal error", "host below"),
+        # Intel's word for a guest whose state it does not enter, and AMD's.
+        ("KVM: entry failed, hardware error 0x80000021", "Intel processor", "unrestricted_guest=1"),
+        ("KVM: entry failed, hardware error 0xffffffff", "KVM: entry failed", "host below"),
+    ],
+)
+def test_a_qemu_that_stays_up_after_its_last_words_is_not_waited_for(
+    tmp_path: Path, words: str, reason: str, cure: str
+) -> None:
+    found = probe(tmp_path, f"say({words!r}); time.sleep(600)", 3600, 3600)
     assert found is not None
-    assert "KVM internal error" in found.reason
+    assert reason in found.reason
+    assert cure in found.cure
 
 
 def test_an_unknown_end_is_told_in_its_own_words(tmp_path: Path) -> None:
@@ -89,34 +110,72 @@ def test_an_unknown_end_is_told_in_its_own_words(tmp_path: Path) -> None:
     assert found == Obstacle("the hypervisor ended; its last words: 'no such cpu'")
 
 
-@pytest.mark.parametrize(("flag", "module"), [("vmx", "kvm_intel"), ("svm", "kvm_amd"), ("", "firmware")])
-def test_a_missing_device_is_explained_by_the_processor(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str, module: str
-) -> None:
-    monkeypatch.setattr(kvm_probe, "KVM", tmp_path / "missing")
-    (tmp_path / "cpuinfo").write_text(f"flags\t\t: fpu {flag} sse2\n")
-    monkeypatch.setattr(kvm_probe, "CPU_INFO", tmp_path / "cpuinfo")
-    found = find_kvm_obstacle("arm64" if os.uname().machine == "aarch64" else "amd64")
-    assert found is not None
-    assert module in found.cure
-
-
-def test_a_device_without_its_module_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path, flags: int) -> int:
-        raise OSError(errno.ENODEV, "No such device")
-
-    (tmp_path / "cpuinfo").write_text("flags\t\t: fpu svm\n")
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of what the kernel says of a host, which has the device, as a file, and no module."""
+    for name, path in (("KVM", "kvm"), ("CPU_INFO", "cpuinfo"), ("MODULES", "modules")):
+        monkeypatch.setattr(kvm_probe, name, tmp_path / path)
     (tmp_path / "kvm").touch()
-    monkeypatch.setattr(kvm_probe, "KVM", tmp_path / "kvm")
-    monkeypatch.setattr(kvm_probe, "CPU_INFO", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("flags\t\t: fpu svm\n")
+    return tmp_path
+
+
+def look() -> Obstacle:
+    found = find_kvm_obstacle(OWN)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("flag", "cure"),
+    [
+        ("vmx", "sudo modprobe kvm_intel; if that says it is not supported, switch VT-x on in the firmware"),
+        ("svm", "sudo modprobe kvm_amd; if that says it is not supported, switch SVM on in the firmware"),
+        ("", "switch it on in the firmware (VT-x, AMD-V), or ask the cloud for nested virtualization"),
+    ],
+)
+def test_a_missing_device_is_explained_by_the_processor(host: Path, flag: str, cure: str) -> None:
+    (host / "kvm").unlink()
+    (host / "cpuinfo").write_text(f"flags\t\t: fpu {flag} sse2\n")
+    assert look().cure == cure
+
+
+@pytest.mark.parametrize(("flag", "module"), [("vmx", "kvm_intel"), ("svm", "kvm_amd")])
+def test_a_container_is_told_from_a_host(host: Path, flag: str, module: str) -> None:
+    (host / "kvm").unlink()
+    (host / "modules" / module).mkdir(parents=True)
+    (host / "cpuinfo").write_text(f"flags\t\t: fpu {flag}\n")
+    assert look() == Obstacle("this host's KVM has no /dev/kvm here", kvm_probe.CONTAINER_CURE)
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "cure"),
+    [
+        # The file may be there before the module.
+        (errno.ENODEV, "no KVM module loaded", "sudo modprobe kvm_amd"),
+        (errno.EACCES, "no permission to open /dev/kvm", "group kvm"),
+        (errno.EPERM, "this container may not", "--device /dev/kvm"),
+        (errno.EIO, "/dev/kvm does not open: Input/output error", ""),
+    ],
+)
+def test_a_device_that_does_not_open_says_why(
+    host: Path, monkeypatch: pytest.MonkeyPatch, number: int, reason: str, cure: str
+) -> None:
+    def refuse(path: Path, flags: int) -> int:
+        raise OSError(number, os.strerror(number))
+
     monkeypatch.setattr(os, "open", refuse)
-    found = find_kvm_obstacle("arm64" if os.uname().machine == "aarch64" else "amd64")
-    assert found == Obstacle(
-        "this host has no KVM module loaded, though its processor could", "sudo modprobe kvm_amd"
-    )
+    found = look()
+    assert reason in found.reason
+    assert cure in found.cure
+    assert bool(found.cure) == bool(cure)
+
+
+def test_a_device_that_opens_is_no_obstacle_yet(host: Path) -> None:
+    assert find_kvm_obstacle(OWN) is None
 
 
 def test_other_architectures_are_not_even_tried() -> None:
-    found = find_kvm_obstacle("amd64" if os.uname().machine == "aarch64" else "arm64")
+    found = find_kvm_obstacle("amd64" if OWN == "arm64" else "arm64")
     assert found is not None
     assert "guests on a" in found.reason
