@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.results import note, ratio
 
@@ -39,10 +39,10 @@ def main() -> None:
 
     with open_kvm_host() as kvm:
         found = measure(kvm)
-    report({kind: statistics.median(seconds) for kind, seconds in found.items()})
+    report(found["seconds"], found["lost"])
 
 
-def measure(kvm: KvmHost) -> dict[str, list[float]]:
+def measure(kvm: KvmHost) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="volant-bench-") as name:
         init = Path(name) / "init"
         source = ROOT / "bench" / "bare_init.c"
@@ -57,15 +57,18 @@ def measure(kvm: KvmHost) -> dict[str, list[float]]:
     answer = kvm.run(
         f"{command} 2>/tmp/kvm_rounds.log || {{ cat /tmp/kvm_rounds.log; false; }}", timeout_seconds=SECONDS
     )
-    found: dict[str, list[float]] = json.loads(answer.splitlines()[-1])
+    found: dict[str, Any] = json.loads(answer.splitlines()[-1])
     return found
 
 
-def report(middle: dict[str, float]) -> None:
+def report(seconds: dict[str, list[float]], lost: list[str]) -> None:
+    middle = {kind: statistics.median(found) for kind, found in seconds.items()}
     print(", ".join(f"{kind} {seconds:.2f} s" for kind, seconds in middle.items()))
+    print(f"lost to the emulated processor and started again: {len(lost)}", *lost, sep="\n  ")
     note("kvm-rounds", ROUNDS)
-    for kind, seconds in middle.items():
-        note(f"kvm-{kind}-s", round(seconds, 2))
+    note("kvm-lost", len(lost))
+    for kind, found in middle.items():
+        note(f"kvm-{kind}-s", round(found, 2))
     ratio("kvm-cold-vs-bare", middle["cold"] / middle["bare"])
     ratio("kvm-warm-vs-cold", middle["warm"] / middle["cold"])
     ratio("kvm-fork-vs-cold", middle["fork"] / middle["cold"])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -46,3 +47,21 @@ def test_no_qemu(bare_host: Host, tmp_path: Path) -> None:
     assert "qemu-system" in refused.stderr
     assert "apt-get install" in refused.stderr
     assert bare_host.volar("vms", "list", "--output", "name").stdout == ""
+
+
+def test_kvm_is_meant_where_it_is_asked_for(bare_host: Host) -> None:
+    """On a host whose KVM runs guests the VM is on it; on any other it is refused with the reason."""
+    bare_host.volar("setup", "kernel")
+    bare_host.volar("daemon", "stop")
+    bare_host.environment["VOLANT_ACCELERATOR"] = "kvm"
+    created = bare_host.volar("vms", "create", "web", "--plugin", "nginx", "--no-wait", check=False)
+    if created.returncode == 0:
+        assert bare_host.vm("web")["hypervisor"]["accelerator"] == "kvm"
+        return
+    assert created.returncode == 8
+    assert "cannot use KVM, which VOLANT_ACCELERATOR asks for: " in created.stderr
+    assert bare_host.volar("vms", "list", "--output", "name").stdout == ""
+    findings = json.loads(bare_host.volar("doctor", "--output", "json", check=False).stdout)
+    (found,) = (finding for finding in findings if finding["subject"] == "accelerator")
+    assert found["state"] == "missing"
+    assert found["fact"] in created.stderr

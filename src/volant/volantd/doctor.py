@@ -48,13 +48,7 @@ def examine(settings: Settings) -> list[Finding]:
         kernel = require_kernel(architecture, settings.kernels_dir, settings.kernel)
         findings.append(Finding("kernel", "ok", f"{kernel.version} ({kernel.image})"))
         if findings[0].state == "ok":
-            support = asyncio.run(Qemu(settings.cache_dir).find_support(architecture, kernel=kernel.image))
-            state: Literal["ok", "limited"] = "ok" if support.accelerator == "kvm" else "limited"
-            mend = (
-                "" if state == "ok" else "enable virtualization in the firmware and give access to /dev/kvm"
-            )
-            findings.append(Finding("accelerator", state, f"{support.accelerator}: {support.reason}", mend))
-            findings.append(find_user_network(settings, support.version))
+            findings += find_accelerator(settings, architecture, kernel.image)
             findings.append(find_shared_network(settings))
         findings += find_cloud_hypervisor(settings, architecture, kernel.image)
     except VolantError as error:
@@ -72,6 +66,21 @@ def examine(settings: Settings) -> list[Finding]:
         fact = f"{len(lost.list_all())} VMs or plugins that the database does not know are in {lost.folder}"
         findings.append(Finding("lost+found", "limited", fact, "volantd import-vms, or remove them"))
     return [*findings, *find_builder_findings()]
+
+
+def find_accelerator(settings: Settings, architecture: Architecture, kernel: Path) -> list[Finding]:
+    """And what depends on QEMU's version, where it runs guests in the way that is asked for."""
+    qemu = Qemu(settings.cache_dir, wanted_accelerator=settings.accelerator)
+    try:
+        support = asyncio.run(qemu.find_support(architecture, kernel=kernel))
+    except VolantError as error:
+        return [Finding("accelerator", "missing", error.what, error.resolution)]
+    state: Literal["ok", "limited"] = "ok" if support.accelerator == "kvm" else "limited"
+    fact = f"{support.accelerator}: {support.reason}"
+    return [
+        Finding("accelerator", state, fact, support.cure),
+        find_user_network(settings, support.version),
+    ]
 
 
 def find_cloud_hypervisor(settings: Settings, architecture: Architecture, kernel: Path) -> list[Finding]:

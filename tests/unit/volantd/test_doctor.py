@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from volant.contract.finding import Finding
 from volant.volantd import doctor
+from volant.volantd.hypervisors import accelerator, kvm_probe
 from volant.volantd.network.host_firewall import Obstacle
 from volant.volantd.settings import Settings
 
@@ -51,6 +53,32 @@ def test_a_fledge_that_does_not_work_is_a_finding(fledge: Path, script: str, fac
 
 def test_without_fledge_there_is_nothing_to_tell(fledge: Path) -> None:
     assert doctor.find_builder_findings() == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "state", "fact"),
+    [
+        ("auto", "limited", "tcg: no permission to open /dev/kvm"),
+        (
+            "kvm",
+            "missing",
+            "cannot use KVM, which VOLANT_ACCELERATOR asks for: no permission to open /dev/kvm",
+        ),
+    ],
+)
+def test_why_guests_do_not_run_on_kvm_is_told_with_its_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: Literal["auto", "kvm"], state: str, fact: str
+) -> None:
+    cure = "add this user to the group kvm"
+    obstacle = kvm_probe.Obstacle("no permission to open /dev/kvm", cure)
+    monkeypatch.setattr(accelerator, "find_kvm_obstacle", lambda _architecture: obstacle)
+    monkeypatch.setattr(accelerator, "measure_tsc_khz", lambda: 2_000_000)
+    write(tmp_path / "qemu-system-x86_64", "echo QEMU emulator version 9.9.9")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    settings = Settings(state_dir=tmp_path, runtime_dir=tmp_path, accelerator=wanted)
+    found = doctor.find_accelerator(settings, "amd64", tmp_path / "vmlinux")
+    assert found[0] == Finding("accelerator", state, fact, cure)  # type: ignore[arg-type]  # one of its words
+    assert [finding.subject for finding in found[1:]] == (["user network"] if wanted == "auto" else [])
 
 
 def test_what_stands_in_the_bridges_way_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ def make_router(fleet: Fleet, domain: Domain) -> Router:
             facts.update(
                 hypervisor=f"{domain.hypervisor.kind} {support.version}",
                 accelerator=support.accelerator,
-                accelerator_reason=support.reason,
+                accelerator_reason=f"{support.reason} ({support.cure})" if support.cure else support.reason,
             )
         except VolantError as error:
             facts["accelerator_reason"] = error.what

@@ -88,7 +88,8 @@ class AcceleratorProbe:
     ) -> HostSupport:
         version = run_tool([program, "--version"], what="ask QEMU for its version").stdout.split("\n", 1)[0]
         has_microvm = architecture == "amd64" and _has_microvm(program)
-        accelerator, reason = self._choose_accelerator(program, architecture, kernel, has_microvm)
+        obstacle = self._find_obstacle(program, architecture, kernel, has_microvm)
+        accelerator: Accelerator = "tcg" if obstacle else "kvm"
         tsc_khz = measure_tsc_khz() if architecture == "amd64" and accelerator == "tcg" else None
         last = self._read_last(key)
         if (
@@ -110,8 +111,9 @@ class AcceleratorProbe:
             machine=machine,
             bus="pci" if machine == "q35" else "mmio",
             accelerator=accelerator,
-            reason=reason,
+            reason=obstacle.reason if obstacle else "a guest booted with KVM",
             tsc_khz=tsc_khz,
+            cure=obstacle.cure if obstacle else "",
         )
         self._write(key, support)
         return support
@@ -121,25 +123,23 @@ class AcceleratorProbe:
         content = json.dumps(asdict(support)).encode()
         write_whole_file(self._cache / f"host-{key}.json", content, mode=0o600, is_durable=False)
 
-    def _choose_accelerator(
+    def _find_obstacle(
         self, program: str, architecture: Architecture, kernel: Path | None, has_microvm: bool
-    ) -> tuple[Accelerator, str]:
-        """The accelerator and why. ToolFailed where KVM was asked for and does not work: it never becomes TCG."""
+    ) -> Obstacle | None:
+        """Why it is TCG, if it is. ToolFailed where KVM was asked for and does not work: it never becomes TCG."""
         if self._wanted == "tcg":
-            return "tcg", "TCG was asked for"
+            return Obstacle("TCG was asked for", "unset VOLANT_ACCELERATOR")
         obstacle = find_kvm_obstacle(architecture)
         if obstacle is None and kernel is None:
             obstacle = Obstacle("there is no kernel to try it with", "volar setup kernel")
         if obstacle is None and kernel is not None:
             obstacle = try_kvm(program, architecture, kernel, has_microvm=has_microvm)
-        if obstacle is None:
-            return "kvm", "a guest booted with KVM"
-        if self._wanted == "kvm":
+        if obstacle is not None and self._wanted == "kvm":
             raise ToolFailed(
                 f"cannot use KVM, which VOLANT_ACCELERATOR asks for: {obstacle.reason}",
                 resolution=obstacle.cure or "unset VOLANT_ACCELERATOR: guests run on TCG then, more slowly",
             )
-        return "tcg", str(obstacle)
+        return obstacle
 
 
 def choose_machine(

@@ -167,9 +167,9 @@ class VmSpec:
 class HostSupport:
     """How guests of one architecture run on this host: to be copied into their `VmSpec`.
 
-    `reason` says in one line why this accelerator; `bus` is where the guest finds its devices, which decides
-    the drivers it needs; `control` how the guest's agent finds the host; `program` and `version` name the
-    hypervisor.
+    `reason` says in one line why this accelerator, `cure` what would make it a better one; `bus` is where the guest
+    finds its devices, which decides the drivers it needs; `control` how the guest's agent finds the host; `program` and
+    `version` name the hypervisor.
     """
 
     program: str
@@ -180,6 +180,7 @@ class HostSupport:
     reason: str
     tsc_khz: int | None = None
     control: ControlTransport = "virtio-serial"
+    cure: str = ""
 
 
 @dataclass(frozen=True, slots=True)

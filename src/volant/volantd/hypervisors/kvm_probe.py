@@ -90,9 +90,6 @@ class Obstacle:
     reason: str
     cure: str = ""
 
-    def __str__(self) -> str:
-        return f"{self.reason} ({self.cure})" if self.cure else self.reason
-
 
 def find_kvm_obstacle(architecture: Architecture) -> Obstacle | None:
     """Why KVM need not even be tried, or None."""

@@ -62,6 +62,7 @@ def test_an_abort_means_tcg_with_its_reason(with_kvm: Path) -> None:
     support = AcceleratorProbe(with_kvm).find_support(program, "amd64", kernel=kernel, firmware=False)
     assert support.accelerator == "tcg"
     assert "processor register that KVM needs" in support.reason
+    assert "nested virtualization" in support.cure
 
 
 def test_a_failure_is_asked_about_again_after_a_while(
