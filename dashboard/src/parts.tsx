@@ -20,6 +20,25 @@ export function VmStatus({ vm }: { vm: Vm }) {
   return <Status tone={tone}>{word}</Status>;
 }
 
+/** In a row of a VM: how it is, and why where something is wrong. */
+export function StateCell({ vm }: { vm: Vm }) {
+  const reason = vm.status_reason || vm.health_reason;
+  return (
+    <td data-label="State">
+      <VmStatus vm={vm} />
+      {reason && <span class="reason">{reason}</span>}
+    </td>
+  );
+}
+
+export function PluginCell({ vm }: { vm: Vm }) {
+  return (
+    <td data-label="Plugin">
+      {vm.plugin.name} <span class="quiet">{vm.plugin.version}</span>
+    </td>
+  );
+}
+
 /** An error as the daemon tells it: what, details, what to try. */
 export function Problem({ error }: { error: unknown }) {
   const told = error instanceof ApiError ? error : new ApiError(0, String(error));

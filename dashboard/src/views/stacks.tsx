@@ -3,7 +3,7 @@
 import { useEffect } from "preact/hooks";
 import { getAll, quoted } from "../api";
 import type { Deployment, Vm } from "../api_types";
-import { Command, Empty, Heading, Problem, Status, useLoaded, VmStatus } from "../parts";
+import { Command, Empty, Heading, PluginCell, Problem, StateCell, Status, useLoaded } from "../parts";
 import { useFleet } from "../store";
 import { isFinished, isReachable, judge, PROJECT_LABEL, SERVICE_LABEL, showPort, type Tone } from "../words";
 import { DeploymentCard } from "./deployment";
@@ -89,7 +89,6 @@ function Stack({ name, members }: { name: string; members: Vm[] }) {
 
 /** One VM; the first of a service says which service it is, for all its rows. */
 function Row({ vm, service, rows }: { vm: Vm; service: string; rows: number }) {
-  const reason = vm.status_reason || vm.health_reason;
   return (
     <tr data-row tabIndex={-1}>
       {service && (
@@ -100,13 +99,8 @@ function Row({ vm, service, rows }: { vm: Vm; service: string; rows: number }) {
       <td data-label="VM">
         <a href={`#/vms/${quoted(vm.name)}`}>{vm.name}</a>
       </td>
-      <td data-label="State">
-        <VmStatus vm={vm} />
-        {reason && <span class="reason">{reason}</span>}
-      </td>
-      <td data-label="Plugin">
-        {vm.plugin.name} <span class="quiet">{vm.plugin.version}</span>
-      </td>
+      <StateCell vm={vm} />
+      <PluginCell vm={vm} />
       <td data-label="Reached at">
         <Ports vm={vm} />
       </td>

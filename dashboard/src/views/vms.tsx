@@ -3,7 +3,7 @@
 import { useRef, useState } from "preact/hooks";
 import { post, quoted } from "../api";
 import type { Vm } from "../api_types";
-import { Act, Command, Empty, Heading, Problem, useTick, VmStatus } from "../parts";
+import { Act, Command, Empty, Heading, PluginCell, Problem, StateCell, useTick } from "../parts";
 import { go } from "../router";
 import { useFleet } from "../store";
 import { useWindow } from "../window";
@@ -93,7 +93,6 @@ function Gap({ height }: { height: number }) {
 
 function Row({ vm, index, tell }: { vm: Vm; index: number; tell: (error: unknown) => void }) {
   const path = `/vms/${quoted(vm.name)}`;
-  const reason = vm.status_reason || vm.health_reason;
   const open = () => go(`vms/${quoted(vm.name)}`);
   return (
     <tr data-row aria-rowindex={index} tabIndex={0} onKeyDown={(event) => event.key === "Enter" && event.target === event.currentTarget && open()}>
@@ -103,13 +102,8 @@ function Row({ vm, index, tell }: { vm: Vm; index: number; tell: (error: unknown
         </a>
         <Labels vm={vm} />
       </th>
-      <td data-label="State">
-        <VmStatus vm={vm} />
-        {reason && <span class="reason">{reason}</span>}
-      </td>
-      <td data-label="Plugin">
-        {vm.plugin.name} <span class="quiet">{vm.plugin.version}</span>
-      </td>
+      <StateCell vm={vm} />
+      <PluginCell vm={vm} />
       <td data-label="Reached at">
         <Address vm={vm} />
       </td>
