@@ -31,8 +31,8 @@ from volant.contract.manifest import Manifest
 from volant.help_pages import PAGE_WIDTHS, name_page
 from volant.volantd.api.application import make_application
 from volant.volantd.api.metrics import RequestMetrics, make_registry
-from volant.volantd.daemon import make_domain
 from volant.volantd.hypervisors.qemu import Qemu
+from volant.volantd.opened_state import make_domain
 from volant.volantd.settings import Settings
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.fleet import Fleet

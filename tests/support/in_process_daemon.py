@@ -25,8 +25,8 @@ from support.fake_hypervisor import FakeHypervisor
 from support.plugin_files import make_plugin
 from volant.volantd.api.connections import make_protocol
 from volant.volantd.api.front import make_front
-from volant.volantd.daemon import make_domain
 from volant.volantd.deployments.controller import Controller
+from volant.volantd.opened_state import make_domain
 from volant.volantd.settings import Settings
 from volant.volantd.tasks import end_tasks
 from volant.volantd.vms.adoption import adopt_all

@@ -17,7 +17,8 @@ import pytest
 from support.memory_hypervisor import MemoryHost, MemoryHypervisor
 from support.plugin_files import make_plugin
 from volant.errors import Unreachable
-from volant.volantd.daemon import make_domain, sweep_all
+from volant.volantd.daemon import sweep_all
+from volant.volantd.opened_state import make_domain
 from volant.volantd.settings import Settings
 from volant.volantd.vms import waking
 from volant.volantd.vms.definition import NewVm

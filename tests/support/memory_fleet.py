@@ -10,8 +10,8 @@ from pathlib import Path
 
 from support.memory_hypervisor import MemoryHost, MemoryHypervisor
 from support.plugin_files import make_plugin
-from volant.volantd.daemon import make_domain
 from volant.volantd.hypervisors.base import Hypervisor
+from volant.volantd.opened_state import make_domain
 from volant.volantd.settings import Settings
 from volant.volantd.vms.fleet import Fleet
 

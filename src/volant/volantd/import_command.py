@@ -11,8 +11,8 @@ import click
 from volant.contract.paths import make_state_folder
 from volant.errors import Conflict
 from volant.volantd.backup.restoring import put_in_place
-from volant.volantd.daemon import hold_lock, make_domain
 from volant.volantd.hypervisors.base import Hypervisor
+from volant.volantd.opened_state import hold_lock, make_domain
 from volant.volantd.settings import Settings
 from volant.volantd.vms.recovery import import_vms
 

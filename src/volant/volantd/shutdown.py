@@ -15,8 +15,8 @@ import click
 
 from volant.contract.daemon_process import stop_daemon
 from volant.volantd.backup.restoring import put_in_place
-from volant.volantd.daemon import hold_lock, make_domain
 from volant.volantd.hypervisors.base import Hypervisor
+from volant.volantd.opened_state import hold_lock, make_domain
 from volant.volantd.settings import Settings
 from volant.volantd.vms.adoption import adopt_all
 from volant.volantd.vms.comeback import Comeback, stop_all

@@ -11,7 +11,7 @@ import pytest
 
 from support.memory_hypervisor import MemoryHost, MemoryHypervisor
 from volant.errors import Conflict
-from volant.volantd import daemon
+from volant.volantd import daemon, opened_state
 from volant.volantd.api import application
 from volant.volantd.api.router import Router
 from volant.volantd.resource import Resource
@@ -29,7 +29,7 @@ SHELVES = (
 def open_fleet(home: Path) -> Iterator[Fleet]:
     with contextlib.ExitStack() as stack:
         settings = Settings(state_dir=home, runtime_dir=home)
-        yield Fleet(daemon.make_domain(settings, MemoryHypervisor(MemoryHost()), stack))
+        yield Fleet(opened_state.make_domain(settings, MemoryHypervisor(MemoryHost()), stack))
 
 
 def make_router(fleet: Fleet) -> Router:
@@ -58,7 +58,7 @@ async def test_a_new_kind_brings_its_tables_its_routes_its_sweep_and_its_users(
         sweep=sweep,
         find_users=lambda _: lambda used, name: ["data"] if (used, name) == ("secret", "key") else [],
     )
-    for module in (daemon, application):
+    for module in (daemon, opened_state, application):
         monkeypatch.setattr(module, "RESOURCES", (*RESOURCES, shelves))
     with open_fleet(tmp_path) as fleet:
         fleet.domain.database.execute("INSERT INTO shelves VALUES ('data', 1)")
@@ -77,11 +77,13 @@ def test_a_daemon_that_does_not_know_a_kind_or_its_newer_tables_refuses_the_data
 ) -> None:
     for migrations in (SHELVES[:1], SHELVES, SHELVES):
         monkeypatch.setattr(
-            daemon, "RESOURCES", (*RESOURCES, Resource(name="shelves", noun="shelf", migrations=migrations))
+            opened_state,
+            "RESOURCES",
+            (*RESOURCES, Resource(name="shelves", noun="shelf", migrations=migrations)),
         )
         with open_fleet(tmp_path) as fleet:
             columns = fleet.domain.database.fetch_all("PRAGMA table_info(shelves)")
             assert len(columns) == len(migrations)
-    monkeypatch.setattr(daemon, "RESOURCES", RESOURCES)
+    monkeypatch.setattr(opened_state, "RESOURCES", RESOURCES)
     with pytest.raises(Conflict, match="a newer volant wrote its shelves"), open_fleet(tmp_path):
         pass

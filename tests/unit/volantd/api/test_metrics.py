@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.memory_hypervisor import MemoryHost, MemoryHypervisor
 from volant.volantd.api.metrics import RequestMetrics, make_registry
-from volant.volantd.daemon import make_domain
+from volant.volantd.opened_state import make_domain
 from volant.volantd.settings import Settings
 from volant.volantd.vms.states import VmState
 

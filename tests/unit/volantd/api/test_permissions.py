@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute, APIWebSocketRoute
 from support.memory_hypervisor import MemoryHost, MemoryHypervisor
 from volant.volantd.api import guests
 from volant.volantd.api.permissions import RULES, Need, may_ask
-from volant.volantd.daemon import make_domain
+from volant.volantd.opened_state import make_domain
 from volant.volantd.settings import Settings
 from volant.volantd.vms.fleet import Fleet
 

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from support.memory_hypervisor import MemoryHost, MemoryHypervisor
 from volant.volantd.api.application import make_application
 from volant.volantd.api.router import ERROR_STATUSES, Router
-from volant.volantd.daemon import make_domain
+from volant.volantd.opened_state import make_domain
 from volant.volantd.settings import Settings
 from volant.volantd.vms.fleet import Fleet
 
