@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import os
 import struct
-import tarfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Literal, Self
 
@@ -26,6 +26,7 @@ from volant.fledge.raw import DeflatedRaw
 from volant.fledge.reuse import Reuse
 from volant.fledge.stored_gzip import GZIP_HEADER, StoredGzip, Summed, write_all
 from volant.progress import Monitor
+from volant.tar_entries import END, make_entry, make_header, make_padding
 
 MANIFEST_NAME = "manifest.json"
 # 1980, the epoch of zip: old enough to say nothing, new enough for GNU tar not to warn about it.
@@ -34,7 +35,8 @@ _NO_CHECKSUM = "sha256:" + "0" * 64
 _FIRST_FIELDS = (
     "schema_version", "name", "version", "description", "runtime", "enabled", "rootfs", "initramfs",
 )  # fmt: skip
-_TAR_BLOCK = 512
+_make_header = partial(make_header, mode=0o644, mtime=TIMESTAMP)
+_make_entry = partial(make_entry, mode=0o644, mtime=TIMESTAMP)
 _COPY_BYTES = 1 << 20
 
 
@@ -99,12 +101,12 @@ def _write_raw(
 
     def make_head(checksum: str) -> bytes:
         manifest = _make_entry(MANIFEST_NAME, make_manifest_text(describe(checksum)))
-        return zlib.compress(manifest + make_entry_header(name, size), level=0, wbits=31)
+        return zlib.compress(manifest + _make_header(name, size), level=0, wbits=31)
 
     write_all(descriptor, [make_head(_NO_CHECKSUM), GZIP_HEADER])
     for part in raw.parts(monitor):
         write_all(descriptor, [part])
-    tail = bytes(-size % _TAR_BLOCK + 2 * _TAR_BLOCK)
+    tail = make_padding(size) + END
     end = zlib.compressobj(0, zlib.DEFLATED, -15)
     crc = isal_zlib.crc32(tail, raw.crc)
     trailer = struct.pack("<II", crc, (size + len(tail)) & 0xFFFFFFFF)
@@ -144,19 +146,6 @@ def make_manifest_text(manifest: Manifest) -> bytes:
     return json.dumps(ordered, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
-def make_entry_header(name: str, size: int) -> bytes:
-    """The tar header of a plain file, the same on every machine."""
-    entry = tarfile.TarInfo(name)
-    entry.size = size
-    entry.mode = 0o644
-    entry.mtime = TIMESTAMP
-    return entry.tobuf(tarfile.GNU_FORMAT)
-
-
-def _make_entry(name: str, content: bytes) -> bytes:
-    return make_entry_header(name, len(content)) + content + bytes(-len(content) % _TAR_BLOCK)
-
-
 class _Archive:
     """A tar of two entries in a StoredGzip; it is the payload's Output. A context manager."""
 
@@ -185,7 +174,7 @@ class _Archive:
     def begin_payload(self, name: str) -> None:
         self._name = name
         self._header_offset = self._gzip.size
-        self._gzip.append(make_entry_header(name, 0))
+        self._gzip.append(_make_header(name, 0))
         self.payload_offset = self._gzip.size
 
     @property
@@ -209,9 +198,9 @@ class _Archive:
 
     def finish(self, manifest: Manifest) -> None:
         """Fill in what is known only now, and end the archive."""
-        head = self._make_manifest_entry(manifest) + make_entry_header(self._name, self.payload_size)
+        head = self._make_manifest_entry(manifest) + _make_header(self._name, self.payload_size)
         self._gzip.patch(0, head)
-        tail = bytes(-self.payload_size % _TAR_BLOCK + 2 * _TAR_BLOCK)
+        tail = make_padding(self.payload_size) + END
         self._gzip.append(tail)
         crc = isal_zlib.crc32_combine(isal_zlib.crc32(head), self._payload_crc, self.payload_size)
         self._gzip.finish(isal_zlib.crc32(tail, crc))

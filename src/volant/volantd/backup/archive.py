@@ -21,6 +21,7 @@ from typing import IO, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from volant.errors import InvalidInput, StorageFull
+from volant.tar_entries import END, make_entry, make_header, make_padding
 
 FIRST, DIGESTS, LAST = "backup.json", "digests", "result.json"
 CHUNK_BYTES = 1 << 20
@@ -60,14 +61,14 @@ class ArchiveWriter:
         self._digests: dict[str, str] = {}
 
     def write_document(self, name: str, content: bytes) -> bytes:
-        return _make_head(name, len(content)) + content + bytes(-len(content) % 512)
+        return make_entry(name, content, mtime=int(time.time()))
 
     async def write_file(self, name: str, path: Path) -> AsyncIterator[bytes]:
         """A file that does not change meanwhile."""
         digest = hashlib.sha256()
         with path.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
-            yield _make_head(name, size)
+            yield make_header(name, size, mtime=int(time.time()))
             left = size
             while left:
                 chunk = await asyncio.to_thread(stream.read, min(CHUNK_BYTES, left))
@@ -76,20 +77,14 @@ class ArchiveWriter:
                 await asyncio.to_thread(digest.update, chunk)
                 left -= len(chunk)
                 yield chunk
-        yield bytes(-size % 512)
+        yield make_padding(size)
         self._digests[name] = digest.hexdigest()
 
     def write_end(self, result: BackupResult) -> bytes:
         lines = "".join(f"{digest}  {name}\n" for name, digest in self._digests.items())
         content = self.write_document(DIGESTS, lines.encode())
         content += self.write_document(LAST, result.model_dump_json().encode())
-        return content + bytes(1024)
-
-
-def _make_head(name: str, size: int) -> bytes:
-    info = tarfile.TarInfo(name)
-    info.size, info.mode, info.mtime = size, 0o600, int(time.time())
-    return info.tobuf(tarfile.GNU_FORMAT)
+        return content + END
 
 
 def unpack(stream: IO[bytes], folder: Path, places: Container[str], first: str, kind: type[_Model]) -> _Model:

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from volant.tar_entries import END, make_entry, make_header, make_padding
 from volant.volantd.plugins.store import StoredPlugin
 
 CHUNK_BYTES = 1 << 20
@@ -37,20 +37,11 @@ def export_plugin(plugin: StoredPlugin) -> PluginExport:
     assert place.path is not None, "what is installed lies in the archive"
     small = {"manifest.json": manifest.model_dump_json(exclude_none=True, indent=1).encode()}
     small |= {name: text.encode("utf-8", "surrogateescape") for name, text in sorted(plugin.files.items())}
-    head = b"".join(
-        _make_header(name, len(content)) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
-        for name, content in small.items()
-    )
+    head = b"".join(make_entry(name, content, mode=0o644) for name, content in small.items())
     size = plugin.payload.stat().st_size
-    head += _make_header(place.path, size)
+    head += make_header(place.path, size, mode=0o644)
     return PluginExport(head, plugin.payload, len(head) + size + len(_make_end(size)))
 
 
-def _make_header(name: str, size: int) -> bytes:
-    member = tarfile.TarInfo(name)
-    member.size, member.mode = size, 0o644
-    return member.tobuf(tarfile.PAX_FORMAT)
-
-
 def _make_end(size: int) -> bytes:
-    return bytes(-size % tarfile.BLOCKSIZE + 2 * tarfile.BLOCKSIZE)
+    return make_padding(size) + END

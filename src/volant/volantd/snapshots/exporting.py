@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from volant.errors import Conflict
+from volant.tar_entries import END, make_entry, make_header, make_padding
 from volant.volantd.hypervisors.base import Nic, SharedNic, StreamNic, TapNic, UserNic, VmSpec
 from volant.volantd.plugins.store import InstalledPlugin, StoredPlugin
 from volant.volantd.snapshots.document import (
@@ -53,13 +53,13 @@ class Export:
             for _, stream in self.files:
                 stack.enter_context(stream)
             content = self.document.model_dump_json().encode()
-            yield _header(DOCUMENT, len(content)) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
+            yield make_entry(DOCUMENT, content)
             for name, stream in self.files:
-                yield _header(name, sizes[name])
+                yield make_header(name, sizes[name])
                 while chunk := stream.read(CHUNK_BYTES):
                     yield chunk
-                yield bytes(-sizes[name] % tarfile.BLOCKSIZE)
-            yield bytes(2 * tarfile.BLOCKSIZE)
+                yield make_padding(sizes[name])
+            yield END
 
 
 def export_snapshot(
@@ -163,9 +163,3 @@ def _name_nic(nics: tuple[Nic, ...]) -> str:
         case (SharedNic(),):
             return "shared"
     return "none"
-
-
-def _header(name: str, size: int) -> bytes:
-    member = tarfile.TarInfo(name)
-    member.size, member.mode = size, 0o600
-    return member.tobuf(tarfile.PAX_FORMAT)
