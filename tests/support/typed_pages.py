@@ -6,10 +6,12 @@ A block that is not typed says so, and why, in the line above it: `<!-- not type
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(
@@ -23,6 +25,7 @@ TYPED_ELSEWHERE = {
     "docs/tutorial/first-plugin.md": "tests/e2e/test_tutorial.py",
     "docs/how-to/program-in-python.md": "tests/e2e/test_sdk.py",
 }
+AGENTS_PAGE = ROOT / "docs" / "how-to" / "let-agents-in.md"
 
 
 @dataclass(frozen=True)
@@ -68,3 +71,10 @@ def split_commands(text: str) -> Iterator[tuple[str, list[str]]]:
             printed.append(line)
     if command:
         yield command, printed
+
+
+def read_agent_settings() -> dict[str, Any]:
+    """`command` and `args` by which an agent's program starts `volar mcp`, as the how-to shows them."""
+    (block,) = re.findall(r"^```json\n(.*?)^```", AGENTS_PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    settings: dict[str, Any] = json.loads(block)["mcpServers"]["volant"]
+    return settings

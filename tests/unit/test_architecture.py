@@ -130,8 +130,6 @@ WITHOUT_TEST_OF_THEIR_NAME = frozenset(
         "volar/commands/ssh_config",
         "volar/commands/system_backup",
         "volar/commands/vms_logs",
-        "volar/commands/mcp",
-        "volar/mcp_server",
         "plugin_sources/upload",
         "volar/ssh",
         "volar/ssh_proxy",

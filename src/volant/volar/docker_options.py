@@ -17,7 +17,10 @@ _NO_VOLUMES = "-v NAME:/path mounts a volume, -v ./FOLDER:/path a folder of this
 _IN_THE_GUEST = "say it in the guest: --cloud-init FILE"
 _NO_LOGS = "leave it out: volar logs keeps what processes write"
 _NO_DEVICES = "devices of the host are not given to VMs"
-_INTERACTIVE = "a workload has no terminal: volar run -d SOURCE, then volar exec -it NAME sh"
+_INTERACTIVE = (
+    "a workload has neither terminal nor input: volar run -d --name NAME SOURCE -- sleep infinity,"
+    " then volar exec -it NAME sh"
+)
 
 # Flags (no value) and options (one value) that mean nothing here, so that the rest of the line may work.
 NOT_NEEDED_FLAGS = ("--privileged", "--init", "--oom-kill-disable", "--sig-proxy")

@@ -67,11 +67,13 @@ class Workshop:
                 f"cannot run {source!r}: only images and installed plugins are run here, no files of this host"
             )
         for what, wanted, most in (
-            ("memory", memory_mb, self.limits.memory_mb),
+            ("MiB of memory", memory_mb, self.limits.memory_mb),
             ("CPUs", cpus, self.limits.cpus),
         ):
             if not 0 < wanted <= most:
-                raise InvalidInput(f"cannot give it {wanted} (MiB of) {what}: at most {most} here")
+                raise InvalidInput(
+                    f"cannot run {source} with {wanted} {what}: at most {most} in this session"
+                )
         name = name or f"mcp-{secrets.token_hex(3)}"
         with self._making:
             self._check_room(1)

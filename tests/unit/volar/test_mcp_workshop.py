@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
+from support.host import wait_until
 from support.in_process_daemon import InProcessDaemon, start_in_process
 from volant.errors import Conflict, InvalidInput, NotPermitted
+from volant.volar import mcp_workshop
 from volant.volar.mcp_workshop import LABEL, Limits, Workshop
 
 LIMITS = Limits(vms=2, memory_mb=512, cpus=2)
@@ -71,3 +74,17 @@ def test_what_has_lived_its_time_goes_and_the_end_takes_the_rest(daemon: InProce
     assert [vm["name"] for vm in shop.list_vms()] == ["long"]
     shop.close()
     assert daemon.client.list_vms() == []
+
+
+def test_the_watch_deletes_what_has_lived_its_time_until_the_session_ends(
+    daemon: InProcessDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mcp_workshop, "SWEEP_SECONDS", 0.01)
+    shop = Shop(daemon.client, replace(LIMITS, seconds=0))
+    shop.run("web", "short", 256, 1, [])
+    watch = threading.Thread(target=shop.watch)
+    watch.start()
+    wait_until("its VM to go", lambda: daemon.client.list_vms() == [])
+    shop.close()
+    watch.join(30)
+    assert not watch.is_alive()
