@@ -36,7 +36,7 @@ def open_signing_key(path: Path | None) -> PrivateKey | None:
             return os.environ[PASSWORD_VARIABLE].encode()
         if not sys.stdin.isatty():
             raise UsageError(
-                f"cannot sign by {path}: it has a password, and nobody can be asked",
+                f"cannot sign by {path}: it has a password, and there is no terminal to ask for it",
                 resolution=f"set {PASSWORD_VARIABLE}",
             )
         return getpass.getpass(f"password of {path}: ").encode()

@@ -22,5 +22,5 @@ def test_its_password_comes_from_the_environment(tmp_path: Path, monkeypatch: py
     assert opened.private_numbers() == key.private_numbers()
     monkeypatch.delenv("COSIGN_PASSWORD")
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    with pytest.raises(UsageError, match="nobody can be asked"):
+    with pytest.raises(UsageError, match="no terminal to ask"):
         open_signing_key(path)

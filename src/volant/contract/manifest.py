@@ -92,7 +92,7 @@ class Workload(Strict):
         "daemon", description="`http` and `tcp` serve a port, `daemon` just runs, `batch` ends with a result"
     )
     port: Port | None = Field(None, description="the port that it serves")
-    base_url: str | None = Field(None, description="path below which its pages lie")
+    base_url: str | None = Field(None, description="path below which its pages are")
     entrypoint: list[ProcessText] = Field(
         default_factory=list, description="argument list in place of the image's command"
     )

@@ -84,7 +84,7 @@ def build(
 ) -> None:  # fmt: skip
     """Make a plugin.
 
-    With nothing else said, ./fledge.toml is the recipe; without one, ./Dockerfile is built and the plugin
+    By default ./fledge.toml is the recipe; without one, ./Dockerfile is built and the plugin
     named after the folder. A source given here wins over the recipe's.
 
     \b

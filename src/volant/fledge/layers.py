@@ -315,7 +315,7 @@ class LayerMerger:
             if target is None:
                 steps.append((part, node))
                 if len(steps) > MAX_DEPTH:
-                    raise _RefusedError("it lies too many directories deep")
+                    raise _RefusedError("it is too many directories deep")
                 continue
             symlinks += 1
             if symlinks > MAX_SYMLINKS:

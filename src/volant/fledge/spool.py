@@ -90,7 +90,7 @@ class SpoolBudget:
         if self._left_bytes < 0:
             raise InvalidInput(
                 f"cannot inflate {what}: the image's layers grow beyond {self._limit_bytes >> 20} MiB",
-                resolution="if the image is to be trusted, allow more spool space",
+                resolution="if you trust the image, allow more spool space",
             )
 
 

@@ -212,7 +212,7 @@ def _check_copy(
         found.error(
             path,
             instruction.line,
-            f"{instruction.keyword} wants a source and a target",
+            f"{instruction.keyword} needs a source and a target",
             "e.g. COPY app /srv/app",
         )
     for source in words[:-1]:

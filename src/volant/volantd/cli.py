@@ -64,7 +64,7 @@ def serve(listen: str | None, kubernetes: Path | None, log_level: str | None, lo
 @click.option(
     "--architecture",
     type=click.Choice(["amd64", "arm64"]),
-    help="Of the kernel, where guests are not this host's kind.",
+    help="Architecture of the kernel, if guests are not of this host's.",
 )
 def setup(what: str, dry_run: bool, remove: bool, architecture: Architecture | None) -> None:
     """Prepare this host: the guests' kernel (no root), the bridge with NAT (root), the service (as root the
@@ -94,7 +94,7 @@ def setup(what: str, dry_run: bool, remove: bool, architecture: Architecture | N
     default=60,
     show_default=True,
     metavar="SECONDS",
-    help="What the processes of each VM are given to end; then it is killed.",
+    help="How long the processes of each VM may take to end; then it is killed.",
 )
 def shutdown(timeout_seconds: float) -> None:
     """Stop the daemon and all its VMs in order, as when this host goes down: they start again with the daemon."""
@@ -119,9 +119,9 @@ def doctor(output_format: str) -> None:
 
 @main_group.command("import-vms")
 def import_vms() -> None:
-    """Take back the VMs whose folders are there and whose rows are not, as after the loss of the database.
+    """Import VMs that have folders but no rows, for instance after the database was lost.
 
-    The daemon must not run. Those that cannot be taken back are named, and the exit code is 5.
+    The daemon must not run. VMs that cannot be imported are listed, and the exit code is 5.
     """
     from volant.volantd.import_command import run_import
 

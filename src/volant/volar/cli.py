@@ -64,7 +64,7 @@ COMMANDS = {
 )
 @click.version_option(__version__, "--version", prog_name="volar")
 @click.option("-a", "--api", metavar="ADDRESS", help="The daemon: a socket's path or http://127.0.0.1:7777.")
-@click.option("-c", "--context", "context_name", metavar="NAME", help="A daemon that `volar context` keeps.")
+@click.option("-c", "--context", "context_name", metavar="NAME", help="A daemon of `volar context list`.")
 def volar(api: str | None, context_name: str | None) -> None:
     """Run container images as virtual machines.
 

@@ -64,7 +64,7 @@ def read_contexts(path: Path) -> Contexts:
         return Contexts(str(kept["current"]), daemons)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInput(
-            f"cannot read {path}: it is not what volar wrote", details=str(error), resolution=f"rm {path}"
+            f"cannot read {path}: it was not written by volar", details=str(error), resolution=f"rm {path}"
         ) from error
 
 

@@ -37,10 +37,10 @@ def policy_options(command: Command) -> Command:
     """Decorator: these options, given to the command as one argument `policy`."""
     chosen = (
         click.option(
-            "--max-unavailable", type=click.IntRange(0), help="During an update: so many fewer VMs that are ready."
+            "--max-unavailable", type=click.IntRange(0), help="During an update: how many ready VMs may be missing."
         ),
         click.option(
-            "--max-surge", type=click.IntRange(0), help="During an update: so many more VMs (default: 1)."
+            "--max-surge", type=click.IntRange(0), help="During an update: how many more VMs may run (default: 1)."
         ),
         click.option(
             "--healthy-within", type=Period(), metavar="TIME",

@@ -12,9 +12,9 @@ from volant.errors import UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_OWN_KERNEL = "leave it out: a VM has a kernel, and so namespaces, of its own"
+_OWN_KERNEL = "leave it out: a VM has its own kernel, and so its own namespaces"
 _NO_VOLUMES = "-v NAME:/path mounts a volume, -v ./FOLDER:/path a folder of this host"
-_IN_THE_GUEST = "say it in the guest: --cloud-init FILE"
+_IN_THE_GUEST = "set it in the guest: --cloud-init FILE"
 _NO_LOGS = "leave it out: volar logs keeps what processes write"
 _NO_DEVICES = "devices of the host are not given to VMs"
 _INTERACTIVE = (

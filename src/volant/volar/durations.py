@@ -27,7 +27,7 @@ class Duration(Parameter):
         match = _DURATION.fullmatch(str(value))
         if match is None:
             self.fail(
-                f"{value!r} is no length of time: give 90s, 30m, 12h, 30d, 4w or never", parameter, context
+                f"{value!r} is not a length of time: give 90s, 30m, 12h, 30d, 4w or never", parameter, context
             )
         return int(match[1]) * _SECONDS[match[2]]
 

@@ -160,13 +160,13 @@ def vm_options(
         click.option("-m", "--memory", type=Mebibytes(), metavar="MIB", help="Memory in MiB, or 512m, 2g."),
         click.option("--disk-size", metavar="SIZE", help="Grow the root disk, e.g. 20G."),
         click.option("--disk-bandwidth", metavar="SIZE", help="The most its disks read and write in a second."),
-        click.option("--nested", is_flag=True, help="Let the guest run VMs of its own, if this host can."),
+        click.option("--nested", is_flag=True, help="Let the guest run VMs itself, if this host can."),
         click.option(
             "--architecture", type=click.Choice(["amd64", "arm64"]), help="Emulate this one; slow."
         ),
         click.option(
             "--hypervisor", type=click.Choice(["auto", "qemu", "cloud-hypervisor"]),
-            help="What runs it (default: auto, which is QEMU where it is installed).",
+            help="Hypervisor that runs it (default: auto: QEMU if it is installed).",
         ),
         *_network_options(),
         click.option(
@@ -195,7 +195,7 @@ def vm_options(
         ),
         click.option(
             "--suspend-when-idle", type=Period(), metavar="TIME",
-            help="Suspend it after so long without traffic, e.g. 10m; a connection wakes it.",
+            help="Suspend it after this time without traffic, e.g. 10m; a connection wakes it.",
         ),
         click.option("--kernel", metavar="NAME", help="One of volar system kernels, in place of the usual one."),
         click.option(
@@ -215,10 +215,10 @@ def _network_options() -> Sequence[Any]:
         click.option(
             "--alias", "--network-alias", metavar="NAME", multiple=True, help="A name beside its own (repeatable)."
         ),
-        click.option("--isolated", is_flag=True, help="Keep it and the bridge's other VMs apart."),
+        click.option("--isolated", is_flag=True, help="Separate it from the bridge's other VMs."),
         click.option(
             "--egress", metavar="none|open|NAME,CIDR,...",
-            help="What it reaches beyond the VMs of its networks (default: open).",
+            help="What it may reach outside its networks (default: open).",
         ),
     )  # fmt: skip
 

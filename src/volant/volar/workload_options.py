@@ -65,7 +65,7 @@ class WorkloadOptions:
         if self.health_cmd is None:
             if any(detail is not None for detail in details):
                 raise UsageError(
-                    "cannot change how often a health check is asked without saying which",
+                    "cannot change the times of a health check without a health check",
                     resolution="give --health-cmd too",
                 )
             return None

@@ -47,7 +47,7 @@ def test_a_file_that_is_none_of_ours_is_said_so(tmp_path: Path, text: str) -> No
     path = tmp_path / "contexts.json"
     path.write_text(text)
     path.chmod(0o600)
-    with pytest.raises(InvalidInput, match="not what volar wrote"):
+    with pytest.raises(InvalidInput, match="not written by volar"):
         read_contexts(path)
 
 

@@ -65,7 +65,7 @@ def test_a_health_check_is_a_line_of_a_shell_with_its_times() -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--health-interval", "5s"], "without saying which"),
+        (["--health-interval", "5s"], "without a health check"),
         (["--no-healthcheck", "--health-cmd", "true"], "cannot use --no-healthcheck"),
         (["--add-host", "db"], "cannot add the host 'db'"),
     ],

@@ -123,7 +123,7 @@ def make_router(fleet: Fleet) -> Router:
                         await happenings.get()
             except TimeoutError:
                 raise VolantError(
-                    f"cannot wait any longer for deployment {name} to be deleted: it goes on",
+                    f"cannot wait any longer for deployment {name} to be deleted: its VMs are still being deleted",
                     resolution=f"look again: volar deployments get {name}",
                 ) from None
 

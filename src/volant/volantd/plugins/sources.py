@@ -32,7 +32,7 @@ def open_path(path: str) -> BinaryIO:
         raise NotFound(f"cannot install {path}: {cause}") from error
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()
-        raise NotFound(f"cannot install {path}: it is no file")
+        raise NotFound(f"cannot install {path}: it is not a file")
     return stream
 
 
@@ -113,5 +113,5 @@ class Download:
         if self._position and self._reply.status != http.HTTPStatus.PARTIAL_CONTENT:
             raise Unreachable(
                 f"cannot fetch {self._url}: {cause}, after {self._position} bytes",
-                details="its server does not go on in the middle",
+                details="its server cannot resume a download",
             )

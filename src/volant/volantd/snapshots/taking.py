@@ -39,7 +39,7 @@ async def take_snapshot(
     store.check_free(name)
     if record.definition.volumes and record.state in WITH_PROCESS:
         raise Conflict(
-            f"cannot take a snapshot of VM {record.name} while it runs: its memory knows volumes, which go on changing",
+            f"cannot take a snapshot of VM {record.name} while it runs: its memory would not match its volumes",
             resolution="stop it first, or copy its volumes as it runs: volar volumes backup",
         )
     if record.state is not VmState.RUNNING and record.state in WITH_PROCESS:

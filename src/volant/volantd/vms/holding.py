@@ -42,7 +42,7 @@ def unmark_held(folder: Path) -> None:
 async def wait_gone_on(vm: RunningVm) -> None:
     """Until a guest that was held before goes on: that would undo what whoever holds it now has done."""
     if vm.going_on is not None and (await asyncio.wait({vm.going_on}, timeout=LET_GO_SECONDS))[1]:
-        raise Unreachable(f"cannot hold VM {vm.record.name}: its guest does not go on from the last time")
+        raise Unreachable(f"cannot hold VM {vm.record.name}: its guest has not continued after the last time")
 
 
 @asynccontextmanager

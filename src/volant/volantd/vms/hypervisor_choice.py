@@ -64,7 +64,7 @@ def find_obstacle(
         network = "--network bridged (after volar setup network), or --network vsock for none"
         return "it has no user-mode network, only tap devices of a bridge", network
     if definition.suspend_when_idle_seconds and not (can.snapshot and can.restore):
-        return "its VMs cannot be suspended, as this one is to be when it is idle", qemu
+        return "its VMs cannot be suspended, and this one would be when it is idle", qemu
     if definition.suspend_when_idle_seconds and plugin.boot == "firmware":
         return "a plugin with a system of its own cannot be suspended when it is idle", "leave that out"
     if definition.architecture not in (None, host_architecture()) and not can.emulation:

@@ -48,13 +48,15 @@ def join(kubeconfig: Path, node: str | None, timeout: float) -> None:
         join_cluster(
             kubeconfig, node or _name_host(), find_node_kubeconfig(), wait_seconds=timeout, say=click.echo
         )
-    click.echo("pods come here that name runtimeClassName: volant")
+    click.echo("pods with runtimeClassName: volant run here")
 
 
 @cluster.command()
 @KUBECONFIG
 @NODE
-@click.option("-f", "--force", is_flag=True, help="Whatever runs here: the cluster starts it elsewhere.")
+@click.option(
+    "-f", "--force", is_flag=True, help="Leave even if pods run here: the cluster starts them elsewhere."
+)
 def leave(kubeconfig: Path, node: str | None, force: bool) -> None:
     """Stop being a node.
 
@@ -69,13 +71,13 @@ def leave(kubeconfig: Path, node: str | None, force: bool) -> None:
 
 @cluster.command()
 def status() -> None:
-    """Say which cluster this host is a node of."""
+    """Show which cluster this host is a node of."""
     path = find_node_kubeconfig()
     try:
         document = json.loads(path.read_bytes())
         server = document["clusters"][0]["cluster"]["server"]
     except (OSError, ValueError, KeyError, IndexError) as error:
-        raise NotFound("this host is no node of a cluster", resolution="volar cluster join") from error
+        raise NotFound("this host is not a node of a cluster", resolution="volar cluster join") from error
     click.echo(f"node of {server}, by {path}")
 
 
@@ -91,7 +93,7 @@ def _explained() -> Iterator[None]:
         from volant.installation import name_install_command
 
         raise ToolMissing(
-            "cannot talk to a cluster: the library for it is not installed",
+            "cannot talk to a cluster: the Kubernetes library is not installed",
             resolution=name_install_command("kubernetes"),
         ) from error
     except Exception as error:

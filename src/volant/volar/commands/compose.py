@@ -38,7 +38,7 @@ class Scale(click.ParamType[tuple[str, int]]):
 @click.option("-p", "--project-name", metavar="NAME", help="Name of the stack.  [default: the folder's]")
 @click.option("--profile", multiple=True, metavar="NAME", help="Also start services of this profile.")
 @click.option("--env-file", multiple=True, metavar="FILE", help="Variables, in place of .env.")
-@click.option("--project-directory", metavar="FOLDER", help="Where relative paths count from.")
+@click.option("--project-directory", metavar="FOLDER", help="Folder that relative paths start from.")
 def compose(**options: Any) -> None:
     """Run the services of a compose file as VMs, each as many as it has replicas.
 
@@ -74,14 +74,16 @@ def tell(text: str) -> None:
 @click.option("-d", "--detach", is_flag=True, help="Return when all was started instead of following it.")
 @click.option("--wait", is_flag=True, help="With -d: return when all is healthy.")
 @click.option("--build", is_flag=True, help="Build images again.")
-@click.option("--pull", type=PULLS, help="Whether to fetch images that there are plugins of.")
+@click.option("--pull", type=PULLS, help="Whether to fetch images that already have a plugin.")
 @click.option("--force-recreate", is_flag=True, help="New VMs, even if nothing has changed.")
-@click.option("--remove-orphans", is_flag=True, help="Remove VMs of services that the files have no more.")
-@click.option("--no-deps", is_flag=True, help="Leave alone what the named services depend on.")
+@click.option(
+    "--remove-orphans", is_flag=True, help="Remove VMs of services that are no longer in the files."
+)
+@click.option("--no-deps", is_flag=True, help="Do not start what the named services depend on.")
 @click.option(
     "--timeout", type=float, default=600.0, show_default=True, help="Seconds to wait for a dependency."
 )
-@click.option("--scale", type=Scale(), multiple=True, help="So many VMs of a service, balanced.")
+@click.option("--scale", type=Scale(), multiple=True, help="How many VMs of a service to run, balanced.")
 @click.argument("services", nargs=-1)
 @click.pass_context
 def up(
@@ -89,7 +91,7 @@ def up(
     remove_orphans: bool, no_deps: bool, timeout: float, scale: tuple[tuple[str, int], ...],
     services: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Make VMs be as the files say: only what differs is changed. Ctrl-C stops them in order.
+    """Make the VMs match the files; only what differs is changed. Ctrl-C stops them in order.
 
     \b
     volar compose up
@@ -122,10 +124,10 @@ def up(
 
 @compose.command()
 @click.option("-v", "--volumes", is_flag=True, help="Delete the stack's volumes, too.")
-@click.option("--remove-orphans", is_flag=True, help="As without: every VM of the stack is removed.")
+@click.option("--remove-orphans", is_flag=True, help="Has no effect: every VM of the stack is removed.")
 @click.pass_context
 def down(context: click.Context, volumes: bool, remove_orphans: bool) -> None:
-    """Stop and remove the stack's VMs; volumes stay unless told otherwise.
+    """Stop and remove the stack's VMs; volumes are kept, except with -v.
 
     \b
     volar compose down -v

@@ -41,9 +41,7 @@ def context() -> None:
 @context.command()
 @click.argument("name")
 @click.argument("address", metavar="SOCKET|http://HOST:PORT")
-@click.option(
-    "--token-file", type=click.File(), help="What the daemon wants to be shown; - is standard input."
-)
+@click.option("--token-file", type=click.File(), help="File with the daemon's token; - is standard input.")
 @click.option("--use", is_flag=True, help="Choose it for the commands that follow.")
 @click.option("-f", "--force", is_flag=True, help="Replace one of that name.")
 def add(name: str, address: str, token_file: IO[str] | None, use: bool, force: bool) -> None:

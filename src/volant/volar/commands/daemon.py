@@ -19,7 +19,7 @@ LOG_ANSWER = "volar daemon status names its log"
     cls=Commands, answers={"restart": "volar daemon stop, then volar daemon start", "logs": LOG_ANSWER}
 )
 def daemon() -> None:
-    """Start, stop and inspect this user's volantd. VMs run on without it; what goes through it does not."""
+    """Start, stop and inspect this user's volantd. VMs keep running without it; sessions and port-forwards do not."""
 
 
 @daemon.command()

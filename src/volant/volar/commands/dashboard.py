@@ -23,10 +23,10 @@ SIGNPOST = """\
 
 
 @click.command()
-@click.option("--no-open", is_flag=True, help="Print the link, and start no browser.")
+@click.option("--no-open", is_flag=True, help="Print the link and open no browser.")
 @click.pass_context
 def dashboard(context: click.Context, no_open: bool) -> None:
-    """Open the daemon's page in a browser, through a link that is good once and for a minute.
+    """Open the daemon's page in a browser, through a link that works once and for one minute.
 
     \b
     volar dashboard

@@ -107,7 +107,7 @@ def list_deployments(context: click.Context, output_format: Format) -> None:
 @output_option
 @click.pass_context
 def get(context: click.Context, name: str, output_format: Format) -> None:
-    """Show one deployment: its VMs, where it is reached, what is under way, and what it was before."""
+    """Show one deployment: its VMs, where it is reached, what is in progress, and its revisions."""
     client = make_client(context)
     deployment = client.get_deployment(name)
     if output_format in ("json", "yaml"):

@@ -27,7 +27,8 @@ from volant.volar.target import make_client
 def mcp(context: click.Context, vms: int, memory: int, cpus: int, minutes: int, command_seconds: int) -> None:
     """Serve VMs to an agent over the Model Context Protocol, on standard input and output.
 
-    An agent runs images and enters, copies and deletes the VMs that it made, and no others. They go when it ends.
+    An agent can run images, and enter, copy and delete the VMs that it created, and no others. They are deleted when
+    its session ends.
 
     \b
     volar mcp --vms 2 --minutes 30
@@ -38,7 +39,7 @@ def mcp(context: click.Context, vms: int, memory: int, cpus: int, minutes: int, 
         from volant.installation import name_install_command
 
         raise ToolMissing(
-            "cannot serve MCP: the library for it is not installed", resolution=name_install_command("mcp")
+            "cannot serve MCP: the MCP library is not installed", resolution=name_install_command("mcp")
         ) from error
     from volant.volar.mcp_workshop import Limits, Workshop
 

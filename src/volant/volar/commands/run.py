@@ -23,7 +23,7 @@ NAMES_TO_TRY = 100
 BUILD_OPTIONS = (
     click.option(
         "--pull", type=click.Choice(["missing", "always", "never"]), default="missing", show_default=True,
-        help="Whether to fetch an image that there is a plugin of.",
+        help="Whether to fetch an image that already has a plugin.",
     ),
     click.option("--platform", metavar="PLATFORM", help="Platform of the image, e.g. linux/amd64."),
     click.option("--build-arg", multiple=True, metavar="NAME=VALUE", help="ARG of the Dockerfile."),
@@ -31,14 +31,14 @@ BUILD_OPTIONS = (
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
-@click.option("--name", help="Name of the VM; the plugin's otherwise, with a number where that is taken.")
+@click.option("--name", help="Name of the VM.  [default: the plugin's, with a number if that is taken]")
 @click.option(
     "-d", "--detach", is_flag=True, help="Return when its workload is healthy instead of following it."
 )
 @click.option(
     "--foreground",
     is_flag=True,
-    help="For batch engines: all that it writes on standard output; SIGTERM ends it in order (exit code 143).",
+    help="For batch engines: all its output on standard output; SIGTERM stops it in order (exit code 143).",
 )
 @click.option("--rm", "remove", is_flag=True, help="Delete the VM when it ends.")
 @vm_options(publish=("-p", "--publish"), volume=("-v", "--volume"))
@@ -66,7 +66,7 @@ def run(
     volar run --foreground --rm job:1.0.0       as a batch engine or a unit of systemd runs it
     """
     if detach and foreground:
-        raise UsageError("cannot use --foreground with --detach: give one of them")
+        raise UsageError("cannot use --foreground with --detach: give only one")
     if detach and remove:
         raise UsageError(
             "cannot use --rm with --detach", resolution="delete it when it is done: volar rm NAME"
@@ -74,7 +74,7 @@ def run(
     is_once = options.restart in (None, "no")
     if not detach and not is_once:
         raise UsageError(
-            f"cannot use --restart {options.restart} in the foreground: it would end here and go on there",
+            f"cannot use --restart {options.restart} in the foreground: volar would end and the VM would run on",
             resolution="add -d, and follow it with volar logs -f NAME",
         )
     client = make_client(context)

@@ -105,7 +105,7 @@ def describe(snapshot: Snapshot) -> list[tuple[str, Any]]:
 @snapshots.command()
 @click.argument("name", type=SNAPSHOT)
 @click.argument("file", type=click.Path(allow_dash=True))
-@click.option("--with-memory", is_flag=True, help="With all that the guest had in memory, its secrets too.")
+@click.option("--with-memory", is_flag=True, help="Include the guest's memory, with its secrets.")
 @click.pass_context
 def export(context: click.Context, name: str, file: str, with_memory: bool) -> None:
     """Write a snapshot to FILE (- for standard output), for another host that has the same plugin.
@@ -134,7 +134,7 @@ def export(context: click.Context, name: str, file: str, with_memory: bool) -> N
 def import_snapshot(context: click.Context, file: str, name: str | None) -> None:
     """Import a snapshot from FILE (- for standard input) that `volar snapshots export` wrote.
 
-    The archive is not trusted: digests are checked, and nothing of it reaches beyond the VMs that are made of it.
+    The archive is not trusted: digests are checked, and it affects only VMs that are made from it.
     """
     from volant.volar.archives import open_upload
 

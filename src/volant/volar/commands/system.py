@@ -24,7 +24,7 @@ SYSTEM_ANSWERS = {
 
 @click.group(cls=Commands, aliases={"status": "info", "show": "info"}, answers=SYSTEM_ANSWERS)
 def system() -> None:
-    """Inspect the daemon and its host; back up and restore its state; say which plugins it takes."""
+    """Inspect the daemon and its host; back up and restore its state; choose which plugins it accepts."""
 
 
 @system.command()
@@ -63,7 +63,7 @@ def kernels(context: click.Context, output_format: Format) -> None:
 @output_option
 @click.pass_context
 def audit(context: click.Context, tail: int, target: str | None, output_format: Format) -> None:
-    """Show who changed what, oldest first: what was asked of the daemon, and how it ended."""
+    """Show who changed what, oldest first: each request to the daemon, and how it ended."""
     found = make_client(context).get("/system/audit", limit=tail, target=target)
     entries = (
         [{**entry, "name": entry["request_id"]} for entry in found] if output_format == "name" else found
@@ -81,14 +81,14 @@ def audit(context: click.Context, tail: int, target: str | None, output_format: 
 
 @system.group(cls=Commands, aliases={"ls": "list", "prune": "clear", "rm": "clear"})
 def warm() -> None:
-    """Templates: the memory of guests that are no VMs yet, from which VMs wake instead of booting."""
+    """Manage templates: the memory of booted guests, from which VMs wake instead of booting."""
 
 
 @warm.command("list")
 @output_option
 @click.pass_context
 def list_templates(context: click.Context, output_format: Format) -> None:
-    """List the templates, the one that was used last first."""
+    """List the templates, the last used first."""
     columns = {
         "KEY": lambda template: template["key"][:12],
         "WORKLOAD": lambda template: template["plugin"] or "-",
@@ -105,7 +105,7 @@ def list_templates(context: click.Context, output_format: Format) -> None:
 @warm.command()
 @click.pass_context
 def clear(context: click.Context) -> None:
-    """Remove all templates. VMs go on; the next one of each shape boots, and a template is made after it."""
+    """Remove all templates. VMs keep running; the next VM of each shape boots, and gets a new template."""
     make_client(context).delete("/templates")
     click.echo("removed all templates")
 

@@ -23,7 +23,9 @@ ANEW_SECONDS = 60.0
 @click.command()
 @click.argument("file", type=click.Path(allow_dash=True))
 @click.option(
-    "--without-plugins", is_flag=True, help="Leave the plugins' disks out; they are to be installed again."
+    "--without-plugins",
+    is_flag=True,
+    help="Leave the plugins' disks out; install them again after a restore.",
 )
 @click.option(
     "--with-memory", is_flag=True, help="Keep the memory of snapshots too; it holds their guests' secrets."
@@ -46,15 +48,13 @@ def backup(context: click.Context, file: str, without_plugins: bool, with_memory
 
 @click.command()
 @click.argument("file", type=click.Path(allow_dash=True))
-@click.option(
-    "--replace", is_flag=True, help="Also where there are VMs; what is there is kept in lost+found."
-)
+@click.option("--replace", is_flag=True, help="Also if there are VMs; the old state is kept in lost+found.")
 @click.pass_context
 def restore(context: click.Context, file: str, replace: bool) -> None:
     """Restore a backup in place of the daemon's state: all of it, or nothing if it is damaged.
 
-    VMs are stopped afterwards. Where the daemon has VMs, plugins, secrets or snapshots, --replace is needed, and VMs
-    that run are to be stopped first.
+    VMs are stopped afterwards. If the daemon has VMs, plugins, secrets or snapshots, --replace is needed, and no VM
+    may run.
 
     \b
     volar system restore monday.tar
@@ -88,6 +88,6 @@ def _wait_until_anew(client: Client, before: str) -> None:
                 return
         time.sleep(0.1)
     raise Unreachable(
-        "cannot tell whether the backup was restored: volantd does not answer again",
+        "cannot find out whether the backup was restored: volantd does not answer",
         resolution="see 'volar daemon status' and the daemon's log",
     )

@@ -23,9 +23,9 @@ COLUMNS = {
     cls=Commands, aliases={"ls": "show", "list": "show", "rm": "remove", "delete": "remove", "add": "set"}
 )
 def policy() -> None:
-    """Say which plugins the daemon takes: by where they come from, and whose keys signed them.
+    """Choose which plugins the daemon accepts: by where they come from, and who signed them.
 
-    Without rules it takes everything. With some, it refuses what none of them is for.
+    Without rules it accepts everything. With rules, it refuses what no rule covers.
     """
 
 
@@ -42,13 +42,13 @@ def show(context: click.Context, output_format: Format) -> None:
 @click.argument("scope", metavar="FROM")
 @click.option(
     "--key", "keys", multiple=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-    help="Take what the owner of this public key signed; repeatable, any of them suffices.",
+    help="Accept what this public key's owner signed (repeatable: one is enough).",
 )  # fmt: skip
-@click.option("--allow", is_flag=True, help="Take everything, signed or not.")
+@click.option("--allow", is_flag=True, help="Accept everything, signed or not.")
 @click.option("--refuse", is_flag=True, help="Take nothing.")
 @click.pass_context
 def set_rule(context: click.Context, scope: str, keys: tuple[Path, ...], allow: bool, refuse: bool) -> None:
-    """Set the rule for plugins from a repository, from all below a place, from every registry or from none.
+    """Set the rule for plugins from a repository, from everything below a path, from every registry, or from none.
 
     \b
     volar system policy set registry.example.com/team/web --key cosign.pub
@@ -80,6 +80,6 @@ def _read_key(path: Path) -> str:
 @click.argument("scope", metavar="FROM")
 @click.pass_context
 def remove(context: click.Context, scope: str) -> None:
-    """Remove a rule. Without any, everything is taken again."""
+    """Remove a rule. Without any rule, everything is accepted again."""
     make_client(context).call("DELETE", "/system/policy", query={"scope": scope})
     click.echo(f"removed the rule for {scope}")

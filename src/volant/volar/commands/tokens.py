@@ -25,7 +25,7 @@ def tokens() -> None:
 @click.argument("name")
 @click.option(
     "--scope", default="read", show_default=True, metavar="read|vm:NAME|admin",
-    help="See everything and change nothing; see, enter, start and stop one VM; or do everything.",
+    help="read: see everything; vm:NAME: see, enter, start and stop one VM; admin: everything.",
 )  # fmt: skip
 @click.option(
     "--expires", type=DURATION, default="30d", show_default=True, metavar="DURATION|never",
@@ -68,7 +68,7 @@ def list_tokens(context: click.Context, output_format: Format) -> None:
 def rotate(context: click.Context, name: str, overlap: int | None, output_format: Format) -> None:
     """Replace a token with a new one of the same name, scope and lifetime, and print it."""
     if overlap is None:
-        raise click.BadParameter("a rotation without end is none", param_hint="--overlap")
+        raise click.BadParameter("give the old token a time to end", param_hint="--overlap")
     made = make_client(context).post(f"/tokens/{quoted(name)}/rotate", {"overlap_seconds": overlap})
     show_token(made, output_format)
 

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name")
 @click.option("-p", "--plugin", default="", type=PLUGIN, help="NAME or NAME:VERSION.")
-@click.option("--from-snapshot", "snapshot", type=SNAPSHOT, help="In place of a plugin: what another VM was.")
+@click.option(
+    "--from-snapshot", "snapshot", type=SNAPSHOT, help="Snapshot to create it from, in place of a plugin."
+)
 @vm_options()
 @click.option("--no-start", is_flag=True, help="Only create it.")
 @click.option("--cold", is_flag=True, help="Boot it even if there is a template to wake from.")

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 @output_option
 @click.pass_context
 def fork(context: click.Context, source: str, name: str, count: int, output_format: Format) -> None:
-    """Create running VMs from a running one: its disk and memory of this instant, shared until they are written.
+    """Create running VMs from a running one: copies of its disk and memory, shared until they are written.
 
-    Each has a name, address, keys, random numbers and clock of its own before any of its processes go on.
+    Each has its own name, address, keys, random numbers and clock before any of its processes continues.
 
     \b
     volar vms fork web web-2

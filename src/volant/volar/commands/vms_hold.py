@@ -27,7 +27,7 @@ def _act(context: click.Context, names: tuple[str, ...], verb: str, done: str) -
             click.echo(f"{done} {name}")
         else:
             click.echo(
-                f"{name} boots: its memory was of no use: {find_cause(client, name) or 'see its events'}"
+                f"{name} boots, because its memory cannot be used: {find_cause(client, name) or 'see its events'}"
             )
 
 

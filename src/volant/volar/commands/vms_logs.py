@@ -20,7 +20,7 @@ from volant.volar.target import make_client
 @click.command()
 @vm_argument
 @click.option("--console", is_flag=True, help="The serial console instead of the processes' output.")
-@click.option("-f", "--follow", is_flag=True, help="Go on as lines come, until the VM ends.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines until the VM ends.")
 @click.option("--since", help="Only lines after this time (RFC 3339) or age (10m, 2h).")
 @click.option("-n", "--tail", type=click.IntRange(0), help="Only the last lines.")
 @click.option("--process", help="Only this process; kestrel is the agent.")

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def restore(context: click.Context, vm: str, snapshot: str) -> None:
     """Return a VM to one of its snapshots. Its current disk and memory are lost.
 
-    With memory it goes on where it was, whether it runs now or not; from a snapshot of its disk alone it boots if it
-    runs now, and stays stopped otherwise. Its name, address, ports, labels and restart policy stay as they are.
+    With memory it continues where it was, whether it runs now or not. From a snapshot of its disk alone it boots if it
+    runs now, and stays stopped otherwise. Its name, address, ports, labels and restart policy are kept.
 
     \b
     volar snapshots create db before-upgrade
@@ -34,4 +34,4 @@ def restore(context: click.Context, vm: str, snapshot: str) -> None:
     restored: Vm = client.post(f"/vms/{quoted(vm)}/restore", {"snapshot": snapshot}, timeout_seconds=300)
     click.echo(f"{vm} is what it was at {snapshot}, and {restored['status']}")
     if restored["status"] == "starting" and (cause := find_cause(client, vm)):
-        click.echo(f"{vm} boots: its memory was of no use: {cause}", err=True)
+        click.echo(f"{vm} boots, because its memory cannot be used: {cause}", err=True)

@@ -46,7 +46,7 @@ def show_vms(vms: list[Vm], output_format: Format) -> None:
 @click.option("--plugin", type=PLUGIN, help="Only VMs of this plugin.")
 @click.option(
     "-l", "--label", "--selector", "labels", multiple=True, metavar="NAME=VALUE",
-    help="Only VMs with this label; of several all must match.",
+    help="Only VMs with this label; with several, all must match.",
 )  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="Print names only.")
 @click.option("-a", "--all", "everything", is_flag=True, hidden=True)  # stopped ones are shown anyway

@@ -35,7 +35,7 @@ def volumes() -> None:
 
 @volumes.command()
 @click.argument("name")
-@click.option("--size", default="10G", show_default=True, help="It takes what is written to it, not more.")
+@click.option("--size", default="10G", show_default=True, help="It takes only the space that is written to.")
 @output_option
 @click.pass_context
 def create(context: click.Context, name: str, size: str, output_format: Format) -> None:
@@ -115,9 +115,9 @@ def resize(context: click.Context, name: str, size: str, output_format: Format) 
 @click.argument("file", type=click.Path(allow_dash=True))
 @click.pass_context
 def backup(context: click.Context, name: str, file: str) -> None:
-    """Write what a volume holds at this instant into FILE ("-": standard output), while its VM runs.
+    """Write a volume, as of this instant, into FILE ("-": standard output), while its VM runs.
 
-    The guest is held still for a moment and goes on while the copy is made. The archive is a tar with the disk as a
+    The guest is paused for a moment and continues while the copy is made. The archive is a tar with the disk as a
     QCOW2.
 
     \b
@@ -154,7 +154,7 @@ def restore(context: click.Context, file: str, name: str | None) -> None:
 @click.argument("names", nargs=-1, required=True, type=VOLUME)
 @click.pass_context
 def delete(context: click.Context, names: tuple[str, ...]) -> None:
-    """Delete volumes and their contents. A volume that a VM has, running or not, is kept."""
+    """Delete volumes and their contents. A volume that a VM uses, running or not, is refused."""
     client = make_client(context)
     for name in names:
         client.delete(f"/volumes/{quoted(name)}")

@@ -103,7 +103,7 @@ class Doer:
         request = self.requests[step.service]
         match step.act:
             case Act.REPLACE:
-                self.tell(f"{step.name}: replaced, for something has changed")
+                self.tell(f"{step.name}: replaced, because something has changed")
                 stop_vm(self.client, step.name, request.grace_seconds)
                 self.client.delete_vm(step.name, force=True)
                 self._create(step, request)
@@ -126,7 +126,7 @@ class Doer:
     def _deploy(self, step: Step, request: ServiceRequest) -> None:
         count = f"{request.replicas} VM{'s' * (request.replicas != 1)}"
         words = {Act.DEPLOY: f"{count} created", Act.SCALE: f"{count} from now on"}
-        self.tell(f"{step.name}: {words.get(step.act, 'updated, for something has changed')}")
+        self.tell(f"{step.name}: {words.get(step.act, 'updated, because something has changed')}")
         plugin = self.plugins[step.service]
         ask_for(self.client, step.act, step.name, request, plugin, is_forced=self.force_recreate)
         deadline = time.monotonic() + self.timeout_seconds

@@ -30,7 +30,7 @@ def read_env_file(path: Path, outer: Mapping[str, str], *, is_raw: bool = False)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot read {path}: {error}") from error
     if len(content) > MOST_BYTES or "\0" in text:
-        raise InvalidInput(f"cannot read {path}: it is no file of variables")
+        raise InvalidInput(f"cannot read {path}: it is not a file of variables")
     return _read_raw(text) if is_raw else parse_env(text, outer, str(path))
 
 

@@ -36,16 +36,16 @@ class KeyFate(NamedTuple):
     why: str
 
 
-_KERNEL = "a VM has a kernel, and so namespaces and devices, of its own"
-_GROUPS = "a VM has processors and memory of its own: cpus, mem_limit or x-volant say how much"
-_GUEST = "say it in the image, or in a config of the service"
+_KERNEL = "a VM has its own kernel, and so its own namespaces and devices"
+_GROUPS = "a VM has its own processors and memory: cpus, mem_limit or x-volant set how much"
+_GUEST = "set it in the image, or in a config of the service"
 _NAMES = "the daemon's DNS answers inside of a VM"
 _ADDRESS = "the daemon chooses addresses; services find each other by name"
 _BUILDER = "fledge builds with context, dockerfile, args, target and platforms"
 _TERMINAL = "a workload has no terminal: volar compose exec SERVICE sh"
 _LOGS = "volar compose logs keeps what processes write"
 _PLACING = "one daemon has all VMs, and balances connections over them"
-_UPDATES = "an update waits for each new VM to be healthy, and is undone where one is not"
+_UPDATES = "an update waits for each new VM to be healthy, and is undone if one is not"
 
 # By the model's name and the key's. What is not here is done.
 LEFT_OUT: dict[tuple[str, str], str] = {
@@ -134,10 +134,10 @@ LEFT_OUT: dict[tuple[str, str], str] = {
             "ulimits",
         )
     },
-    **{("Port", key): "it says nothing to a VM" for key in ("name", "app_protocol", "mode")},
-    ("ServiceVolume", "bind"): "create_host_path is heeded; the rest says nothing to a VM",
-    **{("ServiceVolume", key): "it says nothing to a VM" for key in ("consistency", "volume")},
-    ("Dependency", "restart"): "a service that depends on another goes on while that one is replaced",
+    **{("Port", key): "it has no meaning for a VM" for key in ("name", "app_protocol", "mode")},
+    ("ServiceVolume", "bind"): "create_host_path is used; the rest has no meaning for a VM",
+    **{("ServiceVolume", key): "it has no meaning for a VM" for key in ("consistency", "volume")},
+    ("Dependency", "restart"): "a service that depends on another keeps running while that one is replaced",
     ("HealthCheck", "start_interval"): "the agent asks often while a workload starts",
     **{
         ("ServiceNetwork", key): _ADDRESS
@@ -168,7 +168,7 @@ LEFT_OUT: dict[tuple[str, str], str] = {
     ("Volume", "labels"): "volumes of a stack are known by its name before theirs",
     **{("Volume", key): "volumes are disks of the daemon's host" for key in ("driver", "driver_opts")},
     **{
-        ("NamedContent", key): "it says nothing to a VM"
+        ("NamedContent", key): "it has no meaning for a VM"
         for key in ("labels", "driver", "driver_opts", "template_driver")
     },
     ("Stack", "version"): "files of every version are read alike",

@@ -76,11 +76,11 @@ def read_file(path: Path) -> RawFile:
         tree = yaml.load(content)
     except (YAMLError, ValueError, RecursionError) as error:
         details = " ".join(str(error).split())[:400]
-        raise InvalidInput(f"cannot read {path}: it is no YAML that can be used", details=details) from error
+        raise InvalidInput(f"cannot read {path}: it is not valid YAML", details=details) from error
     if not isinstance(tree, dict):
         raise InvalidInput(
             f"cannot read {path}: it holds no services",
-            resolution="begin with services:, as the specification has it",
+            resolution="start it with services:, as the specification says",
         )
     raw = RawFile(path, {})
     raw.tree = _take_out(tree, (), raw.replaced, 0, str(path))

@@ -66,7 +66,7 @@ class _Loader:
             key: interpolation.apply(value, f"{raw.path.name}: {key}") for key, value in raw.tree.items()
         }
         for name in interpolation.unset:
-            self.warnings.append(f"variable {name} is not set: it is taken to be empty")
+            self.warnings.append(f"variable {name} is not set, and counts as empty")
         tree = make_long(filled, str(raw.path))
         make_absolute(tree, folder)
         services = tree.get("services", {})

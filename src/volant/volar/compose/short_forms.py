@@ -35,7 +35,7 @@ def read_duration(value: Any) -> Any:
     if "".join(number + unit for number, unit in parts) != value or not parts:
         if re.fullmatch(r"\d+(\.\d+)?", value):
             return float(value)
-        raise ValueError(f"{value!r} is no duration: write it like 1m30s or 500ms")
+        raise ValueError(f"{value!r} is not a duration: write it like 1m30s or 500ms")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
@@ -45,7 +45,7 @@ def read_bytes(value: Any) -> Any:
         return value
     match = _SIZE.fullmatch(value.strip())
     if match is None:
-        raise ValueError(f"{value!r} is no size: write it like 512m or 2g")
+        raise ValueError(f"{value!r} is not a size: write it like 512m or 2g")
     return int(float(match[1]) * 1024 ** " kmgtp".index(match[2].lower() or " "))
 
 
@@ -137,7 +137,7 @@ def _read_port(text: str) -> list[dict[str, Any]]:
     if address:
         parts = [address.lstrip("["), *parts]
     if len(parts) > 3 or (len(parts) > 1 and not parts[-1]):
-        raise ValueError(f"{text!r} is no port: write it like 8080:80 or 127.0.0.1:8080:80/udp")
+        raise ValueError(f"{text!r} is not a port: write it like 8080:80 or 127.0.0.1:8080:80/udp")
     targets = _read_range(parts[-1], text)
     published = _read_range(parts[-2], text) if len(parts) > 1 and parts[-2] else []
     if published and len(targets) > 1 and len(published) != len(targets):
@@ -156,10 +156,10 @@ def _read_port(text: str) -> list[dict[str, Any]]:
 def _read_range(text: str, whole: str) -> list[int]:
     first, sign, last = text.partition("-")
     if not first.isascii() or not first.isdigit() or (sign and not last.isdigit()):
-        raise ValueError(f"{whole!r} is no port: write it like 8080:80 or 3000-3005")
+        raise ValueError(f"{whole!r} is not a port: write it like 8080:80 or 3000-3005")
     begin, end = int(first), int(last or first)
     if not 0 < begin <= end <= 65535 or end - begin >= MOST_PORTS:
-        raise ValueError(f"{whole!r} is no port: write it like 8080:80 or 3000-3005")
+        raise ValueError(f"{whole!r} is not a port: write it like 8080:80 or 3000-3005")
     return list(range(begin, end + 1))
 
 
@@ -178,7 +178,7 @@ def _read_volume(text: str) -> dict[str, Any]:
     if len(parts) > 1 and set(parts[-1].split(",")) <= _ACCESS | _PROPAGATION:
         options = parts.pop().split(",")
     if len(parts) > 2 or not all(parts):
-        raise ValueError(f"{text!r} is no volume: write it like data:/var/lib/data or ./src:/app:ro")
+        raise ValueError(f"{text!r} is not a volume: write it like data:/var/lib/data or ./src:/app:ro")
     found: dict[str, Any] = {"type": "volume", "target": parts[-1]}
     if len(parts) == 2:
         is_path = parts[0].startswith((".", "/", "~"))
@@ -226,5 +226,5 @@ def read_mode(value: Any) -> Any:
         try:
             return int(value.removeprefix("0o"), 8)
         except ValueError as error:
-            raise ValueError(f"{value!r} is no file mode: write it like 0440") from error
+            raise ValueError(f"{value!r} is not a file mode: write it like 0440") from error
     return value

@@ -54,7 +54,7 @@ async def test_it_is_not_held_again_before_it_goes_on_from_the_last_time(
             told.append("held")
 
     monkeypatch.setattr(holding, "LET_GO_SECONDS", 0.01)
-    with pytest.raises(Unreachable, match="does not go on from the last time"):
+    with pytest.raises(Unreachable, match="has not continued after the last time"):
         await hold()
     assert not is_held(tmp_path)
     monkeypatch.setattr(holding, "LET_GO_SECONDS", 60.0)

@@ -87,7 +87,7 @@ async def test_what_cannot_be_attached(fleet: Fleet) -> None:
 async def test_snapshots_are_of_the_vms_own_disk(fleet: Fleet, tmp_path: Path) -> None:
     store = SnapshotStore(tmp_path, tmp_path / "vms")
     await create(fleet, "vm", ("data", "/data", False))
-    with pytest.raises(Conflict, match="its memory knows volumes"):
+    with pytest.raises(Conflict, match="its memory would not match its volumes"):
         await acts.take(fleet, store, "vm", "then")
     await fleet.stop("vm", force=True)
     snapshot = await acts.take(fleet, store, "vm", "then")

@@ -132,7 +132,7 @@ def test_services_are_stopped_started_and_scaled(
 def test_config_shows_the_file_and_asks_no_daemon_for_it(compose: Compose) -> None:
     shown = compose("config")
     assert shown.exit_code == 0
-    assert "#   services.web.privileged: left out: a VM has a kernel" in shown.out
+    assert "#   services.web.privileged: left out: a VM has its own kernel" in shown.out
     assert compose("config", "--services").out.split() == ["web", "db", "tool"]
     assert compose("config", "-q").out == ""
 

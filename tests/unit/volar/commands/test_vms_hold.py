@@ -64,8 +64,8 @@ def test_one_whose_memory_is_of_no_use_says_why_it_boots(
     assert volar("snapshots", "create", "three", "then").exit_code == 0
     assert volar("suspend", "three").exit_code == 0
     monkeypatch.setattr(waking, "check_fit", refuse)
-    told = "its memory was of no use: its memory is of another machine\n"
-    assert volar("resume", "three").out == f"three boots: {told}"
-    assert volar("restore", "three", "then").err == f"three boots: {told}"
+    told = "its memory cannot be used: its memory is of another machine\n"
+    assert volar("resume", "three").out == f"three boots, because {told}"
+    assert volar("restore", "three", "then").err == f"three boots, because {told}"
     made = volar("create", "four", "--from-snapshot", "then")
     assert made.exit_code == 0 and "four booted from its disk: its memory is of another machine" in made.err

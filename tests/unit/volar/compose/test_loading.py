@@ -63,7 +63,7 @@ def test_variables_come_from_the_shell_before_the_file(tmp_path: Path) -> None:
     write(tmp_path, compose__yaml="services: {a: {image: '$A-$B-$C'}}", __env="A=file\nB=file\n")
     project = load(tmp_path, A="shell")
     assert project.stack.services["a"].image == "shell-file-"
-    assert project.warnings == ("variable C is not set: it is taken to be empty",)
+    assert project.warnings == ("variable C is not set, and counts as empty",)
     (tmp_path / "other").write_text("A=other\nC=other")
     named = load_project(find_files(tmp_path), env_files=[tmp_path / "other"], environment={}, name="p")
     assert named.stack.services["a"].image == "other--other"
@@ -149,12 +149,12 @@ def test_what_is_included_counts_its_paths_from_its_own_folder(tmp_path: Path) -
         ("services: [a]", "services"),
         ("services: {a: {imagee: x}}", "services.a.imagee: there is no such key"),
         ("services: {a: {image: [x]}}", "services.a.image"),
-        ("services: {a: {image: x, ports: ['x']}}", "services.a.ports: 'x' is no port"),
+        ("services: {a: {image: x, ports: ['x']}}", "services.a.ports: 'x' is not a port"),
         (
             "services: {a: {image: x, depends_on: {b: {condition: soon}}}}",
             "services.a.depends_on.b.condition",
         ),
-        ("services: {a: {image: x, stop_grace_period: soon}}", "no duration"),
+        ("services: {a: {image: x, stop_grace_period: soon}}", "not a duration"),
         ("services: {a: {image: x, restart: maybe}}", "services.a.restart"),
         ("services: {a: {image: x}, b: {image: '${B:?name it}'}}", "name it"),
         ("services: {a: {image: x}}\nservices: {}", "services"),

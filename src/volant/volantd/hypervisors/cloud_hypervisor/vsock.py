@@ -39,7 +39,7 @@ async def open_guest_port(vsock: Path, port: int, answer_seconds: float) -> sock
         raise
     if not answer.startswith(b"OK "):
         stream.close()
-        raise Unreachable(f"cannot connect to port {port} of the guest: nobody listens there yet")
+        raise Unreachable(f"cannot connect to port {port} of the guest: nothing listens there yet")
     return stream
 
 
