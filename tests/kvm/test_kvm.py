@@ -22,10 +22,19 @@ needs_cloud_hypervisor = pytest.mark.skipif(
 
 
 def test_doctor_says_that_kvm_works(kvm: KvmHost) -> None:
-    findings = {found["subject"]: found for found in json.loads(kvm.run("volar doctor -o json"))}
+    findings = examine(kvm)
+    if (
+        findings["accelerator"]["state"] != "ok"
+    ):  # the guest that tries it may be lost as any other, and is asked again
+        kvm.run(f"rm {STATE}/cache/host-*.json")
+        findings = examine(kvm)
     assert findings["accelerator"]["fact"] == "kvm: a guest booted with KVM"
     assert findings["accelerator"]["state"] == "ok"
     assert [name for name, found in findings.items() if found["state"] == "missing"] == []
+
+
+def examine(kvm: KvmHost) -> dict[str, Any]:
+    return {found["subject"]: found for found in json.loads(kvm.run("volar doctor -o json"))}
 
 
 def test_a_vm_boots_on_kvm_and_is_reached(kvm: KvmHost, plugin: str) -> None:

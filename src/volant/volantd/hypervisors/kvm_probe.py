@@ -30,9 +30,11 @@ MODULES = Path("/sys/module")
 # What the kernel says of an /init that is no program (init/main.c, kernel_init): it got as far as that.
 MARKER = b"Failed to execute /init"
 # The first is for a guest that talks all the while, as a nested one does on a busy host: emulated it would be slower
-# still. The second is several times the longest pause between two lines of a kernel that boots there.
+# still. The second is several times the longest pause between two lines of a kernel that boots there. The third is for
+# the first line: there the hypervisor's own start takes as long as all the rest.
 PROBE_SECONDS = 60.0
 SILENCE_SECONDS = 12.0
+FIRST_WORD_SECONDS = 30.0
 
 NESTED_CURE = "a nested host needs nested virtualization from the host below it"
 GROUP_CURE = "add this user to the group kvm: sudo usermod -aG kvm $USER, then log in again"
@@ -140,6 +142,7 @@ def try_kvm(
     has_microvm: bool = False,
     timeout_seconds: float = PROBE_SECONDS,
     silence_seconds: float = SILENCE_SECONDS,
+    first_word_seconds: float = FIRST_WORD_SECONDS,
 ) -> Obstacle | None:
     """Boot `kernel` with KVM to its first process: None when it got there, else what happened."""
 
@@ -147,7 +150,11 @@ def try_kvm(
         return make_probe_arguments(program, architecture, kernel, initrd, has_microvm=has_microvm)
 
     return boot_to_init(
-        make_arguments, kernel, timeout_seconds=timeout_seconds, silence_seconds=silence_seconds
+        make_arguments,
+        kernel,
+        timeout_seconds=timeout_seconds,
+        silence_seconds=silence_seconds,
+        first_word_seconds=first_word_seconds,
     )
 
 
@@ -157,6 +164,7 @@ def boot_to_init(
     *,
     timeout_seconds: float = PROBE_SECONDS,
     silence_seconds: float = SILENCE_SECONDS,
+    first_word_seconds: float = FIRST_WORD_SECONDS,
 ) -> Obstacle | None:
     """As `try_kvm`, with the command that `make_arguments` makes for an initrd; its console is standard output."""
     with tempfile.TemporaryDirectory(prefix="volant-probe-") as name:
@@ -166,7 +174,8 @@ def boot_to_init(
             archive.add(b"init", stat.S_IFREG | 0o755, b"not a program: the kernel only has to find it\n")
             archive.finish()
         arguments = make_arguments(initrd)
-        return _listen(make_probe_command(arguments, [kernel, initrd]), timeout_seconds, silence_seconds)
+        command = make_probe_command(arguments, [kernel, initrd])
+        return _listen(command, timeout_seconds, silence_seconds, first_word_seconds)
 
 
 def make_probe_arguments(
@@ -185,7 +194,9 @@ def make_probe_arguments(
     ]  # fmt: skip
 
 
-def _listen(arguments: Sequence[str], timeout_seconds: float, silence_seconds: float) -> Obstacle | None:
+def _listen(
+    arguments: Sequence[str], timeout_seconds: float, silence_seconds: float, first_word_seconds: float
+) -> Obstacle | None:
     """Read the console until the marker, the end of QEMU, too long a silence or the time-out."""
     seen = bytearray()
     with start_tool(arguments, stderr=subprocess.STDOUT) as process, selectors.DefaultSelector() as selector:
@@ -194,7 +205,8 @@ def _listen(arguments: Sequence[str], timeout_seconds: float, silence_seconds: f
         deadline = time.monotonic() + timeout_seconds
         ended = False
         while MARKER not in seen:
-            patience_seconds = min(silence_seconds, deadline - time.monotonic())
+            quiet_seconds = silence_seconds if seen else first_word_seconds
+            patience_seconds = min(quiet_seconds, deadline - time.monotonic())
             if patience_seconds <= 0 or not selector.select(patience_seconds):
                 break
             chunk = os.read(process.stdout.fileno(), 65536)

@@ -19,7 +19,11 @@ REACHES_INIT = "say('[    0.3] Failed to execute /init (error -8)'); time.sleep(
 
 
 def probe(
-    folder: Path, behaviour: str, timeout_seconds: float = 20, silence_seconds: float = 20
+    folder: Path,
+    behaviour: str,
+    timeout_seconds: float = 20,
+    silence_seconds: float = 20,
+    first_word_seconds: float = 20,
 ) -> Obstacle | None:
     """What `try_kvm` makes of a program that behaves like this in QEMU's place."""
     program = folder / "qemu-system-x86_64"
@@ -35,6 +39,7 @@ def probe(
         folder / "vmlinux",
         timeout_seconds=timeout_seconds,
         silence_seconds=silence_seconds,
+        first_word_seconds=first_word_seconds,
     )
     if (folder / "pid").exists():  # on a busy machine it may have been given up before its first line
         with pytest.raises(ProcessLookupError):
@@ -52,9 +57,14 @@ def test_a_slow_guest_is_waited_for_while_it_talks(tmp_path: Path) -> None:
 
 
 def test_a_silent_guest_is_given_up(tmp_path: Path) -> None:
-    found = probe(tmp_path, "time.sleep(60)", silence_seconds=0.5)
-    assert found is not None
-    assert found.reason == "a test guest fell silent; its last words: nothing"
+    found = probe(tmp_path, "time.sleep(60)", first_word_seconds=0.5)
+    assert found == Obstacle("a test guest fell silent; its last words: nothing")
+    found = probe(tmp_path, "say('[ 0.0] Linux'); time.sleep(60)", silence_seconds=0.5)
+    assert found == Obstacle("a test guest fell silent; its last words: '[ 0.0] Linux'")
+
+
+def test_the_first_word_is_waited_for_longer(tmp_path: Path) -> None:
+    assert probe(tmp_path, f"time.sleep(2); {REACHES_INIT}", silence_seconds=0.5) is None
 
 
 def test_a_guest_that_talks_for_ever_ends_with_its_time(tmp_path: Path) -> None:
@@ -99,7 +109,7 @@ def test_each_known_ending_has_its_cure(tmp_path: Path, words: str, reason: str,
 def test_a_qemu_that_stays_up_after_its_last_words_is_not_waited_for(
     tmp_path: Path, words: str, reason: str, cure: str
 ) -> None:
-    found = probe(tmp_path, f"say({words!r}); time.sleep(600)", 3600, 3600)
+    found = probe(tmp_path, f"say({words!r}); time.sleep(600)", 3600, 3600, 3600)
     assert found is not None
     assert reason in found.reason
     assert cure in found.cure
