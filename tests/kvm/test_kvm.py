@@ -13,7 +13,7 @@ from support.driver_checks import CHECKS as DRIVER_CHECKS
 from support.kvm_host import CHECKS, CLOUD_HYPERVISOR, STATE, KvmHost
 
 # The first one waits for the machine, too, which is made of Debian packages where none is in the cache.
-pytestmark = pytest.mark.timeout(900, func_only=True)
+pytestmark = pytest.mark.timeout(1800, func_only=True)
 
 needs_cloud_hypervisor = pytest.mark.skipif(
     CLOUD_HYPERVISOR is None,
@@ -201,7 +201,7 @@ def test_cloud_hypervisor_does_the_same(kvm: KvmHost, plugin: str) -> None:
 @pytest.mark.parametrize("kind", ["qemu", pytest.param("cloud-hypervisor", marks=needs_cloud_hypervisor)])
 def test_its_driver_does_what_every_driver_owes(kvm: KvmHost, kind: str) -> None:
     command = f"cd /tmp && python3 {CHECKS} {kind} /opt/busybox {STATE}/cache/kernels"
-    assert kvm.run(command, timeout_seconds=600).splitlines() == [check.__name__ for check in DRIVER_CHECKS]
+    assert kvm.run(command, timeout_seconds=1200).splitlines() == [check.__name__ for check in DRIVER_CHECKS]
 
 
 @pytest.mark.heavy

@@ -49,7 +49,7 @@ BUSYBOX = Path("/bin/busybox")
 """Static: it is all that is in the plugin which that machine runs, and in the guests of its driver checks."""
 LAUNCHER = "#!/usr/bin/python3 -B\nfrom volant.programs import {0}\n{0}()\n"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
-COMMAND_SECONDS = 240.0
+COMMAND_SECONDS = 480.0
 NO_VERDICT = 75
 """The exit code of tests to which the machine did what is not ours (EX_TEMPFAIL)."""
 LOST = "state (stopped the guest switched itself off|failed Kernel panic)"
@@ -276,7 +276,9 @@ class KvmHost:
     def fetch(self, url: str) -> str:
         return self.run(f"curl --silent --show-error --fail --max-time 20 {shlex.quote(url)}")
 
-    def wait_until(self, what: str, condition: Callable[[], Any], timeout_seconds: float = 240) -> Any:
+    def wait_until(
+        self, what: str, condition: Callable[[], Any], timeout_seconds: float = COMMAND_SECONDS
+    ) -> Any:
         return wait_until(what, condition, timeout_seconds)
 
 
