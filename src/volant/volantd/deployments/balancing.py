@@ -27,13 +27,13 @@ class Balancing:
         self._backends: dict[PublishedPort, list[Backend]] = {}
         self._opening: asyncio.Task[None] | None = None
 
-    def follow(self, deployment: Deployment, ready: Sequence[VmRecord]) -> None:
+    def follow(self, deployment: Deployment, serving: Sequence[VmRecord]) -> None:
         """Listen where the deployment says, and send connections to these."""
         wanted = () if deployment.deleting else deployment.publish
         self._backends = {
             port: [
                 Backend(record.id, target)
-                for record in ready
+                for record in serving
                 if (target := find_target(record, port.guest_port, port.protocol)) is not None
             ]
             for port in wanted

@@ -16,7 +16,7 @@ from functools import partial
 from volant.errors import NotFound, VolantError
 from volant.volantd.clock import now
 from volant.volantd.deployments.balancing import Balancing
-from volant.volantd.deployments.observing import describe_condition, find_condition
+from volant.volantd.deployments.observing import describe_condition, find_condition, find_serving
 from volant.volantd.deployments.planning import (
     Act,
     Condition,
@@ -56,6 +56,8 @@ class Watch:
 
     balancing: Balancing
     conditions: dict[str, tuple[Condition, float]] = field(default_factory=dict)
+    proven: set[str] = field(default_factory=set)
+    """Ids of VMs that were ready once."""
     making: dict[str, int] = field(default_factory=dict)
     removing: set[str] = field(default_factory=set)
     failed: dict[str, float] = field(default_factory=dict)
@@ -163,14 +165,7 @@ class Controller:
         # Whatever was asked for meanwhile begins anew.
         watch.failed = {name: at for name, at in watch.failed.items() if name in deployment.progress.failures}
         progress = deployment.progress
-        watch.balancing.follow(
-            deployment,
-            [
-                record
-                for record, _ in records.values()
-                if seen[record.id][0] is Condition.READY and record.id not in progress.leaving
-            ],
-        )
+        self._send_work(deployment, watch, [record for record, _ in records.values()])
         names = {replica.name for replica in replicas}
         return Situation(
             name=deployment.name,
@@ -195,6 +190,16 @@ class Controller:
             waited_seconds=self._measure_wait(watch, progress, replicas, now_seconds),
             problem=watch.balancing.problem or watch.problem,
         )
+
+    def _send_work(self, deployment: Deployment, watch: Watch, records: list[VmRecord]) -> None:
+        """To those that are not on their way out."""
+        conditions = {vm_id: condition for vm_id, (condition, _) in watch.conditions.items()}
+        ready = {vm_id for vm_id, condition in conditions.items() if condition is Condition.READY}
+        watch.proven = (watch.proven & conditions.keys()) | ready
+        for vm_id in deployment.progress.leaving:
+            conditions.pop(vm_id, None)
+        serving = find_serving(conditions, watch.proven)
+        watch.balancing.follow(deployment, [record for record in records if record.id in serving])
 
     def _measure_wait(
         self, watch: Watch, progress: Progress, replicas: list[Replica], now_seconds: float

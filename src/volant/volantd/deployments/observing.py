@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from volant.contract.agent import AgentState
 from volant.volantd.deployments.planning import Condition
 from volant.volantd.deployments.record import Template
@@ -23,7 +25,7 @@ def find_condition(record: VmRecord, template: Template) -> Condition:
         case VmState.CREATED:
             return Condition.CUT_OFF
         case VmState.RUNNING:
-            return Condition.READY if is_ready(record) else Condition.COMING
+            return _find_health(record)
         case VmState.STARTING:
             return Condition.COMING
         case VmState.SUSPENDED:
@@ -48,19 +50,29 @@ def _find_end(record: VmRecord, template: Template) -> Condition:
     return Condition.ENDED if is_over else Condition.DEAD
 
 
-def is_ready(record: VmRecord) -> bool:
-    """Whether its workload may be sent work: healthy, or up where nothing checks it."""
+def _find_health(record: VmRecord) -> Condition:
+    """Ready is a workload that may be sent work: healthy, or up where nothing checks it."""
     if record.has_own_system:
-        return True
-    return record.guest is not None and record.exit_code is None and _is_up(record.guest)
+        return Condition.READY
+    guest = record.guest
+    if guest is None or record.exit_code is not None:
+        return Condition.COMING
+    if guest.health == "healthy" or (guest.health == "unknown" and not guest.checks and _is_up(guest)):
+        return Condition.READY
+    return Condition.AILING if guest.health == "unhealthy" and _is_up(guest) else Condition.COMING
 
 
 def _is_up(guest: AgentState) -> bool:
-    if guest.health == "healthy":
-        return True
-    if guest.health != "unknown" or guest.checks or guest.phase != "running":
-        return False
-    return all(process.state not in _DOWN for process in guest.processes)
+    return guest.phase == "running" and all(process.state not in _DOWN for process in guest.processes)
+
+
+def find_serving(conditions: Mapping[str, Condition], proven: Collection[str]) -> set[str]:
+    """Ids of those that work is sent to: all that are ready. Where none is, those that are up with failing checks, and
+    of these rather the `proven`, which were ready once: on a busy host all checks fail at once, and late answers are
+    better than none."""
+    ready = {vm_id for vm_id, condition in conditions.items() if condition is Condition.READY}
+    ailing = {vm_id for vm_id, condition in conditions.items() if condition is Condition.AILING}
+    return ready or ailing.intersection(proven) or ailing
 
 
 def describe_condition(record: VmRecord, condition: Condition) -> str:
@@ -70,7 +82,7 @@ def describe_condition(record: VmRecord, condition: Condition) -> str:
             return ""
         case Condition.HELD:
             return _describe_hold(record)
-        case Condition.COMING if record.state in WITH_PROCESS and record.guest is not None:
+        case Condition.COMING | Condition.AILING if record.state in WITH_PROCESS and record.guest is not None:
             return record.guest.health_reason or record.guest.reason
     return record.reason
 

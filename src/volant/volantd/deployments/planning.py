@@ -24,12 +24,14 @@ CREATED_AT_ONCE = 8
 class Condition(enum.Enum):
     """How far a VM is, from what becomes of it by itself.
 
-    `COMING` is on its way, `READY` answers, `HELD` was stopped, paused or suspended by a person, `ENDED` has ended and
-    is to stay so, `DEAD` will not come back by itself, `CUT_OFF` was never started.
+    `COMING` is on its way, `READY` answers, `AILING` is up and fails its checks, `HELD` was stopped, paused or
+    suspended by a person, `ENDED` has ended and is to stay so, `DEAD` will not come back by itself, `CUT_OFF` was never
+    started.
     """
 
     COMING = enum.auto()
     READY = enum.auto()
+    AILING = enum.auto()
     HELD = enum.auto()
     ENDED = enum.auto()
     DEAD = enum.auto()
@@ -38,6 +40,8 @@ class Condition(enum.Enum):
 
 # Nothing more becomes of them by itself.
 AT_REST = frozenset({Condition.READY, Condition.HELD, Condition.ENDED})
+# Somebody may be served by them.
+UP = frozenset({Condition.READY, Condition.AILING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +173,7 @@ class _Planner:
             self._reasons += [
                 f"{each.name}: {each.reason}"
                 for each in self._staying
-                if each.condition is Condition.COMING and each.reason
+                if each.condition in (Condition.COMING, Condition.AILING) and each.reason
             ]
         self._reasons += [self._seen.problem] if self._seen.problem else []
         times = [seconds for seconds in self._times if seconds > 0]
@@ -245,17 +249,14 @@ class _Planner:
     def _remove_superfluous(self) -> None:
         """Of old ones as many as the policy lets go now, of new ones what is more than was asked for."""
         seen = self._seen
-        old = [replica for replica in self._staying if not replica.is_current]
-        for replica in [each for each in old if each.condition is not Condition.READY]:
-            if replica.id not in seen.busy:
-                self._let_go(replica)
-        # A new one that a person stopped is as it is wanted, and nobody waits for it.
-        counted = sum(
-            each.condition is Condition.READY or (each.is_current and each.condition in AT_REST)
-            for each in self._staying
-        )
+        old = [replica for replica in self._staying if not replica.is_current and replica.id not in seen.busy]
+        for replica in [each for each in old if each.condition not in UP]:
+            self._let_go(replica)
+        # An old one that fails its checks goes before the others, and like them not until a new one is there: on a busy
+        # host all fail at once. A new one that a person stopped is as it is wanted, and nobody waits for it.
+        counted = sum(each.condition in (AT_REST if each.is_current else UP) for each in self._staying)
         spare = counted - max(0, seen.wanted - seen.max_unavailable)
-        for replica in _order([each for each in old if each.condition is Condition.READY])[: max(0, spare)]:
+        for replica in _order([each for each in old if each.condition in UP])[: max(0, spare)]:
             self._let_go(replica)
         current = [replica for replica in self._staying if replica.is_current]
         makes = sum(is_current for is_current in seen.making.values())
@@ -310,4 +311,6 @@ class _Planner:
 
 def _order(replicas: list[Replica]) -> list[Replica]:
     """In which they go: those first that are of least use, then the highest number."""
-    return sorted(replicas, key=lambda each: (each.condition is Condition.READY, -each.number))
+    return sorted(
+        replicas, key=lambda each: (each.condition is Condition.READY, each.condition in UP, -each.number)
+    )

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,22 +10,25 @@ import pytest
 
 from support.memory_daemon import start_daemon_with_plugin
 from support.memory_hypervisor import MemoryHost
-from support.tended_daemon import answer_for_guests, end, find_status, settle, tended
+from support.tended_daemon import HEALTHY, SICK, answer_for_guests, end, find_status, settle, tended
+from volant.contract.agent import AgentState
 from volant.errors import Conflict
 from volant.volantd.deployments import planning
-from volant.volantd.deployments.record import Template
+from volant.volantd.deployments.balancing import Balancing
+from volant.volantd.deployments.record import Deployment, Template
 from volant.volantd.deployments.requests import (
     DeploymentChange,
     DeploymentRequests,
     PolicyRequest,
     TemplateChange,
 )
+from volant.volantd.deployments.view import look_at
 from volant.volantd.hypervisors.base import EndKind
 from volant.volantd.vms import running_vm
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.monitor import VmMonitor
-from volant.volantd.vms.record import WorkloadSettings
+from volant.volantd.vms.record import VmRecord, WorkloadSettings
 from volant.volantd.vms.states import VmState
 
 WEB = Template(vm=NewVm(name="", plugin="web"))
@@ -145,6 +148,35 @@ async def test_an_update_that_does_not_become_healthy_is_undone(app: App) -> Non
     deployment = app.requests.store.get("app")
     assert deployment.progress.rolled_back.endswith("app-3: sick")
     assert (deployment.revision, deployment.progress.base) == (3, None)
+
+
+async def test_while_all_are_unhealthy_those_that_are_up_are_sent_work_and_told_as_unhealthy(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: asyncio.Queue[set[str]] = asyncio.Queue()
+    follow = Balancing.follow
+
+    def note(balancing: Balancing, deployment: Deployment, serving: Sequence[VmRecord]) -> None:
+        told.put_nowait({record.name for record in serving})
+        follow(balancing, deployment, serving)
+
+    monkeypatch.setattr(Balancing, "follow", note)
+
+    async def turn(name: str, state: AgentState) -> set[str]:
+        """Who is sent work then."""
+        while not told.empty():
+            told.get_nowait()
+        app.fleet.find(app.fleet.get(name).id)._note_state(state)
+        return await asyncio.wait_for(told.get(), 60)
+
+    assert await turn("app-1", SICK) == {"app-2"}
+    assert await turn("app-2", SICK) == {"app-1", "app-2"}, "late answers are better than none"
+    overview = look_at(app.requests.store, app.fleet.domain.registry, app.requests.store.get("app"))
+    assert [(member.is_ready, member.reason) for member in overview.members] == [(False, "sick")] * 2
+    assert overview.status == "degraded"
+    assert await turn("app-1", HEALTHY) == {"app-1"}
+    assert await turn("app-2", HEALTHY) == {"app-1", "app-2"}
+    assert find_status(app.fleet, app.requests, "app") == "ready"
 
 
 async def test_what_cannot_be_made_is_told_and_tried_again(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ from volant.contract.agent import AgentState, Check, ProcessState
 from volant.volantd.deployments.observing import (
     describe_condition,
     find_condition,
+    find_serving,
     find_target,
-    is_ready,
 )
 from volant.volantd.deployments.planning import Condition
 from volant.volantd.deployments.record import Template
@@ -70,26 +70,45 @@ def test_whoever_chose_a_restart_policy_is_asked_what_becomes_of_one_that_ended(
     assert find_condition(crashed, with_policy(restart)) is failed
 
 
+def running(state: str) -> list[ProcessState]:
+    return [ProcessState(name="web", state=state)]  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
-    ("guest", "ready"),
+    ("guest", "condition"),
     [
-        (None, False),
-        (AgentState(phase="running", health="healthy"), True),
-        (AgentState(phase="running", health="unhealthy"), False),
-        (AgentState(phase="running", health="starting"), False),
-        (AgentState(phase="booting", health="unknown"), False),
-        (AgentState(phase="running", processes=[ProcessState(name="web", state="running")]), True),
-        (AgentState(phase="running", processes=[ProcessState(name="web", state="backoff")]), False),
-        (AgentState(phase="running", checks=[Check(name="web", kind="tcp", state="unknown")]), False),
+        (None, Condition.COMING),
+        (AgentState(phase="running", health="healthy"), Condition.READY),
+        (AgentState(phase="running", health="starting"), Condition.COMING),
+        (AgentState(phase="booting", health="unknown"), Condition.COMING),
+        (AgentState(phase="running", processes=running("running")), Condition.READY),
+        (AgentState(phase="running", processes=running("backoff")), Condition.COMING),
+        (
+            AgentState(phase="running", checks=[Check(name="web", kind="tcp", state="unknown")]),
+            Condition.COMING,
+        ),
+        (AgentState(phase="running", health="unhealthy"), Condition.AILING),
+        (AgentState(phase="running", health="unhealthy", processes=running("running")), Condition.AILING),
+        (AgentState(phase="running", health="unhealthy", processes=running("backoff")), Condition.COMING),
+        (AgentState(phase="stopping", health="unhealthy"), Condition.COMING),
+        (AgentState(phase="failed", health="unhealthy"), Condition.COMING),
     ],
 )
 def test_one_is_ready_once_it_is_healthy_or_up_where_nothing_checks_it(
-    guest: AgentState | None, ready: bool
+    guest: AgentState | None, condition: Condition
 ) -> None:
     record = replace(make_record(), state=VmState.RUNNING, guest=guest)
-    assert is_ready(record) is ready
-    assert find_condition(record, REPLACED) is (Condition.READY if ready else Condition.COMING)
-    assert not is_ready(replace(record, exit_code=0)), "its command has ended"
+    assert find_condition(record, REPLACED) is condition
+    ended = replace(record, exit_code=0)
+    assert find_condition(ended, REPLACED) is Condition.COMING, "its command has ended"
+
+
+def test_work_goes_to_those_that_are_ready_and_while_none_is_to_those_that_are_up() -> None:
+    ready, ailing, coming = Condition.READY, Condition.AILING, Condition.COMING
+    assert find_serving({"a": ready, "b": ailing, "c": ready}, {"b"}) == {"a", "c"}
+    assert find_serving({"a": ailing, "b": ailing, "c": coming}, {"a"}) == {"a"}, "b was never ready"
+    assert find_serving({"a": ailing, "b": ailing, "c": coming}, {"c"}) == {"a", "b"}
+    assert find_serving({"a": coming, "b": Condition.HELD, "c": Condition.DEAD}, {"a"}) == set()
 
 
 def test_one_that_sleeps_when_it_is_idle_is_woken_by_who_connects() -> None:

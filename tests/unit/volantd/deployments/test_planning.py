@@ -142,6 +142,19 @@ def test_old_ones_that_are_of_no_use_go_at_once() -> None:
     assert make_plan(see(1, dead, failures={"web-1": MOST_REPLACEMENTS})).acts[0] == Leave("id1", "web-1")
 
 
+def test_old_ones_that_fail_their_checks_stay_until_a_new_one_is_there_and_go_first() -> None:
+    """A busy host makes all of them fail at once: without them nobody would be served."""
+    ailing = [vm(number, Condition.AILING, is_current=False) for number in (1, 2, 3)]
+    assert make_plan(see(3, *ailing)).acts == (Create("web-4"),)
+    assert make_plan(see(3, *ailing, vm(4, Condition.COMING))).acts == ()
+    assert make_plan(see(3, *ailing, vm(4, Condition.AILING))).acts == ()
+    assert make_plan(see(3, *ailing, vm(4))).acts == (Leave("id3", "web-3"),)
+    mixed = [vm(1, Condition.AILING, is_current=False), vm(2, is_current=False)]
+    assert make_plan(see(2, *mixed, vm(3))).acts == (Leave("id1", "web-1"),)
+    facts = {"max_unavailable": 1, "max_surge": 0}
+    assert make_plan(see(2, *mixed, **facts)).acts == (Leave("id1", "web-1"),)
+
+
 def test_an_update_that_does_not_become_healthy_in_time_is_undone() -> None:
     old, late = vm(1, is_current=False), vm(2, Condition.COMING, reason="no route to the database")
     facts = {"can_roll_back": True, "healthy_seconds": 60.0}
@@ -260,6 +273,8 @@ STATES = [
     Condition.DEAD,
     Condition.ENDED,
 ]
+# Of a new one somebody has to look why.
+OLD_STATES = [*STATES, Condition.AILING]
 
 
 @pytest.mark.parametrize("seed", range(150))
@@ -267,8 +282,9 @@ def test_from_any_state_it_comes_to_rest_with_what_was_asked_for(seed: int) -> N
     """As a daemon finds things that was killed anywhere: any mix of VMs, some of them on their way out already."""
     chance = random.Random(seed)
     replicas = tuple(
-        vm(number, chance.choice(STATES), is_current=chance.random() < 0.6, seconds=1e6)
+        vm(number, chance.choice(STATES if is_current else OLD_STATES), is_current=is_current, seconds=1e6)
         for number in range(1, chance.randrange(1, 7))
+        for is_current in (chance.random() < 0.6,)
     )
     surge = chance.randrange(3)
     seen = see(
