@@ -150,7 +150,8 @@ export interface Disk {
   format: "qcow2" | "raw";
   name: string;
   readonly: boolean;
-  source: string;
+  size: string | null;
+  source: string | null;
   target: string | null;
 }
 

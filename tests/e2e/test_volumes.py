@@ -87,12 +87,22 @@ def test_a_copy_of_one_instant_and_what_outlives_its_vm(host: Host, writer: str,
     for number, volume in (("1", "pages"), ("2", "pages")):
         host.volar(
             "vms", "create", f"reader-{number}", "--plugin", "nginx",
-            "--volume", f"{volume}:{PAGES}:ro", *(["--volume", "pages-again:/again"] if number == "1" else []),
+            "--volume", f"{volume}:{PAGES}:ro",
+            *(["--volume", "pages-again:/again", "--volume", "/etc/nginx"] if number == "1" else []),
         )  # fmt: skip
     for vm in ("reader-1", "reader-2"):
         assert "Hello from Volant!" in fetch(host.vm(vm)["url"])
         assert "Read-only file system" in run_in(host, vm, f"touch {PAGES}/x 2>&1; true")
+    # One that was asked for without a name has what the image has there, and goes with its VM where that is asked for.
+    own = run_in(host, "reader-1", "findmnt -no TARGET /etc/nginx; ls /etc/nginx").split()
+    assert own[0] == "/etc/nginx"
+    assert "nginx.conf" in own
     copied = run_in(host, "reader-1", "cat /again/log").splitlines()
     assert len(copied) > 100
     assert copied == [f"line {number}" for number in range(1, len(copied) + 1)]
     assert len(copied) <= int(run_in(host, "reader-2", f"wc -l < {PAGES}/log"))
+    assert "reader-1-etc-nginx" in host.volar("volumes", "list").stdout
+    host.volar("vms", "delete", "reader-1", "--volumes")
+    left = host.volar("volumes", "list").stdout
+    assert "reader-1-etc-nginx" not in left
+    assert "pages-again" in left

@@ -94,7 +94,7 @@ class FakeDaemon:
         self.vms[name]["labels"] |= {key: value for key, value in request["labels"].items() if value}
         return self.vms[name]
 
-    async def delete_vm(self, name: str, *, force: bool = False) -> None:
+    async def delete_vm(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
         self.acts.append(f"delete {name}")
         del self.vms[name]
 

@@ -168,9 +168,10 @@ class Client(Transport):
         vm: Vm = self.post(f"/vms/{quoted(name)}/restart", body, timeout_seconds=timeout_seconds + 150)
         return vm
 
-    def delete_vm(self, name: str, *, force: bool = False) -> None:
-        """Remove a VM and its disk. One that runs is stopped first, with `force` at once."""
-        self.delete(f"/vms/{quoted(name)}", force=force)
+    def delete_vm(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove a VM and its disk, and with `volumes` those that were made with it. One that runs is stopped first,
+        with `force` at once."""
+        self.delete(f"/vms/{quoted(name)}", force=force, volumes=volumes)
 
     def fork_vm(self, name: str, names: Sequence[str]) -> list[Vm]:
         """Running copies of a VM that runs, which go on from this instant."""

@@ -167,7 +167,8 @@ class Disk(TypedDict):
     format: Literal["qcow2", "raw"]
     name: str
     readonly: bool
-    source: str
+    size: str | None
+    source: str | None
     target: str | None
 
 

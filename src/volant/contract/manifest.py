@@ -134,15 +134,46 @@ class CloudInit(Strict):
     network_config: CloudInitDocument | None = None
 
 
-class Disk(Strict):
-    """A further disk that comes with the plugin."""
+def _check_source(source: str) -> str:
+    if not source.startswith(("http://", "https://")):
+        raise ValueError(
+            "is no URL, and further disks are not packed into a plugin: leave it out for an empty disk, or put the"
+            " files on the root disk with [mappings]"
+        )
+    return source
 
-    name: Name
-    source: str
-    format: Literal["qcow2", "raw"] = "raw"
-    readonly: bool = False
-    target: str | None = None
-    checksum: Checksum | None = None
+
+class Disk(Strict):
+    """A further disk of the plugin's VMs: a volume that is made with a VM, and kept when the VM is deleted."""
+
+    name: Name = Field(description="in the volume's name: VM-NAME")
+    source: Annotated[str, AfterValidator(_check_source)] | None = Field(
+        None, description="URL of an ext4 file system that it begins with (default: empty)"
+    )
+    format: Literal["qcow2", "raw"] = Field("raw", description="form of the source")
+    readonly: bool = Field(False, description="one volume for all VMs of the plugin, which only read it")
+    target: Annotated[str, StringConstraints(pattern=r"^/")] | None = Field(
+        None, description="folder where the guest finds it (default: /mnt/NAME)"
+    )
+    size: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[KMGT]$")] | None = Field(
+        None, description="e.g. 20G (default: 10G, or the size of the source)"
+    )
+    checksum: Checksum | None = Field(None, description="of the file at the source")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.source is None and (self.readonly or self.checksum is not None):
+            raise ValueError("is empty without a source: readonly and checksum are for what a source holds")
+        if self.source is not None and self.checksum is None:
+            raise ValueError('has a source and no checksum: add "sha256:…", as sha256sum prints it')
+        return self
+
+
+def _refuse_same_disks(disks: list[Disk]) -> list[Disk]:
+    for names in ([disk.name for disk in disks], [disk.target for disk in disks if disk.target]):
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two of them are called or lie at {twice[0]}")
+    return disks
 
 
 class Action(Strict):
@@ -162,7 +193,9 @@ class RuntimeHalf(Strict):
     health_check: HealthCheck | None = None
     network: Network | None = None
     cloud_init: CloudInit | None = None
-    disks: list[Disk] = Field(default_factory=list, description="further disks that come with the plugin")
+    disks: Annotated[list[Disk], AfterValidator(_refuse_same_disks)] = Field(
+        default_factory=list, description="further disks of its VMs: volumes that are made with each"
+    )
     actions: dict[str, Action] = Field(
         default_factory=dict, description="named HTTP requests to the workload"
     )

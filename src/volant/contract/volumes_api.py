@@ -9,7 +9,7 @@ from volant.contract.request_values import ApiModel, RequestModel
 
 
 class VolumeAttachment(ApiModel):
-    name: str
+    name: str = Field(description="empty in a request: one that is made with the VM, called VM-PATH")
     target: str = Field(description="the folder where the guest finds it")
     read_only: bool = False
 

@@ -292,12 +292,6 @@ def _reference(text: str, folder: Path, platform: str | None) -> Source:
 def _inline_documents(runtime: RuntimeHalf, folder: Path) -> RuntimeHalf:
     """cloud-init documents and an OpenAPI text that the recipe names as files, as text: the plugin stands alone."""
     changes: dict[str, object] = {}
-    for disk in runtime.disks:
-        if not disk.source.startswith(("http://", "https://")):
-            raise InvalidInput(
-                f"cannot pack disk {disk.name}: further disks are not packed into a plugin",
-                resolution="give a URL as its source, or put the files on the root disk with [mappings]",
-            )
     if runtime.cloud_init is not None:
         from volant.contract.manifest import CloudInit
 

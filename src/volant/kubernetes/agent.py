@@ -133,7 +133,7 @@ class NodeAgent:
             if vm["labels"].get(UID_LABEL) not in uids | set(self.workers):
                 log.info("VM %s: its pod is gone", vm["name"])
                 try:
-                    await self._client.delete_vm(vm["name"], force=True)
+                    await self._client.delete_vm(vm["name"], force=True, volumes=True)
                     self.host.addresses.release(self.host.addresses.find(vm))
                 except VolantError as error:
                     log.warning("cannot delete VM %s: %s", vm["name"], error)

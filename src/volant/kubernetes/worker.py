@@ -211,7 +211,7 @@ class PodWorker:
         if vm is not None:
             if vm["status"] not in ("stopped", "failed", "created"):
                 await self._host.client.stop_vm(self.name, timeout_seconds=self._find_grace(pod))
-            await self._host.client.delete_vm(self.name, force=True)
+            await self._host.client.delete_vm(self.name, force=True, volumes=True)
             self._host.addresses.release(self._host.addresses.find(vm))
         if not self.is_orphan:
             await self._host.cluster.remove(pod)

@@ -109,7 +109,7 @@ class Workshop:
 
     def delete(self, name: str) -> None:
         self.require(name)
-        self.client.delete_vm(name, force=True)
+        self.client.delete_vm(name, force=True, volumes=True)
         self._until.pop(name, None)
 
     def _check_room(self, more: int) -> None:
@@ -142,4 +142,4 @@ class Workshop:
         with self._making:
             for vm in self.list_vms():
                 with suppress(NotFound):
-                    self.client.delete_vm(vm["name"], force=True)
+                    self.client.delete_vm(vm["name"], force=True, volumes=True)

@@ -183,7 +183,7 @@ def vm_options(
         ),
         click.option("--secret", multiple=True, metavar="NAME[:PORT[,uid=UID]]", help="Attach a secret."),
         click.option(
-            *volume, multiple=True, metavar="NAME:PATH[:ro]", help="Mount a volume in the guest."
+            *volume, multiple=True, metavar="[NAME:]PATH[:ro]", help="Mount a volume in the guest."
         ),
         click.option(
             "--mount", multiple=True, metavar="FOLDER:PATH[:ro]", help="Mount a folder of this host in the guest."
@@ -322,8 +322,15 @@ def parse_secret(text: str) -> SecretAttachment:
 
 def is_folder(text: str) -> bool:
     """Whether what -v names is a path of this host, and no volume: as docker tells them apart."""
+    if is_nameless(text):
+        return False
     name = text.partition(":")[0]
     return "/" in name or name in (".", "..", "~")
+
+
+def is_nameless(text: str) -> bool:
+    """Whether -v says a path of the guest alone, as docker's anonymous volumes have it."""
+    return text.startswith("/") and ":" not in text
 
 
 def is_of_volume(text: str) -> bool:
@@ -334,7 +341,7 @@ def is_of_volume(text: str) -> bool:
 def of_volume(text: str) -> str:
     """The same as -v has it."""
     source, target, is_read_only = read_mount_words(text)
-    return f"{source}:{target}{':ro' if is_read_only else ''}"
+    return f"{source}:{target}{':ro' if is_read_only else ''}" if source else target
 
 
 def read_mount_words(text: str) -> tuple[str, str, bool]:
@@ -366,13 +373,15 @@ def parse_mount(text: str) -> MountAttachment:
 
 
 def parse_volume(text: str) -> VolumeAttachment:
-    """NAME:PATH[:ro|:rw] as the API wants it."""
+    """NAME:PATH[:ro|:rw], or PATH for one that is made with the VM, as the API wants it."""
+    if is_nameless(text):
+        return {"name": "", "target": text, "read_only": False}
     name, _, rest = text.partition(":")
     target, _, mode = rest.partition(":")
     if not name or not target.startswith("/") or mode not in ("", "ro", "rw"):
         raise UsageError(
             f"cannot attach the volume {text!r}",
-            resolution="--volume NAME:/path/in/the/guest, or NAME:/path:ro",
+            resolution="--volume NAME:/path/in/the/guest, NAME:/path:ro, or /path for one that is made with the VM",
         )
     return {"name": name, "target": target, "read_only": mode == "ro"}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from volant.errors import InvalidInput, NotFound, UsageError
+from volant.errors import NotFound, UsageError
 from volant.fledge.order import (
     ArchiveSource,
     CommandLine,
@@ -125,17 +125,6 @@ def test_documents_named_by_path_are_taken_in(home: Path) -> None:
     assert runtime.cloud_init.user_data is not None
     assert runtime.cloud_init.user_data.content == "#cloud-config\n"
     assert runtime.openapi == "{}"
-
-
-def test_disks_that_would_be_lost_are_refused(home: Path) -> None:
-    write_recipe(home, rest='[[plugin.manifest.disks]]\nname = "data"\nsource = "data.img"')
-    with pytest.raises(InvalidInput, match="cannot pack disk data"):
-        make_order(CommandLine())
-    write_recipe(
-        home, rest='[[plugin.manifest.disks]]\nname = "data"\nsource = "https://example.org/data.img"'
-    )
-    runtime = make_order(CommandLine()).runtime
-    assert runtime is not None and runtime.disks[0].name == "data"
 
 
 def test_a_tag_names_the_plugin_whatever_the_recipe_says(home: Path) -> None:

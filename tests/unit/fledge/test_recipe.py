@@ -83,12 +83,25 @@ def test_all_problems_at_once_each_with_its_line(home: Path) -> None:
         ('[plugin]\nname = "a"\nversion = "1.0.0"\nmanifest.workload.port = "80"\n', "4: plugin.manifest.workload.po"),
         ('[plugin]\nname = "a"\nversion = "1.0.0"\nruntime.build_script = "x"\n', "4: plugin.runtime: build_script is"),
         ('[plugin]\nname = "a"\nversion = "1.0.0"\n[mappings]\n"gone" = "/x"\n', "5: mappings: no such file: gone"),
+        (
+            '[plugin]\nname = "a"\nversion = "1.0.0"\n[[plugin.manifest.disks]]\nname = "d"\nsource = "./d.img"\n',
+            "4: plugin.manifest.disks.0.source = './d.img': is no URL, and further disks are not packed into a plugin",
+        ),
         ('[plugin]\nname = "a"\nversion = "1.0.0"\n[plugins]\n', "4: unknown key plugins (did you mean 'plugin'?)"),
     ],
 )  # fmt: skip
 def test_one_problem(home: Path, text: str, expected: str) -> None:
     (told,) = problems_of(home, text)
     assert told.startswith(expected)
+
+
+def test_disks_that_vms_are_made_with(home: Path) -> None:
+    disk = '[[plugin.manifest.disks]]\nname = "data"\ntarget = "/var/lib/postgresql/data"\nsize = "20G"\n'
+    recipe = load_recipe(write(home, f'[plugin]\nname = "db"\nversion = "1.0.0"\n{disk}'))
+    disks = recipe.plugin.manifest.disks
+    assert [(disk.name, disk.target, disk.size, disk.source) for disk in disks] == [
+        ("data", "/var/lib/postgresql/data", "20G", None)
+    ]
 
 
 def test_a_mapping_must_stay_in_the_guest(home: Path) -> None:

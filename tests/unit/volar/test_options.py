@@ -10,12 +10,14 @@ from volant.errors import UsageError
 from volant.volar.options import (
     Mebibytes,
     Period,
+    is_folder,
     is_of_volume,
     of_volume,
     parse_environment,
     parse_mount,
     parse_publish,
     parse_secret,
+    parse_volume,
     read_env_files,
 )
 
@@ -63,9 +65,20 @@ def test_what_is_no_folder_is_refused(text: str) -> None:
         parse_mount(text)
 
 
+def test_a_folder_of_the_guest_alone_is_a_volume_that_is_made_with_the_vm() -> None:
+    assert not is_folder("/var/lib/data")
+    assert parse_volume("/var/lib/data") == {"name": "", "target": "/var/lib/data", "read_only": False}
+    assert is_folder("/srv:/srv")
+    assert is_folder("./src")
+    for text in ("data", "data:src", "data:/src:odd", ":/src"):
+        with pytest.raises(UsageError, match="cannot attach the volume"):
+            parse_volume(text)
+
+
 def test_a_mount_of_a_volume_is_as_the_option_for_volumes_has_it() -> None:
     assert is_of_volume("type=volume,source=data,target=/data")
     assert of_volume("type=volume,source=data,target=/data") == "data:/data"
+    assert of_volume("type=volume,target=/data") == "/data"
     assert of_volume("target=/data,type=volume,src=data,readonly") == "data:/data:ro"
 
 

@@ -134,9 +134,10 @@ def make_router(fleet: Fleet) -> Router:
         return Boot(started_at=record.started_at, started_from=find_start(record.spec), steps=steps)
 
     @router.delete("/{name}", status_code=204)
-    async def delete(name: str, force: bool = False) -> None:
-        """Remove a VM and its disk. One that runs is stopped first, with `force` at once."""
-        await fleet.delete(name, force=force)
+    async def delete(name: str, force: bool = False, volumes: bool = False) -> None:
+        """Remove a VM and its disk. One that runs is stopped first, with `force` at once. With `volumes` go those that
+        were made with it, for the disks of its plugin's manifest; others stay."""
+        await fleet.delete(name, force=force, volumes=volumes)
 
     @router.post("/{name}/start", response_model=Vm)
     async def start(name: str, request: StartRequest | None = None) -> Response:

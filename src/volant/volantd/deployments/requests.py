@@ -171,8 +171,10 @@ class DeploymentRequests:
                 f"cannot make deployment {name} of a snapshot: its VMs are made of a plugin",
                 resolution="give a plugin; one VM of a snapshot is made by: volar vms create --from-snapshot",
             )
-        manifest = choose_plugin(self._domain, replace(template.vm, name=name)).manifest
-        make_definition(self._domain, replace(template.vm, name=name), manifest)
+        # Volumes without a name are made with each of its VMs.
+        one = replace(template.vm, name=name, volumes=[volume for volume in template.vm.volumes if volume[0]])
+        manifest = choose_plugin(self._domain, one).manifest
+        make_definition(self._domain, one, manifest)
         reference = f"{manifest.name}:{manifest.version}"
         return template.model_copy(update={"vm": replace(template.vm, plugin=reference)})
 
@@ -203,7 +205,7 @@ def _merge(before: Mapping[str, str], changes: Mapping[str, str | None]) -> dict
 
 
 def writes_to_volume(template: Template) -> bool:
-    return any(not read_only for _, _, read_only in template.vm.volumes)
+    return any(name and not read_only for name, _, read_only in template.vm.volumes)
 
 
 def make_policy(asked: PolicyRequest, template: Template, before: UpdatePolicy | None) -> UpdatePolicy:
@@ -230,7 +232,7 @@ def check_template(name: str, template: Template, replicas: int, policy: UpdateP
             resolution="let one of them be 1",
         )
     if writes_to_volume(template):
-        volume = next(volume for volume, _, read_only in template.vm.volumes if not read_only)
+        volume = next(name for name, _, read_only in template.vm.volumes if name and not read_only)
         if replicas > 1:
             raise InvalidInput(
                 f"cannot give {replicas} VMs of deployment {name} volume {volume}: one writes to a volume",

@@ -72,7 +72,9 @@ class NewVm:
     ssh_keys: Sequence[str] = ()
     secrets: Sequence[AttachedSecret] = ()
     volumes: Sequence[tuple[str, str, bool]] = ()
-    """Name, target, and whether it is only read."""
+    """Name, target, and whether it is only read; without a name one is made with the VM."""
+    made_volumes: Sequence[str] = ()
+    """Names of those that are made with it."""
     mounts: Sequence[tuple[str, str, bool]] = ()
     """Folders of this host: source, target, and whether they are only read."""
     disk_size: str | None = None
@@ -142,7 +144,8 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         domain.secrets.get(attached.name)
     check_variables(request.env)
     domain.networks.check(request.networks)
-    volumes = attach_volumes(domain, request.volumes)
+    # A deployment's VMs are all alike, and go with what they wrote.
+    volumes = attach_volumes(domain, request.volumes, request.made_volumes, go=bool(request.deployment))
     mounts = choose_mounts(request, volumes)
     if request.origin is not None:
         return adapt_definition(request, request.origin, volumes)

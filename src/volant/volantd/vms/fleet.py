@@ -14,6 +14,7 @@ from dataclasses import replace
 from volant.contract.names import NAME_PATTERN
 from volant.errors import InvalidInput, StorageFull, WrongState
 from volant.volantd.boot.kernel import host_architecture
+from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.background import Background
 from volant.volantd.vms.definition import NewVm, choose_plugin, make_definition
 from volant.volantd.vms.disk_layers import held_layer
@@ -26,6 +27,7 @@ from volant.volantd.vms.lifecycle import find_guest_kernel
 from volant.volantd.vms.monitor import Guest
 from volant.volantd.vms.networking import choose_place, list_guest_ports, sleeps_when_idle
 from volant.volantd.vms.pausing import pause_vm, unpause_vm
+from volant.volantd.vms.plugin_disks import with_disks
 from volant.volantd.vms.record import VmDefinition, VmRecord
 from volant.volantd.vms.registry import name_taken
 from volant.volantd.vms.request_keys import RequestKey, RequestKeys
@@ -35,6 +37,7 @@ from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.stopping import AGENT_WAIT_SECONDS
 from volant.volantd.vms.suspending import drop_memory, suspend_vm
 from volant.volantd.vms.update import VmUpdate
+from volant.volantd.vms.volumes import let_go_of_made, remove_going
 
 DELETE_STOP_SECONDS = 10.0
 OnAdd = Callable[[str], object]
@@ -89,6 +92,10 @@ class Fleet:
         if self._registry.has_name(request.name):
             raise name_taken(request.name)
         plugin = choose_plugin(self.domain, request)
+        async with with_disks(self.domain, request, plugin.manifest) as completed:
+            return await self._create(completed, plugin, on_add)
+
+    async def _create(self, request: NewVm, plugin: StoredPlugin, on_add: OnAdd) -> VmRecord:
         definition = make_definition(self.domain, request, plugin.manifest)
         check_egress(self.domain, request.name, definition, plugin.boot)
         hypervisor = choose_hypervisor(self.domain, request, plugin, definition)
@@ -194,25 +201,28 @@ class Fleet:
         architecture = definition.architecture or host_architecture()
         await asyncio.to_thread(find_guest_kernel, self.domain.settings, architecture, name)
 
-    async def delete(self, name: str, *, force: bool = False) -> None:
-        """Remove a VM with its disk; one that runs is stopped first, at once with `force`."""
+    async def delete(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove a VM with its disk, and with `volumes` those that were made with it; one that runs is stopped first,
+        at once with `force`."""
         async with self.locked(name) as vm:
             record = vm.record
             if record.state in WITH_PROCESS:
                 asked = record.definition.workload.stop_timeout_seconds or 0.0
                 with contextlib.suppress(StorageFull):
                     await vm.stop(max(DELETE_STOP_SECONDS, asked), force=force)
+            definition = let_go_of_made(record.definition) if volumes else record.definition
             try:
-                record = self._registry.update(record, deleting=True)
+                record = self._registry.update(record, deleting=True, definition=definition)
             except StorageFull:
                 # Its disk goes for good in any case, and makes the room that is missing.
                 await vm.remove_files()
-                record = self._registry.update(record, deleting=True)
+                record = self._registry.update(record, deleting=True, definition=definition)
             await self.finish_delete(vm, record)
 
     async def finish_delete(self, vm: RunningVm, record: VmRecord) -> None:
         await vm.take_down(record)
         await vm.remove_files()
+        await remove_going(self.domain, record)
         self._registry.remove(record)
         self._vms.pop(record.id, None)
         vm.tell("deleted", record)

@@ -48,12 +48,15 @@ class AttachedSecret(StoredModel):
 
 
 class AttachedVolume(StoredModel):
-    """`target`: the folder where the guest finds it."""
+    """`target`: the folder where the guest finds it. `made_with_vm`: for a disk of its plugin's manifest.
+    `goes_with_vm`: deleted with it, if nobody else has it."""
 
     name: str
     id: str
     target: str
     read_only: bool = False
+    made_with_vm: bool = False
+    goes_with_vm: bool = False
 
 
 class StoredHealthCheck(StoredModel):

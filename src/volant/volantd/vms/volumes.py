@@ -7,27 +7,41 @@ in its definition waits for the other to stop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from volant.contract.guest_config import Mount
 from volant.errors import Conflict, InvalidInput
 from volant.volantd.hypervisors.base import DiskDrive
 from volant.volantd.vms.domain import Domain
-from volant.volantd.vms.record import AttachedVolume, VmRecord
+from volant.volantd.vms.record import AttachedVolume, VmDefinition, VmRecord
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.targets import read_target
 from volant.volantd.volumes.store import find_disk, make_serial
 
+logger = logging.getLogger(__name__)
+
 MOST_VOLUMES = 16
 
 
-def attach_volumes(domain: Domain, wanted: Sequence[tuple[str, str, bool]]) -> list[AttachedVolume]:
-    """`wanted`: name, target and whether it is only read. Raises NotFound, InvalidInput."""
+def attach_volumes(
+    domain: Domain, wanted: Sequence[tuple[str, str, bool]], made: Collection[str] = (), *, go: bool = False
+) -> list[AttachedVolume]:
+    """`wanted`: name, target and whether it is only read; `made`: names of those that were made for this VM, which `go`
+    with it. Raises NotFound, InvalidInput."""
     if len(wanted) > MOST_VOLUMES:
         raise InvalidInput(f"cannot attach {len(wanted)} volumes: a VM has at most {MOST_VOLUMES}")
     attached = [
-        AttachedVolume(name=volume.name, id=volume.id, target=_read_target(name, target), read_only=read_only)
+        AttachedVolume(
+            name=volume.name,
+            id=volume.id,
+            target=_read_target(name, target),
+            read_only=read_only,
+            made_with_vm=name in made,
+            goes_with_vm=go and name in made,
+        )
         for name, target, read_only in wanted
         for volume in (domain.volumes.get(name),)
     ]
@@ -43,6 +57,33 @@ def attach_volumes(domain: Domain, wanted: Sequence[tuple[str, str, bool]]) -> l
 
 def _read_target(name: str, target: str) -> str:
     return read_target(target, f"cannot attach volume {name}", example=f"--volume {name}:/data")
+
+
+def let_go_of_made(definition: VmDefinition) -> VmDefinition:
+    """The volumes that were made with the VM go with it."""
+    return definition.model_copy(
+        update={
+            "volumes": [
+                volume.model_copy(update={"goes_with_vm": volume.made_with_vm})
+                for volume in definition.volumes
+            ]
+        }
+    )
+
+
+async def remove_going(domain: Domain, record: VmRecord) -> None:
+    """Of a VM that is being deleted; what somebody else has, or copies, stays."""
+    store = domain.volumes
+    for attached in record.definition.volumes:
+        volume = store.read(attached.id) if attached.goes_with_vm else None
+        if volume is None:
+            continue
+        try:
+            store.check_unused(volume, but=record.name)
+            with store.busy(volume, "deleted"):
+                await asyncio.to_thread(store.remove, volume)
+        except Conflict as error:
+            logger.info("volume %s stays when VM %s goes: %s", volume.name, record.name, error.what)
 
 
 def claim_volumes(domain: Domain, record: VmRecord) -> None:

@@ -12,7 +12,13 @@ from volant.volantd.volumes.routes import make_router
 
 
 async def sweep(fleet: Fleet) -> None:
-    await asyncio.to_thread(fleet.domain.volumes.sweep)
+    store = fleet.domain.volumes
+    await asyncio.to_thread(store.sweep)
+    for volume in store.list_all():
+        if not volume.is_settled and store.find_vms(volume):
+            store.settle(volume)
+        elif not volume.is_settled:
+            await asyncio.to_thread(store.remove, volume)
 
 
 VOLUMES = Resource(

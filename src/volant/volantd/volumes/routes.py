@@ -25,7 +25,8 @@ def make_router(fleet: Fleet) -> Router:
     store = fleet.domain.volumes
 
     def describe(volume: StoredVolume) -> Volume:
-        return Volume(**volume.model_dump(), used_bytes=store.measure(volume), vms=store.find_vms(volume))
+        facts = volume.model_dump(exclude={"is_settled"})
+        return Volume(**facts, used_bytes=store.measure(volume), vms=store.find_vms(volume))
 
     @router.get("")
     async def list_volumes() -> list[Volume]:

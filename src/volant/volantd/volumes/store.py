@@ -11,7 +11,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,6 +41,8 @@ class Volume(BaseModel):
     name: str
     size_bytes: int
     created_at: str
+    is_settled: bool = True
+    """False while the VM that it is made for has no row yet."""
 
 
 def find_volumes(state_dir: Path) -> Path:
@@ -76,22 +78,35 @@ class VolumeStore(FolderStore[Volume]):
         self._usage = usage
         self._busy: dict[str, str] = {}
 
-    def create(self, name: str, size_bytes: int) -> Volume:
-        # The daemon is smaller without it, and most never make a volume.
-        from volant.filesystems.empty import write_empty_ext4
+    def create(self, name: str, size_bytes: int, *, is_settled: bool = True) -> Volume:
+        def write(folder: Path) -> int:
+            # The daemon is smaller without it, and most never make a volume.
+            from volant.filesystems.empty import write_empty_ext4
 
-        self.check_free(name)
-        with self.draft() as (identity, hidden):
             write_empty_ext4(
-                hidden / DISK,
+                folder / DISK,
                 size_bytes,
                 label=name[:LABEL_BYTES],
                 uuid=uuid.uuid4(),
                 timestamp=int(time.time()),
             )
-            return self.publish(
-                Volume(id=identity, name=name, size_bytes=size_bytes, created_at=now()), hidden
+            return size_bytes
+
+        return self.make(name, write, is_settled=is_settled)
+
+    def make(self, name: str, write: Callable[[Path], int], *, is_settled: bool = True) -> Volume:
+        """`write` puts the disk in a folder, and returns its bytes."""
+        self.check_free(name)
+        with self.draft() as (identity, hidden):
+            size_bytes = write(hidden)
+            volume = Volume(
+                id=identity, name=name, size_bytes=size_bytes, created_at=now(), is_settled=is_settled
             )
+            return self.publish(volume, hidden)
+
+    def settle(self, volume: Volume) -> None:
+        """The VM that it was made for is there."""
+        self.write(volume.id, volume.model_copy(update={"is_settled": True}))
 
     def publish(self, volume: Volume, hidden: Path) -> Volume:
         self.put(volume.id, volume, hidden, lambda: self.check_free(volume.name))
@@ -104,7 +119,7 @@ class VolumeStore(FolderStore[Volume]):
                 f"cannot make volume {name!r}: a name has lower-case letters, digits, '-' and '_',"
                 " begins with a letter or digit and has at most 63 of them"
             )
-        if any(volume.name == name for volume in self.list_all()):
+        if self.has(name):
             raise Conflict(
                 f"cannot make volume {name}: there is one already", resolution="choose another name"
             )
@@ -112,6 +127,9 @@ class VolumeStore(FolderStore[Volume]):
     def list_all(self) -> list[Volume]:
         """By name."""
         return self.read_all(lambda volume: volume.name)
+
+    def has(self, name: str) -> bool:
+        return any(volume.name == name for volume in self.list_all())
 
     def get(self, name_or_id: str) -> Volume:
         volumes = self.list_all()
@@ -153,8 +171,10 @@ class VolumeStore(FolderStore[Volume]):
         """Names of those that have it, running or not."""
         return self._usage.find_vms("volume", volume.name)
 
-    def check_unused(self, volume: Volume) -> None:
-        if users := self._usage.find_users("volume", volume.name):
+    def check_unused(self, volume: Volume, *, but: str = "") -> None:
+        """Conflict where somebody has it `but` this VM."""
+        users = self._usage.find_users("volume", volume.name)
+        if users := [user for user in users if (user.group, user.name) != ("vms", but)]:
             counts, names, command = describe_users(users)
             raise Conflict(
                 f"cannot delete volume {volume.name}: {counts} use it", details=names, resolution=command

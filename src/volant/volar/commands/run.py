@@ -11,7 +11,7 @@ import click
 from volant.errors import Conflict, NotFound, UsageError
 from volant.plugin_sources.making import BuildOptions, make_plugin
 from volant.volar.boot_watch import wait_for_workload
-from volant.volar.client import Client, quoted
+from volant.volar.client import Client
 from volant.volar.commands.vms_create import announce, delete_when_interrupted
 from volant.volar.docker_options import docker_options, translate_network
 from volant.volar.options import VmOptions, collect, vm_options
@@ -82,7 +82,7 @@ def run(
     plugin = make_plugin(client, source, build)
     name = name or choose_name(client, plugin)
     request = options.make_request(client, name, plugin)
-    make_volumes(client, [volume["name"] for volume in request.get("volumes", [])])
+    make_volumes(client, [volume["name"] for volume in request.get("volumes", []) if volume["name"]])
     if words := list(command[1:] if command[:1] == ("--",) else command):
         request["command"] = words
     workload.complete(request)
@@ -142,6 +142,6 @@ def run_in_foreground(client: Client, name: str, *, remove: bool, for_engine: bo
     finally:
         if remove:
             with suppress(NotFound):
-                client.delete(f"/vms/{quoted(name)}", force=True)
+                client.delete_vm(name, force=True, volumes=True)
         else:
             click.echo(f"{name} keeps its disk: volar start {name}, or volar rm {name}", err=True)

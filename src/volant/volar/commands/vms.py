@@ -133,13 +133,19 @@ def _end(context: click.Context, names: tuple[str, ...], timeout: float, *, forc
 @click.option(
     "-f", "--force", is_flag=True, help="Switch a running VM off first instead of stopping it in order."
 )
+@click.option(
+    "-v",
+    "--volumes",
+    is_flag=True,
+    help="Delete the volumes that were made with them, too: their plugin's disks.",
+)
 @click.pass_context
-def delete(context: click.Context, names: tuple[str, ...], force: bool) -> None:
-    """Delete VMs with their disks; running ones are stopped first."""
+def delete(context: click.Context, names: tuple[str, ...], force: bool, volumes: bool) -> None:
+    """Delete VMs with their disks; running ones are stopped first. Volumes stay."""
     client = make_client(context)
 
     def remove(name: str) -> str:
-        client.delete(f"/vms/{quoted(name)}", force=force)
+        client.delete_vm(name, force=force, volumes=volumes)
         return f"deleted {name}"
 
     do_each(context, names, remove)

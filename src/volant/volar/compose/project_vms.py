@@ -29,6 +29,16 @@ def list_vms(client: Client, project: str) -> list[Vm]:
     return client.list_vms(label=[f"{PROJECT_LABEL}={project}"])
 
 
+def list_own_volumes(client: Client, project: str) -> set[str]:
+    """Those that its VMs have since their plugins' manifests say so: they are called as the VMs are."""
+    return {
+        volume["name"]
+        for vm in list_vms(client, project)
+        for volume in vm["volumes"]
+        if volume["name"].startswith(f"{vm['name']}-")
+    }
+
+
 def list_deployments(client: Client, project: str) -> list[Deployment]:
     return [each for each in client.list_deployments() if each["labels"].get(PROJECT_LABEL) == project]
 

@@ -273,6 +273,7 @@ class Composer:
         self.tell(f"{unit.name}: removed")
 
     def down(self, *, volumes: bool) -> None:
+        of_plugins = project_vms.list_own_volumes(self.client, self.project.name)
         self._end(project_vms.list_units(self.client, self.project.name), self._remove_one)
         delete_networks(self.client, self.project.name, self.tell)
         there = {secret["name"] for secret in self.client.list_secrets()}
@@ -280,9 +281,9 @@ class Composer:
             with suppress(Conflict, NotFound):
                 self.client.delete_secret(name)
         if volumes:
-            self._delete_volumes()
+            self._delete_volumes(of_plugins)
 
-    def _delete_volumes(self) -> None:
+    def _delete_volumes(self, of_plugins: set[str]) -> None:
         """The stack's own: external ones stay, and so do those that others use."""
         external = {
             name_volume(self.project, key)
@@ -292,7 +293,8 @@ class Composer:
         named = {name_volume(self.project, key) for key in self.project.stack.volumes}
         for volume in self.client.list_volumes():
             name = volume["name"]
-            if name in external or not (name in named or name.startswith(f"{self.project.name}_")):
+            is_own = name in named or name in of_plugins or name.startswith(f"{self.project.name}_")
+            if name in external or not is_own:
                 continue
             try:
                 self.client.delete_volume(name)

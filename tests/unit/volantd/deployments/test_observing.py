@@ -71,7 +71,7 @@ def test_whoever_chose_a_restart_policy_is_asked_what_becomes_of_one_that_ended(
 
 
 def running(state: str) -> list[ProcessState]:
-    return [ProcessState(name="web", state=state)]  # type: ignore[arg-type]
+    return [ProcessState(name="web", state=state)]
 
 
 @pytest.mark.parametrize(
