@@ -8,12 +8,13 @@ import hashlib
 import http.client
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.image_registry import start_registry
+from support.image_registry import KINDS, RegistryKind
 from support.in_process_daemon import InProcessDaemon, start_in_process
 from support.plugin_files import make_plugin
 from support.signing_keys import make_key, seal, write_private, write_public
@@ -30,9 +31,10 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with start_registry(tmp_path_factory.mktemp("registry")) as address:
+@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.name)
+def registry(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    kind: RegistryKind = request.param
+    with kind.start(tmp_path_factory.mktemp("registry")) as address:
         yield address
 
 
@@ -158,11 +160,12 @@ def add_bundle(registry: str, repository: str, subject: bytes, key: PrivateKey) 
 
 def put_blob(registry: str, repository: str, content: bytes) -> dict[str, Any]:
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    connection = http.client.HTTPConnection(registry)
-    connection.request("POST", f"/v2/{repository}/blobs/uploads/")
-    place = connection.getresponse().headers["Location"]
+    with closing(http.client.HTTPConnection(registry)) as connection:
+        connection.request("POST", f"/v2/{repository}/blobs/uploads/")
+        place = connection.getresponse().headers["Location"]
     path = place[place.index("/v2/") :]
-    request(registry, "PUT", f"{path}&digest={digest}", content, "application/octet-stream")
+    joint = "&" if "?" in path else "?"
+    request(registry, "PUT", f"{path}{joint}digest={digest}", content, "application/octet-stream")
     return {"digest": digest, "size": len(content)}
 
 
@@ -174,9 +177,9 @@ def put_manifest(registry: str, repository: str, manifest: dict[str, Any], tag: 
 
 
 def request(registry: str, method: str, path: str, body: bytes | None = None, kind: str = MANIFEST) -> bytes:
-    connection = http.client.HTTPConnection(registry)
-    connection.request(method, path, body, {"Accept": MANIFEST, "Content-Type": kind})
-    with connection.getresponse() as reply:
+    with closing(http.client.HTTPConnection(registry)) as connection:
+        connection.request(method, path, body, {"Accept": MANIFEST, "Content-Type": kind})
+        reply = connection.getresponse()
         content = reply.read()
     assert reply.status < 300, content
     return content
