@@ -83,6 +83,9 @@ async def load_kept(address: Address, stop: asyncio.Event, answers: Answers) -> 
             head = (await reader.readuntil(b"\r\n\r\n")).removesuffix(b"\r\n\r\n")
             lines = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
             check(head, await reader.readexactly(int(lines[b"content-length"])))
+            if lines.get(b"connection") == b"close":
+                writer.close()
+                connection = None
         except (OSError, EOFError, KeyError, ValueError) as error:
             answers.lost.append(f"kept: {error!r}")
             connection = None

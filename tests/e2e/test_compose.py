@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""volar compose with real VMs: two stacks whose images are busybox, under the names that people's files use."""
+"""volar compose with real VMs: stacks of our own, and three files as people publish them (tests/golden/compose). Their
+images are busybox, under the names that people's files use.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,34 @@ from playwright.sync_api import BrowserContext, expect
 
 from support.browser import check_accessibility, take_picture
 from support.busybox_image import make_busybox_tar
-from support.host import Host, fetch, wait_until
+from support.host import ROOT, Host, fetch, wait_until
 
 SERVE = "/bin/busybox httpd -f -p 80 -h"
-NGINX = f'FROM scratch\nADD busybox.tar /\nEXPOSE 80\nCMD ["/bin/sh", "-c", "{SERVE} /www"]\n'
+NGINX = (
+    "FROM scratch\nADD busybox.tar /\nCOPY curl mc minio /bin/\nCOPY page.html /www/index.html\nEXPOSE 80\n"
+    f'CMD ["/bin/sh", "-c", "{SERVE} /www"]\n'
+)
+MINIO = NGINX + 'EXPOSE 9000\nENTRYPOINT ["/bin/minio"]\n'
+# What the files' health checks and jobs call.
+PROGRAMS = {
+    "curl": 'exec wget -q -O /dev/null "$2"',
+    "minio": '[ "$1" = server ] && cp /www/index.html /data && exec /bin/busybox httpd -f -p 9000 -h "$2"',
+    "mc": """case $1 in
+        ready) exec wget -q -O /dev/null http://127.0.0.1:9000/ ;;
+        alias) exec wget -q -O /dev/null "$4" ;;
+        mb) echo "made $3" ;;
+    esac""",
+}
+# Of files that people publish: what has a page, where, and the images beside nginx's.
+PUBLISHED = {
+    "static-site": ("site", 80, {}),
+    "vaultwarden": ("vault", 80, {"vaultwarden-server:1.32.5": NGINX}),
+    "minio": (
+        "minio", 9000,
+        {"minio-minio:0.1.0+RELEASE.2024-11-07T00-52-20Z": MINIO, "minio-mc:0.1.0+latest": NGINX},
+    ),
+}  # fmt: skip
+GOLDEN = ROOT / "tests" / "golden" / "compose"
 # A blog: a database with a volume and a secret, a job that fills it, and pages that wait for both.
 BLOG = """
 name: blog
@@ -86,15 +112,23 @@ services:
 def folder(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stacks")
     make_busybox_tar(folder / "busybox.tar")
-    (folder / "Dockerfile").write_text(NGINX)
+    for program, text in PROGRAMS.items():
+        (folder / program).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / program).chmod(0o755)
+    (folder / "page.html").write_text("a page of the image\n")
     (folder / "key").write_text("geheim\n")
     (folder / "index.html").write_text("a page of the site\n")
     for name, text in (("blog", BLOG), ("site", SITE), ("farm", FARM)):
         (folder / f"{name}.yaml").write_text(text)
-    plugin = folder / "nginx.tar.gz"
-    host.run("fledge", "build", str(folder), "--tag", "nginx:0.1.0+1.27", "--output", str(plugin))
-    host.volar("plugins", "install", str(plugin))
+    make_plugin(host, folder, "nginx:0.1.0+1.27", NGINX)
     return folder
+
+
+def make_plugin(host: Host, folder: Path, tag: str, dockerfile: str) -> None:
+    plugin = folder / "plugin.tar.gz"
+    (folder / "Dockerfile").write_text(dockerfile)
+    host.run("fledge", "build", str(folder), "--tag", tag, "--output", str(plugin))
+    host.volar("plugins", "install", str(plugin))
 
 
 @pytest.fixture
@@ -226,3 +260,25 @@ def test_a_service_with_replicas_is_balanced_and_updated_where_it_differs(host: 
     assert all(f"127.0.0.1:{port['host_port']}->80" in line for line in listed)
     compose("down", timeout=300)
     assert "farm" not in host.volar("deployments", "list").stdout + host.volar("vms", "list").stdout
+
+
+def test_three_files_as_people_publish_them_answer(host: Host, folder: Path) -> None:
+    """But for the ports of this machine, which a test leaves alone."""
+    host.volar("volumes", "create", "vault-data", "--size", "64M")
+    try:
+        for name, (service, port, plugins) in PUBLISHED.items():
+            for tag, dockerfile in plugins.items():
+                make_plugin(host, folder, tag, dockerfile)
+            override = folder / f"{name}.yaml"
+            override.write_text(f'services: {{{service}: {{ports: !override ["127.0.0.1::{port}"]}}}}\n')
+            files = ("-f", str(GOLDEN / name / "compose.yaml"), "-f", str(override))
+            host.volar("compose", *files, "up", "-d", "--wait", timeout=600)
+            page = fetch_from(host, f"{name}-{service}-1", port)
+            assert page == "a page of the image\n", name
+            if name == "minio":
+                assert "made m/files" in host.volar("compose", *files, "logs", "make-bucket").stdout
+            host.volar("compose", *files, "down", "-v", timeout=300)
+    finally:
+        left = host.volar("volumes", "list", "-o", "name").stdout.split()
+        host.volar("volumes", "delete", "vault-data", check=False)
+    assert left == ["volume/vault-data"], "one that the file calls external stays, the others go"

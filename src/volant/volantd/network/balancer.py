@@ -29,6 +29,7 @@ WAIT_SECONDS = 30.0
 # One that took no connection is asked last for so long.
 SHUNNED_SECONDS = 2.0
 # A connection whose last byte was an answer, so long ago, carries no request: when its VM goes, it is closed.
+# Where answers take long, so does what follows their beginning, and twice the slowest one is waited for.
 QUIET_SECONDS = 1.0
 DRAIN_LOOK_SECONDS = 0.1
 MOST_CONNECTIONS = 8192
@@ -98,7 +99,7 @@ class Balancer:
             for splice in list(splices):
                 if now >= deadline:
                     splice.abort()
-                elif not splice.waits_for_far and now - splice.active_at >= QUIET_SECONDS:
+                elif not splice.waits_for_far and now - splice.active_at >= _find_patience(splice):
                     splice.close()
             await asyncio.sleep(DRAIN_LOOK_SECONDS)
 
@@ -175,3 +176,7 @@ class Balancer:
                 len(self._open.get(backend.id, ())),
             ),
         )
+
+
+def _find_patience(splice: Splice) -> float:
+    return max(QUIET_SECONDS, 2 * splice.slowest_seconds)

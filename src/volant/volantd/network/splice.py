@@ -63,6 +63,8 @@ class Splice:
         """By the event loop's clock, when a byte passed last."""
         self.waits_for_far = False
         """Whether the last byte was the client's: it waits for an answer."""
+        self.slowest_seconds = 0.0
+        """The longest that an answer has taken to begin."""
         self._loop = asyncio.get_running_loop()
         self._dial, self._on_end, self._on_traffic = dial, on_end, on_traffic
         self._dialling: asyncio.Task[None] | None = None
@@ -100,7 +102,10 @@ class Splice:
         target = self._find_other(source)
         if target is None or target.transport is None:
             return
-        self.active_at = self._loop.time()
+        now = self._loop.time()
+        if source is self.far and self.waits_for_far:
+            self.slowest_seconds = max(self.slowest_seconds, now - self.active_at)
+        self.active_at = now
         self.waits_for_far = source is self.near
         self._on_traffic()
         target.transport.write(data)

@@ -147,6 +147,35 @@ async def test_a_vm_that_goes_finishes_what_it_is_asked_and_loses_nobody() -> No
             writer.close()
 
 
+async def test_an_answer_that_comes_slowly_is_not_cut_in_its_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUIET_SECONDS", 0.01)
+    monkeypatch.setattr(module, "DRAIN_LOOK_SECONDS", 0.005)
+    gate = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        await asyncio.sleep(1)
+        writer.write(b"head\n")
+        await gate.wait()
+        writer.write(b"body\n")
+        await reader.read()
+        writer.close()
+
+    async with start_guest("a", serve) as a, balance(a) as (balancer, port):
+        reader, writer = await connect(port)
+        writer.write(b"get\n")
+        assert await asyncio.wait_for(reader.readline(), 20) == b"head\n"
+        balancer.set_backends({port: []})
+        draining = asyncio.ensure_future(balancer.drain("a", 30))
+        for _ in range(5):
+            await asyncio.sleep(0.01)
+        assert not draining.done()
+        gate.set()
+        assert await asyncio.wait_for(reader.readline(), 20) == b"body\n"
+        await asyncio.wait_for(draining, 20)
+        writer.close()
+
+
 async def test_draining_ends_with_its_time() -> None:
     asked = asyncio.Event()
 
