@@ -87,6 +87,10 @@ def check_no_other_page_gets_in(context: BrowserContext, place: str, vm: str) ->
     assert set(cookies) == {""}, "the cookie went to another port of this host"
 
 
+def check_nothing_sticks_out(page: Page) -> None:
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{page.url} on a phone"
+
+
 def test_a_vm_from_its_form_to_its_end(host: Host, nginx_plugin: Path, context: BrowserContext) -> None:
     page, place, errors = sign_in(host, context)
     assert "code" not in page.url, "the code is out of the address"
@@ -147,10 +151,19 @@ def test_a_vm_from_its_form_to_its_end(host: Host, nginx_plugin: Path, context: 
     check_accessibility(page)
 
     page.get_by_role("link", name="Usage").click()
-    expect(page.get_by_role("img", name=re.compile(r"Memory: \d"))).to_be_visible()
+    for chart in ("CPU", "Memory", "Disk", "Network"):
+        expect(page.get_by_role("img", name=re.compile(rf"^{chart}: \d"))).to_be_visible()
+    check_accessibility(page)
+
+    page.get_by_role("button", name="Snapshot").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("before-it-broke")
+    dialog.get_by_role("button", name="Take it").click()
+    expect(page.get_by_role("row", name="before-it-broke")).to_contain_text("disk and memory")
     check_accessibility(page)
 
     # Broken: the page says that it is, and why.
+    page.goto(f"{place}/#/vms/web")
     page.get_by_role("link", name="Shell").click()
     expect(page.get_by_text("A shell in web")).to_be_visible()
     type_and_wait(page, "mv /usr/sbin/nginx /root; kill $(cat /run/nginx.pid); echo gone-$((6*7))", "gone-42")
@@ -164,30 +177,46 @@ def test_a_vm_from_its_form_to_its_end(host: Host, nginx_plugin: Path, context: 
     page.set_viewport_size({"width": 390, "height": 844})
     page.emulate_media(color_scheme="dark")
     check_accessibility(page)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
-        "nothing sticks out on a phone"
-    )
+    check_nothing_sticks_out(page)
+    for tab in ("logs", "shell", "console", "usage"):
+        page.goto(f"{place}/#/vms/web/{tab}")
+        expect(page.locator(".tabs [aria-current]")).to_have_attribute("href", f"#/vms/web/{tab}")
+        check_nothing_sticks_out(page)
     page.goto(f"{place}/#/vms")
     expect(page.get_by_role("link", name="web")).to_be_visible()
     check_accessibility(page)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    check_nothing_sticks_out(page)
     page.set_viewport_size({"width": 1280, "height": 800})
     page.emulate_media(color_scheme="light")
 
     for view, words in (
         ("stacks", "No stack and no deployment yet"),
-        ("plugins", "nginx"), ("snapshots", "Snapshots"), ("volumes", "No volume yet"),
+        ("plugins", "nginx"), ("snapshots", "before-it-broke"), ("volumes", "No volume yet"),
         ("secrets", "Names only"), ("events", "healthy"),
         ("doctor", "qemu-img"),
     ):  # fmt: skip
         page.goto(f"{place}/#/{view}")
         expect(page.locator("main")).to_contain_text(words, timeout=60_000)
         check_accessibility(page)
+        page.set_viewport_size({"width": 390, "height": 844})
+        check_nothing_sticks_out(page)
+        page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(f"{place}/#/snapshots")
+    page.get_by_role("button", name="Delete before-it-broke").click()
+    dialog.get_by_role("button", name="Delete it").click()
+    expect(page.get_by_role("row", name="before-it-broke")).to_have_count(0)
 
-    # The keyboard alone: back to the list, into the row, and away with it.
+    # The keyboard alone: what the keys are, back to the list, into the row, and away with it.
+    page.keyboard.press("?")
+    expect(dialog).to_contain_text("Search in this view")
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
     page.keyboard.press("g")
     page.keyboard.press("v")
     expect(page.get_by_role("heading", name="VMs")).to_be_visible()
+    page.keyboard.press("/")
+    expect(page.get_by_label("Search VMs")).to_be_focused()
+    page.get_by_label("Search VMs").press("Tab")
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Delete").press("Enter")

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from mcp import Client, StdioServerParameters
 
-from support.host import PROGRAMS, ROOT, Host
+from support.host import ROOT, Host
+from support.typed_pages import read_agent_settings
 
 GUIDE = ROOT / "docs" / "how-to" / "program-in-python.md"
 
@@ -41,8 +42,9 @@ async def refuse(client: Client, tool: str, **arguments: Any) -> str:
 
 async def test_an_agent_works_in_its_own_vms_alone(host: Host, nginx_plugin: Path) -> None:
     host.volar("vms", "create", "others", "--plugin", "nginx", "--no-start")
+    settings = read_agent_settings()
     server = StdioServerParameters(
-        command=str(PROGRAMS / "volar"), args=["mcp", "--vms", "2", "--memory", "256"], env=host.environment
+        command=settings["command"], args=[*settings["args"], "--memory", "256"], env=host.environment
     )
     async with Client(server) as client:
         tools = {tool.name for tool in (await client.list_tools()).tools}

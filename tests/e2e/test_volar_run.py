@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import signal
 import subprocess
+import termios
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -103,6 +107,37 @@ def test_a_wrong_port_is_told_at_once_with_the_one_that_is_open(host: Host, else
 def test_exec_takes_folder_and_variables(host: Host) -> None:
     line = ["exec", "-w", "/usr/local", "-e", "A=b c", "elsewhere", "--", "sh", "-c", 'pwd; echo "$A"']
     assert host.volar(*line).stdout == "/usr/local\nb c\n"
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_shell_has_a_terminal_of_this_ones_size_and_its_exit_code_is_volars(host: Host) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (33, 99))
+    os.set_blocking(ours, False)
+    line = ["volar", "exec", "-it", "elsewhere", "sh"]
+    shell = subprocess.Popen(line, env=host.environment, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    said = b""
+
+    def hears(word: bytes) -> bool:
+        nonlocal said
+        with suppress(BlockingIOError):
+            said += os.read(ours, 4096)
+        return word in said
+
+    try:
+        wait_until("a prompt", lambda: hears(b"# "))
+        os.write(ours, b"busybox stty size; busybox test -t 0 && echo typed-$((6*7))\n")
+        wait_until("its answer", lambda: hears(b"typed-42"))
+        assert b"33 99" in said
+        os.write(ours, b'echo be"gun"; sleep 1000\n')
+        wait_until("its sleep", lambda: hears(b"begun"))
+        os.write(ours, b"\x03")  # ends the program there, and nothing here
+        os.write(ours, b"exit 5\n")
+        assert shell.wait(60) == 5, said
+    finally:
+        shell.kill()
+        os.close(ours)
 
 
 @pytest.mark.usefixtures("elsewhere")
