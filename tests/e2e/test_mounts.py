@@ -48,13 +48,14 @@ def run_in(host: Host, command: str) -> str:
 def test_both_sides_write_and_see_what_the_other_wrote(host: Host, vm: str, source: Path) -> None:
     seen = run_in(
         host,
-        "cat /app/page; cat /app/many/* | wc -l; stat -c %U /app/page; cat /app/out || echo refused;"
+        "for n in $(seq 0 29); do cat /app/many/file$n; done | wc -l; ls /app/many | wc -l;"
+        " cat /app/page; cat /app/many/* | wc -l; stat -c %U /app/page; cat /app/out || echo refused;"
         " echo x 2>/dev/null > /etc/page || echo read-only; cat /etc/page;"
         " mkdir /app/made; echo hello > /app/made/draft; mv /app/made/draft /app/made/file;"
         " ln -s file /app/made/link; cat /app/made/link; chmod 4711 /app/made/file",
     )
     assert seen.splitlines() == [
-        "from the host", str(MANY), "root", "refused", "read-only", "from the host", "hello",
+        "30", str(MANY), "from the host", str(MANY), "root", "refused", "read-only", "from the host", "hello",
     ]  # fmt: skip
     made = source / "made" / "file"
     assert made.read_text() == "hello\n"
@@ -77,7 +78,9 @@ def test_both_sides_write_and_see_what_the_other_wrote(host: Host, vm: str, sour
 def test_daemon_and_file_server_are_killed_and_nothing_is_lost(host: Host, vm: str, source: Path) -> None:
     run_in(host, f"nohup sh -c '{WRITER}' >/dev/null 2>&1 &")
     server = int((host.home / "vms" / host.vm(vm)["id"] / "folders.lock").read_text())
-    os.kill(host.daemon_pid(), signal.SIGKILL)
+    daemon = host.daemon_pid()
+    os.kill(daemon, signal.SIGKILL)
+    wait_until("the daemon's end", lambda: daemon not in host.processes())
     log = source / "log"
     wait_until("a line without a daemon", lambda: log.exists() and log.read_text().count("\n") > 1)
     with contextlib.suppress(ProcessLookupError):

@@ -34,7 +34,7 @@ func (n *node) add(
 
 // added notes a new name.
 func (n *node) added(ctx context.Context, name string, attributes Attributes, out *fuse.EntryOut) *fs.Inode {
-	n.listing.doubt(name)
+	n.listing.renew(name)
 	_, _, watched := n.listing.find(name)
 	return n.adopt(ctx, attributes, watched, out)
 }
@@ -133,10 +133,10 @@ func (n *node) Rename(
 		return errno
 	}
 	if flags&unix.RENAME_EXCHANGE != 0 {
-		n.listing.doubt(name)
+		n.listing.renew(name)
 	} else {
 		n.listing.remove(name)
 	}
-	target.listing.doubt(newName)
+	target.listing.renew(newName)
 	return 0
 }

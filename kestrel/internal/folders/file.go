@@ -5,7 +5,9 @@ package folders
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -18,6 +20,25 @@ type file struct {
 	number uint32
 	flags  uint32
 	node   *node
+	whole  atomic.Pointer[whole]
+}
+
+// whole is all of a small file, as it was when it was opened.
+type whole struct {
+	content []byte
+	since   time.Time
+	changes uint64 // that the folder had had
+}
+
+// wholeTime is for how long it is good, at most; after that files are read as they are then.
+const wholeTime = time.Second
+
+func (f *file) takeWhole() ([]byte, bool) {
+	found := f.whole.Swap(nil)
+	if found == nil || time.Since(found.since) > wholeTime || found.changes != f.folder.ahead.changes.Load() {
+		return nil, false
+	}
+	return found.content, true
 }
 
 // handles are the open files of one folder.
@@ -76,13 +97,28 @@ func (n *node) note(attributes Attributes) {
 	n.seen = attributes
 }
 
+func (n *node) isSeen() bool {
+	n.mutex.Lock()
+	defer n.mutex.Unlock()
+	return n.seen != (Attributes{})
+}
+
 func (n *node) Open(ctx context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
 	opened := n.folder.handles.new(n.folder, flags)
 	opened.node = n
+	asked := flags &^ wantContent
+	if flags&unix.O_ACCMODE == unix.O_RDONLY && !n.isSeen() {
+		asked |= wantContent
+	}
 	var attributes Attributes
+	var read whole
 	errno := atPath(n.folder, n.path, func(path string) (errno syscall.Errno) {
-		body := new(encoder).u32(opened.number).u32(flags).text(path)
-		attributes, errno = n.folder.readAttributes(n.folder.ask(ctx, opOpen, body))
+		read = whole{since: time.Now(), changes: n.folder.ahead.changes.Load()}
+		body := new(encoder).u32(opened.number).u32(asked).text(path)
+		answer, errno := n.folder.ask(ctx, opOpen, body)
+		if attributes, errno = n.folder.readAttributes(answer, errno); errno == 0 {
+			read.content = answer.data
+		}
 		return errno
 	})
 	if errno != 0 {
@@ -92,14 +128,20 @@ func (n *node) Open(ctx context.Context, flags uint32) (fs.FileHandle, uint32, s
 	if flags&unix.O_TRUNC != 0 {
 		n.doubt()
 	}
+	if size := len(read.content); size > 0 && uint64(size) == attributes.size {
+		opened.whole.Store(&read)
+	}
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
-	same := n.seen.sameContent(attributes)
-	n.seen = attributes
-	if same {
-		return opened, fuse.FOPEN_KEEP_CACHE, 0
+	var told uint32
+	if n.seen.sameContent(attributes) {
+		told |= fuse.FOPEN_KEEP_CACHE
 	}
-	return opened, 0, 0
+	if flags&unix.O_ACCMODE == unix.O_RDONLY {
+		told |= fuse.FOPEN_NOFLUSH // nothing was written when it is closed
+	}
+	n.seen = attributes
+	return opened, told, 0
 }
 
 func (f *file) stat(ctx context.Context) (Attributes, syscall.Errno) {
@@ -109,6 +151,9 @@ func (f *file) stat(ctx context.Context) (Attributes, syscall.Errno) {
 }
 
 func (f *file) Read(ctx context.Context, buffer []byte, offset int64) (fuse.ReadResult, syscall.Errno) {
+	if whole, ok := f.takeWhole(); ok && offset == 0 && len(buffer) >= len(whole) {
+		return content(whole), 0
+	}
 	size := min(len(buffer), MaxData)
 	body := new(encoder).u32(f.number).u64(uint64(offset)).u32(uint32(size))
 	answer, errno := f.folder.ask(ctx, opRead, body)
@@ -118,8 +163,17 @@ func (f *file) Read(ctx context.Context, buffer []byte, offset int64) (fuse.Read
 	if len(answer.data) > size {
 		return nil, syscall.EIO
 	}
-	return fuse.ReadResultData(answer.data), 0
+	return content(answer.data), 0
 }
+
+// content is what was read of a file; its memory is used again once the kernel has it. Slices has it written as it is:
+// the library would first try to send it through a pipe.
+type content []byte
+
+func (c content) Bytes([]byte) ([]byte, fuse.Status) { return c, fuse.OK }
+func (c content) Slices() ([][]byte, fuse.Status)    { return [][]byte{c}, fuse.OK }
+func (c content) Size() int                          { return len(c) }
+func (c content) Done()                              { freeBody(c) }
 
 func (f *file) Write(ctx context.Context, data []byte, offset int64) (uint32, syscall.Errno) {
 	body := &encoder{make([]byte, 0, 12+len(data))}

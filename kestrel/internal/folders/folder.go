@@ -17,15 +17,22 @@ type Folder struct {
 	host    *Host
 	owner   fuse.Owner // whose everything is, as the guest sees it
 	root    *node
+	view    *view // nil: nothing is read ahead
 	entries counter
+	ahead   ahead
 	handles handles
 	renames atomic.Int64 // that are on their way
 }
 
 func newFolder(number uint8, host *Host, owner fuse.Owner) *Folder {
 	folder := &Folder{number: number, host: host, owner: owner}
-	folder.root = &node{folder: folder}
+	folder.ahead = ahead{fetch: folder.fetchAhead, known: map[string]*fetched{}}
+	folder.root = folder.newNode()
 	return folder
+}
+
+func (f *Folder) newNode() *node {
+	return &node{folder: f, listing: listing{ahead: &f.ahead}}
 }
 
 func (f *Folder) ask(ctx context.Context, op operation, body *encoder) (*decoder, syscall.Errno) {
@@ -43,27 +50,39 @@ func (f *Folder) askOnce(ctx context.Context, op operation, body *encoder, done 
 	return answer, false, errno
 }
 
-// list is everything in a folder, and whether the host tells when it changes. A large one comes in parts.
-func (f *Folder) list(ctx context.Context, path string) (entries []entry, watched bool, errno syscall.Errno) {
-	for more := true; more; {
-		answer, errno := f.ask(ctx, opList, new(encoder).u32(uint32(len(entries))).text(path))
-		if errno != 0 {
-			return nil, false, errno
+// list is everything in a folder, and what the host says of the listing. A large one comes in parts.
+func (f *Folder) list(ctx context.Context, path string) (entries []entry, told uint8, errno syscall.Errno) {
+	for told = listMore; told&listMore != 0; {
+		var part []entry
+		if part, told, errno = f.listPart(ctx, path, len(entries)); errno != 0 {
+			return nil, 0, errno
 		}
-		flags, count := answer.u8(), int(answer.u32())
+		entries = append(entries, part...)
+	}
+	sortEntries(entries)
+	return entries, told, 0
+}
+
+func (f *Folder) listPart(ctx context.Context, path string, after int) (entries []entry, told uint8, errno syscall.Errno) {
+	answer, errno := f.ask(ctx, opList, new(encoder).u32(uint32(after)).text(path))
+	if errno != 0 {
+		return nil, 0, errno
+	}
+	told, count := answer.u8(), int(answer.u32())
+	if count == 0 {
+		told &^= listMore
+	}
+	for range count {
+		attributes := answer.attributes()
+		entries = append(entries, entry{answer.text(), attributes})
 		if answer.err != nil {
-			return nil, false, syscall.EIO
-		}
-		watched, more = flags&1 != 0, flags&2 != 0 && count > 0
-		for range count {
-			attributes := answer.attributes()
-			entries = append(entries, entry{answer.text(), attributes})
-			if answer.err != nil {
-				return nil, false, syscall.EIO
-			}
+			break
 		}
 	}
-	return entries, watched, 0
+	if answer.err != nil {
+		return nil, 0, syscall.EIO
+	}
+	return entries, told, 0
 }
 
 func (f *Folder) stat(ctx context.Context, path string) (Attributes, syscall.Errno) {
@@ -94,6 +113,7 @@ func (f *Folder) fill(out *fuse.Attr, from Attributes) {
 // event notes what has changed on the host, and returns what the kernel is to be told. It is called in the order of the
 // host's stream.
 func (f *Folder) event(kind uint8, path, name string) func() {
+	f.ahead.forget()
 	found := f.find(path)
 	if found == nil {
 		return func() {}
@@ -103,10 +123,12 @@ func (f *Folder) event(kind uint8, path, name string) func() {
 		found.forgetListings()
 		return found.forgetEntries
 	case eventEntry:
-		found.listing.doubt(name)
+		found.listing.renew(name)
 		return func() {
-			_ = found.NotifyContent(-1, 0) // its times
+			// The names that the kernel keeps, and the folder's times: after the entry, for which the kernel waits until
+			// nobody reads the folder who was told of an earlier state.
 			_ = found.NotifyEntry(name)
+			_ = found.NotifyContent(0, 0)
 		}
 	default:
 		found.listing.doubt(name)

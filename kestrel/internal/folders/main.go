@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"os/signal"
 	"slices"
 	"strconv"
@@ -22,7 +23,7 @@ import (
 // Argument of the agent's program makes it this.
 const Argument = "serve-folders"
 
-// firstDevice is the number of the first folder's /dev/fuse; the others follow.
+// firstDevice is the number of the first folder's /dev/fuse, the next one that of its view; the others follow.
 const firstDevice = 3
 
 // order is what the program is told on its command line.
@@ -58,11 +59,13 @@ func serve(arguments []string) error {
 	folders := make([]*Folder, 0, ordered.Count)
 	servers := make([]*fuse.Server, 0, ordered.Count)
 	for number := range ordered.Count {
+		device := firstDevice + 2*number
 		folder := newFolder(uint8(number), host, fuse.Owner{Uid: ordered.UID, Gid: ordered.GID})
-		server, err := folder.attach("/dev/fd/"+strconv.Itoa(firstDevice+number), slices.Contains(ordered.Files, number))
+		server, err := folder.attach("/dev/fd/"+strconv.Itoa(device), slices.Contains(ordered.Files, number))
 		if err != nil {
 			return err
 		}
+		folder.view = newView(os.NewFile(uintptr(device+1), "view"))
 		folders, servers = append(folders, folder), append(servers, server)
 	}
 	notify := startNotifying()
@@ -98,6 +101,8 @@ func (f *Folder) attach(device string, isFile bool) (*fuse.Server, error) {
 	return fuse.NewServer(raw, device, &fuse.MountOptions{
 		MaxWrite: MaxData, MaxReadAhead: MaxData, AllowOther: true, Name: "volant",
 		IgnoreSecurityLabels: true, EnableSymlinkCaching: true, MaxBackground: mostRequests / 2,
+		// There are no setuid bits here: the kernel need not look for capabilities before each write.
+		ExtraCapabilities: fuse.CAP_HANDLE_KILLPRIV_V2,
 	})
 }
 

@@ -40,7 +40,7 @@ func Mount(wanted *contract.HostFolders, owner passwd.Account, children *reaper.
 	ordered := order{PortName: wanted.PortName, Mark: wanted.Mark, UID: owner.UID, GID: owner.GID}
 	command := reaper.Command{Path: contract.RunningAgent, Directory: "/", Files: []*os.File{nil, nil, os.Stderr}}
 	for number, folder := range wanted.Mounts {
-		opened, err := mount(folder)
+		opened, view, err := mount(folder)
 		if err != nil {
 			for _, each := range command.Release {
 				_ = each.Close()
@@ -50,7 +50,7 @@ func Mount(wanted *contract.HostFolders, owner passwd.Account, children *reaper.
 		if folder.IsFile {
 			ordered.Files = append(ordered.Files, number)
 		}
-		command.Files, command.Release = append(command.Files, opened), append(command.Release, opened)
+		command.Files, command.Release = append(command.Files, opened, view), append(command.Release, opened, view)
 	}
 	ordered.Count = len(wanted.Mounts)
 	text, err := json.Marshal(ordered)
@@ -69,29 +69,44 @@ func Mount(wanted *contract.HostFolders, owner passwd.Account, children *reaper.
 	return process, nil
 }
 
-func mount(folder contract.HostFolder) (*os.File, error) {
+// mount returns what serves the folder, and a way into it that nothing which is mounted over it covers and that holds up
+// nobody who unmounts it.
+func mount(folder contract.HostFolder) (serves, view *os.File, err error) {
 	mode := uint32(unix.S_IFDIR)
 	if folder.IsFile {
 		mode = unix.S_IFREG
 	}
 	if err := makeTarget(folder); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	descriptor, err := unix.Open(device, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", device, err)
+		return nil, nil, fmt.Errorf("%s: %w", device, err)
 	}
-	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
-	if folder.ReadOnly {
-		flags |= unix.MS_RDONLY
-	}
+	serves = os.NewFile(uintptr(descriptor), device)
+	defer func() {
+		if err != nil {
+			_ = serves.Close()
+		}
+	}()
 	options := fmt.Sprintf("fd=%d,rootmode=%o,user_id=0,group_id=0,allow_other,default_permissions,max_read=%d",
 		descriptor, mode, MaxData)
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
 	if err := unix.Mount("host", folder.Target, "fuse.volant", flags, options); err != nil {
-		_ = unix.Close(descriptor)
-		return nil, err
+		return nil, nil, err
 	}
-	return os.NewFile(uintptr(descriptor), device), nil
+	inside, err := unix.OpenTree(unix.AT_FDCWD, folder.Target, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return nil, nil, err
+	}
+	view = os.NewFile(uintptr(inside), folder.Target)
+	if folder.ReadOnly {
+		if err := unix.Mount("", folder.Target, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|flags, ""); err != nil {
+			_ = view.Close()
+			return nil, nil, err
+		}
+	}
+	return serves, view, nil
 }
 
 // makeTarget makes the place where there is none, as Docker does.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,7 +21,8 @@ import (
 type node struct {
 	fs.Inode
 	folder  *Folder
-	listing listing // of a folder
+	listing listing                // of a folder
+	asking  atomic.Pointer[string] // the name that waits for the folder to be read ahead
 
 	mutex sync.Mutex
 	seen  Attributes // by which the kernel knows the content that it has in its cache
@@ -51,10 +53,10 @@ func (n *node) path() (string, syscall.Errno) {
 
 func (n *node) child(name string) (string, syscall.Errno) {
 	path, errno := n.path()
-	if errno != 0 || path == "" {
-		return name, errno
+	if errno != 0 {
+		return "", errno
 	}
-	return path + "/" + name, 0
+	return join(path, name), 0
 }
 
 // atPath does something with a path. One that is not there any more may just be on its way to another name, which this
@@ -78,7 +80,7 @@ func atPath(folder *Folder, find func() (string, syscall.Errno), act func(path s
 // adopt makes the inode of a file that the host has, and says for how long the kernel may trust what it hears.
 func (n *node) adopt(ctx context.Context, attributes Attributes, watched bool, out *fuse.EntryOut) *fs.Inode {
 	n.folder.fill(&out.Attr, attributes)
-	made := &node{folder: n.folder}
+	made := n.folder.newNode()
 	inode := n.NewInode(ctx, made, fs.StableAttr{Mode: attributes.mode & unix.S_IFMT, Ino: attributes.inode})
 	known, _ := inode.Operations().(*node)
 	out.SetEntryTimeout(trust(watched))
@@ -131,7 +133,20 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs
 		}
 		return nil, syscall.ENOENT
 	}
+	if n.listing.wantsAhead() {
+		n.readAhead(name)
+	}
 	return n.adopt(ctx, *attributes, watched, out), 0
+}
+
+// readAhead has the kernel take in all of the folder. The one name that is being asked for is left out: the kernel waits
+// for our answer.
+func (n *node) readAhead(name string) {
+	if path, errno := n.path(); errno == 0 {
+		n.asking.Store(&name)
+		n.folder.view.read(path)
+		n.asking.Store(nil)
+	}
 }
 
 func (n *node) Getattr(ctx context.Context, handle fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
@@ -228,18 +243,6 @@ func (n *node) Readlink(ctx context.Context) (target []byte, errno syscall.Errno
 		return errno
 	})
 	return target, errno
-}
-
-func (n *node) Readdir(ctx context.Context) (fs.DirStream, syscall.Errno) {
-	entries, errno := n.listing.load(ctx, n.folder, n.path)
-	if errno != 0 {
-		return nil, errno
-	}
-	list := make([]fuse.DirEntry, 0, len(entries))
-	for _, each := range entries {
-		list = append(list, fuse.DirEntry{Name: each.name, Mode: each.attributes.mode, Ino: each.attributes.inode})
-	}
-	return fs.NewListDirStream(list), 0
 }
 
 func (n *node) Statfs(ctx context.Context, out *fuse.StatfsOut) syscall.Errno {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // What guest and host say to each other, little endian throughout (src/volant/volantd/folders/wire.py is the other side).
@@ -49,6 +50,16 @@ const (
 	// Answers are larger than that by what lists take.
 	answerLimit = 16 << 20
 	attrSize    = 56
+)
+
+// wantContent is set beside the flags of an open(2): the answer may have all of a small file in it.
+const wantContent = 1 << 31
+
+// What the host says of a folder that it lists.
+const (
+	listWatched = 1 << iota // it tells of every change from now on
+	listMore                // another part follows
+	listSettled             // nothing has come or gone for longer than clocks are coarse
 )
 
 // What has happened on the host to something that the guest may have in its caches.
@@ -135,7 +146,27 @@ func readAnswer(from io.Reader) (number uint32, errno uint32, body []byte, err e
 	if length < 8 || length > answerLimit {
 		return 0, 0, nil, fmt.Errorf("%w: %d bytes", errMalformed, length)
 	}
-	body = make([]byte, length-8)
+	body = newBody(int(length) - 8)
 	_, err = io.ReadFull(from, body)
 	return binary.LittleEndian.Uint32(head[4:]), binary.LittleEndian.Uint32(head[8:]), body, err
+}
+
+// largeBodies are the memory of answers that are mostly some file's content: a megabyte each, which would keep the
+// collector busy.
+var largeBodies = sync.Pool{New: func() any { return (*[MaxData]byte)(make([]byte, MaxData)) }}
+
+const largeBody = 64 << 10
+
+func newBody(size int) []byte {
+	if size < largeBody || size > MaxData {
+		return make([]byte, size)
+	}
+	return largeBodies.Get().(*[MaxData]byte)[:size]
+}
+
+// freeBody takes back what newBody gave, whole.
+func freeBody(body []byte) {
+	if cap(body) == MaxData {
+		largeBodies.Put((*[MaxData]byte)(body[:MaxData]))
+	}
 }

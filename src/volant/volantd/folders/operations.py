@@ -14,9 +14,13 @@ from volant.volantd.folders.watches import Place, Watches
 from volant.volantd.folders.wire import MAX_DATA, Body, Operation, Refused, pack_attributes, pack_text
 
 MOST_OPEN = 1024
+# Beside the flags of OPEN: a file of this size or less comes with the answer.
+WANT_CONTENT, SMALL_FILE = 1 << 31, 32 << 10
 # Entries in one answer to LIST.
 PAGE = 4096
-WATCHED, MORE = 1, 2
+WATCHED, MORE, SETTLED = 1, 2, 4
+# Longer than any file system's clock is coarse: what changes after that has another time.
+SETTLE_NANOSECONDS = 3_000_000_000
 SET_MODE, SET_SIZE, SET_ACCESSED, SET_WRITTEN, SET_ACCESSED_NOW, SET_WRITTEN_NOW = 1, 2, 4, 8, 16, 32
 LONGEST_XATTR = 64 << 10
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -64,6 +68,7 @@ class Operations:
         skipped, path = body.u32(), body.path()
         with folder.open_folder(path) as opened:
             is_watched = self._watches.add((number, path), opened)
+            is_settled = os.fstat(opened).st_mtime_ns < time.time_ns() - SETTLE_NANOSECONDS
             found, count, is_whole = [], 0, True
             with os.scandir(opened) as entries:
                 for index, entry in enumerate(entries):
@@ -79,7 +84,7 @@ class Operations:
                         continue
                     found.append(pack_attributes(status, folder.device) + pack_text(name))
                     count += 1
-        flags = (WATCHED if is_watched else 0) | (0 if is_whole else MORE)
+        flags = WATCHED * is_watched | MORE * (not is_whole) | SETTLED * is_settled
         return bytes((flags,)) + count.to_bytes(4, "little") + b"".join(found)
 
     def _stat(self, number: int, folder: SharedFolder, body: Body) -> bytes:
@@ -106,7 +111,11 @@ class Operations:
             self._touch(number, path)
         opened = folder.open(path, flags, mode)
         self._open[number, handle] = opened, path
-        return pack_attributes(os.fstat(opened), folder.device)
+        status = os.fstat(opened)
+        content = b""
+        if flags & WANT_CONTENT and status.st_size <= SMALL_FILE:
+            content = os.pread(opened, SMALL_FILE, 0)
+        return pack_attributes(status, folder.device) + content
 
     def _handle(self, number: int, handle: int) -> tuple[int, bytes]:
         try:
@@ -136,8 +145,13 @@ class Operations:
         return b""
 
     def _fsync(self, number: int, folder: SharedFolder, body: Body) -> bytes:
-        opened, _ = self._handle(number, body.u32())
-        (os.fdatasync if body.u32() & 1 else os.fsync)(opened)
+        handle, flags = body.u32(), body.u32()
+        if not handle:
+            with folder.open_folder(body.path()) as opened:
+                os.fsync(opened)
+            return b""
+        opened, _ = self._handle(number, handle)
+        (os.fdatasync if flags & 1 else os.fsync)(opened)
         return b""
 
     def _allocate(self, number: int, folder: SharedFolder, body: Body) -> bytes:

@@ -9,13 +9,15 @@ import socket
 import stat
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.folder_client import FolderClient, serve, text
-from volant.volantd.folders.wire import CHANGED, ENTRY, TREE, Operation
+from volant.volantd.folders.operations import SETTLED, SMALL_FILE, WANT_CONTENT, WATCHED
+from volant.volantd.folders.wire import ATTRIBUTES, CHANGED, ENTRY, TREE, Operation
 from volant.volantd.hypervisors.confine import find_landlock_version
 
 OUTSIDE = "nobody in the guest may read this"
@@ -230,6 +232,30 @@ def test_nonsense_is_answered(guest: FolderClient) -> None:
         with pytest.raises(OSError):
             guest.ask(operation, text("file"), folder=7)
     assert guest.stat("file")[3] == 7
+
+
+def test_a_small_file_comes_with_its_opening(guest: FolderClient, shared: Path) -> None:
+    assert guest.open("file", os.O_RDONLY | WANT_CONTENT)[ATTRIBUTES.size :] == b"content"
+    assert guest.open("file", os.O_RDONLY)[ATTRIBUTES.size :] == b""
+    (shared / "file").write_bytes(b"x" * (SMALL_FILE + 1))
+    assert guest.open("file", os.O_RDONLY | WANT_CONTENT)[ATTRIBUTES.size :] == b""
+
+
+def test_a_folder_in_which_names_have_just_come_is_not_settled(guest: FolderClient, shared: Path) -> None:
+    flags = {}
+    for name, age_seconds in (("below", 10), ("", 0)):
+        written = time.time() - age_seconds
+        os.utime(shared / name, (written, written))
+        flags[name] = guest.ask(Operation.LIST, struct.pack("<I", 0) + text(name))[0]
+    assert flags == {"below": WATCHED | SETTLED, "": WATCHED}
+
+
+def test_folders_are_synced_by_their_path(guest: FolderClient) -> None:
+    guest.ask(Operation.FSYNC, struct.pack("<II", 0, 0) + text("below"))
+    for path, expected in (("file", errno.ENOTDIR), ("nothing", errno.ENOENT), ("../outside", errno.EINVAL)):
+        with pytest.raises(OSError) as refused:
+            guest.ask(Operation.FSYNC, struct.pack("<II", 0, 0) + text(path))
+        assert refused.value.errno == expected
 
 
 def test_open_files_are_bounded(guest: FolderClient) -> None:
