@@ -58,15 +58,6 @@ func startFolder(t *testing.T, answer func(operation, []byte) (syscall.Errno, []
 	return folder
 }
 
-func await(t *testing.T, what string, isThere func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !isThere(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 20 s", what)
-		}
-	}
-}
-
 func TestAWalkHasFoldersFetchedAhead(t *testing.T) {
 	source := &lists{told: listWatched, names: map[string]uint32{"one": unix.S_IFDIR, "two": unix.S_IFDIR, "file": unix.S_IFREG}}
 	folder := startFolder(t, source.answer)

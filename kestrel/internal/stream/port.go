@@ -278,6 +278,37 @@ func (d *device) read(buffer []byte, idle bool) (count int, err error) {
 	return max(count, 0), err
 }
 
+// readMany is read for a buffer that has room for many chunks: it takes what there is. It stops at a chunk of which stop
+// says so, which is in the buffer after what is counted.
+func (d *device) readMany(buffer []byte, stop func(chunk []byte) bool) (count, last int, err error) {
+	waitError := d.raw.Read(func(descriptor uintptr) bool {
+		for len(buffer)-count >= chunkSize {
+			var more int
+			more, err = unix.Read(int(descriptor), buffer[count:])
+			switch {
+			case errors.Is(err, unix.EINTR):
+				continue
+			case count > 0 && err != nil: // told again the next time
+				err = nil
+				return true
+			case errors.Is(err, unix.EAGAIN):
+				return false
+			case err != nil || more == 0:
+				return true
+			case stop(buffer[count : count+more]):
+				last = more
+				return true
+			}
+			count += more
+		}
+		return true
+	})
+	if waitError != nil && count == 0 {
+		return 0, 0, waitError
+	}
+	return count, last, err
+}
+
 // write sends all of data. A full queue is waited for: it also looks full while the host is away, until the
 // connection's reader has noticed and closes it.
 func (d *device) write(data []byte) (written int, err error) {
@@ -336,28 +367,27 @@ func (c *portConn) Read(buffer []byte) (int, error) {
 		return 0, io.EOF
 	}
 	if len(c.pending) == 0 {
-		chunk := make([]byte, chunkSize)
-		direct := len(buffer) >= chunkSize
-		if direct {
-			chunk = buffer
+		chunk := buffer
+		if len(buffer) < chunkSize {
+			chunk = make([]byte, chunkSize)
 		}
-		count, err := c.device.read(chunk, false)
+		count, last, err := c.device.readMany(chunk, c.begins)
 		if err != nil {
 			if c.isClosed() {
 				return 0, net.ErrClosed
 			}
 			return 0, err
 		}
+		if last > 0 {
+			c.port.next = bytes.Clone(chunk[count : count+last])
+		}
+		if last > 0 || count == 0 {
+			c.end()
+		}
 		if count == 0 {
-			c.end()
 			return 0, io.EOF
 		}
-		if bytes.HasPrefix(chunk[:count], c.port.mark) || c.port.takesSettings(chunk[:count]) {
-			c.end()
-			c.port.next = bytes.Clone(chunk[:count])
-			return 0, io.EOF
-		}
-		if direct {
+		if len(buffer) >= chunkSize {
 			return count, nil
 		}
 		c.pending = chunk[:count]
@@ -365,6 +395,11 @@ func (c *portConn) Read(buffer []byte) (int, error) {
 	count := copy(buffer, c.pending)
 	c.pending = c.pending[count:]
 	return count, nil
+}
+
+// begins says whether somebody else has taken this host's place: what was read is his first.
+func (c *portConn) begins(chunk []byte) bool {
+	return bytes.HasPrefix(chunk, c.port.mark) || c.port.takesSettings(chunk)
 }
 
 // end notes that the host has gone. A writer that waits for it must not wait on: while it does, the SSH library cannot

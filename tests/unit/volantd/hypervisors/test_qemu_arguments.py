@@ -95,7 +95,7 @@ def test_microvm_under_tcg() -> None:
         "-object", "memory-backend-memfd,id=ram,size=256M,share=on",
         "-machine",
         "microvm,pit=on,pic=on,rtc=on,isa-serial=on,acpi=on,dump-guest-core=off,mem-merge=off,memory-backend=ram",
-        "-accel", "tcg,tb-size=64", "-cpu", "max,la57=off,svm=off", "-smp", "1", "-m", "256M",
+        "-accel", "tcg,tb-size=64", "-cpu", "max,la57=off,erms=off,fsrm=off,svm=off", "-smp", "1", "-m", "256M",
         "-global", "virtio-mmio.force-legacy=false",
         "-kernel", "/cache/vmlinux", "-initrd", "/vm/boot.cpio",
         "-append",
@@ -197,7 +197,7 @@ def test_uefi_is_flash_with_variables_of_the_vms_own() -> None:
     ]
 
 
-@pytest.mark.parametrize(("accelerator", "cpu"), [("kvm", "host"), ("tcg", "max,la57=off")])
+@pytest.mark.parametrize(("accelerator", "cpu"), [("kvm", "host"), ("tcg", "max,la57=off,erms=off,fsrm=off")])
 def test_virtualization_is_for_guests_that_ask_for_it(accelerator: Accelerator, cpu: str) -> None:
     spec = dataclasses.replace(SPEC, accelerator=accelerator, nested=True)
     arguments = make_qemu_arguments(spec, "qemu-system-x86_64")
