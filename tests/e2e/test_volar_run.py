@@ -64,15 +64,25 @@ def test_ctrl_c_stops_it_in_order_and_a_command_takes_the_place_of_the_images(ho
     host.volar("rm", "vm/sleeper")
 
 
-def test_for_a_batch_engine_all_is_on_stdout_and_sigterm_ends_it_in_order(host: Host) -> None:
-    script = "trap 'echo told >&2; exit 0' TERM; echo begun; sleep 1000 & wait"
-    line = ["volar", "run", "--foreground", "--rm", "--name", "batch", "hello", "--", "/bin/sh", "-c", script]
+@pytest.mark.parametrize(
+    ("on_sigterm", "said", "exit_code"),
+    [("echo told >&2; exit 7", "told\n", 7), ("", "", 143)],
+    ids=["by itself", "killed"],
+)
+def test_for_a_batch_engine_all_is_on_stdout_and_sigterm_ends_it_in_order(
+    host: Host, on_sigterm: str, said: str, exit_code: int
+) -> None:
+    script = f"trap '{on_sigterm}' TERM; echo begun; while :; do sleep 1000 & wait; done"
+    line = [
+        "volar", "run", "--foreground", "--rm", "--name", "batch", "--stop-timeout", "2", "hello", "--",
+        "/bin/sh", "-c", script,
+    ]  # fmt: skip
     with subprocess.Popen(line, env=host.environment, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == "begun\n"
         running.send_signal(signal.SIGTERM)
         rest, _ = running.communicate(timeout=120)
-    assert (running.returncode, rest) == (143, "told\n")
+    assert (running.returncode, rest) == (exit_code, said)
     assert host.volar("get", "batch", check=False).returncode == 4
 
 

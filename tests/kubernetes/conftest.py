@@ -10,6 +10,7 @@ import pytest
 from support.busybox_web import make_web_plugin
 from support.control_plane import ControlPlane, build_programs
 from support.host import Host
+from support.kubevirt_crd import make_crd
 from support.node_agent import ADDRESS, PORT, Agent
 from support.private_network import enter_private_network
 
@@ -32,6 +33,7 @@ def second_host() -> Iterator[Host]:
 def network(host: Host, second_host: Host) -> Iterator[None]:
     """Nothing of the tests is seen outside of their own network. What is fetched is fetched before."""
     build_programs()
+    make_crd()
     for one in (host, second_host):
         one.volar("daemon", "stop", check=False)
     with enter_private_network(CLUSTER_ADDRESS, ADDRESS):

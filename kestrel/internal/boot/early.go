@@ -5,6 +5,7 @@ package boot
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -82,5 +83,19 @@ func readGuestConfig() (*contract.GuestConfig, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot use guest.json of the boot archive: %w", err)
 	}
+	if config.VMID == "" {
+		config.VMID = readMachineID()
+	}
 	return config, nil
+}
+
+// readMachineID is what the machine says of itself, where no volantd has given an id: the same at each of its boots, and
+// another one's in its copies. Where it says nothing the id is this boot's.
+func readMachineID() string {
+	for _, path := range []string{"/sys/class/dmi/id/product_uuid", "/proc/sys/kernel/random/boot_id"} {
+		if text, err := os.ReadFile(path); err == nil {
+			return strings.TrimSpace(string(text))
+		}
+	}
+	return ""
 }

@@ -121,6 +121,13 @@ func TestNullTurnsDefaultsOff(t *testing.T) {
 	}
 }
 
+func TestAGuestThatNoHostKnowsHasAnEmptyID(t *testing.T) {
+	config, err := ParseGuestConfig([]byte(`{"vm_id": "", "environment_folders": ["/a"]}`))
+	if err != nil || config.VMID != "" || !reflect.DeepEqual(config.EnvironmentFolders, []string{"/a"}) {
+		t.Errorf("got %+v, %v", config, err)
+	}
+}
+
 func TestParseGuestConfigRefuses(t *testing.T) {
 	for name, testCase := range map[string]struct{ document, reason string }{
 		"not JSON":       {"{", "not valid"},

@@ -5,7 +5,7 @@ package contract
 // GuestConfig is guest.json: one VM's settings (contract/guest_config.py).
 type GuestConfig struct {
 	SchemaVersion       int                 `json:"schema_version"`
-	VMID                string              `json:"vm_id"`
+	VMID                string              `json:"vm_id"` // empty: no volantd knows this guest
 	VMName              string              `json:"vm_name"`
 	Hostname            string              `json:"hostname"`
 	Root                *Root               `json:"root"` // null: stay in RAM (initramfs plugin)
@@ -23,6 +23,8 @@ type GuestConfig struct {
 	Modules             []string            `json:"modules,omitempty"`     // load order, under ModulesFolder
 	Console             string              `json:"console"`
 	AwaitsSettings      bool                `json:"awaits_settings"` // a template: the rest comes over the control stream
+
+	EnvironmentFolders []string `json:"environment_folders,omitempty"` // a file a variable, on top of the workload's own
 }
 
 // Root is the root disk, found by the serial number of its virtio-blk device.

@@ -33,7 +33,7 @@ func readGuestConfig(value gjson.Result) (*GuestConfig, error) {
 		return nil, reader.problem
 	case config.SchemaVersion != 1:
 		return nil, fmt.Errorf("its schema_version is %d, this agent knows 1", config.SchemaVersion)
-	case config.VMID == "":
+	case !document.get("vm_id").value.Exists():
 		return nil, errors.New("it names no VM (vm_id is missing)")
 	}
 	return config, nil
@@ -187,6 +187,7 @@ func (s section) guestConfig() *GuestConfig {
 		Modules:             s.get("modules").texts(),
 		Console:             s.get("console").text("/dev/console"),
 		AwaitsSettings:      s.get("awaits_settings").boolean(),
+		EnvironmentFolders:  s.get("environment_folders").texts(),
 	}
 	config.Hostname = s.get("hostname").text(config.VMName)
 	s.get("mounts").each(func(item section) {

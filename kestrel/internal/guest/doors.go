@@ -3,6 +3,8 @@
 package guest
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"net"
@@ -28,7 +30,7 @@ var ownServers = []string{"/usr/sbin/sshd", "/usr/sbin/dropbear", "/usr/bin/drop
 // openDoors serves SSH to the host, to people's sessions that come through the host, and to the network where a key
 // for that is known.
 func (g *Guest) openDoors() {
-	signer, err := ssh.ParsePrivateKey([]byte(g.config.Control.HostKey))
+	signer, err := makeSigner(g.config.Control.HostKey)
 	if err != nil {
 		g.journal.Warn(fmt.Sprintf("cannot serve SSH: the host key of guest.json is of no use: %v", err))
 		return
@@ -38,6 +40,18 @@ func (g *Guest) openDoors() {
 	g.journal.WarnError(g.openSessions())
 	close(g.doorsOpen)
 	g.openNetwork()
+}
+
+// makeSigner reads a host key. A guest that nobody has given one, as where no volantd knows it, makes its own.
+func makeSigner(key string) (ssh.Signer, error) {
+	if key != "" {
+		return ssh.ParsePrivateKey([]byte(key))
+	}
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	return ssh.NewSignerFromSigner(private)
 }
 
 func (g *Guest) doorConfig(accept func(passwd.Account, ssh.PublicKey) bool) sshd.Config {

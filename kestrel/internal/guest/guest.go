@@ -33,8 +33,10 @@ const (
 	// Stopping takes this much longer than the slowest process may: hooks, unmounting.
 	stopReserve = 5 * time.Second
 	// A batch guest waits so long for its host to ask for the result, and then until it has been sent, before it powers off.
-	resultPatience = 20 * time.Second
-	sendPatience   = 500 * time.Millisecond
+	// One that was stopped has been connected for long, or nobody is interested.
+	resultPatience  = 20 * time.Second
+	stoppedPatience = 2 * time.Second
+	sendPatience    = 500 * time.Millisecond
 	// Settling leaves the processor to the workload's start for so long; a workload that waits for the host (hooks,
 	// user-data, a secret) may need what is settled.
 	yieldTime = 300 * time.Millisecond
@@ -45,6 +47,9 @@ const (
 	// How long a stuck serial line may hold up power-off.
 	consolePatience = 300 * time.Millisecond
 )
+
+// resultOrigin asks for the end because the workload has had its own.
+const resultOrigin = "result"
 
 // Later is what the boot leaves until the workload has been started.
 type Later struct {
@@ -112,11 +117,13 @@ func New(
 		AnsweredByHost: config.Control.Transport == "vsock",
 		Logf:           journal.Say,
 	})
+	workload := config.Workload
+	workload.Env = readEnvironment(config.EnvironmentFolders, workload.Env, journal.Warn)
 	guest.supervisor = supervise.New(supervise.Options{
 		Reaper:       children,
 		Logs:         guest.logs,
 		Image:        readImageConfig(contract.ImageConfigPath, journal),
-		Workload:     config.Workload,
+		Workload:     workload,
 		HealthCheck:  config.HealthCheck,
 		Prepare:      guest.placeFiles,
 		WaitForVsock: guest.secrets.Wait,
@@ -190,6 +197,9 @@ func (g *Guest) Settle(later Later) {
 	later.Drivers()
 	g.stamps.noteFurtherModules(time.Since(began))
 	g.openDoors()
+	if len(g.config.Control.AuthorizedKeys) == 0 && !g.requests.FollowButtons() {
+		g.journal.Warn("this machine has no power button, and no host may come in: nobody can ask it to stop")
+	}
 	if g.life.Err() != nil { // what follows would keep the disk busy while it is unmounted
 		return
 	}
@@ -252,13 +262,18 @@ func (g *Guest) endWithResult(code int) {
 	g.changes.tell()
 	go func() {
 		defer power.Guard()
-		select {
-		case <-g.resultAsked.happened:
-		case <-time.After(resultPatience):
-		}
-		time.Sleep(sendPatience)
-		g.requests.Ask(power.Request{Action: power.PowerOff, Origin: "result"})
+		g.waitUntilResultIsTold(resultPatience)
+		g.requests.Ask(power.Request{Action: power.PowerOff, Origin: resultOrigin})
 	}()
+}
+
+// waitUntilResultIsTold returns when the host should know how a batch workload has ended.
+func (g *Guest) waitUntilResultIsTold(patience time.Duration) {
+	select {
+	case <-g.resultAsked.happened:
+	case <-time.After(patience):
+	}
+	time.Sleep(sendPatience)
 }
 
 // endWithInit ends the guest because somebody has asked the workload's own init to: to them the two are one machine.
@@ -282,7 +297,13 @@ func (g *Guest) ServeUntilStopped() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
-	power.Orderly{Workload: g.stopWorkload, Quiet: g.closeLogs}.Run(ctx, request.Action)
+	quiet := func(allEnded bool) {
+		if request.Origin != resultOrigin && g.supervisor.State().Result != nil {
+			g.waitUntilResultIsTold(stoppedPatience)
+		}
+		g.closeLogs(allEnded)
+	}
+	power.Orderly{Workload: g.stopWorkload, Quiet: quiet}.Run(ctx, request.Action)
 }
 
 func (g *Guest) closeLogs(allEnded bool) {

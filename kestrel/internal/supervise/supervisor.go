@@ -62,7 +62,7 @@ type State struct {
 	HealthReason string
 	Checks       []contract.Check
 	Processes    []contract.ProcessState
-	Result       *int
+	Result       *int // of a batch workload: when it has ended, or has been stopped
 }
 
 // Supervisor runs the processes of one guest.
@@ -283,7 +283,12 @@ func (s *Supervisor) stop(ctx context.Context) {
 			_, _ = s.hookRunner().Run(ctx, hooks.PostStop, s.settings.Hooks.PostStop)
 		}
 	}
-	s.update(func() { s.move(contract.PhaseStopped, s.reason) })
+	s.update(func() {
+		s.move(contract.PhaseStopped, s.reason)
+		if s.options.Workload.EndsWithProcesses() && s.result == nil {
+			s.result = s.stoppedResult()
+		}
+	})
 }
 
 func (s *Supervisor) hookRunner() hooks.Runner {
@@ -362,6 +367,21 @@ func (s *Supervisor) batchResult() int {
 		}
 	}
 	return 0
+}
+
+// stoppedResult is how a workload ended that was asked to: the exit code of the first process that did not end well,
+// else 0. Of one that never ran in full there is none.
+func (s *Supervisor) stoppedResult() *int {
+	var result *int
+	for _, process := range s.processes {
+		if process.exit == nil {
+			return nil
+		}
+		if result == nil || *result == 0 {
+			result = new(process.exit.ExitCode())
+		}
+	}
+	return result
 }
 
 // State is a copy of the present state.

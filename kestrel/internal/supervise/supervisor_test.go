@@ -543,6 +543,47 @@ func TestBatchResult(t *testing.T) {
 	}
 }
 
+func TestResultOfABatchWorkloadThatIsStopped(t *testing.T) {
+	for name, testCase := range map[string]struct {
+		script string
+		result int
+	}{
+		"well":      {"trap 'exit 0' TERM; echo up > DIR/up; sleep 1000 & wait", 0},
+		"its code":  {"trap 'exit 7' TERM; echo up > DIR/up; sleep 1000 & wait", 7},
+		"by signal": {"echo up > DIR/up; exec sleep 1000", 128 + int(unix.SIGTERM)},
+		"killed":    {"trap '' TERM; echo up > DIR/up; while :; do sleep 0.1; done", 128 + int(unix.SIGKILL)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := "exec:\n  - {name: job, stop_timeout: 300ms, command: sh, args: [-c, \"" + testCase.script + "\"]}\n"
+			g := startGuest(t, config, func(options *Options) { options.Workload.RunOnce = true })
+			g.awaitFile("up", "up")
+			g.stopWithin(patience)
+			if result := g.State().Result; result == nil || *result != testCase.result {
+				t.Errorf("state is %s, want the result %d", show(g.State()), testCase.result)
+			}
+		})
+	}
+}
+
+func TestAWorkloadThatIsNoBatchHasNoResult(t *testing.T) {
+	g := startGuest(t, "exec:\n  - {name: app, command: sleep, args: ['1000']}\n", nil)
+	g.await("it runs", func(state State) bool { return find(state, "app").PID != nil })
+	g.stopWithin(patience)
+	if result := g.State().Result; result != nil {
+		t.Errorf("its result is %d", *result)
+	}
+}
+
+func TestABatchWorkloadThatNeverRanHasNoResult(t *testing.T) {
+	g := startGuest(t, "exec:\n  - {name: a, command: sleep, args: ['1000'], health: {exec: {command: 'false'}}}\n"+
+		"  - {name: b, command: 'true', depends_on: [a]}\n", func(options *Options) { options.Workload.Type = "batch" })
+	g.await("the first runs", func(state State) bool { return find(state, "a").PID != nil })
+	g.stopWithin(patience)
+	if result := g.State().Result; result != nil {
+		t.Errorf("its result is %d", *result)
+	}
+}
+
 func TestADaemonizingProcessIsFollowed(t *testing.T) {
 	g := startGuest(t, `
 exec:

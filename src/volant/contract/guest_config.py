@@ -63,7 +63,9 @@ class Control(GuestModel):
     transport: Literal["virtio-serial", "vsock"] = "virtio-serial"
     port_name: str = CONTROL_PORT_NAME
     vsock_port: int = 1024
-    host_key: str = Field(description="private key (OpenSSH PEM, ed25519) that the agent's SSH server shows")
+    host_key: str = Field(
+        description="private key (OpenSSH PEM, ed25519) that the agent's SSH server shows; empty: one of its own"
+    )
     authorized_keys: list[str] = Field(description="public keys that may open the control stream")
 
 
@@ -143,7 +145,7 @@ class GuestWorkload(Workload):
 
 class GuestConfig(GuestModel):
     schema_version: Literal[1] = 1
-    vm_id: str
+    vm_id: str = Field(description="empty: what the machine's firmware says, where no volantd knows it")
     vm_name: str
     hostname: str
     root: Root | None = Field(default_factory=Root)
@@ -165,6 +167,10 @@ class GuestConfig(GuestModel):
         description="kernel modules in load order, paths under /volant/modules in the boot archive",
     )
     console: str = Field("/dev/console", description="where tagged logs of processes are copied to")
+    environment_folders: list[str] = Field(
+        default_factory=list,
+        description="variables on top of the workload's own, each in a file by its name; their folders are mounted",
+    )
     awaits_settings: bool = Field(
         False,
         description="a template, which is no VM yet: of all this only `modules` and `control.port_name` count, and the"

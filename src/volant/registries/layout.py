@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,10 +28,14 @@ class Layout:
 
     def write(self, source: IO[bytes], most_bytes: int) -> dict[str, Any]:
         """The next bytes as a blob, described; {} where there are none."""
+        return self.write_chunks(_read(source, most_bytes))
+
+    def write_chunks(self, chunks: Iterable[bytes]) -> dict[str, Any]:
+        """Bytes in pieces as a blob, described; {} where there are none."""
         digest, size = hashlib.sha256(), 0
         draft = self._blobs / ".draft"
         with draft.open("wb") as target:
-            while size < most_bytes and (chunk := source.read(min(CHUNK_BYTES, most_bytes - size))):
+            for chunk in chunks:
                 digest.update(chunk)
                 target.write(chunk)
                 size += len(chunk)
@@ -56,6 +60,12 @@ class Layout:
         index = {"schemaVersion": 2, "manifests": [entry]}
         (self.folder / "index.json").write_text(json.dumps(index))
         return described
+
+
+def _read(source: IO[bytes], most_bytes: int) -> Iterator[bytes]:
+    while most_bytes > 0 and (chunk := source.read(min(CHUNK_BYTES, most_bytes))):
+        most_bytes -= len(chunk)
+        yield chunk
 
 
 def find_blob(folder: Path, digest: str) -> Path:

@@ -45,6 +45,7 @@ COMMANDS = {
     "daemon": Lazy("daemon", "daemon", "Start, stop and inspect this user's volantd."),
     "context": Lazy("context", "context", "Manage contexts: addresses of several daemons."),
     "cluster": Lazy("cluster", "cluster", "Make this host a node of a Kubernetes cluster."),
+    "export": Lazy("export", "export", "Write a plugin or a VM for a platform that runs virtual machines."),
     "mcp": Lazy("mcp", "mcp", "Serve VMs to an agent (Model Context Protocol)."),
     "system": Lazy("system", "system", "Inspect the daemon and its host; back up and restore its state."),
     "completion": Lazy("completion", "completion", "Print the completion script of a shell."),

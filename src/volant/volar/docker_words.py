@@ -73,7 +73,6 @@ TOP_ANSWERS = {
     "logout": "registry logins are skopeo's: skopeo logout REGISTRY",
     "save": "a plugin is one file already: the one that fledge build wrote",
     "import": "fledge build --docker-archive FILE, then volar plugins install",
-    "export": "volar vms exec NAME -- tar -C / -c . > FILE",
     "commit": "a VM's disk persists by itself; a new plugin comes from a Dockerfile: fledge build",
     "history": "docker history IMAGE; fledge inspect PLUGIN.tar.gz shows what a plugin holds",
     "diff": "volar vms exec NAME -- find / -xdev -newer /etc/kestrel/config.yaml",

@@ -54,10 +54,11 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = arguments[0]
         if not context.resilient_parsing and not name.startswith("-") and not self.get_command(context, name):
-            raise self._explain(context, name)
+            raise self.explain(context, name)
         return super().resolve_command(context, arguments)
 
-    def _explain(self, context: click.Context, name: str) -> UsageError:
+    def explain(self, context: click.Context, name: str) -> UsageError:
+        """What to type in place of a command that there is not."""
         what = f"{context.command_path} has no command {name!r}"
         if name in self.answers:
             return UsageError(what, resolution=self.answers[name])

@@ -27,6 +27,7 @@ POLL_SECONDS = 0.25
 STOP_SECONDS = 30.0
 DRAIN_SECONDS = 5.0
 STOPPED_EXIT_CODE = 128 + signal.SIGTERM
+KILLED_EXIT_CODE = 128 + signal.SIGKILL
 AGENT = "kestrel"
 # The name of the one process of an image without a kestrel config.
 WORKLOAD = "workload"
@@ -42,10 +43,8 @@ class End(NamedTuple):
 def follow(client: Client, name: str, *, for_engine: bool = False) -> End:
     """Show what the VM's processes write until it ends. KeyboardInterrupt passes through.
 
-    `for_engine`: standard output has all that they write, and an interrupt stops the VM. One that was stopped has not
-    done its work: where its workload ended with no code of its own, it has that of a program that SIGTERM ended.
+    `for_engine`: standard output has all that they write, and an interrupt stops the VM.
     """
-    was_stopped = False
     printer = threading.Thread(target=_print_lines, args=(client, name, for_engine), daemon=True)
     printer.start()
     follower = _Follower(client, name)
@@ -56,12 +55,12 @@ def follow(client: Client, name: str, *, for_engine: bool = False) -> End:
             if not for_engine:
                 raise
             _tell(f"{name}: stopping it")
-            was_stopped = True
+            follower.was_stopped = True
             stop(client, name)
             continue
         if end is not None:
             printer.join(DRAIN_SECONDS)
-            return End(STOPPED_EXIT_CODE) if was_stopped and end == End(0) else end
+            return end
 
 
 class _Follower:
@@ -72,6 +71,8 @@ class _Follower:
         self._name = name
         self._observer = Observer()
         self._is_up = False
+        self.was_stopped = False
+        """By whoever follows it."""
 
     def look(self) -> End | None:
         """How it ended, or after a while None."""
@@ -82,18 +83,23 @@ class _Follower:
             self._is_up = True
             reached = f"reached at {vm['url']}; " if vm["url"] else ""
             _tell(f"{self._name}: {reached}Ctrl-C stops it")
-        if (end := find_end(vm)) is None:
+        if (end := find_end(vm, was_stopped=self.was_stopped)) is None:
             time.sleep(POLL_SECONDS if self._is_up else BOOT_POLL_SECONDS)
         return end
 
 
-def find_end(vm: Vm) -> End | None:
-    """None while it goes on."""
+def find_end(vm: Vm, *, was_stopped: bool = False) -> End | None:
+    """None while it goes on. One that was stopped ends as its workload did by itself; where that had to be killed, or
+    had not begun, as a program that SIGTERM ended."""
     if vm["status"] == "failed":
         reason = vm["status_reason"] or "no reason known"
         details = vm["last_console_lines"][-LINES_THAT_MATTER:]
         return End(GuestFailed.exit_code, GuestFailed(f"{vm['name']} failed: {reason}", details=details))
-    return End(vm["exit_code"] or 0) if vm["status"] == "stopped" else None
+    if vm["status"] != "stopped":
+        return None
+    if was_stopped and vm["exit_code"] in (None, KILLED_EXIT_CODE):
+        return End(STOPPED_EXIT_CODE)
+    return End(vm["exit_code"] or 0)
 
 
 def stop(client: Client, name: str) -> None:

@@ -34,6 +34,12 @@ def test_an_end_is_the_commands_or_says_why_there_is_none() -> None:
     assert "no root disk\n  panic" in str(end.problem)
 
 
+@pytest.mark.parametrize(("exit_code", "expected"), [(0, 0), (7, 7), (143, 143), (137, 143), (None, 143)])
+def test_one_that_was_stopped_ends_as_its_workload_did(exit_code: int | None, expected: int) -> None:
+    vm = make_vm("stopped", exit_code=exit_code)
+    assert find_end(vm, was_stopped=True) == (expected, None)
+
+
 def test_lines_look_as_under_docker_unless_there_are_several_processes() -> None:
     line: Any = {"process": "workload", "line": "hello"}
     assert format_line(line) == "hello"

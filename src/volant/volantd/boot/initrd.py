@@ -73,12 +73,19 @@ def make_guest_archive(config: GuestConfig) -> bytes:
 def write_initrd(target: Path, base: Path, config: GuestConfig, plugin_archive: Path | None = None) -> None:
     """Write a VM's boot archive to `target`, mode 0600, whole or not at all."""
     with _written_atomically(target, 0o600) as stream:
-        if plugin_archive is not None:
-            _append_plugin_archive(stream, plugin_archive)
-        with base.open("rb") as source:
-            shutil.copyfileobj(source, stream, 1 << 20)
-        _pad(stream)
-        stream.write(make_guest_archive(config))
+        write_archives(stream, base, config, plugin_archive)
+
+
+def write_archives(
+    stream: BinaryIO, base: Path, config: GuestConfig, plugin_archive: Path | None = None
+) -> None:
+    """The parts of a VM's boot archive, one after the other, from the stream's beginning."""
+    if plugin_archive is not None:
+        _append_plugin_archive(stream, plugin_archive)
+    with base.open("rb") as source:
+        shutil.copyfileobj(source, stream, 1 << 20)
+    _pad(stream)
+    stream.write(make_guest_archive(config))
 
 
 def _append_plugin_archive(stream: BinaryIO, archive: Path) -> None:

@@ -40,13 +40,15 @@ XEN_ELFNOTE_PHYS32_ENTRY = 18
 @dataclass(frozen=True, slots=True)
 class Kernel:
     """A kernel that can be booted. `modules` is its lib/modules/VERSION, None where all is built in; `module_disk` is
-    the disk from which guests take further ones, None where the host cannot make it (it lacks mke2fs)."""
+    the disk from which guests take further ones, None where the host cannot make it (it lacks mke2fs). `distributed` is
+    the image as it came, which every boot loader takes."""
 
     version: str
     architecture: Architecture
     image: Path
     modules: Path | None
     module_disk: Path | None = None
+    distributed: Path | None = None
 
 
 def host_architecture() -> Architecture:
@@ -108,7 +110,7 @@ def _make_kernel(image: Path, architecture: Architecture, cache: Path) -> Kernel
     modules = next((folder for folder in candidates if folder.is_dir()), None)
     bootable = extract_vmlinux(image, cache / "vmlinux") if architecture == "amd64" else image
     module_disk = find_module_disk(modules, cache / "modules") if modules is not None else None
-    return Kernel(version or image.name, architecture, bootable, modules, module_disk)
+    return Kernel(version or image.name, architecture, bootable, modules, module_disk, distributed=image)
 
 
 def extract_vmlinux(image: Path, folder: Path) -> Path:

@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from volant.contract.agents import Architecture
 from volant.contract.guest_config import CONTROL_PORT_NAME, FOLDERS_PORT_NAME
 from volant.errors import InvalidInput
 from volant.volantd.hypervisors.base import (
@@ -172,11 +173,16 @@ def _boot(spec: VmSpec) -> Iterator[str]:
     yield from ("-append", " ".join(make_command_line(spec)))
 
 
+def make_usual_parameters(architecture: Architecture) -> list[str]:
+    """Those that serve on every machine."""
+    console = "console=ttyAMA0" if architecture == "arm64" else "console=ttyS0"
+    return [console, "quiet", "panic=-1", "cryptomgr.notests", "random.trust_cpu=on"]
+
+
 def make_command_line(spec: VmSpec) -> list[str]:
     """The kernel's parameters. A panic resets at once, which ends the process with the reason on the
     console."""
-    parameters = ["console=ttyAMA0" if spec.architecture == "arm64" else "console=ttyS0"]
-    parameters += ["quiet", "panic=-1", "cryptomgr.notests", "random.trust_cpu=on"]
+    parameters = make_usual_parameters(spec.architecture)
     if spec.architecture == "amd64":
         parameters += ["reboot=t"]
         if spec.accelerator == "tcg" and spec.tsc_khz is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
-from volant.volantd.api import guest_files, guests, vms
+from volant.volantd.api import boot_files, guest_files, guests, vms
 from volant.volantd.resource import Resource
 from volant.volantd.usage import FindUsers
 from volant.volantd.vms import boot_record, history, registry, request_keys
@@ -39,6 +39,7 @@ VMS = Resource(
         vms.make_router(fleet),
         guests.make_router(fleet),
         guest_files.make_router(fleet),
+        boot_files.make_router(fleet),
     ],
     sweep=adopt_all,
     tend=tend,

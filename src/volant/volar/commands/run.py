@@ -38,7 +38,8 @@ BUILD_OPTIONS = (
 @click.option(
     "--foreground",
     is_flag=True,
-    help="For batch engines: all its output on standard output; SIGTERM stops it in order (exit code 143).",
+    help="For batch engines: all its output on standard output; SIGTERM stops it in order, with its workload's exit"
+    " code, or 143 where that had to be killed.",
 )
 @click.option("--rm", "remove", is_flag=True, help="Delete the VM when it ends.")
 @vm_options(publish=("-p", "--publish"), volume=("-v", "--volume"))
