@@ -90,6 +90,8 @@ def test_people_reach_in_with_kubectl(control_plane: ControlPlane, agent: Agent,
                 "a line",
                 lambda reading=reading: fetch(f"http://127.0.0.1:{port}/") and reading.find("response:200"),
             )
+    with start_kubectl(control_plane, "attach", "-i", "web") as typing:
+        typing.wait_for("no standard input")
     given = tmp_path / "given"
     given.write_bytes(bytes(range(256)) * 500)
     control_plane.kubectl("cp", str(given), "web:/root/given")
@@ -149,6 +151,25 @@ def test_what_no_vm_can_be_is_refused_by_name(control_plane: ControlPlane, agent
     status = control_plane.get("pod", "outside")["status"]
     assert status["reason"] == "UnsupportedVolume"
     assert "host" in status["message"]
+
+
+def test_what_goes_wrong_is_called_as_people_know_it(control_plane: ControlPlane, agent: Agent) -> None:
+    absent = {"image": "127.0.0.1:1/absent:1.0.0"}
+    hungry = {"command": ["/bin/busybox", "tail", "/dev/zero"], "ports": []}
+    for name, container in (("absent", absent), ("hungry", hungry)):
+        control_plane.kubectl("apply", "-f", "-", stdin=make_pod(name, container=container))
+
+    def find_reasons(name: str) -> tuple[str, str]:
+        """Of its wait, and of the end before."""
+        for one in control_plane.get("pod", name)["status"].get("containerStatuses", []):
+            last = one.get("lastState", {}).get("terminated", {})
+            return one["state"].get("waiting", {}).get("reason", ""), last.get("reason", "")
+        return "", ""
+
+    control_plane.wait_for(lambda: find_reasons("absent") == ("ImagePullBackOff", ""))
+    control_plane.wait_for(lambda: find_reasons("hungry") == ("CrashLoopBackOff", "OOMKilled"), 400)
+    assert find_container(control_plane, "hungry")["lastState"]["terminated"]["exitCode"] == 137
+    control_plane.kubectl("delete", "pod", "absent", "hungry", "--wait=false")
 
 
 def test_a_job_ends_with_its_exit_code(control_plane: ControlPlane, agent: Agent) -> None:

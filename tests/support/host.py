@@ -27,6 +27,8 @@ class Host:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        # What its programs are run by, as in a network of its own.
+        self.prefix: list[str] = []
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("VOLANT_TEST_")},
             "VOLANT_HOME": str(home),
@@ -43,8 +45,8 @@ class Host:
         stdin: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            arguments, cwd=cwd, env=self.environment, capture_output=True, text=True, timeout=timeout, input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
+            [*self.prefix, *arguments], cwd=cwd, env=self.environment, capture_output=True, text=True,
+            timeout=timeout, input=stdin, stdin=subprocess.DEVNULL if stdin is None else None,
         )  # fmt: skip
         if check and done.returncode != 0:
             pytest.fail(f"{' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")

@@ -29,7 +29,7 @@ class Agent:
 
     def start(self) -> None:
         command = [
-            sys.executable, "-m", "volant.kubernetes", "--kubeconfig", str(self._kubeconfig),
+            *self._host.prefix, sys.executable, "-m", "volant.kubernetes", "--kubeconfig", str(self._kubeconfig),
             "--address", self._address, "--port", str(self._port),
         ]  # fmt: skip
         with self._log.open("ab") as log:

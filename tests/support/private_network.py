@@ -26,6 +26,7 @@ def enter_private_network(*addresses: str) -> Iterator[None]:
             _run("ip", "link", "set", DEVICE, "up")
             for address in addresses:
                 _run("ip", "address", "add", f"{address}/24", "dev", DEVICE)
+            _run("sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
             # What reaches guests wants to know where outside is; nothing answers there.
             _run("ip", "route", "add", "default", "dev", DEVICE)
             yield

@@ -19,6 +19,7 @@ from volant.kubernetes.cluster import Cluster
 from volant.kubernetes.images import Images
 from volant.kubernetes.node import LEASE_SECONDS, HostFacts, register, renew_lease, tell_status
 from volant.kubernetes.pods import NODE_LABEL, UID_LABEL
+from volant.kubernetes.provisioner import Provisioner
 from volant.kubernetes.worker import Host, PodWorker
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ class NodeAgent:
         self.host = Host(facts.name, facts.address, cluster, client, Images(client.client), addresses)
         self.workers: dict[str, PodWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        # The cluster may have made pods of this node elsewhere, and those that asked for it are stopped.
+        self._is_fenced = False
 
     async def run(self) -> None:
         self._version = (await self._client.get_system_info())["version"]
@@ -50,19 +53,21 @@ class NodeAgent:
             group.create_task(self._keep_alive(node))
             group.create_task(self._follow_pods())
             group.create_task(self._follow_vms())
+            group.create_task(Provisioner(self._cluster, self._client, self._facts.name).run())
 
     # -- the node -----------------------------------------------------------------------------------------
 
     async def _keep_alive(self, node: Node) -> None:
         """The Lease every ten seconds, the Node's status every five minutes."""
-        renewed = told = time.monotonic()
-        is_fenced = False
+        told, loop = time.monotonic(), asyncio.get_running_loop()
+        # It does not wait for a renewal that gets no answer.
+        fencing = loop.call_later(LEASE_SECONDS, self._fence)
         while True:
             try:
                 await renew_lease(self._cluster, node)
-                renewed = time.monotonic()
-                if is_fenced:
-                    is_fenced = False
+                fencing.cancel()
+                fencing = loop.call_later(LEASE_SECONDS, self._fence)
+                if self._is_fenced:
                     await self._end_fence()
                 if time.monotonic() - told > STATUS_SECONDS:
                     await tell_status(self._cluster, self._facts, self._version)
@@ -72,12 +77,12 @@ class NodeAgent:
                     self._take_range(await self._cluster.client.get(Node, node.metadata.name))
             except Exception as error:
                 log.warning("cannot renew the node's Lease: %s", error)
-                if time.monotonic() - renewed > LEASE_SECONDS and not is_fenced:
-                    is_fenced = True
-                    await asyncio.gather(
-                        *(worker.fence() for worker in self.workers.values()), return_exceptions=True
-                    )
             await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    def _fence(self) -> None:
+        self._is_fenced = True
+        for worker in self.workers.values():
+            self._spawn(worker.fence())
 
     async def _end_fence(self) -> None:
         """Pods that were made elsewhere meanwhile are gone from the list, or on their way out: they do not start."""
@@ -85,6 +90,7 @@ class NodeAgent:
         self._compare([pod async for pod in self._cluster.client.list(Pod, namespace="*", fields=fields)])
         for worker in self.workers.values():
             worker.let_go_on()
+        self._is_fenced = False
 
     def _take_range(self, node: Node) -> None:
         self.host.addresses.use_range(node.spec.podCIDR if node.spec is not None else None)
@@ -161,6 +167,8 @@ class NodeAgent:
                     for worker in self.workers.values():
                         if worker.name == event["vm"]:
                             worker.wake()
+                        elif worker.is_held and event["data"].get("status") in ("stopped", "failed"):
+                            worker.let_in()
             except (VolantError, OSError) as error:
                 log.warning("cannot follow the daemon's events: %s", error)
             await asyncio.sleep(RETRY_SECONDS)

@@ -15,16 +15,34 @@ from lightkube import AsyncClient, KubeConfig
 from lightkube.core.exceptions import ApiError
 from lightkube.models.authentication_v1 import BoundObjectReference, TokenRequestSpec
 from lightkube.models.meta_v1 import ObjectMeta
-from lightkube.resources.core_v1 import ConfigMap, Pod, Secret, ServiceAccountToken
+from lightkube.resources.core_v1 import (
+    ConfigMap,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    Pod,
+    Secret,
+    ServiceAccountToken,
+)
 from lightkube.types import PatchType
 
 from volant.errors import InvalidInput
-from volant.kubernetes.references import Found, Reference, get_spec, list_references, list_tokens
+from volant.kubernetes.persistent_volumes import find_volume
+from volant.kubernetes.references import (
+    Found,
+    Missing,
+    Reference,
+    get_spec,
+    list_claims,
+    list_references,
+    list_tokens,
+)
 
 log = logging.getLogger(__name__)
 # The server ends a watch after so long, and everything is listed again: what was missed is seen then.
 RESYNC_SECONDS = 600
 RETRY_SECONDS = 2.0
+# What the cluster does not let this node see is asked for again seldom.
+FORBIDDEN_RETRY_SECONDS = 120.0
 
 
 class Cluster:
@@ -38,24 +56,31 @@ class Cluster:
         self, node: str, on_listed: Callable[[list[Pod]], None]
     ) -> AsyncIterator[tuple[str, Pod]]:
         """Every change of this node's pods, for ever. `on_listed` is told all of them, at first and after each cut."""
-        fields: dict[str, Any] = {"spec.nodeName": node}
+        async for change in self.watch(Pod, on_listed, namespace="*", fields={"spec.nodeName": node}):
+            yield change
+
+    async def watch(
+        self, kind: Any, on_listed: Callable[[list[Any]], None], **which: Any
+    ) -> AsyncIterator[tuple[str, Any]]:
+        """Every change of objects of this kind, for ever. `which`: namespace and fields, as the library takes them."""
         while True:
+            pause_seconds = RETRY_SECONDS
             try:
-                listing = self.client.list(Pod, namespace="*", fields=fields)
-                pods = [pod async for pod in listing]
-                on_listed(pods)
+                listing = self.client.list(kind, **which)
+                on_listed([one async for one in listing])
                 watch = self.client.watch(
-                    Pod, namespace="*", fields=fields, server_timeout=RESYNC_SECONDS,
-                    resource_version=listing.resourceVersion,
-                )  # fmt: skip
+                    kind, server_timeout=RESYNC_SECONDS, resource_version=listing.resourceVersion, **which
+                )
                 async with asyncio.timeout(RESYNC_SECONDS):
-                    async for kind, pod in watch:
-                        yield kind, pod
+                    async for change in watch:
+                        yield change
             except TimeoutError:
                 continue
             except Exception as error:
-                log.warning("cannot watch pods: %s; asking again", error)
-            await asyncio.sleep(RETRY_SECONDS)
+                log.warning("cannot watch %ss: %s; asking again", kind.__name__, error)
+                if isinstance(error, ApiError) and error.status.code == 403:
+                    pause_seconds = FORBIDDEN_RETRY_SECONDS
+            await asyncio.sleep(pause_seconds)
 
     async def find(self, pod: Pod) -> Found:
         """What the pod refers to, as far as it is there."""
@@ -81,7 +106,26 @@ class Cluster:
                 )
                 if reply.status is not None and reply.status.token:
                     tokens[wanted] = reply.status.token
-        return Found(objects, tokens)
+        volumes = {
+            claim: await self._find_volume(pod, claim, is_own=is_own)
+            for claim, is_own in list_claims(pod).items()
+        }
+        return Found(objects, tokens, volumes)
+
+    async def _find_volume(self, pod: Pod, claim: str, *, is_own: bool) -> str:
+        """The daemon's volume that a claim of the pod is bound to. Raises Missing or Refused."""
+        assert pod.metadata is not None
+        try:
+            found = await self.client.get(PersistentVolumeClaim, claim, namespace=pod.metadata.namespace)
+            owners = (found.metadata.ownerReferences if found.metadata is not None else None) or []
+            if is_own and pod.metadata.uid not in {owner.uid for owner in owners}:
+                raise Missing(f"the claim {claim} is not this pod's own", "ContainerCreating")
+            name = found.spec.volumeName if found.spec is not None else None
+            if found.status is None or found.status.phase != "Bound" or not name:
+                raise Missing(f"the claim {claim} is not bound yet", "ContainerCreating")
+            return find_volume(await self.client.get(PersistentVolume, name), get_spec(pod).nodeName or "")
+        except ApiError as error:
+            raise Missing(f"the claim {claim}: {error}", "ContainerCreating") from error
 
     async def _read(self, reference: Reference, namespace: str) -> dict[str, bytes]:
         if reference.kind == "ConfigMap":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Events on pods, as `kubectl describe` shows them."""
+"""Events on pods and claims, as `kubectl describe` shows them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ from datetime import UTC, datetime
 from lightkube.core.exceptions import ApiError
 from lightkube.models.core_v1 import EventSource, ObjectReference
 from lightkube.models.meta_v1 import ObjectMeta
-from lightkube.resources.core_v1 import Event, Pod
+from lightkube.resources.core_v1 import Event, PersistentVolumeClaim, Pod
 
 from volant.kubernetes.cluster import Cluster
 
 MOST_MESSAGE = 1024
 
 
-async def tell_event(cluster: Cluster, pod: Pod, node: str, kind: str, reason: str, message: str) -> None:
+async def tell_event(
+    cluster: Cluster, about: Pod | PersistentVolumeClaim, node: str, kind: str, reason: str, message: str
+) -> None:
     """Best effort: an event that is lost changes nothing."""
-    assert pod.metadata is not None
+    metadata = about.metadata
+    assert metadata is not None
     now = datetime.now(UTC)
     event = Event(
-        metadata=ObjectMeta(generateName=f"{pod.metadata.name}.", namespace=pod.metadata.namespace),
+        metadata=ObjectMeta(generateName=f"{metadata.name}.", namespace=metadata.namespace),
         involvedObject=ObjectReference(
-            apiVersion="v1", kind="Pod", name=pod.metadata.name, namespace=pod.metadata.namespace, uid=pod.metadata.uid
+            apiVersion="v1", kind=type(about).__name__, name=metadata.name, namespace=metadata.namespace,
+            uid=metadata.uid,
         ),
         type=kind, reason=reason, message=message[:MOST_MESSAGE], firstTimestamp=now, lastTimestamp=now, count=1,
         source=EventSource(component="volant", host=node),

@@ -21,6 +21,7 @@ from volant.errors import VolantError
 PROTOCOL = "v5.channel.k8s.io"
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 DEFAULT_SIZE = (80, 24)
+NO_STDIN = b"the workload of a VM has no standard input: what is typed here does not reach it\n"
 
 
 async def run_command(
@@ -53,10 +54,12 @@ async def run_command(
         await websocket.close()
 
 
-async def send_lines(websocket: WebSocket, lines: AsyncIterator[bytes]) -> None:
-    """What a workload writes, to somebody who attached to it."""
+async def send_lines(websocket: WebSocket, lines: AsyncIterator[bytes], *, wants_stdin: bool) -> None:
+    """What a workload writes, to somebody who attached. It has no standard input; who types is told so."""
     await websocket.accept(subprotocol=PROTOCOL)
     with suppress(WebSocketDisconnect, RuntimeError):
+        if wants_stdin:
+            await websocket.send_bytes(bytes((STDERR,)) + NO_STDIN)
         async for line in lines:
             await websocket.send_bytes(bytes((STDOUT,)) + line)
         await websocket.send_bytes(bytes((ERROR,)) + make_status(0))

@@ -38,6 +38,7 @@ from volant.errors import Conflict, NotPermitted, Unreachable
 from volant.kubernetes.certificate import NODE_PREFIX, SIGNER
 from volant.kubernetes.cluster import read_ca
 from volant.kubernetes.node import LEASE_NAMESPACE, TAINT
+from volant.kubernetes.volume_rights import allow_volumes, disallow_volumes
 from volant.whole_file import write_whole_file
 
 CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
@@ -54,6 +55,10 @@ def join(admin: Path, node: str, target: Path, *, wait_seconds: float, say: Say)
     client = Client(config=config)
     deadline = time.monotonic() + wait_seconds
     _make_runtime_class(client)
+    try:
+        allow_volumes(client, node)
+    except ApiError as error:
+        say(f"claims get no volumes here: {error}")
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _get_client_certificate(client, node, key, deadline)
     say(f"the cluster knows {NODE_PREFIX}{node}")
@@ -92,6 +97,7 @@ def leave(admin: Path, node: str, target: Path, *, force: bool, say: Say) -> Non
         assert pod.metadata is not None and pod.metadata.name and pod.metadata.namespace
         with suppress(ApiError):
             client.delete(Pod, pod.metadata.name, namespace=pod.metadata.namespace)
+    disallow_volumes(client, node)
     with suppress(ApiError):
         client.delete(Node, node)
     with suppress(ApiError):

@@ -160,7 +160,8 @@ class NodeServer:
     async def _attach(self, websocket: WebSocket) -> None:
         if (vm := await self._find_or_deny(websocket)) is None:
             return
-        await send_lines(websocket, read_lines(self._client, vm, LogOptions(follow=True, tail=0)))
+        lines = read_lines(self._client, vm, LogOptions(follow=True, tail=0))
+        await send_lines(websocket, lines, wants_stdin=websocket.query_params.get("input") in ("1", "true"))
 
     async def _forward(self, websocket: WebSocket) -> None:
         if (vm := await self._find_or_deny(websocket)) is not None:

@@ -8,15 +8,16 @@ sees is dropped in silence. docs/how-to/kubernetes.md has the list.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from lightkube.models.core_v1 import Container, PodSpec, Probe
 from lightkube.resources.core_v1 import Pod
 
-from volant.contract.api_types import VmCreate
+from volant.contract.api_types import VmCreate, VolumeAttachment
 from volant.kubernetes.environment import Expander, Fields, find_resources, make_environment
 from volant.kubernetes.pod_files import make_files, place_files
 from volant.kubernetes.probes import check_probe
-from volant.kubernetes.references import Found, Refused, get_container, get_spec
+from volant.kubernetes.references import Found, Refused, find_claim, get_container, get_spec
 
 # Labels of a VM that say whose it is; the daemon keeps them, so that nothing starts twice.
 NODE_LABEL = "volant.kubernetes.node"
@@ -27,7 +28,9 @@ KILLED_LABEL = "volant.kubernetes.killed"
 
 _RESTART_POLICIES = {"Always": "always", "OnFailure": "on-failure", "Never": "no"}
 # A guest that is told less than this about a volume cannot be.
-_KNOWN_VOLUMES = ("configMap", "secret", "downwardAPI", "projected", "emptyDir")
+_KNOWN_VOLUMES = (
+    "configMap", "secret", "downwardAPI", "projected", "emptyDir", "persistentVolumeClaim", "ephemeral",
+)  # fmt: skip
 
 
 def name_vm(pod: Pod) -> str:
@@ -69,11 +72,20 @@ def check_pod(pod: Pod) -> None:
         raise Refused("UnsupportedVolume", "block devices (volumeDevices) are not given to VMs")
     if container.lifecycle is not None:
         raise Refused("UnsupportedLifecycle", "lifecycle hooks of containers are not run in VMs")
+    if container.stdin or container.tty:
+        raise Refused(
+            "UnsupportedStdin",
+            "a VM's workload has no standard input and no terminal (stdin, tty): kubectl exec -it gives a program both",
+        )
     for probe in list_probes(container):
         check_probe(container, probe)
     for volume in spec.volumes or []:
         if not any(getattr(volume, kind, None) is not None for kind in _KNOWN_VOLUMES):
             raise Refused("UnsupportedVolume", f"volume {volume.name} is of a kind that VMs are not given")
+    mounted = [mount.name for mount in container.volumeMounts or []]
+    for volume in spec.volumes or []:
+        if find_claim(pod, volume) and mounted.count(volume.name) > 1:
+            raise Refused("UnsupportedVolume", f"volume {volume.name} is mounted twice: a VM mounts it once")
     for mount in container.volumeMounts or []:
         if mount.subPath or mount.subPathExpr:
             raise Refused(
@@ -123,6 +135,8 @@ def make_request(pod: Pod, found: Found, plugin: str, *, node: str, pod_ip: str,
             for port in container.ports or []
             if port.protocol in (None, "TCP", "UDP")
         ]
+    if volumes := list(list_attachments(pod, found)):
+        request["volumes"] = volumes
     if files:
         request["files"] = place_files(files)
     if container.workingDir:
@@ -143,6 +157,18 @@ def make_request(pod: Pod, found: Found, plugin: str, *, node: str, pod_ip: str,
             "retries": None,
         }  # fmt: skip
     return request
+
+
+def list_attachments(pod: Pod, found: Found) -> Iterator[VolumeAttachment]:
+    """The daemon's volumes where the pod mounts its claims."""
+    volumes = {volume.name: volume for volume in get_spec(pod).volumes or []}
+    for mount in get_container(pod).volumeMounts or []:
+        volume = volumes.get(mount.name)
+        if volume is None or not (claim := find_claim(pod, volume)):
+            continue
+        source = volume.persistentVolumeClaim
+        is_read_only = bool(mount.readOnly or (source is not None and source.readOnly))
+        yield {"name": found.volumes[claim], "target": mount.mountPath, "read_only": is_read_only}
 
 
 def find_user(spec: PodSpec, container: Container) -> str:

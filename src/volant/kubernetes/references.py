@@ -28,7 +28,11 @@ class Refused(Exception):
 
 
 class Missing(Exception):
-    """Something that a pod refers to is not there yet: its container waits for it."""
+    """Something that a pod refers to is not there yet: its container waits for it, for `reason`."""
+
+    def __init__(self, message: str, reason: str = "CreateContainerConfigError") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Reference(NamedTuple):
@@ -47,10 +51,14 @@ class TokenRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was found of a pod's references: the bytes of each key. What is not there is left out."""
+    """What was found of a pod's references: the bytes of each key. What is not there is left out.
+
+    `volumes`: of each claim, the daemon's volume that it is bound to.
+    """
 
     objects: Mapping[Reference, Mapping[str, bytes]] = field(default_factory=dict)
     tokens: Mapping[TokenRequest, str] = field(default_factory=dict)
+    volumes: Mapping[str, str] = field(default_factory=dict)
 
 
 def get_spec(pod: Pod) -> PodSpec:
@@ -98,6 +106,25 @@ def list_tokens(pod: Pod) -> set[TokenRequest]:
             if part.serviceAccountToken is not None:
                 found.add(read_token_request(part.serviceAccountToken))
     return found
+
+
+def find_claim(pod: Pod, volume: Volume) -> str:
+    """The PersistentVolumeClaim that a pod's volume is; empty: it is of another kind."""
+    if volume.persistentVolumeClaim is not None:
+        return volume.persistentVolumeClaim.claimName
+    if volume.ephemeral is not None:
+        # Made for this pod by the cluster, and called so (KEP-1698).
+        return f"{pod.metadata.name if pod.metadata is not None else ''}-{volume.name}"
+    return ""
+
+
+def list_claims(pod: Pod) -> dict[str, bool]:
+    """Names of the claims that are mounted, and whether each is to be this pod's own."""
+    return {
+        claim: volume.ephemeral is not None
+        for volume in list_mounted(get_spec(pod), get_container(pod))
+        if (claim := find_claim(pod, volume))
+    }
 
 
 def list_mounted(spec: PodSpec, container: Container) -> list[Volume]:

@@ -33,6 +33,8 @@ from volant.kubernetes.runs import (
 )
 
 _OUT_OF_MEMORY = ("guest-out-of-memory", "host-out-of-memory", "memory-limit")
+# How the agent in the guest says of a process that the guest's kernel killed it for lack of memory.
+_GUEST_RAN_OUT = "(the guest ran out of memory)"
 
 
 def make_waiting_status(pod: Pod, reason: str, message: str, *, host_ip: str) -> PodStatus:
@@ -87,7 +89,8 @@ def _find_state(
             if process is not None and process["state"] == "backoff":
                 code = process.get("exit_code")
                 reason = process.get("reason", "")
-                ended = _make_end(vm, run, KILLED_EXIT_CODE if code is None else code, "Error", reason)
+                why = "OOMKilled" if _GUEST_RAN_OUT in reason else "Error"
+                ended = _make_end(vm, run, KILLED_EXIT_CODE if code is None else code, why, reason)
                 return _waiting("CrashLoopBackOff", reason), "Running", ended
             if process is None and not vm["agent"]["connected"]:
                 return _waiting("ContainerCreating", vm["status_reason"]), "Pending", None
@@ -113,6 +116,9 @@ def _find_end(vm: Vm, run: Run | None) -> ContainerStateTerminated:
         reason = "OOMKilled" if crash["kind"] in _OUT_OF_MEMORY else "Error"
         code = KILLED_EXIT_CODE if code is None else code
         return _make_end(vm, run, code, reason, crash["line"] or vm["status_reason"])
+    said = vm["processes"][0].get("reason", "") if vm["processes"] else ""
+    if _GUEST_RAN_OUT in said:
+        return _make_end(vm, run, KILLED_EXIT_CODE, "OOMKilled", said)
     code = code if code is not None else (1 if vm["status"] == "failed" else 0)
     return _make_end(vm, run, code, "Completed" if code == 0 else "Error", vm["status_reason"])
 

@@ -34,6 +34,10 @@ FIRST_RETRY_SECONDS, MOST_RETRY_SECONDS = 2.0, 300.0
 DEFAULT_GRACE_SECONDS = 30
 
 
+class ImageFailed(Exception):
+    """The container's image cannot be had now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """What all pods of a node share."""
@@ -61,6 +65,10 @@ class PodWorker:
         self.is_orphan = False
         # Its VM was stopped since the cluster may run the pod elsewhere: it is left so until the cluster is heard of.
         self._is_fenced = False
+        # It waits for what another VM has.
+        self.is_held = False
+        # By the loop's clock: whatever wakes it before, such as what it told of itself, is no reason to try again.
+        self._make_at = 0.0
         # Why its run was ended, until the next one is told of.
         self._killed = ""
         self._prober = Prober(get_container(pod), self._probe, self.wake, self._tell_problem)
@@ -68,6 +76,11 @@ class PodWorker:
     def wake(self, pod: Pod | None = None) -> None:
         if pod is not None:
             self.pod = pod
+        self._changed.set()
+
+    def let_in(self) -> None:
+        """Another VM has ended, and may have had what this one waits for."""
+        self._make_at = 0.0
         self._changed.set()
 
     def orphan(self) -> None:
@@ -80,8 +93,9 @@ class PodWorker:
             self._changed.clear()
             try:
                 is_over = await self.bring_about()
-                self._pause_seconds = FIRST_RETRY_SECONDS
-            except (Missing, VolantError, OSError) as error:
+                if not self._is_early():
+                    self._pause_seconds, self.is_held = FIRST_RETRY_SECONDS, False
+            except (Missing, ImageFailed, VolantError, OSError) as error:
                 await self._wait_for(error)
                 is_over = False
             except Exception:
@@ -106,7 +120,11 @@ class PodWorker:
             return False
         try:
             check_pod(pod)
-            vm = await self._find_vm() or await self._make_vm(pod)
+            vm = await self._find_vm()
+            if vm is None:
+                if self._is_early():
+                    return False
+                vm = await self._make_vm(pod)
         except Refused as refused:
             await self._tell(
                 make_refused_status(pod, refused.reason, str(refused), host_ip=self._host.address)
@@ -172,9 +190,16 @@ class PodWorker:
             return
         self._is_fenced = True
         self._prober.stop()
-        if await self._find_vm() is not None:
-            log.warning("pod %s: stopped, since its Lease could not be renewed", self.name)
-            await self._host.client.stop_vm(self.name, force=True)
+        while self._is_fenced:
+            try:
+                if await self._find_vm() is not None:
+                    log.warning("pod %s: stopped, since its node's Lease could not be renewed", self.name)
+                    await self._host.client.stop_vm(self.name, force=True)
+            except (VolantError, OSError) as error:
+                log.warning("pod %s: cannot be stopped: %s; trying again", self.name, error)
+                await asyncio.sleep(FIRST_RETRY_SECONDS)
+            else:
+                return
 
     def let_go_on(self) -> None:
         """The cluster has heard of this node again: what is still the node's runs again."""
@@ -190,17 +215,20 @@ class PodWorker:
 
     async def _make_vm(self, pod: Pod) -> Vm:
         host, container = self._host, get_container(pod)
-        plugin = await host.images.provide(container.image or "", container.imagePullPolicy)
+        try:
+            plugin = await host.images.provide(container.image or "", container.imagePullPolicy)
+        except (VolantError, OSError) as error:
+            raise ImageFailed(str(error)) from error
         found = await host.cluster.find(pod)
         address = host.addresses.lease(pod)
         try:
             request = make_request(pod, found, plugin, node=host.node, pod_ip=address, host_ip=host.address)
             vm = await host.client.create_vm(request)
-        except Conflict:
-            # The agent before this one has made it.
-            return await host.client.get_vm(self.name)
-        except BaseException:
+        except BaseException as error:
             host.addresses.release(address)
+            # The agent before this one has made it; else another VM has what this one needs, such as its volume.
+            if isinstance(error, Conflict) and (made := await self._find_vm()) is not None:
+                return made
             raise
         await self._tell_event("Normal", "Started", f"VM {self.name} of plugin {plugin}")
         return vm
@@ -225,12 +253,13 @@ class PodWorker:
 
     async def _wait_for(self, error: BaseException) -> None:
         """Say what stands in the way as people know it, and try again later."""
+        self.is_held = isinstance(error, Conflict)
         if isinstance(error, Missing):
-            reason = "CreateContainerConfigError"
-        elif isinstance(error, Conflict):
-            reason = "ContainerCreating"
+            reason = error.reason
+        elif isinstance(error, ImageFailed):
+            reason = "ImagePullBackOff"
         else:
-            reason = "ImagePullBackOff" if await self._is_without_vm() else "ContainerCreating"
+            reason = "ContainerCreating" if self.is_held else "CreateContainerError"
         log.warning("pod %s: %s: %s", self.name, reason, error)
         status = make_waiting_status(self.pod, reason, str(error), host_ip=self._host.address)
         try:
@@ -247,8 +276,13 @@ class PodWorker:
         except (VolantError, OSError):
             return False
 
+    def _is_early(self) -> bool:
+        return asyncio.get_running_loop().time() < self._make_at
+
     def _retry_later(self) -> None:
-        asyncio.get_running_loop().call_later(self._pause_seconds, self._changed.set)
+        loop = asyncio.get_running_loop()
+        self._make_at = loop.time() + self._pause_seconds
+        loop.call_at(self._make_at, self._changed.set)
         self._pause_seconds = min(2 * self._pause_seconds, MOST_RETRY_SECONDS)
 
     async def _tell(self, status: PodStatus) -> None:

@@ -15,6 +15,7 @@ from volant.kubernetes.references import (
     Reference,
     Refused,
     TokenRequest,
+    list_claims,
     list_references,
     list_tokens,
 )
@@ -156,6 +157,13 @@ def test_volumes_are_files_before_the_workload_starts() -> None:
         ({}, {"livenessProbe": {"grpc": {"port": 80}}}, "UnsupportedProbe"),
         ({}, {"lifecycle": {"preStop": {"exec": {"command": ["true"]}}}}, "UnsupportedLifecycle"),
         ({}, {"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "x"}]}, "UnsupportedVolume"),
+        (
+            {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]},
+            {"volumeMounts": [{"name": "v", "mountPath": "/a"}, {"name": "v", "mountPath": "/b"}]},
+            "UnsupportedVolume",
+        ),
+        ({}, {"stdin": True}, "UnsupportedStdin"),
+        ({}, {"tty": True}, "UnsupportedStdin"),
     ],
 )
 def test_what_no_vm_can_be_is_refused_by_name(
@@ -190,3 +198,23 @@ def test_the_workload_is_who_and_where_the_pod_says() -> None:
         "db.example": "192.0.2.7",
     }
     assert "health_check" not in ask(make_pod(livenessProbe={"httpGet": {"port": 80}}))
+
+
+def test_claims_are_mounted_as_the_volumes_that_they_are_bound_to() -> None:
+    spec = {
+        "volumes": [
+            {"name": "data", "persistentVolumeClaim": {"claimName": "shop-data"}},
+            {"name": "old", "persistentVolumeClaim": {"claimName": "shop-old", "readOnly": True}},
+            {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}},
+            {"name": "unused", "persistentVolumeClaim": {"claimName": "nobodys"}},
+        ]
+    }
+    mounts = [{"name": name, "mountPath": f"/{name}"} for name in ("data", "old", "scratch")]
+    pod = make_pod(spec, volumeMounts=mounts)
+    assert list_claims(pod) == {"shop-data": False, "shop-old": False, "web-scratch": True}
+    bound = {claim: f"pvc-{claim}" for claim in list_claims(pod)}
+    assert ask(pod, Found(volumes=bound))["volumes"] == [
+        {"name": "pvc-shop-data", "target": "/data", "read_only": False},
+        {"name": "pvc-shop-old", "target": "/old", "read_only": True},
+        {"name": "pvc-web-scratch", "target": "/scratch", "read_only": False},
+    ]

@@ -11,6 +11,8 @@ from volant.contract.api_types import Vm
 from volant.kubernetes.status import make_refused_status, make_status, make_waiting_status
 
 HOST, ADDRESS = "192.0.2.1", "10.1.0.2"
+# As kestrel says it: internal/supervise/ending.go.
+RAN_OUT = "killed by SIGKILL (the guest ran out of memory)"
 
 
 def make_pod(policy: str = "Always") -> Pod:
@@ -56,6 +58,14 @@ def test_a_workload_that_falls_again_and_again_backs_off() -> None:
     assert (told["phase"], told["waiting"]["reason"], told["restarts"]) == ("Running", "CrashLoopBackOff", 4)
 
 
+def test_a_workload_that_the_guests_kernel_killed_is_told_as_that() -> None:
+    process = {"name": "w", "state": "backoff", "restarts": 0, "reason": f"{RAN_OUT}; starts again in 1s"}
+    said = make_status(make_pod(), make_vm(processes=[process]), host_ip=HOST, pod_ip=ADDRESS).to_dict()
+    (container,) = said["containerStatuses"]
+    ended = container["lastState"]["terminated"]
+    assert (ended["reason"], ended["exitCode"]) == ("OOMKilled", 137)
+
+
 @pytest.mark.parametrize(
     ("vm", "policy", "phase", "code", "reason"),
     [
@@ -64,6 +74,17 @@ def test_a_workload_that_falls_again_and_again_backs_off() -> None:
         ({"status": "stopped", "exit_code": 0}, "OnFailure", "Succeeded", 0, "Completed"),
         (
             {"status": "failed", "crash": {"kind": "memory-limit", "line": ""}},
+            "Never",
+            "Failed",
+            137,
+            "OOMKilled",
+        ),
+        (
+            {
+                "status": "stopped",
+                "exit_code": 137,
+                "processes": [{"name": "w", "state": "failed", "restarts": 0, "reason": RAN_OUT}],
+            },
             "Never",
             "Failed",
             137,

@@ -160,3 +160,43 @@ async def test_a_pod_that_runs_once_has_failed_by_its_probe() -> None:
     assert world.phases[-1] == "Failed"
     (container,) = world.cluster.statuses[-1]["containerStatuses"]
     assert container["state"]["terminated"]["exitCode"] == 137
+
+
+@pytest.mark.asyncio
+async def test_a_vm_that_waits_for_anothers_volume_says_so_and_is_no_missing_image() -> None:
+    world = World(make_pod())
+    world.daemon.failing = Conflict("VM other writes to volume pvc-1")
+    running = asyncio.create_task(world.worker.run())
+    async with asyncio.timeout(30):
+        while not world.cluster.statuses:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        (container,) = world.cluster.statuses[0]["containerStatuses"]
+        waiting = container["state"]["waiting"]
+        assert (waiting["reason"], world.worker.is_held) == ("ContainerCreating", True)
+        assert "writes to volume" in waiting["message"]
+        world.worker.wake()
+        await asyncio.sleep(0.05)
+        assert world.daemon.acts == [f"create {NAME}"], "what it told of itself is no reason to try again"
+        world.worker.let_in()
+        while not world.daemon.vms or world.worker.is_held:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    running.cancel()
+
+
+@pytest.mark.asyncio
+async def test_a_vm_that_cannot_be_stopped_now_is_stopped_when_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("volant.kubernetes.worker.FIRST_RETRY_SECONDS", 0.01)
+    world = World(make_pod(metadata={"annotations": {SELF_FENCE: "true"}}))
+    world.daemon.vms[NAME] = make_vm(name=NAME)
+    stop, refusals = world.daemon.stop_vm, iter([OSError("the daemon starts anew")])
+
+    async def refuse_once(name: str, **how: Any) -> Any:
+        for refusal in refusals:
+            raise refusal
+        return await stop(name, **how)
+
+    monkeypatch.setattr(world.daemon, "stop_vm", refuse_once)
+    await world.worker.fence()
+    assert world.daemon.acts == [f"stop {NAME} force"]
