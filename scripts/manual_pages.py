@@ -73,23 +73,30 @@ def make_command_page(command: click.Command, name: str, section: int, exit_code
     return end(lines, name)
 
 
+AGENT = (
+    "kestrel boots the disk of a guest, starts and supervises its processes, checks its health, keeps its"
+    " logs and serves SSH to the host. fledge puts it into every plugin; the one that the host brings is the"
+    " one that runs. Started anywhere but as the first process of a machine it does nothing and exits 78."
+)
+AGENT_COMMANDS = [
+    ("kestrel check-config FILE", "List everything that is wrong with a config."),
+    ("kestrel supervise", "Run a config's processes without being PID 1 of a machine, to try it."),
+    ("kestrel version", "Print the version."),
+    ("journalctl -u NAME [-f]", "In a guest: what a process, or kestrel itself, has written."),
+    (
+        "socat VSOCK-CONNECT:2:PORT STDOUT",
+        "In a guest: a secret of this VM; other uses go to the image's own socat.",
+    ),
+]
+
+
 def make_agent_page() -> str:
     schema = json.loads((ROOT / "contract" / "kestrel-config.schema.json").read_text())
-    commands = [
-        ("kestrel check-config FILE", "Tell everything that is wrong with a config."),
-        ("kestrel supervise", "Run a config's processes without being PID 1 of a machine, to try it."),
-        ("kestrel version", "Print the version."),
-        ("journalctl -u NAME [-f]", "In a guest: what a process, or kestrel itself, has written."),
-    ]
     lines = [
         *begin("kestrel", 8, "process 1 of every Volant guest"),
         ".SH DESCRIPTION",
-        escape(
-            "kestrel boots the disk of a guest, starts and supervises its processes, checks its health, keeps its"
-            " logs and serves SSH to the host. fledge puts it into every plugin; the one that the host brings is the"
-            " one that runs. Started anywhere but as the first process of a machine it does nothing and exits 78."
-        ),
-        *list_terms("COMMANDS", commands),
+        escape(AGENT),
+        *list_terms("COMMANDS", AGENT_COMMANDS),
         ".SH CONFIGURATION",
         escape("/etc/kestrel/config.yaml in the guest; unknown keys are refused, with their line."),
         *list_keys(schema["properties"]),

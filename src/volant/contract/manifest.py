@@ -35,10 +35,10 @@ class Strict(BaseModel):
 class DiskFile(Strict):
     """The root disk, as a path in the archive or a URL."""
 
-    path: str | None = None
-    url: str | None = None
+    path: str | None = Field(None, description="its file in the archive")
+    url: str | None = Field(None, description="where it is fetched from, in place of a file")
     format: Literal["qcow2", "raw"] = "qcow2"
-    checksum: Checksum | None = None
+    checksum: Checksum | None = Field(None, description="needed with a url")
     boot: Literal["kernel", "firmware"] | None = Field(
         None, description="kernel: a bare file system booted by volant's kernel; firmware: a whole system"
     )
@@ -53,9 +53,9 @@ class DiskFile(Strict):
 class InitramfsFile(Strict):
     """The RAM file system, as a path in the archive or a URL."""
 
-    path: str | None = None
-    url: str | None = None
-    checksum: Checksum | None = None
+    path: str | None = Field(None, description="its file in the archive")
+    url: str | None = Field(None, description="where it is fetched from, in place of a file")
+    checksum: Checksum | None = Field(None, description="needed with a url")
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -180,7 +180,7 @@ class Action(Strict):
     """A named HTTP request to the workload."""
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET"
-    path: str
+    path: str = Field(description="path of the request")
     timeout_ms: int = Field(30_000, ge=1)
     description: str = ""
 
@@ -190,9 +190,9 @@ class RuntimeHalf(Strict):
 
     resources: Resources = Field(default_factory=Resources)
     workload: Workload = Field(default_factory=Workload)
-    health_check: HealthCheck | None = None
-    network: Network | None = None
-    cloud_init: CloudInit | None = None
+    health_check: HealthCheck | None = Field(None, description="an HTTP check on the workload's port")
+    network: Network | None = Field(None, description="what its VMs use unless they choose")
+    cloud_init: CloudInit | None = Field(None, description="documents for every VM of the plugin")
     disks: Annotated[list[Disk], AfterValidator(_refuse_same_disks)] = Field(
         default_factory=list, description="further disks of its VMs: volumes that are made with each"
     )
@@ -215,13 +215,13 @@ class Manifest(RuntimeHalf):
     """A whole manifest. A hand-made one may leave out everything but name and version."""
 
     schema_version: Literal["1.0"] = "1.0"
-    name: Name
-    version: Version
-    description: str = ""
+    name: Name = Field(description="of the plugin")
+    version: Version = Field(description="a semantic version")
+    description: str = Field("", description="one line for people")
     runtime: str = Field("", description="always equal to name; kept for readers of older manifests")
-    enabled: bool = True
-    rootfs: DiskFile | None = None
-    initramfs: InitramfsFile | None = None
+    enabled: bool = Field(True, description="whether VMs may be made of it once it is installed")
+    rootfs: DiskFile | None = Field(None, description="the root disk; or an initramfs")
+    initramfs: InitramfsFile | None = Field(None, description="a plugin that lives in RAM")
 
     @model_validator(mode="before")
     @classmethod

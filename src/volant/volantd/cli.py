@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FROM_VOLAR = "--from-volar"
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="volantd")
 def main_group() -> None:
     """The daemon that keeps plugins and VMs on this host. People use it through volar."""

@@ -15,7 +15,7 @@ def make_router(page: Page) -> Router:
 
     @router.post("/links")
     async def make_link() -> DashboardLink:
-        """A link for a browser on this host, good once and for a minute."""
+        """Make a link to the dashboard for a browser on this host. It works once and for one minute."""
         request = find_request()
         who = request.who if request is not None else "nobody"
         return DashboardLink(url=page.make_link(who), expires_seconds=CODE_SECONDS)

@@ -24,7 +24,7 @@ def make_router(fleet: Fleet) -> Router:
 
     @router.get("", response_class=ByteStream)
     async def read(name: str, path: GuestPath) -> ByteStream:
-        """The bytes of a file."""
+        """Read a file of the guest."""
         guest = await fleet.connect(name)
         chunks = read_file(guest.connection.ssh, path)
         # What cannot be opened is told before the reply begins.
@@ -39,7 +39,7 @@ def make_router(fleet: Fleet) -> Router:
 
     @router.put("", status_code=204)
     async def write(name: str, path: GuestPath, request: Request, mode: Mode = 0o644) -> None:
-        """Write the body to a file: there whole or not at all. Its folder must exist."""
+        """Write the body to a file of the guest, completely or not at all. Its folder must exist."""
         guest = await fleet.connect(name)
         await write_file(guest.connection.ssh, path, request.stream(), mode)
 

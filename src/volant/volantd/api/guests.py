@@ -102,7 +102,7 @@ def make_router(fleet: Fleet) -> Router:
 
     @router.post("/ssh")
     async def authorize_ssh(name: str, request: SshSessionRequest) -> SshSession:
-        """Let a key log in for a while; the stream is at ssh/stream."""
+        """Let a key log in for a while; the connection is the stream ssh/stream."""
         if (record := fleet.get(name)).has_own_system:
             return SshSession(**asdict(await own_sshd.authorize(record)))
         async with fleet.enter(name) as guest:
@@ -166,7 +166,7 @@ def make_router(fleet: Fleet) -> Router:
     @router.api_route("/proxy/{path:path}", methods=OTHER_METHODS, include_in_schema=False)
     @router.get("/proxy/{path:path}")
     async def proxy(name: str, path: str, request: Request) -> Response:
-        """One HTTP request, of any method, to the workload's port through the guest's control stream."""
+        """Send one HTTP request, of any method, to the workload's port through the guest's control stream."""
         record = fleet.get(name)
         workload = fleet.domain.plugins.load(record.plugin_reference).manifest.workload
         if workload.port is None:

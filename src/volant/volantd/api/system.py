@@ -43,6 +43,7 @@ def make_router(fleet: Fleet, domain: Domain) -> Router:
 
     @router.get("/system/info", tags=["system"])
     async def info() -> SystemInfo:
+        """Show hypervisor, accelerator, kernel and network of the daemon."""
         facts: dict[str, str] = {}
         try:
             kernel = await asyncio.to_thread(find_guest_kernel, domain.settings, host_architecture())
@@ -71,18 +72,18 @@ def make_router(fleet: Fleet, domain: Domain) -> Router:
         limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
         target: Annotated[str, Query(description="only changes of what has this name")] = "",
     ) -> list[AuditEntry]:
-        """The newest changes that were asked for, oldest first."""
+        """List the newest changes that were asked for, oldest first."""
         entries = await asyncio.to_thread(domain.audit.read, limit, target)
         return [AuditEntry(**asdict(entry)) for entry in entries]
 
     @router.get("/system/kernels", tags=["system"])
     async def kernels() -> list[KernelInfo]:
-        """The kernels that guests can boot, each architecture's newest first."""
+        """List the kernels that guests can boot, each architecture's newest first."""
         return await asyncio.to_thread(list_kernels, domain.settings)
 
     @router.get("/system/doctor", tags=["system"])
     async def doctor() -> list[HostFinding]:
-        """What the daemon's host can and cannot do, each finding with how to fix it. Takes seconds."""
+        """Show what the daemon's host can and cannot do, each finding with how to fix it. Takes seconds."""
         findings = await asyncio.to_thread(examine, domain.settings)
         return [HostFinding(**asdict(finding)) for finding in findings]
 
@@ -154,6 +155,7 @@ def make_root_router(registry: CollectorRegistry) -> Router:
 
     @router.get("/healthz")
     async def healthz() -> dict[str, str]:
+        """Answer 200 while the daemon serves."""
         return {"status": "ok", "version": __version__}
 
     @router.get("/metrics", response_class=Metrics)
@@ -163,7 +165,7 @@ def make_root_router(registry: CollectorRegistry) -> Router:
 
     @router.get("/kestrel/latest/linux-{architecture}", response_class=Program)
     async def agent(architecture: Literal["amd64", "arm64"]) -> Program:
-        """The guest agent of this installation."""
+        """Read the guest agent of this installation."""
         return Program(find_agent(architecture), filename="kestrel")
 
     return router

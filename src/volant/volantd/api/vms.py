@@ -92,7 +92,7 @@ def make_router(fleet: Fleet) -> Router:
         limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
         after: Annotated[str, Query(description="the last name of the page before")] = "",
     ) -> StreamingResponse:
-        """VMs by name. Where more follow, the header Next-After names the last of this page."""
+        """List VMs by name. If there are more, the header Next-After has the last name of this page."""
         labels = [label.partition("=")[::2] for label in label or []]
         page = fleet.domain.registry.list_page(
             after=after, limit=limit + 1, state=status, plugin=plugin, health=health, labels=labels
@@ -109,7 +109,8 @@ def make_router(fleet: Fleet) -> Router:
         ] = None,
         seconds: Annotated[float, Query(alias="timeout", ge=0, le=3600, allow_inf_nan=False)] = 60,
     ) -> Response:
-        """One VM; with `wait` once it is running, healthy or stopped, or the time is over: the reply says which."""
+        """Show one VM; with `wait` when it is running, healthy or stopped, or when the time is over: the
+        reply says which."""
         if wait is not None:
             vm_id = fleet.get(name).id
             return describe(await wait_for(fleet.domain.registry, events, vm_id, wait, seconds))
@@ -118,17 +119,17 @@ def make_router(fleet: Fleet) -> Router:
 
     @router.patch("/{name}", response_model=Vm)
     async def update(name: str, request: VmUpdate) -> Response:
-        """Change a VM. `pending` of the reply names what counts from its next start."""
+        """Change a VM. `pending` of the reply lists what takes effect at its next start."""
         return describe(await fleet.update(name, read_update(request)))
 
     @router.get("/{name}/history")
     async def history(name: str) -> list[VmChange]:
-        """What was changed of a VM, oldest first; the newest hundred changes are kept."""
+        """List what was changed in a VM, oldest first; the newest hundred changes are kept."""
         return [VmChange(**asdict(change)) for change in fleet.domain.history.read(fleet.get(name))]
 
     @router.get("/{name}/boot")
     async def boot(name: str) -> Boot:
-        """The steps of a VM's last start, and when each was reached; kept until its next one."""
+        """Show the steps of a VM's last start, and when each was reached."""
         record = fleet.get(name)
         steps = [BootStep(**asdict(step)) for step in fleet.domain.boots.read(record)]
         return Boot(started_at=record.started_at, started_from=find_start(record.spec), steps=steps)
@@ -141,34 +142,38 @@ def make_router(fleet: Fleet) -> Router:
 
     @router.post("/{name}/start", response_model=Vm)
     async def start(name: str, request: StartRequest | None = None) -> Response:
+        """Start a VM. Returns while it boots."""
         return describe(await fleet.start(name, cold=(request or StartRequest()).cold))
 
     @router.post("/{name}/stop", response_model=Vm)
     async def stop(name: str, request: StopRequest | None = None) -> Response:
+        """Stop a VM in order, with `force` at once. Returns when it has stopped."""
         request = request or StopRequest()
         return describe(await fleet.stop(name, timeout_seconds=request.timeout_seconds, force=request.force))
 
     @router.post("/{name}/restart", response_model=Vm)
     async def restart(name: str, request: StopRequest | None = None) -> Response:
+        """Stop a VM in order and start it."""
         return describe(await fleet.restart(name, timeout_seconds=(request or StopRequest()).timeout_seconds))
 
     @router.post("/{name}/pause", response_model=Vm)
     async def pause(name: str) -> Response:
-        """Its processors stand still; memory and published ports stay."""
+        """Pause a VM's processors; memory and published ports stay."""
         return describe(await fleet.pause(name))
 
     @router.post("/{name}/unpause", response_model=Vm)
     async def unpause(name: str) -> Response:
+        """Let a paused VM continue."""
         return describe(await fleet.unpause(name))
 
     @router.post("/{name}/suspend", response_model=Vm)
     async def suspend(name: str) -> Response:
-        """Its memory goes to the disk and its process ends."""
+        """Write a VM's memory to the disk and end its process."""
         return describe(await fleet.suspend(name))
 
     @router.post("/{name}/resume", response_model=Vm)
     async def resume(name: str) -> Response:
-        """A suspended VM goes on where it was; where its memory is of no use any more it boots: an event says it."""
+        """Continue a suspended VM. If its memory can no longer be used it boots, and an event says why."""
         return describe(await fleet.resume(name))
 
     @router.get("/{name}/logs", response_class=JsonLines)
@@ -179,7 +184,8 @@ def make_router(fleet: Fleet) -> Router:
         tail: Annotated[int | None, Query(ge=0, le=MOST_LINES)] = None,
         process: str = "",
     ) -> JsonLines:
-        """What processes wrote, as JSON lines {time, process, stream, line}; with `follow` until the VM ends."""
+        """Read what processes wrote, as JSON lines {time, process, stream, line}; with `follow` until the VM
+        ends."""
         record = fleet.get(name)
         log = fleet.find(record.id).log
         moment = read_since(since)
@@ -200,7 +206,7 @@ def make_router(fleet: Fleet) -> Router:
     async def console_log(
         name: str, follow: bool = False, tail: Annotated[int | None, Query(ge=0, le=MOST_LINES)] = None
     ) -> TextStream:
-        """The serial console's bytes since the VM was created (the last megabytes of them)."""
+        """Read the serial console's output since the VM was created (its last megabytes)."""
         record = fleet.get(name)
         chunks = follow_console(fleet.find(record.id).files.console_log, tail, follow)
         if follow:
@@ -209,6 +215,7 @@ def make_router(fleet: Fleet) -> Router:
 
     @router.get("/{name}/stats")
     async def stats(name: str) -> VmStats:
+        """Show what a VM uses, as the guest and as the host see it."""
         record = fleet.get(name)
         guest = None
         if record.state in WITH_PROCESS:

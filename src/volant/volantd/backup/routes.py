@@ -31,7 +31,7 @@ def make_router(fleet: Fleet, resources: Sequence[Resource], begin_anew: Callabl
 
     @router.post("/restore")
     async def restore(request: Request, replace: bool = False) -> RestoreReply:
-        """Put a backup (the body) in the place of the state, all of it or nothing. The daemon starts again with it."""
+        """Replace the state by the backup in the body, completely or not at all. The daemon restarts with it."""
         is_empty = check_place(fleet, replaces=replace)
         state_dir = fleet.domain.settings.state_dir
         with ExitStack() as stack:

@@ -50,12 +50,13 @@ def make_router(fleet: Fleet) -> Router:
 
     @router.get("")
     async def list_deployments() -> list[Deployment]:
-        """By name."""
+        """List deployments by name."""
         return [describe(deployment) for deployment in store.list_all()]
 
     @router.post("", status_code=201)
     async def create(request: DeploymentCreate, idempotency_key: IdempotencyKey = None) -> Deployment:
-        """Several VMs of a plugin, and ports that are balanced over them. Returns before they are there."""
+        """Create a deployment: several VMs of a plugin, and ports that are balanced over them. Returns before
+        the VMs run."""
         note_target(request.name)
         check_may_mount(request.vm.mounts)
         return describe(
@@ -72,11 +73,12 @@ def make_router(fleet: Fleet) -> Router:
 
     @router.get("/{name}")
     async def get(name: str) -> Deployment:
+        """Show one deployment."""
         return describe(store.get(name))
 
     @router.get("/{name}/revisions")
     async def revisions(name: str) -> list[DeploymentRevision]:
-        """What it was, oldest first; the newest twenty are kept."""
+        """List a deployment's revisions, oldest first; the newest twenty are kept."""
         return [
             DeploymentRevision(
                 number=revision.number,
@@ -90,7 +92,7 @@ def make_router(fleet: Fleet) -> Router:
 
     @router.patch("/{name}")
     async def update(name: str, request: DeploymentUpdate) -> Deployment:
-        """Scale it, or have its VMs replaced by others. Returns before that is done."""
+        """Scale a deployment, or have its VMs replaced. Returns before that is done."""
         if request.vm is not None:
             check_may_mount(request.vm.mounts)
         change = None
@@ -108,13 +110,13 @@ def make_router(fleet: Fleet) -> Router:
 
     @router.post("/{name}/rollback")
     async def rollback(name: str, request: RollbackRequest | None = None) -> Deployment:
-        """Back to an earlier revision, by the same steps as an update."""
+        """Go back to an earlier revision, by the same steps as an update."""
         number = None if request is None else request.revision
         return describe(requests.roll_back(name, number))
 
     @router.delete("/{name}", status_code=204)
     async def delete(name: str) -> None:
-        """With its VMs and their disks; volumes stay. Returns when they are gone."""
+        """Delete a deployment with its VMs and their disks; volumes are kept. Returns when they are deleted."""
         with fleet.domain.events.listen() as happenings:
             identity = requests.delete(name).id
             try:

@@ -20,22 +20,23 @@ def make_router(networks: NetworkStore) -> Router:
 
     @router.get("")
     async def list_networks() -> list[VmNetwork]:
-        """By name; `default` is always there."""
+        """List networks by name; `default` always exists."""
         return [describe(network) for network in networks.list_all()]
 
     @router.post("", status_code=201)
     async def create(request: VmNetworkCreate) -> VmNetwork:
-        """VMs reach each other where they share a network, and only there."""
+        """Create a network. VMs reach each other only if they share a network."""
         note_target(request.name)
         return describe(networks.create(request.name, internal=request.internal, labels=request.labels))
 
     @router.get("/{name}")
     async def get(name: str) -> VmNetwork:
+        """Show one network."""
         return describe(networks.get(name))
 
     @router.delete("/{name}", status_code=204)
     async def delete(name: str) -> None:
-        """One that a VM is in, running or not, stays: 409."""
+        """Delete a network; 409 if a VM, running or not, is in it."""
         networks.remove(name)
 
     return router

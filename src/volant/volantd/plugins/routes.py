@@ -77,28 +77,33 @@ def make_router(plugins: PluginStore) -> Router:
 
     @router.get("")
     async def list_plugins() -> list[Plugin]:
+        """List the installed plugins."""
         return [describe(plugin) for plugin in plugins.list_all()]
 
     @router.get("/{name}")
     async def get(name: str, version: str = "") -> Plugin:
+        """Show one plugin."""
         return describe(plugins.get(make_reference(name, version)))
 
     @router.get("/{name}/archive", response_class=TarStream)
     async def export(name: str, version: str = "") -> TarStream:
-        """The plugin as an archive that can be installed elsewhere."""
+        """Read the plugin as an archive that can be installed elsewhere."""
         exported = export_plugin(plugins.load(make_reference(name, version)))
         return TarStream(exported.chunks(), headers={"Content-Length": str(exported.size_bytes)})
 
     @router.post("/{name}/enable")
     async def enable(name: str, version: str = "") -> Plugin:
+        """Allow new VMs of a plugin again."""
         return describe(plugins.enable(make_reference(name, version), True))
 
     @router.post("/{name}/disable")
     async def disable(name: str, version: str = "") -> Plugin:
+        """Refuse new VMs of a plugin; existing ones are kept."""
         return describe(plugins.enable(make_reference(name, version), False))
 
     @router.delete("/{name}", status_code=204)
     async def remove(name: str, version: str = "") -> None:
+        """Remove a plugin; 409 if a VM uses it."""
         await plugins.remove(make_reference(name, version))
 
     return router
@@ -115,18 +120,19 @@ def make_policy_router(policy: trust.TrustPolicy) -> Router:
 
     @router.get("")
     async def policy_show() -> list[TrustRule]:
-        """Its rules by scope. None: everything is taken."""
+        """List the policy's rules by scope. Without any rule, every plugin is accepted."""
         return list_rules()
 
     @router.put("")
     async def policy_set(request: TrustRule) -> list[TrustRule]:
-        """A rule, in place of the one for the same scope. Plugins that are installed stay."""
+        """Set a rule, in place of the one for the same scope. Installed plugins are kept."""
         note_target(request.scope)
         policy.set(trust.TrustRule(request.scope, request.verdict, tuple(request.keys)))
         return list_rules()
 
     @router.delete("", status_code=204)
     async def policy_remove(scope: Annotated[str, Query(max_length=512)]) -> None:
+        """Remove the rule for a scope."""
         note_target(scope)
         policy.remove(scope)
 

@@ -21,20 +21,22 @@ def make_router(secrets: SecretStore) -> Router:
 
     @router.get("")
     async def list_secrets() -> list[Secret]:
+        """List names, sizes and users of secrets; never their values."""
         return [Secret(**asdict(secret)) for secret in secrets.list_all()]
 
     @router.get("/{name}")
     async def get(name: str) -> Secret:
-        """Name, size and users; never the value."""
+        """Show a secret's name, size and users; never its value."""
         return Secret(**asdict(secrets.get(name)))
 
     @router.put("/{name}")
     async def put(name: str, request: SecretValue) -> Secret:
-        """Set or replace the value. VMs get the new one the next time they ask."""
+        """Set or replace a secret. VMs get the new value the next time they ask."""
         return Secret(**asdict(secrets.set(name, base64.b64decode(request.value_base64))))
 
     @router.delete("/{name}", status_code=204)
     async def remove(name: str) -> None:
+        """Remove a secret; 409 if a VM has it attached."""
         secrets.remove(name)
 
     return router

@@ -38,16 +38,18 @@ def make_router(fleet: Fleet, store: SnapshotStore) -> Router:
 
     @router.get("/snapshots")
     async def list_snapshots() -> list[Snapshot]:
-        """Oldest first."""
+        """List snapshots, oldest first."""
         return [describe(snapshot) for snapshot in store.list_all() if not snapshot.is_hidden]
 
     @router.get("/snapshots/{name}")
     async def get(name: str) -> Snapshot:
+        """Show one snapshot."""
         return describe(store.get(name))
 
     @router.get("/snapshots/{name}/archive", response_class=StreamingResponse)
     async def export(name: str, memory: bool = False) -> StreamingResponse:
-        """A tar of its disk and, with `memory`, of everything that the guest had in memory: its secrets, too."""
+        """Read a snapshot as a tar: its disk and, with `memory`, all that the guest had in memory, its
+        secrets too."""
         exported = await acts.export(fleet, store, name, with_memory=memory)
         return StreamingResponse(exported.chunks(), media_type="application/x-tar")
 
@@ -55,30 +57,30 @@ def make_router(fleet: Fleet, store: SnapshotStore) -> Router:
     async def take_in(
         request: Request, name: Annotated[str, Query(pattern=f"({SNAPSHOT_NAME})|^$")] = ""
     ) -> Snapshot:
-        """Take in the archive that is the body; with `name` under that one."""
+        """Import the archive in the body as a snapshot; with `name` under that name."""
         with contextlib.closing(open_body(request.stream())) as stream:
             return describe(await acts.take_in(fleet, store, stream, name))
 
     @router.delete("/snapshots/{name}", status_code=204)
     async def delete(name: str) -> None:
-        """VMs that were made of it go on. One that has yet to wake from it keeps it: 409."""
+        """Delete a snapshot. VMs made from it are kept; 409 if one has yet to wake from it."""
         await acts.delete(fleet, store, name)
 
     @router.post("/vms/{name}/snapshots", status_code=201)
     async def create(name: str, request: SnapshotCreate, idempotency_key: IdempotencyKey = None) -> Snapshot:
-        """Disk and memory of one instant of a VM that runs, the disk alone of one that does not."""
+        """Take a snapshot: disk and memory of a running VM, the disk alone of a stopped one."""
         key = make_key(idempotency_key, f"vms/{name}/snapshots", request)
         return describe(await acts.take(fleet, store, name, request.name or "", key))
 
     @router.post("/vms/{name}/restore")
     async def restore(name: str, request: RestoreRequest) -> Vm:
-        """Take the VM back to the snapshot; its present state is lost."""
+        """Return a VM to a snapshot; its current state is lost."""
         restored = await acts.restore(fleet, store, name, request.snapshot)
         return describe_vm(fleet.domain, restored, "")
 
     @router.post("/vms/{name}/fork", status_code=201)
     async def fork(name: str, request: ForkRequest, idempotency_key: IdempotencyKey = None) -> list[Vm]:
-        """Running VMs of one that runs: all of them or none."""
+        """Create running copies of a running VM: all of them or none."""
         key = make_key(idempotency_key, f"vms/{name}/fork", request)
         made = await acts.fork(fleet, store, name, request.names, key)
         return [describe_vm(fleet.domain, fleet.get(vm.id), "") for vm in made]

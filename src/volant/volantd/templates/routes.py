@@ -17,12 +17,12 @@ def make_router(fleet: Fleet) -> Router:
 
     @router.get("/templates")
     async def list_templates() -> list[TemplateInfo]:
-        """Used last first."""
+        """List templates, the last used first."""
         return [describe(template) for template in await asyncio.to_thread(supply.store.list_all)]
 
     @router.delete("/templates", status_code=204)
     async def clear() -> None:
-        """VMs that woke from them go on; new ones are made after the next boots."""
+        """Delete all templates. VMs that woke from them keep running; new ones are made after the next boots."""
         await supply.clear()
 
     return router

@@ -30,39 +30,40 @@ def make_router(fleet: Fleet) -> Router:
 
     @router.get("")
     async def list_volumes() -> list[Volume]:
-        """By name."""
+        """List volumes by name."""
         return [describe(volume) for volume in store.list_all()]
 
     @router.post("", status_code=201)
     async def create(request: VolumeCreate) -> Volume:
-        """An empty ext4 file system that VMs may have."""
+        """Create a volume: an empty ext4 file system for VMs to mount."""
         note_target(request.name)
         size_bytes = read_volume_size(request.size)
         return describe(await asyncio.to_thread(store.create, request.name, size_bytes))
 
     @router.get("/{name}")
     async def get(name: str) -> Volume:
+        """Show one volume."""
         return describe(store.get(name))
 
     @router.delete("/{name}", status_code=204)
     async def delete(name: str) -> None:
-        """With all that is in it. One that a VM has, running or not, stays: 409."""
+        """Delete a volume with its content; 409 if a VM, running or not, uses it."""
         await acts.delete(fleet, name)
 
     @router.post("/{name}/resize")
     async def resize(name: str, request: VolumeResize) -> Volume:
-        """Make it larger. A guest that writes to it sees that at once."""
+        """Enlarge a volume. A guest that writes to it sees that at once."""
         return describe(await acts.resize(fleet, name, read_volume_size(request.size)))
 
     @router.get("/{name}/archive", response_class=TarStream)
     async def back_up(name: str) -> TarStream:
-        """A tar archive of one instant, while VMs use the volume."""
+        """Read a volume as a tar archive of one instant, while VMs use it."""
         store.get(name)
         return TarStream(acts.stream_backup(fleet, name))
 
     @router.post("/restore", status_code=201)
     async def restore(request: Request, name: Annotated[str, Query(max_length=63)] = "") -> Volume:
-        """A new volume of the archive that is the body; with `name` under that one."""
+        """Create a volume from the archive in the body; with `name` under that name."""
         with contextlib.closing(open_body(request.stream())) as stream:
             return describe(await asyncio.to_thread(acts.take_in, store, stream, name))
 
