@@ -30,15 +30,21 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "page").write_text("from the host\n")
     (folder.parent / "outside").write_text("of the host alone\n")
     (folder / "out").symlink_to("../outside")
+    (folder.parent / "inner").mkdir()
+    (folder.parent / "inner" / "file").write_text("from another folder\n")
     return folder
 
 
 @pytest.fixture(scope="module")
 def vm(host: Host, nginx_plugin: Path, source: Path) -> Iterator[str]:
-    mounts = ["--mount", f"{source}:/app", "--mount", f"{source / 'page'}:/etc/page:ro"]
-    host.volar("vms", "create", "mounted", "--plugin", "nginx", *mounts)
+    """With a folder and a volume that have their places in another folder."""
+    host.volar("volumes", "create", "kept", "--size", "64M")
+    mounts = [f"{source}:/app", f"{source.parent / 'inner'}:/app/inner", f"{source / 'page'}:/etc/page:ro"]
+    arguments = [word for mount in mounts for word in ("--mount", mount)]
+    host.volar("vms", "create", "mounted", "--plugin", "nginx", *arguments, "--volume", "kept:/app/kept")
     yield "mounted"
     host.volar("vms", "delete", "mounted", "--force", check=False)
+    host.volar("volumes", "delete", "kept", check=False)
 
 
 def run_in(host: Host, command: str) -> str:
@@ -72,7 +78,11 @@ def test_both_sides_write_and_see_what_the_other_wrote(host: Host, vm: str, sour
             == f"changed on the host\n{MANY}\nnew\n"
         ),
     )
-    assert [mount["target"] for mount in host.vm(vm)["mounts"]] == ["/app", "/etc/page"]
+    assert [mount["target"] for mount in host.vm(vm)["mounts"]] == ["/app", "/app/inner", "/etc/page"]
+    assert run_in(host, "cat /app/inner/file; echo x > /app/kept/file; cat /app/kept/file") == (
+        "from another folder\nx\n"
+    )
+    assert not list((source / "kept").iterdir())
 
 
 def test_daemon_and_file_server_are_killed_and_nothing_is_lost(host: Host, vm: str, source: Path) -> None:

@@ -11,7 +11,7 @@ func TestModulesThatNobodyWaitsForComeLater(t *testing.T) {
 	early, later := splitModules([]string{
 		"virtio_ring.ko", "virtio_blk.ko", "virtio_console.ko", "virtio-rng.ko", "net/virtio_net.ko", "vsock.ko",
 		"vmw_vsock_virtio_transport_common.ko", "vsock_loopback.ko",
-	}, "virtio-serial")
+	}, "virtio-serial", false)
 	if want := []string{"virtio_ring.ko", "virtio_blk.ko", "net/virtio_net.ko"}; !slices.Equal(early, want) {
 		t.Errorf("early are %v", early)
 	}
@@ -20,10 +20,17 @@ func TestModulesThatNobodyWaitsForComeLater(t *testing.T) {
 	}
 }
 
+func TestThePortIsThereForFoldersOfTheHost(t *testing.T) {
+	early, later := splitModules([]string{"virtio_console.ko", "virtio-rng.ko", "vsock.ko"}, "virtio-serial", true)
+	if !slices.Equal(early, []string{"virtio_console.ko"}) || !slices.Equal(later, []string{"virtio-rng.ko", "vsock.ko"}) {
+		t.Errorf("early are %v, later %v", early, later)
+	}
+}
+
 func TestTheModulesOfTheHostsOwnWayInComeFirst(t *testing.T) {
 	early, later := splitModules([]string{
 		"virtio_console.ko", "virtio_blk.ko", "vsock.ko", "vmw_vsock_virtio_transport.ko",
-	}, "vsock")
+	}, "vsock", false)
 	if want := []string{"virtio_blk.ko", "vsock.ko", "vmw_vsock_virtio_transport.ko"}; !slices.Equal(early, want) {
 		t.Errorf("early are %v", early)
 	}

@@ -21,9 +21,12 @@ var laterModules = []string{"virtio_console", "virtio_rng"}
 // The same, unless the host itself comes in by vsock: then the agent listens there first of all.
 var vsockModules = []string{"vsock", "vmw_vsock_"}
 
-// splitModules keeps the order within both halves.
-func splitModules(names []string, transport string) (early, later []string) {
+// splitModules keeps the order within both halves. Folders of the host come by a port: whoever looks into one waits for it.
+func splitModules(names []string, transport string, hasFolders bool) (early, later []string) {
 	prefixes := laterModules
+	if hasFolders {
+		prefixes = []string{"virtio_rng"}
+	}
 	if transport != "vsock" {
 		prefixes = append(slices.Clone(prefixes), vsockModules...)
 	}

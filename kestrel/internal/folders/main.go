@@ -23,8 +23,12 @@ import (
 // Argument of the agent's program makes it this.
 const Argument = "serve-folders"
 
-// firstDevice is the number of the first folder's /dev/fuse, the next one that of its view; the others follow.
-const firstDevice = 3
+const (
+	// A pipe whose other end is closed once all folders have their places.
+	placedPipe = 3
+	// The number of the first folder's /dev/fuse, the next one that of its mount; the others follow.
+	firstDevice = 4
+)
 
 // order is what the program is told on its command line.
 type order struct {
@@ -86,6 +90,12 @@ func serve(arguments []string) error {
 	for _, server := range servers {
 		serving.Go(server.Serve)
 	}
+	go func() {
+		_, _ = io.Copy(io.Discard, os.NewFile(placedPipe, "placed"))
+		for _, folder := range folders {
+			_, _ = folder.view.own() // from here on nobody is kept from unmounting what was placed
+		}
+	}()
 	go func() { _ = host.Serve(stream.ListenMarkedPort(ordered.PortName, ordered.Mark)) }()
 	serving.Wait() // until they are unmounted
 	return nil

@@ -11,10 +11,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -31,82 +34,159 @@ const device = "/dev/fuse"
 // go with this one.
 const spared = "-900"
 
-// Mount mounts the folders of guest.json and starts the process that serves them. It does not wait for the host: whoever
-// looks into a folder does. Everything there belongs to the owner.
-func Mount(wanted *contract.HostFolders, owner passwd.Account, children *reaper.Reaper) (*reaper.Process, error) {
+// Mount mounts the folders of guest.json and starts the process that serves them. It does not wait for the host, but where a
+// folder has its place in another: whoever looks into a folder does. Everything there belongs to the owner. What is
+// mounted at one of the targets below a folder is there afterwards, too.
+func Mount(
+	wanted *contract.HostFolders, owner passwd.Account, targets []string, children *reaper.Reaper,
+) (*reaper.Process, error) {
 	if err := modules.Load("fuse"); err != nil {
 		return nil, fmt.Errorf("cannot mount folders of the host: %w", err)
 	}
-	ordered := order{PortName: wanted.PortName, Mark: wanted.Mark, UID: owner.UID, GID: owner.GID}
-	command := reaper.Command{Path: contract.RunningAgent, Directory: "/", Files: []*os.File{nil, nil, os.Stderr}}
+	placed, tell, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer tell.Close()
+	trees, process, err := start(wanted, owner, placed, children)
+	for _, tree := range trees {
+		defer tree.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
 	for number, folder := range wanted.Mounts {
-		opened, view, err := mount(folder)
+		if err := place(folder, trees[number], targets); err != nil {
+			return nil, fmt.Errorf("cannot mount a folder of the host on %s: %w", folder.Target, err)
+		}
+	}
+	return process, nil
+}
+
+// start makes the file systems, which are nowhere as yet, and starts what serves them. `placed` is closed at the other end
+// once they have their places.
+func start(wanted *contract.HostFolders, owner passwd.Account, placed *os.File, children *reaper.Reaper) (
+	trees []*os.File, process *reaper.Process, err error,
+) {
+	ordered := order{
+		PortName: wanted.PortName, Mark: wanted.Mark, Count: len(wanted.Mounts), UID: owner.UID, GID: owner.GID,
+	}
+	command := reaper.Command{
+		Path: contract.RunningAgent, Directory: "/", Files: []*os.File{nil, nil, os.Stderr, placed},
+		Release: []*os.File{placed},
+	}
+	for number, folder := range wanted.Mounts {
+		serves, tree, err := makeFileSystem(folder)
 		if err != nil {
 			for _, each := range command.Release {
 				_ = each.Close()
 			}
-			return nil, fmt.Errorf("cannot mount a folder of the host on %s: %w", folder.Target, err)
+			return trees, nil, fmt.Errorf("cannot make the file system of a folder of the host: %w", err)
 		}
 		if folder.IsFile {
 			ordered.Files = append(ordered.Files, number)
 		}
-		command.Files, command.Release = append(command.Files, opened, view), append(command.Release, opened, view)
+		command.Files, command.Release = append(command.Files, serves, tree), append(command.Release, serves)
+		trees = append(trees, tree)
 	}
-	ordered.Count = len(wanted.Mounts)
 	text, err := json.Marshal(ordered)
 	if err != nil {
-		return nil, err
+		return trees, nil, err
 	}
 	command.Arguments = []string{contract.RunningAgent, Argument, string(text)}
-	process, err := children.Start(command)
-	if err != nil {
-		return nil, err
+	if process, err = children.Start(command); err != nil {
+		return trees, nil, err
 	}
 	_ = os.WriteFile(filepath.Join("/proc", strconv.Itoa(process.PID()), "oom_score_adj"), []byte(spared), 0)
 	// A fork waits, and the only processor of Go with it, until the new program has found its folder: another one must be
 	// there for whatever else is to be done meanwhile.
 	runtime.GOMAXPROCS(max(2, runtime.GOMAXPROCS(0)))
-	return process, nil
+	return trees, process, nil
 }
 
-// mount returns what serves the folder, and a way into it that nothing which is mounted over it covers and that holds up
-// nobody who unmounts it.
-func mount(folder contract.HostFolder) (serves, view *os.File, err error) {
+// makeFileSystem returns what serves a folder, and the root of its mount, which is nowhere in the tree.
+func makeFileSystem(folder contract.HostFolder) (serves, tree *os.File, err error) {
 	mode := uint32(unix.S_IFDIR)
 	if folder.IsFile {
 		mode = unix.S_IFREG
-	}
-	if err := makeTarget(folder); err != nil {
-		return nil, nil, err
 	}
 	descriptor, err := unix.Open(device, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", device, err)
 	}
 	serves = os.NewFile(uintptr(descriptor), device)
-	defer func() {
-		if err != nil {
-			_ = serves.Close()
-		}
-	}()
-	options := fmt.Sprintf("fd=%d,rootmode=%o,user_id=0,group_id=0,allow_other,default_permissions,max_read=%d",
-		descriptor, mode, MaxData)
-	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
-	if err := unix.Mount("host", folder.Target, "fuse.volant", flags, options); err != nil {
-		return nil, nil, err
-	}
-	inside, err := unix.OpenTree(unix.AT_FDCWD, folder.Target, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	root, err := mountFuse(map[string]string{
+		"source": "host", "subtype": "volant", "fd": strconv.Itoa(descriptor), "rootmode": strconv.FormatUint(uint64(mode), 8),
+		"user_id": "0", "group_id": "0", "max_read": strconv.Itoa(MaxData),
+	})
 	if err != nil {
+		_ = serves.Close()
 		return nil, nil, err
 	}
-	view = os.NewFile(uintptr(inside), folder.Target)
-	if folder.ReadOnly {
-		if err := unix.Mount("", folder.Target, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|flags, ""); err != nil {
-			_ = view.Close()
-			return nil, nil, err
+	return serves, os.NewFile(uintptr(root), folder.Target), nil
+}
+
+func mountFuse(settings map[string]string) (root int, err error) {
+	context, err := unix.Fsopen("fuse", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("fuse: %w", err)
+	}
+	defer unix.Close(context)
+	for name, value := range settings {
+		if err := unix.FsconfigSetString(context, name, value); err != nil {
+			return -1, fmt.Errorf("fuse: %s: %w", name, err)
 		}
 	}
-	return serves, view, nil
+	for _, name := range []string{"allow_other", "default_permissions"} {
+		if err := unix.FsconfigSetFlag(context, name); err != nil {
+			return -1, fmt.Errorf("fuse: %s: %w", name, err)
+		}
+	}
+	if err := unix.FsconfigCreate(context); err != nil {
+		return -1, fmt.Errorf("fuse: %w", err)
+	}
+	return unix.Fsmount(context, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
+}
+
+// place puts a folder's mount where it belongs, and over it what is mounted at the targets below.
+func place(folder contract.HostFolder, tree *os.File, targets []string) error {
+	if err := makeTarget(folder); err != nil {
+		return err
+	}
+	kept := map[string]int{}
+	for _, target := range targets {
+		if !strings.HasPrefix(target, folder.Target+"/") {
+			continue
+		}
+		mounted, err := unix.OpenTree(unix.AT_FDCWD, target, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		if err != nil {
+			return fmt.Errorf("%s: %w", target, err)
+		}
+		defer unix.Close(mounted)
+		kept[target] = mounted
+	}
+	if err := moveTo(folder.Target, int(tree.Fd())); err != nil {
+		return err
+	}
+	if folder.ReadOnly {
+		flags := uintptr(unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV)
+		if err := unix.Mount("", folder.Target, "", flags, ""); err != nil {
+			return err
+		}
+	}
+	for _, target := range slices.Sorted(maps.Keys(kept)) {
+		if err := os.MkdirAll(target, 0o755); err != nil {
+			return fmt.Errorf("what belongs below it has no place: %w", err)
+		}
+		if err := moveTo(target, kept[target]); err != nil {
+			return fmt.Errorf("%s: %w", target, err)
+		}
+	}
+	return nil
+}
+
+func moveTo(target string, tree int) error {
+	return unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 // makeTarget makes the place where there is none, as Docker does.

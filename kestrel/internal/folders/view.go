@@ -5,6 +5,7 @@ package folders
 import (
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,17 +20,23 @@ const (
 	aheadPatience = 50 * time.Millisecond
 )
 
-// view is the mounted folder as the guest's other processes see it. What is read there is in the kernel's cache for all of
+// view is the mounted folder as the guest's other processes see it, from a mount of its own, which nothing covers and nobody
+// unmounts. What is read there is in the kernel's cache for all of
 // them: some twenty files by one question of the kernel's, where whoever looks at one file after the other makes it ask for
 // each.
 type view struct {
-	root  *os.File // of the mount
+	own   func() (root int, err error)
 	turns chan struct{}
 }
 
+// newView takes the root of the folder's mount, which need not have its place yet.
 func newView(root *os.File) *view {
 	setReadAhead(root)
-	return &view{root: root, turns: make(chan struct{}, mostAhead)}
+	own := sync.OnceValues(func() (int, error) {
+		defer root.Close()
+		return unix.OpenTree(int(root.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	})
+	return &view{own: own, turns: make(chan struct{}, mostAhead)}
 }
 
 // setReadAhead changes what the kernel takes for the right size for this file system. Where it does not let us, files are
@@ -97,10 +104,14 @@ func (v *view) readAll(path string, step func()) {
 
 // open opens what is there by exactly that path: no link leads elsewhere, and nothing that was mounted over it.
 func (v *view) open(path string, flags uint64) (int, error) {
+	root, err := v.own()
+	if err != nil {
+		return -1, err
+	}
 	if path == "" {
 		path = "."
 	}
-	return unix.Openat2(int(v.root.Fd()), path, &unix.OpenHow{
+	return unix.Openat2(root, path, &unix.OpenHow{
 		Flags:   flags | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
 	})

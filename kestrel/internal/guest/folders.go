@@ -16,7 +16,11 @@ func (g *Guest) MountFolders() error {
 	if wanted == nil || len(wanted.Mounts) == 0 {
 		return nil
 	}
-	process, err := folders.Mount(wanted, g.supervisor.Owner(), g.children)
+	disks := make([]string, 0, len(g.config.Mounts))
+	for _, each := range g.config.Mounts {
+		disks = append(disks, each.Target)
+	}
+	process, err := folders.Mount(wanted, g.supervisor.Owner(), disks, g.children)
 	if err != nil {
 		return err
 	}
