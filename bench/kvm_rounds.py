@@ -136,11 +136,11 @@ class Rounds:
         self.client.post("/vms/original/pause")
 
     def wait_for_template(self) -> None:
-        for _ in range(300):
+        for _ in range(600):
             if self.client.get("/templates"):
                 return
             time.sleep(0.5)
-        raise SystemExit("no template after 150 s")
+        raise SystemExit("no template after 300 s")
 
     def make_bare(self, folder: Path) -> Callable[[], float]:
         """The command of a VM of ours that runs, with a disk and an initrd of its own, and nobody beside it."""
