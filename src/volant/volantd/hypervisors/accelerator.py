@@ -31,7 +31,7 @@ DISBELIEF_SECONDS = 300.0
 
 
 class AcceleratorProbe:
-    """Answers `find_support`; thread-safe, since one answer may take a minute and several VMs may ask."""
+    """Answers `find_support`; thread-safe, since one answer may take minutes and several VMs may ask."""
 
     def __init__(self, cache: Path, wanted: Literal["auto", "kvm", "tcg"] = "auto") -> None:
         self._cache = cache

@@ -29,10 +29,11 @@ CPU_INFO = Path("/proc/cpuinfo")
 MODULES = Path("/sys/module")
 # What the kernel says of an /init that is no program (init/main.c, kernel_init): it got as far as that.
 MARKER = b"Failed to execute /init"
-# The first is for a guest that talks all the while, as a nested one does on a busy host: emulated it would be slower
-# still. The second is several times the longest pause between two lines of a kernel that boots there. The third is for
-# the first line: there the hypervisor's own start takes as long as all the rest.
-PROBE_SECONDS = 60.0
+# The first is for a guest that talks all the while, as a nested one does on a busy host (more than a minute was seen):
+# emulated it would be slower still, for as long as it runs. The second is several times the longest pause between two
+# lines of a kernel that boots there. The third is for the first line: the hypervisor's own start takes as long as the
+# rest.
+PROBE_SECONDS = 180.0
 SILENCE_SECONDS = 12.0
 FIRST_WORD_SECONDS = 30.0
 
