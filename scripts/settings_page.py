@@ -66,7 +66,7 @@ daemon that systemd runs takes them from its unit (`systemctl edit volantd`, `[S
 {rows}
 
 Daemons by name, with their tokens, are in a file of volar's own: `volar context` keeps it.
-[fledge.toml](fledge-toml.md), [the manifest](manifest.schema.json) and [the agent's config](kestrel-config.md)
+[fledge.toml](fledge-toml.md), [the manifest](manifest.md) and [the agent's config](kestrel-config.md)
 have pages of their own.
 
 ## What tools are given
