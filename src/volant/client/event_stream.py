@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from volant.digits import is_whole_number
+
 if TYPE_CHECKING:
     from volant.contract.api_types import Event
 
@@ -26,7 +28,7 @@ class EventReader:
             value = value.removeprefix(" ")
             if name == "data":
                 data.append(value)
-            elif name == "id" and value.isdecimal():
+            elif name == "id" and is_whole_number(value):
                 self.last_id = int(value)
             elif not line and data:
                 yield json.loads("\n".join(data))

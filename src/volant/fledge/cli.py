@@ -237,14 +237,13 @@ def init(folder: str, name: str | None, kind: Any, force: bool) -> None:
 def agent(output: str, arch: Any) -> None:
     """Write the agent binary, for Dockerfiles that install it themselves."""
     import platform
-    from pathlib import Path
 
     from volant.contract.agents import find_agent
-    from volant.fledge.output import find_output
+    from volant.fledge.output import find_output, read_output
     from volant.whole_file import write_whole_file
 
     source = find_agent(arch or ("arm64" if platform.machine() in ("aarch64", "arm64") else "amd64"))
-    write_whole_file(find_output(Path(output), [source]), source.read_bytes(), mode=0o755)
+    write_whole_file(find_output(read_output(output), [source]), source.read_bytes(), mode=0o755)
     click.echo(f"wrote {output} ({show_size(source.stat().st_size)})", err=True)
 
 

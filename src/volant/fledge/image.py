@@ -155,7 +155,11 @@ def make_image_config(document: Mapping[str, Any]) -> tuple[ImageConfig, dict[st
 
 def _check_texts(config: ImageConfig) -> None:
     """What becomes arguments, variables and paths of a process ends at a NUL for the kernel."""
-    texts = (*config.entrypoint, *config.cmd, *config.env, config.working_dir, config.user, *config.volumes)
+    check = config.healthcheck.test if config.healthcheck else ()
+    texts = (
+        *config.entrypoint, *config.cmd, *config.env, config.working_dir, config.user, *config.volumes,
+        config.stop_signal, *check,
+    )  # fmt: skip
     for text in texts:
         if "\0" in text:
             raise InvalidInput(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from volant.contract.names import is_version
+from volant.digits import is_whole_number
 
 DEFAULT_VERSION = "0.1.0"
 # Ports on which a web server is meant unless told otherwise; on all others a plain TCP service.
@@ -33,6 +34,6 @@ def choose_port(exposed: Sequence[str]) -> int | None:
     ports = []
     for text in exposed:
         number, _, protocol = text.partition("/")
-        if protocol in ("", "tcp") and number.isdigit() and 1 <= int(number) <= 65535:
+        if protocol in ("", "tcp") and is_whole_number(number) and 1 <= int(number) <= 65535:
             ports.append(int(number))
     return min(ports, key=lambda port: (port not in HTTP_PORTS, port), default=None)

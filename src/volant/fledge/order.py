@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from volant.contract.names import is_version
 from volant.errors import InvalidInput, NotFound, UsageError
 from volant.fledge.naming import clean_name
+from volant.fledge.output import read_output
 from volant.fledge.problems import show_path
 from volant.sizes import read_size
 
@@ -204,7 +205,7 @@ def _order_from_recipe(recipe: Recipe, path: Path, line: CommandLine) -> BuildOr
         disk_size_bytes=read_size(runtime.disk_size) if runtime.disk_size else None,
         mappings=tuple((folder / local, guest) for local, guest in sorted(recipe.mappings.items())),
         platform=line.platform or runtime.platform,
-        output=Path(line.output) if line.output else None,
+        output=None if line.output is None else read_output(line.output),
         use_cache=line.use_cache,
         notes=(f"recipe: {show_path(path)} ({plugin.name} {plugin.version})",),
         recipe=path,
@@ -228,7 +229,7 @@ def _order_without_recipe(line: CommandLine, folder: Path) -> BuildOrder:
         name=name or None,
         format=line.format or "qcow2",
         platform=line.platform,
-        output=Path(line.output) if line.output else None,
+        output=None if line.output is None else read_output(line.output),
         use_cache=line.use_cache,
     )
 

@@ -20,6 +20,13 @@ _KINDS = {
 _NAME_ALONE = "name a file, e.g. --output plugin.tar.gz"
 
 
+def read_output(text: str) -> Path:
+    """The path that somebody typed. Raises UsageError where it can name no file."""
+    if not text or text.endswith("/"):
+        raise UsageError(f"cannot write {text!r}: it names no file", resolution=_NAME_ALONE)
+    return Path(text)
+
+
 def find_output(target: Path, inputs: Iterable[Path] = ()) -> Path:
     """The file that will be written: `target`, or what it links to. Raises UsageError, NotPermitted.
 
@@ -33,9 +40,10 @@ def find_output(target: Path, inputs: Iterable[Path] = ()) -> Path:
         )
     try:
         _check_name(target, shown)
+        # Before its path is resolved: that of a pipe behind /dev/stdout leads to nothing.
+        status = _read_status(target)
         place = target.resolve() if target.is_symlink() else target
         _check_name(place, shown)
-        status = _read_status(place)
         if status is not None:
             _check_present(status, shown)
             _check_inputs(status, shown, inputs)

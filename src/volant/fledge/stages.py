@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from volant.digits import is_whole_number
 from volant.fledge.instructions import Instruction, read_instructions
 
 _VARIABLE = re.compile(
@@ -62,7 +63,7 @@ def find_stage(stages: Sequence[Stage], name: str | None) -> Stage | None:
     """The stage that is built: that of a name or number, else the last."""
     if name is None:
         return stages[-1] if stages else None
-    if name.isdigit() and int(name) < len(stages):
+    if is_whole_number(name) and int(name) < len(stages):
         return stages[int(name)]
     return next((stage for stage in reversed(stages) if stage.name.lower() == name.lower()), None)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from volant.contract.image_config import KESTREL_CONFIG_PATH
+from volant.digits import is_whole_number
 from volant.errors import NotFound
 from volant.fledge.copied_files import BuildContext, find_copied, find_mapped
 from volant.fledge.guest import (
@@ -134,7 +135,7 @@ def _check_dockerfile(found: _Findings, path: Path, recipe: Recipe | None, recip
     found.command = _find_command(said)
     for instruction in said:
         if instruction.keyword == "EXPOSE":
-            for number in re.findall(r"\b(\d+)(?:/tcp)?(?=\s|$)", instruction.rest):
+            for number in re.findall(r"\b([0-9]{1,18})(?:/tcp)?(?=\s|$)", instruction.rest):
                 found.exposed[int(number)] = instruction.line
     # Mappings lie on top of the image, and what a stage copies over what its base has.
     config = find_copied(sent, stages, final, KESTREL_CONFIG_PATH) if final else None
@@ -199,7 +200,9 @@ def _check_copy(
 ) -> None:
     origin = instruction.flag("from")
     if origin is not None:
-        known = origin in stages or origin.isdigit() or origin == "kestrel" or re.search(r"[.:/$]", origin)
+        known = (
+            origin in stages or is_whole_number(origin) or origin == "kestrel" or re.search(r"[.:/$]", origin)
+        )
         if not known:
             found.warn(
                 path, instruction.line, f"no stage is called {origin}", "it will be looked up as an image"

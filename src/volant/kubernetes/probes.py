@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from lightkube.models.core_v1 import Container, HTTPGetAction, Probe
 
 from volant.client import AsyncClient, Client
+from volant.digits import is_whole_number
 from volant.errors import VolantError
 from volant.kubernetes.references import Refused
 
@@ -38,7 +39,7 @@ def check_probe(container: Container, probe: Probe) -> None:
 
 def find_port(container: Container, port: int | str) -> int:
     """A port by its number or by a name that the container gives it. Raises Refused."""
-    if isinstance(port, int) or port.isdigit():
+    if isinstance(port, int) or is_whole_number(port):
         return int(port)
     for one in container.ports or []:
         if one.name == port:

@@ -14,6 +14,7 @@ from lightkube.models.core_v1 import ContainerState, ContainerStateTerminated, C
 from lightkube.resources.core_v1 import Pod
 
 from volant.contract.api_types import Vm
+from volant.digits import is_whole_number
 
 SCHEME = "volant://"
 KILLED_EXIT_CODE = 137
@@ -43,7 +44,7 @@ def find_run(vm: Vm) -> Run | None:
 def read_run(container_id: str | None) -> Run | None:
     scheme, _, name = (container_id or "").partition("://")
     parts = name.rsplit("/", 2)
-    if f"{scheme}://" != SCHEME or len(parts) != 3 or not parts[2].isdigit():
+    if f"{scheme}://" != SCHEME or len(parts) != 3 or not is_whole_number(parts[2]):
         return None
     return Run(parts[0], parts[1], int(parts[2]))
 

@@ -15,7 +15,7 @@ from volant.errors import InvalidInput, NotFound
 DEFAULT_REGISTRY = "docker.io"
 # Where an image's tag is no version of its own, the tag follows this one: 0.1.0+latest.
 BASE_VERSION = "0.1.0"
-SEMANTIC = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$")
+SEMANTIC = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?\Z")
 TRANSPORT = re.compile(r"(docker|docker-daemon|containers-storage|docker-archive|oci-archive|oci):")
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from volant.contract.paths import find_runtime_dir, find_state_dir
 from volant.contract.places import SOCKET_NAME
+from volant.digits import is_whole_number
 from volant.errors import InvalidInput
 from volant.volantd.log_format import LogFormat
 
@@ -83,7 +84,7 @@ class Settings(BaseModel):
         if value is None:
             return None
         host, separator, port = value.rpartition(":")
-        if not separator or not port.isdigit() or not 0 <= int(port) <= 65535:
+        if not separator or not is_whole_number(port) or int(port) > 65535:
             raise ValueError(f"{value!r} is not HOST:PORT")
         if host != "localhost" and not ipaddress.ip_address(host.strip("[]")).is_loopback:
             raise ValueError(f"{host} is not a loopback address; publish the API with a proxy that has TLS")

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from volant.digits import is_whole_number
 from volant.errors import UsageError
 from volant.volar.labels import parse_labels
 from volant.volar.names import Parameter
@@ -64,11 +65,27 @@ class VmOptions:
 
     def make_request(self, client: Client, name: str, plugin: str, *, start: bool = True) -> VmCreate:
         """The API's request; what was not said is left to the daemon, resources to the plugin."""
+        return self.complete(self.read(start=start), client, name, plugin)
+
+    def complete(self, request: VmCreate, client: Client, name: str, plugin: str) -> VmCreate:
+        """What `read` made of the options, now that there is a plugin."""
+        request["name"], request["plugin"] = name, plugin
+        if self.cpus or self.memory or self.nested:
+            request["resources"] = self._complete_resources(
+                client.get_plugin(plugin)["manifest"]["resources"]
+            )
+        return request
+
+    def read(self, *, start: bool = True) -> VmCreate:
+        """The request without name and plugin. Raises UsageError, InvalidInput: before anything is built, then."""
         import base64
 
+        from volant.sizes import read_size
+
+        if self.disk_size:
+            read_size(self.disk_size)
         request: VmCreate = {
-            "name": name,
-            "plugin": plugin,
+            "name": "",
             "publish": [parse_publish(text) for text in self.publish],
             "env": {**read_env_files(self.env_file), **parse_environment(self.env)},
             "ssh_keys": [stream.read().strip() for stream in self.ssh_key],
@@ -113,10 +130,6 @@ class VmOptions:
             request["disk_bandwidth"] = self.disk_bandwidth
         if self.hypervisor:
             request["hypervisor"] = self.hypervisor  # type: ignore[typeddict-item]  # one of its choices
-        if self.cpus or self.memory or self.nested:
-            request["resources"] = self._complete_resources(
-                client.get_plugin(plugin)["manifest"]["resources"]
-            )
         return request
 
     def with_networks(self, networks: Iterable[str]) -> VmOptions:
@@ -267,7 +280,7 @@ class Mebibytes(Parameter):
         number, unit = (text[:-1], text[-1]) if text[-1:] in ("k", "m", "g") else (text, "m")
         try:
             size = int(float(number) * {"k": 1 / 1024, "m": 1, "g": 1024}[unit])
-        except ValueError:
+        except (ValueError, OverflowError):
             self.fail(f"{value!r} is not a size: give MiB, or 512m or 2g", parameter, context)
         if size < 32:
             self.fail(f"{value!r} is less than 32 MiB", parameter, context)
@@ -290,9 +303,8 @@ def parse_publish(text: str) -> PublishRequest:
     """[[HOST_IP:]HOST_PORT:]GUEST_PORT[/udp] as the API wants it."""
     plain, _, protocol = text.partition("/")
     parts = plain.rsplit(":", 2)
-    try:
-        ports = [int(part) if part else None for part in parts[-2:]]
-    except ValueError:
+    ports = [int(part) if is_whole_number(part) else None for part in parts[-2:]]
+    if any(part and port is None for part, port in zip(parts[-2:], ports, strict=True)):
         ports = [None]
     guest_port = ports[-1]
     if guest_port is None or protocol not in ("", "tcp", "udp"):
@@ -313,7 +325,9 @@ def parse_secret(text: str) -> SecretAttachment:
     plain, _, option = text.partition(",")
     name, _, port = plain.partition(":")
     key, _, uid = option.partition("=")
-    if (port and not port.isdigit()) or (option and (key != "uid" or not uid.isdigit() or not port)):
+    if (port and not is_whole_number(port)) or (
+        option and (key != "uid" or not is_whole_number(uid) or not port)
+    ):
         raise UsageError(
             f"cannot attach the secret {text!r}", resolution="--secret NAME, NAME:PORT or NAME:PORT,uid=UID"
         )

@@ -42,7 +42,8 @@ def test_a_label_without_a_value_is_empty() -> None:
     "config",
     [
         {"Env": ["A=b\0c"]}, {"Entrypoint": ["/a\0"]}, {"Cmd": ["/a", "\0"]}, {"WorkingDir": "/\0"},
-        {"User": "a\0"}, {"Volumes": {"/v\0": {}}},
+        {"User": "a\0"}, {"Volumes": {"/v\0": {}}}, {"StopSignal": "SIGTERM\0"},
+        {"Healthcheck": {"Test": ["CMD", "a\0b"]}},
     ],
 )  # fmt: skip
 def test_texts_that_end_early_for_the_kernel_are_refused(config: dict[str, object]) -> None:

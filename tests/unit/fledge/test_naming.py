@@ -35,6 +35,7 @@ def test_clean_name() -> None:
     [
         (["80/tcp"], 80), (["22/tcp", "8080/tcp"], 8080), (["5432/tcp"], 5432), (["53/udp"], None), ([], None),
         (["9000/tcp", "443/tcp"], 443), (["8000-8010/tcp"], None),
+        (["٣/tcp", "²/tcp", "9" * 5000, "-1", "99999"], None),
     ],
 )  # fmt: skip
 def test_choose_port_prefers_web_servers(exposed: list[str], port: int | None) -> None:

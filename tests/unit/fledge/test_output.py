@@ -10,7 +10,7 @@ import pytest
 
 from volant.errors import NotPermitted, UsageError
 from volant.fledge.order import ArchiveSource, BuildOrder, DockerfileSource
-from volant.fledge.output import find_output
+from volant.fledge.output import find_output, read_output
 
 
 def test_a_link_is_followed(home: Path) -> None:
@@ -55,7 +55,16 @@ def test_a_device_is_never_replaced(home: Path, kind: int) -> None:
             find_output(Path(name))
 
 
+def test_what_can_be_no_file_is_refused() -> None:
+    for text in ("", "x/", "folder/x/"):
+        with pytest.raises(UsageError, match="it names no file"):
+            read_output(text)
+
+
 def test_standard_output_is_refused(home: Path) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading), os.fdopen(writing), pytest.raises(UsageError, match="it is a FIFO"):
+        find_output(Path(f"/proc/self/fd/{writing}"))
     with pytest.raises(UsageError, match="cannot write to standard output"):
         find_output(Path("-"))
     assert find_output(Path("./-x")) == Path("-x")

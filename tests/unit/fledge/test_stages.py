@@ -79,5 +79,7 @@ def test_a_stage_is_found_by_name_and_number_after_those_it_is_built_from() -> N
     assert find_stage(stages, "one") is stages[0]
     assert find_stage(stages, "1") is stages[1]
     assert find_stage(stages, "four") is None
+    assert find_stage(stages, "²") is None
+    assert find_stage(stages, "9" * 5000) is None
     assert chain_of(stages, find_stage(stages, None)) == [stages[0], stages[2], stages[3]]
     assert chain_of(read("FROM a AS a\n"), None) == []

@@ -43,3 +43,9 @@ def test_loopback_may_be_listened_on(listen: str) -> None:
 
 def test_variables_of_other_programs_are_no_problem() -> None:
     read_settings({"VOLANT_HOME": "/v", "VOLANT_API_BASE": "x", "VOLANT_GO": "any", "VOLANT_TOKEN": ""})
+
+
+@pytest.mark.parametrize("port", ["²", "٨٠", "65536", "-1", "", "9" * 5000])
+def test_what_is_no_port_is_told(port: str) -> None:
+    with pytest.raises(InvalidInput, match="is not HOST:PORT"):
+        read_settings({"VOLANT_HOME": "/v"}, listen=f"127.0.0.1:{port}")

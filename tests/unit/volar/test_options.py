@@ -43,7 +43,9 @@ def test_ports_as_docker_writes_them(
     }
 
 
-@pytest.mark.parametrize("text", ["", "http", "80:", "80:http", "80/sctp", "8000-8010:80"])
+@pytest.mark.parametrize(
+    "text", ["", "http", "80:", "80:http", "80/sctp", "8000-8010:80", "٨٠", "8_0", "²:80", "+80", "-1"]
+)
 def test_what_is_no_port_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not a port"):
         parse_publish(text)
@@ -85,7 +87,7 @@ def test_a_mount_of_a_volume_is_as_the_option_for_volumes_has_it() -> None:
 def test_secrets_may_have_a_port_and_a_reader() -> None:
     assert parse_secret("key") == {"name": "key", "port": None, "uid": None}
     assert parse_secret("key:9001,uid=33") == {"name": "key", "port": 9001, "uid": 33}
-    for wrong in ("key:http", "key,uid=33", "key:1,gid=3"):
+    for wrong in ("key:http", "key,uid=33", "key:1,gid=3", "key:²", "key:1,uid=²"):
         with pytest.raises(UsageError):
             parse_secret(wrong)
 
@@ -105,7 +107,7 @@ def test_memory_in_mebibytes_or_dockers_units(text: str, mebibytes: int) -> None
     assert Mebibytes().convert(text, None, None) == mebibytes
 
 
-@pytest.mark.parametrize("text", ["", "much", "8", "16m", "-1g"])
+@pytest.mark.parametrize("text", ["", "much", "8", "16m", "-1g", "inf", "1e400g", "nan"])
 def test_memory_that_is_none(text: str) -> None:
     with pytest.raises(Exception, match=r"is not a size|less than 32"):
         Mebibytes().convert(text, None, None)

@@ -8,7 +8,6 @@ range of the archive. An archive that was compressed as a whole is inflated into
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import posixpath
 import stat
@@ -28,6 +27,7 @@ from volant.fledge.sources.manifest import (
     matches_tag,
     no_such_tag,
     open_image,
+    parse_json,
     read_document,
     several_images,
 )  # fmt: skip
@@ -191,7 +191,7 @@ def _parse_listing(listing: Blob, where: str) -> list[dict[str, Any]]:
     if listing.length > MAX_DOCUMENT_BYTES:
         raise InvalidInput(f"cannot read {where}: its manifest.json is too long")
     try:
-        images = json.loads(os.pread(listing.descriptor, listing.length, listing.offset))
+        images = parse_json(os.pread(listing.descriptor, listing.length, listing.offset))
     except (ValueError, RecursionError) as error:
         raise InvalidInput(
             f"cannot read {where}: its manifest.json is not JSON", details=str(error)

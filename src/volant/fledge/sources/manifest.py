@@ -55,9 +55,20 @@ def read_document(blob: Blob, what: str, digest: str | None) -> dict[str, Any]:
     return parse_document(content, what)
 
 
+def parse_json(content: bytes) -> Any:
+    """What a document of an image says. Raises ValueError, RecursionError.
+
+    Halves of surrogate pairs that stand alone, which no file and no output takes, are U+FFFD here as for Docker.
+    """
+    value = json.loads(content)
+    text = json.dumps(value, ensure_ascii=False)
+    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return value if whole == text else json.loads(whole)
+
+
 def parse_document(content: bytes, what: str) -> dict[str, Any]:
     try:
-        document = json.loads(content)
+        document = parse_json(content)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"cannot read {what}: it is not JSON", details=str(error)) from error
     if not isinstance(document, dict):

@@ -96,7 +96,7 @@ class Gate:
         shown = shown if scheme.lower() == "bearer" else ""
         if self._token is None:
             return self._identify_peer(scope, shown)
-        host = headers.get("host", "")
+        host = ", ".join(headers.getlist("host"))
         if LOOPBACK_HOST.fullmatch(host) is None:
             raise NotPermitted(f"cannot answer for the host name {host!r}: only loopback names are served")
         if scope["path"].startswith(OPEN_PATHS):

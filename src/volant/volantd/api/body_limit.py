@@ -14,7 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BODY_BYTES = 4 * 1024 * 1024
 _STREAMED = re.compile(
-    r"/api/v1/(plugins|snapshots/import|system/restore|vms/[^/]+/(files|proxy(/.*)?))", re.DOTALL
+    r"/api/v1/(plugins|snapshots/import|volumes/restore|system/restore|vms/[^/]+/(files|proxy(/.*)?))",
+    re.DOTALL,
 )
 
 

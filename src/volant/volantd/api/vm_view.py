@@ -21,6 +21,7 @@ from volant.contract.api import (
 )
 from volant.contract.manifest import Resources
 from volant.contract.volumes_api import VolumeAttachment
+from volant.errors import Conflict, NotFound
 from volant.volantd.boot.kernel import host_architecture
 from volant.volantd.network.types import PortRequest
 from volant.volantd.vms import update
@@ -131,7 +132,7 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         disk_bytes_per_second=record.definition.disk_bytes_per_second,
         ip=record.address,
         ip6=find_told_ipv6_address(record),
-        url=make_url(record, domain.plugins.load(record.plugin_reference).manifest),
+        url=_find_url(domain, record),
         ports=[PublishedPort(**asdict(port)) for port in record.ports],
         agent=AgentInfo(**record.agent.model_dump()),
         hypervisor=hypervisor,
@@ -153,6 +154,14 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         started_at=record.started_at,
         started_from=find_start(record.spec),
     )
+
+
+def _find_url(domain: Domain, record: VmRecord) -> str | None:
+    """None too where the plugin's row is damaged: that one is told in the log, and the VM is shown."""
+    try:
+        return make_url(record, domain.plugins.load(record.plugin_reference).manifest)
+    except (Conflict, NotFound):
+        return None
 
 
 def _list_volumes(record: VmRecord) -> list[VolumeAttachment]:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,8 @@ from volant.errors import Conflict, InvalidInput, NotFound
 from volant.volantd.clock import now
 from volant.volantd.database import Database
 from volant.volantd.usage import Usage, describe_users
+
+logger = logging.getLogger(__name__)
 
 DEFAULT = "default"
 # What `--network` says besides names.
@@ -107,4 +110,14 @@ class NetworkStore:
 
 
 def _read(row: sqlite3.Row) -> Network:
-    return Network(row["name"], bool(row["internal"]), json.loads(row["labels"]), row["created_at"])
+    return Network(row["name"], bool(row["internal"]), _read_labels(row), row["created_at"])
+
+
+def _read_labels(row: sqlite3.Row) -> dict[str, str]:
+    """None where they cannot be read: VMs are in their network without them."""
+    try:
+        labels = json.loads(row["labels"])
+        return {str(name): str(value) for name, value in labels.items()}
+    except (ValueError, AttributeError) as error:
+        logger.error("network %s: its labels cannot be read: %s", row["name"], error)
+        return {}

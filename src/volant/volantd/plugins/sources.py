@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Self
 from urllib.parse import urlsplit
 
 from volant.contract.plugin_evidence import BUNDLE_SUFFIX, MOST_BUNDLE_BYTES
+from volant.digits import is_whole_number
 from volant.errors import InvalidInput, NotFound, Unreachable, VolantError
 
 DOWNLOAD_TIMEOUT_SECONDS = 60
@@ -77,7 +78,7 @@ class Download:
         self._breaks = 0
         self._reply = self._ask({})
         length = self._reply.headers.get("Content-Length", "")
-        self._length = int(length) if length.isdecimal() else None
+        self._length = int(length) if is_whole_number(length) else None
 
     def __enter__(self) -> Self:
         return self

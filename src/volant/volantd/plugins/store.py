@@ -16,6 +16,7 @@ import contextlib
 import errno
 import functools
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -28,6 +29,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, Literal
 
+from pydantic import TypeAdapter
+
 from volant.contract.manifest import Manifest
 from volant.contract.payload_files import find_image_config
 from volant.contract.plugin_archive import (
@@ -35,6 +38,7 @@ from volant.contract.plugin_archive import (
     read_payload_elsewhere,
     read_plugin_archive,
 )
+from volant.digits import is_whole_number
 from volant.errors import Conflict, InvalidInput, NotFound, StorageFull
 from volant.volantd.clock import now
 from volant.volantd.database import Database
@@ -44,7 +48,10 @@ from volant.volantd.plugins.trust import Trial, TrustPolicy
 from volant.volantd.usage import Usage, describe_users
 from volant.whole_file import flush
 
+logger = logging.getLogger(__name__)
+
 KEPT_MANIFESTS = 32
+_KIND = TypeAdapter(tuple[Literal["rootfs", "initramfs"], Literal["kernel", "firmware"]])
 NO_EVIDENCE = Evidence()
 
 
@@ -90,6 +97,7 @@ class PluginStore:
         for path in (self._payloads, self._incoming):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = asyncio.Lock()
+        self._damage_told: set[str] = set()
         self.on_removed: Callable[[], object] = lambda: None
         """Called in a thread when a plugin is gone: what was made of it can go, too."""
 
@@ -175,9 +183,16 @@ class PluginStore:
         manifest = content.manifest
         present = self._find_row(manifest.name, manifest.version)
         if present is not None:
-            if present["checksum"] == content.checksum and _stored_manifest(content) == present["manifest"]:
+            stored = _stored_manifest(content)
+            if present["checksum"] == content.checksum and (
+                stored == present["manifest"] or _is_damaged(present)
+            ):
                 self._keep_payload(content.checksum, path)  # it may be gone, as in a backup without plugins
-                return self._describe(present), False
+                self._database.execute(
+                    "UPDATE plugins SET manifest = ? WHERE name = ? AND version = ?",
+                    (stored, manifest.name, manifest.version),
+                )
+                return self.get(f"{manifest.name}:{manifest.version}"), False
             raise Conflict(
                 f"cannot install {manifest.name} {manifest.version}: this version is installed with other content",
                 details=[f"installed: {present['checksum']}", f"given:     {content.checksum}"],
@@ -210,10 +225,16 @@ class PluginStore:
         return self._payloads / checksum.removeprefix("sha256:")
 
     def list_all(self) -> list[InstalledPlugin]:
-        return [
-            self._describe(row)
-            for row in self._database.fetch_all("SELECT * FROM plugins ORDER BY name, version")
-        ]
+        """All that can be read; of the others the log tells once, and their VMs keep their disks."""
+        found = []
+        for row in self._database.fetch_all("SELECT * FROM plugins ORDER BY name, version"):
+            try:
+                found.append(self._describe(row))
+            except Conflict as problem:
+                if str(problem) not in self._damage_told:
+                    self._damage_told.add(str(problem))
+                    logger.error("%s", problem)
+        return found
 
     def count(self) -> int:
         (row,) = self._database.fetch_all("SELECT count(*) AS count FROM plugins")
@@ -226,7 +247,7 @@ class PluginStore:
     def load(self, reference: str) -> StoredPlugin:
         """As `get`, with everything that a VM needs to start from it."""
         row = self._resolve(reference)
-        manifest, files = _read_stored(row["manifest"])
+        manifest, files = _read_row(row)
         return StoredPlugin(
             manifest=manifest, kind=row["kind"], boot=row["boot"],
             format=row["format"], payload=self.find_payload(row["checksum"]), enabled=bool(row["enabled"]),
@@ -307,7 +328,7 @@ class PluginStore:
         )
 
     def _describe(self, row: sqlite3.Row) -> InstalledPlugin:
-        manifest, _ = _read_stored(row["manifest"])
+        manifest, _ = _read_row(row)
         vms = self._usage.find_vms("plugin", f"{row['name']}:{row['version']}")
         return InstalledPlugin(
             name=row["name"], version=row["version"], description=manifest.description,
@@ -379,6 +400,27 @@ def _stored_manifest(content: PluginContent) -> str:
     )
 
 
+def _read_row(row: sqlite3.Row) -> tuple[Manifest, Mapping[str, str]]:
+    """Conflict where it is damaged; installing the plugin again mends that."""
+    try:
+        _KIND.validate_python((row["kind"], row["boot"]))
+        return _read_stored(row["manifest"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise Conflict(
+            f"cannot read plugin {row['name']} {row['version']}: its row in the database is damaged",
+            details=str(error)[:500],
+            resolution="install the same plugin again: volar plugins install PLUGIN.tar.gz",
+        ) from error
+
+
+def _is_damaged(row: sqlite3.Row) -> bool:
+    try:
+        _read_row(row)
+    except Conflict:
+        return True
+    return False
+
+
 @functools.lru_cache(maxsize=KEPT_MANIFESTS)
 def _read_stored(text: str) -> tuple[Manifest, Mapping[str, str]]:
     """What `_stored_manifest` wrote. Kept, since most VMs are of few plugins and each look at one asks for it."""
@@ -391,6 +433,7 @@ def version_key(version: str) -> tuple[object, ...]:
     core, _, pre = version.partition("+")[0].partition("-")
     numbers = tuple(int(part) for part in core.split("."))
     identifiers = tuple(
-        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in (pre.split(".") if pre else ())
+        (0, int(part), "") if is_whole_number(part) else (1, 0, part)
+        for part in (pre.split(".") if pre else ())
     )
     return (*numbers, not pre, identifiers)

@@ -59,7 +59,10 @@ async def adopt_all(
         files = find_files(fleet.domain.settings, record.id)
         remove_debris(files, is_running=record.state in WITH_PROCESS)
         if not record.deleting and not (files.folder / VM_FILE).exists():
-            fleet.find(record.id).write_file(record)
+            try:
+                fleet.find(record.id).write_file(record)
+            except (VolantError, OSError) as problem:  # a full disk, a plugin that no row names
+                logger.error("VM %s cannot be described in its folder: %s", record.name, problem)
         is_stopped = not record.wanted and record.state is not VmState.SUSPENDED
         if is_new_boot and record.definition.restart == "always" and record.started_at and is_stopped:
             record = fleet.domain.registry.update(record, wanted=True)
@@ -81,7 +84,7 @@ async def adopt_all(
 def note_boot(path: Path) -> bool:
     """Whether the host has been restarted since the last daemon; not where there was none."""
     current = read_boot_id()
-    before = path.read_text() if path.exists() else current
+    before = path.read_text(errors="replace") if path.exists() else current
     if before != current or not path.exists():
         write_whole_file(path, current.encode(), mode=0o600)
     return before != current

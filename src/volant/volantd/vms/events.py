@@ -75,7 +75,7 @@ class EventLog:
         )
         return [
             Event(
-                id=row["id"], time=row["time"], kind=row["kind"], vm=row["vm"], data=json.loads(row["data"])
+                id=row["id"], time=row["time"], kind=row["kind"], vm=row["vm"], data=_read_data(row["data"])
             )
             for row in rows
         ]
@@ -134,3 +134,12 @@ class EventLog:
                 elif event.id > last:
                     last = event.id
                     yield event
+
+
+def _read_data(text: str) -> dict[str, Any]:
+    """What an event tells; nothing, where a damaged row says so: those behind it are told."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}

@@ -33,6 +33,7 @@ from volant.volantd.usage import Used
 from volant.volantd.vms.record import AgentFacts, VmDefinition, VmRecord
 from volant.volantd.vms.states import WITH_PROCESS, VmState, check_move
 
+_HYPERVISOR: TypeAdapter[HypervisorKind] = TypeAdapter(HypervisorKind)
 _PORTS = TypeAdapter(tuple[PublishedPort, ...])
 _IDENTITY = TypeAdapter(ProcessIdentity)
 _SPEC = TypeAdapter(VmSpec)
@@ -403,7 +404,7 @@ def read_row(row: sqlite3.Row) -> VmRecord:
         ports=_PORTS.validate_json(row["ports"]),
         control_key=row["control_key"],
         host_key=row["host_key"],
-        hypervisor=row["hypervisor"],
+        hypervisor=_HYPERVISOR.validate_python(row["hypervisor"]),
         process=_IDENTITY.validate_json(row["process"]) if row["process"] else None,
         spec=_SPEC.validate_json(row["spec"]) if row["spec"] else None,
         agent=AgentFacts.model_validate_json(row["agent"]) if row["agent"] else AgentFacts(),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from volant.digits import is_whole_number
 from volant.errors import NotFound, ToolMissing, UsageError
 from volant.installation import name_install_command
 from volant.volar.output import print_table
@@ -26,7 +27,7 @@ class Scale(click.ParamType[tuple[str, int]]):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, int]:
         service, _, count = str(value).partition("=")
-        if not service or not (count.isascii() and count.isdigit()) or int(count) > 100:
+        if not service or not is_whole_number(count) or int(count) > 100:
             self.fail(f"{value!r} is not SERVICE=COUNT, with a count up to 100", param, ctx)
         return service, int(count)
 

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 
 import click
 
+from volant.contract.names import NAME_PATTERN
 from volant.errors import Conflict, NotFound, UsageError
 from volant.plugin_sources.making import BuildOptions, make_plugin
 from volant.volar.boot_watch import wait_for_workload
@@ -80,13 +82,17 @@ def run(
         )
     client = make_client(context)
     options = options.with_networks(filter(None, map(translate_network, options.network)))
+    # What is wrong with the command line is said before minutes are spent on a plugin.
+    if name is not None:
+        check_name(client, name)
+    request = options.read()
+    workload.complete(request)
     plugin = make_plugin(client, source, build)
     name = name or choose_name(client, plugin)
-    request = options.make_request(client, name, plugin)
+    options.complete(request, client, name, plugin)
     make_volumes(client, [volume["name"] for volume in request.get("volumes", []) if volume["name"]])
     if words := list(command[1:] if command[:1] == ("--",) else command):
         request["command"] = words
-    workload.complete(request)
     # As under docker: without a policy that says otherwise, the end of the command is the end of it all.
     if is_once:
         request["run_once"] = True
@@ -114,6 +120,16 @@ def make_volumes(client: Client, names: Sequence[str]) -> None:
         if name not in there:
             client.create_volume(name)
             click.echo(f"made volume {name}", err=True)
+
+
+def check_name(client: Client, name: str) -> None:
+    """Raises UsageError, Conflict."""
+    if re.fullmatch(NAME_PATTERN, name) is None:
+        raise UsageError(
+            f"cannot name the VM {name!r}", resolution="use at most 63 lowercase letters, digits, '-' and '_'"
+        )
+    if any(vm["name"] == name for vm in client.list_vms()):
+        raise Conflict(f"cannot make VM {name}: there is one of that name", resolution=f"volar start {name}")
 
 
 def choose_name(client: Client, plugin: str) -> str:

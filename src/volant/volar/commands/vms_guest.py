@@ -8,6 +8,7 @@ import shlex
 
 import click
 
+from volant.digits import is_whole_number
 from volant.errors import Unreachable, UsageError, WrongState
 from volant.process import require_tool
 from volant.volar.client import Client, quoted
@@ -167,7 +168,7 @@ def port_forward(context: click.Context, address: str, name: str, ports: str) ->
     from volant.client.streams import serve_forward
 
     local, _, guest = ports.rpartition(":")
-    if not guest.isdigit() or (local and not local.isdigit()):
+    if not is_whole_number(guest) or (local and not is_whole_number(local)):
         raise UsageError(f"cannot forward {ports!r}: not a port", resolution="[LOCAL:]GUEST, e.g. 8080:80")
     client = make_client(context)
     require_agent(client, name, f"forward port {guest} of")

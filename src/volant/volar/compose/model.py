@@ -74,7 +74,7 @@ class Build(ComposeModel):
 
 class Port(ComposeModel):
     target: int = Field(ge=1, le=65535)
-    published: Text | None = Field(None, pattern=r"^(\d{1,5}(-\d{1,5})?)?$")
+    published: Text | None = Field(None, pattern=r"^([0-9]{1,5}(-[0-9]{1,5})?)?$")
     host_ip: str | None = None
     protocol: Literal["tcp", "udp"] = "tcp"
     mode: str | None = None

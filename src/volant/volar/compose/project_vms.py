@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from volant.digits import is_whole_number
 from volant.volar.client import Client
 from volant.volar.compose.networks import PROJECT_LABEL
 from volant.volar.compose.planning import FoundDeployment, FoundVm
@@ -88,4 +89,4 @@ def name_vm(project: str, service: str, number: int) -> str:
 def find_number(name: str) -> tuple[str, int]:
     """What to sort names of VMs by."""
     stem, _, number = name.rpartition("-")
-    return (stem, int(number)) if number.isdigit() else (name, 0)
+    return (stem, int(number)) if is_whole_number(number) else (name, 0)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from volant.digits import is_whole_number
 from volant.errors import InvalidInput, NotFound
 from volant.volar.compose.env_files import read_env_file
 from volant.volar.compose.loading import Project
@@ -363,7 +364,7 @@ def read_bytes(path: Path, place: str) -> bytes:
 def read_id(text: str | None, place: str) -> int:
     if text is None:
         return 0
-    if not text.isascii() or not text.isdigit():
+    if not is_whole_number(text):
         raise InvalidInput(f"cannot use {place}: uid and gid are numbers here, not {text!r}")
     return int(text)
 

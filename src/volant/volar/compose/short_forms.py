@@ -7,6 +7,8 @@ import re
 import shlex
 from typing import Any
 
+from volant.digits import is_whole_number
+
 _UNITS = {
     "ns": 1e-9,
     "us": 1e-6,
@@ -18,8 +20,8 @@ _UNITS = {
     "d": 86400.0,
     "w": 604800.0,
 }
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d|w)")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
+_DURATION_PART = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)(ns|us|µs|ms|s|m|h|d|w)")
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
 _ACCESS = frozenset({"ro", "rw", "z", "Z", "cached", "delegated", "consistent", "nocopy"})
 _PROPAGATION = frozenset({"shared", "rshared", "slave", "rslave", "private", "rprivate"})
 MOST_PORTS = 1000
@@ -33,7 +35,7 @@ def read_duration(value: Any) -> Any:
         return value
     parts = _DURATION_PART.findall(value)
     if "".join(number + unit for number, unit in parts) != value or not parts:
-        if re.fullmatch(r"\d+(\.\d+)?", value):
+        if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", value):
             return float(value)
         raise ValueError(f"{value!r} is not a duration: write it like 1m30s or 500ms")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
@@ -155,7 +157,7 @@ def _read_port(text: str) -> list[dict[str, Any]]:
 
 def _read_range(text: str, whole: str) -> list[int]:
     first, sign, last = text.partition("-")
-    if not first.isascii() or not first.isdigit() or (sign and not last.isdigit()):
+    if not is_whole_number(first) or (sign and not is_whole_number(last)):
         raise ValueError(f"{whole!r} is not a port: write it like 8080:80 or 3000-3005")
     begin, end = int(first), int(last or first)
     if not 0 < begin <= end <= 65535 or end - begin >= MOST_PORTS:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from volant.errors import InvalidInput
-from volant.fledge.sources.manifest import choose_manifest, matches_tag, parse_platform
+from volant.fledge.sources.manifest import choose_manifest, matches_tag, parse_json, parse_platform
 
 
 def entry(platform: str, **more: Any) -> dict[str, Any]:
@@ -57,3 +57,8 @@ def test_tags_match_as_people_mean_them() -> None:
     assert all(matches_tag(saved, tag) for tag in (saved, "my-app:1.2.0", "library/my-app:1.2.0", "1.2.0"))
     assert matches_tag("docker.io/library/my-app:latest", "my-app")
     assert not any(matches_tag(saved, tag) for tag in ("my-app", "app:1.2.0", "2.0"))
+
+
+def test_half_a_surrogate_pair_is_read_as_docker_reads_it() -> None:
+    assert parse_json(rb'{"\ud800": ["a\udfffb", "\ud83d\ude00"]}') == {"\ufffd": ["a\ufffdb", "\U0001f600"]}
+    assert parse_json(b'["\xed\xa0\x80", "\xc3\xa9"]') == ["\ufffd", "\xe9"]

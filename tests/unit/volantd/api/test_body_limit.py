@@ -3,11 +3,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from volant.volantd.api.body_limit import BodyLimit
+from volant.volantd.api.body_limit import BodyLimit, is_streamed
+
+OPENAPI = json.loads((Path(__file__).parents[4] / "docs" / "reference" / "openapi.json").read_text())
+# Acts that the path says all of.
+NO_BODY = ("enable", "disable", "pause", "unpause", "suspend", "resume", "links")
 
 
 async def read_all(scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,6 +59,17 @@ async def test_one_that_says_so_is_refused_at_once() -> None:
 @pytest.mark.parametrize("path", ["/api/v1/plugins", "/api/v1/vms/web/proxy", "/api/v1/vms/web/proxy/a\nb"])
 async def test_uploads_and_requests_to_workloads_are_streamed(path: str) -> None:
     assert await run(path, 5000, 5000) == 2
+
+
+def test_every_body_that_is_no_json_is_streamed() -> None:
+    others = {
+        path
+        for path, operations in OPENAPI["paths"].items()
+        for method, operation in operations.items()
+        if method in ("post", "put") and "requestBody" not in operation and not path.endswith(NO_BODY)
+    }
+    assert "/api/v1/volumes/restore" in others
+    assert [path for path in others if not is_streamed({"type": "http", "path": path, "headers": []})] == []
 
 
 async def test_the_json_form_of_an_upload_is_not() -> None:

@@ -113,3 +113,9 @@ async def test_one_that_changes_while_the_list_is_made_is_in_it(fleet: Fleet) ->
     asyncio.get_running_loop().call_soon(lambda: fleet.domain.registry.update(fleet.get("b"), exit_code=3))
     listed = await read_list(views, fleet)
     assert [(vm["name"], vm["exit_code"]) for vm in listed] == [("a", None), ("b", 3), ("c", None)]
+
+
+async def test_a_vm_whose_plugins_row_is_damaged_is_shown_with_the_others(fleet: Fleet) -> None:
+    fleet.domain.database.execute("UPDATE plugins SET manifest = 'garbage'")
+    found = await read_list(VmViews(fleet), fleet)
+    assert [(vm["name"], vm["url"]) for vm in found] == [("a", None), ("b", None), ("c", None)]

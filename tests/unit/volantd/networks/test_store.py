@@ -31,6 +31,16 @@ def test_one_is_always_there_and_stays(store: NetworkStore) -> None:
         store.remove("default")
 
 
+@pytest.mark.parametrize("damaged", ["garbage", "[]", "5"])
+def test_one_whose_labels_cannot_be_read_is_there_without_them(
+    store: NetworkStore, tmp_path: Path, damaged: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.create("back", internal=True, labels={"a": "b"})
+    Database(tmp_path / "volant.db").execute("UPDATE networks SET labels = ? WHERE name = 'back'", (damaged,))
+    assert (store.get("back").internal, store.get("back").labels) == (True, {})
+    assert "its labels cannot be read" in caplog.text
+
+
 def test_networks_are_made_and_removed_by_name(store: NetworkStore) -> None:
     made = store.create("back", internal=True, labels={"a": "b"})
     assert (made.internal, made.labels) == (True, {"a": "b"})

@@ -202,6 +202,29 @@ async def test_a_plugin_that_the_database_has_forgotten_is_taken_back(
     store.restore_row(row, lost)
 
 
+@pytest.mark.parametrize("damaged", ["garbage", "{}", "5", '{"manifest": {}, "files": {}}'])
+async def test_a_row_that_cannot_be_read_is_told_and_mended_by_the_same_plugin(
+    store: PluginStore, tmp_path: Path, damaged: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await install(store, make_plugin("web"))
+    await install(store, make_plugin("other"))
+    payload = store.load("web").payload
+    Database(tmp_path / "db").execute("UPDATE plugins SET manifest = ? WHERE name = 'web'", (damaged,))
+    assert (
+        [plugin.name for plugin in store.list_all()]
+        == [plugin.name for plugin in store.list_all()]
+        == ["other"]
+    )
+    assert caplog.text.count("its row in the database is damaged") == 1
+    for read in (store.get, store.load):
+        with pytest.raises(Conflict, match="cannot read plugin web"):
+            read("web")
+    assert store.sweep(set_aside=lambda path: None) == []
+    assert payload.exists(), "VMs stand on it"
+    assert not await install(store, make_plugin("web"))
+    assert [plugin.name for plugin in store.list_all()] == ["other", "web"]
+
+
 def test_versions_sort_as_semver_says() -> None:
     ordered = [
         "1.0.0-alpha",

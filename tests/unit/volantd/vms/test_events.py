@@ -100,3 +100,13 @@ async def test_who_reads_slowly_gets_what_was_dropped_from_the_database(
             log.add("state", "a")
         seen += [number for number, _ in await read_some(stream, 12)]
     assert seen == list(range(1, 26))
+
+
+def test_a_damaged_row_hides_none_behind_it(tmp_path: Path) -> None:
+    database = Database(tmp_path / "db")
+    events = EventLog(database)
+    for number in range(3):
+        events.add("started", "vm", number=number)
+    database.execute("UPDATE events SET data = 'garbage' WHERE id = 1")
+    database.execute("UPDATE events SET data = '5' WHERE id = 2")
+    assert [event.data for event in events.read_after(0)] == [{}, {}, {"number": 2}]

@@ -25,6 +25,31 @@ def test_in_the_background_it_is_as_created(volar: Volar, daemon: InProcessDaemo
     assert volar("rm", "-f", "ran", "ran-2").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("wrong", "exit_code", "said"),
+    [
+        (("-p", "http"), 2, "not a port"),
+        (("-m", "inf"), 2, "not a size"),
+        (("--disk-size", "١٠G"), 3, "cannot read the size"),
+        (("--secret", "key:http"), 2, "cannot attach the secret"),
+        (("--add-host", "x"), 2, "x"),
+        (("--egress", "no such thing"), 2, "--egress"),
+        (("--name", "A b"), 2, "cannot name the VM"),
+        (("--name", "ran"), 5, "there is one of that name"),
+    ],
+)
+def test_a_wrong_option_is_told_before_anything_is_fetched(
+    wrong: tuple[str, ...], exit_code: int, said: str, volar: Volar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if wrong[1] == "ran":
+        assert volar("run", "-d", "ran").exit_code == 0
+    monkeypatch.setattr("volant.volar.commands.run.make_plugin", None)
+    done = volar("run", "-d", *wrong, "ran")
+    assert (done.exit_code, said in done.err) == (exit_code, True), done.err
+    if wrong[1] == "ran":
+        assert volar("rm", "-f", "ran").exit_code == 0
+
+
 def test_in_the_foreground_its_lines_and_its_end_are_ours(volar: Volar, daemon: InProcessDaemon) -> None:
     def stop_soon() -> None:
         deadline = time.monotonic() + 30

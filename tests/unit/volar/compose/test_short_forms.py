@@ -37,7 +37,7 @@ def test_ports(text: Any, expected: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a", "80:", "1:2:3:4", "81-80", "70000", "1-2:3-5", "0", "1-60000", "٣"]
+    "text", ["", "a", "80:", "1:2:3:4", "81-80", "70000", "1-2:3-5", "0", "1-60000", "٣", "²", "80-²"]
 )
 def test_what_is_no_port_is_said(text: str) -> None:
     with pytest.raises(ValueError, match=r"port|ranges"):
@@ -65,7 +65,7 @@ def test_durations(text: Any, seconds: float) -> None:
     assert short_forms.read_duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "soon", "1x", "1m x", "-1s"])
+@pytest.mark.parametrize("text", ["", "soon", "1x", "1m x", "-1s", "٣s", "9" * 400, "9" * 400 + "s"])
 def test_what_is_no_duration_is_said(text: str) -> None:
     with pytest.raises(ValueError, match="duration"):
         short_forms.read_duration(text)
@@ -77,6 +77,12 @@ def test_what_is_no_duration_is_said(text: str) -> None:
 )
 def test_sizes(text: Any, size: int) -> None:
     assert short_forms.read_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "m", "٣m", "9" * 400, "-1g"])
+def test_what_is_no_size_is_said(text: str) -> None:
+    with pytest.raises(ValueError, match="size"):
+        short_forms.read_bytes(text)
 
 
 def test_lists_and_mappings() -> None:
