@@ -19,6 +19,11 @@ ROUNDS = 60
 WRITER = (
     f"n=0; while [ $n -lt {ROUNDS} ]; do n=$((n + 1)); echo line $n >> /app/log; done; echo end >> /app/log"
 )
+# Prints the first name below /app of which inotify(7) says that its attributes have changed.
+WATCHER = """
+$folder = "/app"; $watch = syscall(294, 0); syscall(254, $watch, $folder, 4);
+open(F, "<&=", $watch); sysread(F, $event, 4096); print unpack("x16 Z*", $event);
+"""
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +88,17 @@ def test_both_sides_write_and_see_what_the_other_wrote(host: Host, vm: str, sour
         "from another folder\nx\n"
     )
     assert not list((source / "kept").iterdir())
+    run_in(host, f"nohup perl -e '{WATCHER}' > /tmp/woken 2>/dev/null &")
+    written = (source / "page").stat().st_mtime_ns
+
+    def wake() -> bool:
+        nonlocal written
+        (source / "page").write_text("changed on the host\n")
+        written = (source / "page").stat().st_mtime_ns
+        return run_in(host, "cat /tmp/woken") == "page"
+
+    wait_until("a program that watches", wake)
+    assert (source / "page").stat().st_mtime_ns == written
 
 
 def test_daemon_and_file_server_are_killed_and_nothing_is_lost(host: Host, vm: str, source: Path) -> None:

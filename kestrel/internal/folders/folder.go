@@ -17,7 +17,8 @@ type Folder struct {
 	host    *Host
 	owner   fuse.Owner // whose everything is, as the guest sees it
 	root    *node
-	view    *view // nil: nothing is read ahead
+	view    *view   // nil: nothing is read ahead
+	wakers  *wakers // nil: nobody is woken
 	entries counter
 	ahead   ahead
 	handles handles
@@ -129,6 +130,7 @@ func (f *Folder) event(kind uint8, path, name string) func() {
 			// nobody reads the folder who was told of an earlier state.
 			_ = found.NotifyEntry(name)
 			_ = found.NotifyContent(0, 0)
+			f.wakers.wake(join(path, name))
 		}
 	default:
 		found.listing.doubt(name)
@@ -136,6 +138,7 @@ func (f *Folder) event(kind uint8, path, name string) func() {
 			if child := found.GetChild(name); child != nil {
 				_ = child.NotifyContent(0, 0)
 			}
+			f.wakers.wake(join(path, name))
 		}
 	}
 }

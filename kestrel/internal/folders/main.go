@@ -70,6 +70,7 @@ func serve(arguments []string) error {
 			return err
 		}
 		folder.view = newView(os.NewFile(uintptr(device+1), "view"))
+		folder.wakers = newWakers(folder.view)
 		folders, servers = append(folders, folder), append(servers, server)
 	}
 	notify := startNotifying()

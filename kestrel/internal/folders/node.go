@@ -192,6 +192,9 @@ const (
 
 // Setattr leaves owners alone: everything is the workload's, and on the host the daemon's user's.
 func (n *node) Setattr(ctx context.Context, handle fs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
+	if caller, ok := fuse.FromContext(ctx); ok && n.folder.wakers.isOurs(caller.Pid) {
+		return n.Getattr(ctx, nil, out)
+	}
 	var valid, mode uint32
 	var size uint64
 	var accessed, written time.Time

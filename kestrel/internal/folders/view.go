@@ -21,33 +21,37 @@ const (
 )
 
 // view is the mounted folder as the guest's other processes see it, from a mount of its own, which nothing covers and nobody
-// unmounts. What is read there is in the kernel's cache for all of
-// them: some twenty files by one question of the kernel's, where whoever looks at one file after the other makes it ask for
-// each.
+// unmounts. What is read there is in the kernel's cache for all of them: some twenty files by one question of the kernel's,
+// where whoever looks at one file after the other makes it ask for each.
 type view struct {
-	own   func() (root int, err error)
-	turns chan struct{}
+	own    func() (root int, err error)
+	device uint64 // of the file system, as the kernel counts
+	turns  chan struct{}
 }
 
 // newView takes the root of the folder's mount, which need not have its place yet.
 func newView(root *os.File) *view {
-	setReadAhead(root)
 	own := sync.OnceValues(func() (int, error) {
 		defer root.Close()
-		return unix.OpenTree(int(root.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+		made, err := unix.OpenTree(int(root.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+		if err == nil { // who watches a folder that is only read is woken, too
+			_ = unix.MountSetattr(made, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY})
+		}
+		return made, err
 	})
-	return &view{own: own, turns: make(chan struct{}, mostAhead)}
+	return &view{own: own, device: setReadAhead(root), turns: make(chan struct{}, mostAhead)}
 }
 
 // setReadAhead changes what the kernel takes for the right size for this file system. Where it does not let us, files are
-// read more slowly.
-func setReadAhead(root *os.File) {
+// read more slowly. It returns the file system's number.
+func setReadAhead(root *os.File) uint64 {
 	var found unix.Statx_t
-	// The number of the file system alone, for which nobody is asked.
+	// The number alone, for which nobody is asked.
 	if unix.Statx(int(root.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &found) == nil {
 		name := fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", found.Dev_major, found.Dev_minor)
 		_ = os.WriteFile(name, []byte(readAhead), 0)
 	}
+	return uint64(found.Dev_major)<<20 | uint64(found.Dev_minor)
 }
 
 // read has the kernel read a folder to its end, and waits until it knows all of it. It does not wait where the kernel does:
