@@ -34,7 +34,9 @@ def test_doctor_says_that_kvm_works(kvm: KvmHost) -> None:
 
 
 def examine(kvm: KvmHost) -> dict[str, Any]:
-    return {found["subject"]: found for found in json.loads(kvm.run("volar doctor -o json"))}
+    return {
+        found["subject"]: found for found in json.loads(kvm.run("volar doctor -o json", timeout_seconds=600))
+    }
 
 
 def test_a_vm_boots_on_kvm_and_is_reached(kvm: KvmHost, plugin: str) -> None:

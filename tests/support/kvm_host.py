@@ -49,7 +49,7 @@ BUSYBOX = Path("/bin/busybox")
 """Static: it is all that is in the plugin which that machine runs, and in the guests of its driver checks."""
 LAUNCHER = "#!/usr/bin/python3 -B\nfrom volant.programs import {0}\n{0}()\n"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
-COMMAND_SECONDS = 480.0
+COMMAND_SECONDS = 300.0
 NO_VERDICT = 75
 """The exit code of tests to which the machine did what is not ours (EX_TEMPFAIL)."""
 LOST = "state (stopped the guest switched itself off|failed Kernel panic)"
