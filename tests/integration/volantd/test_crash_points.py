@@ -55,6 +55,17 @@ async def live(fleet: Fleet) -> None:
     await fleet.domain.plugins.remove("web")
 
 
+async def have_disks(fleet: Fleet) -> None:
+    """VMs whose plugin gives them disks, which go with them."""
+    plugin = make_plugin(disks=[{"name": "data", "size": "16M"}])
+    await fleet.domain.plugins.install(io.BytesIO(plugin), source="test")
+    await fleet.create(NewVm(name="one", plugin="web", volumes=[("", "/more", False)]))
+    await fleet.create(NewVm(name="web-1", plugin="web", deployment="web", start=False))
+    await fleet.delete("web-1")
+    await fleet.delete("one", force=True, volumes=True)
+    await fleet.domain.plugins.remove("web")
+
+
 async def sleep(fleet: Fleet) -> None:
     """A VM stands still, and sleeps on the disk."""
     await fleet.domain.plugins.install(io.BytesIO(make_plugin()), source="test")
@@ -161,6 +172,11 @@ def check_consistency(fleet: Fleet, host: MemoryHost, home: Path) -> None:
     assert {process.identity for process in host.living} == running
     assert {path.name for path in (home / "vms").glob("*")} == {record.id for record in records}
     assert host.misfits == []
+    volumes = fleet.domain.volumes.list_all()
+    assert {volume.id for volume in volumes} == {
+        attached.id for record in records for attached in record.definition.volumes
+    }
+    assert all(volume.is_settled for volume in volumes)
     states = {record.id: record.state for record in records}
     for folder in (home / "vms").glob("*"):
         assert (folder / "memory").exists() == (states[folder.name] is VmState.SUSPENDED)
@@ -186,7 +202,7 @@ def check_consistency(fleet: Fleet, host: MemoryHost, home: Path) -> None:
 async def clear(fleet: Fleet, host: MemoryHost, home: Path) -> None:
     """What the next daemon found can be worked with."""
     for record in fleet.list_all():
-        await fleet.delete(record.id, force=True)
+        await fleet.delete(record.id, force=True, volumes=True)
     for snapshot in open_store(fleet.domain).list_all():
         await acts.delete(fleet, open_store(fleet.domain), snapshot.id)
     for plugin in fleet.domain.plugins.list_all():
@@ -199,6 +215,13 @@ async def test_a_kill_at_every_write_loses_leaks_and_doubles_nothing(
     memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await kill_at_every_write(live, memory, monkeypatch) > 100, "the writes were not walked"
+
+
+async def test_a_kill_at_every_write_of_one_with_disks_leaves_no_volume_without_a_vm(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("volant.volantd.vms.plugin_disks.USUAL_SIZE", "16M")
+    assert await kill_at_every_write(have_disks, memory, monkeypatch) > 60, "the writes were not walked"
 
 
 async def test_a_kill_at_every_write_of_a_sleep_never_wakes_a_memory_that_does_not_fit_the_disk(

@@ -27,7 +27,7 @@ from volant.volantd.usage import Usage, describe_users
 logger = logging.getLogger(__name__)
 
 DISK = "disk.raw"
-SMALLEST_BYTES = 8 << 20
+SMALLEST_BYTES = 16 << 20
 # The first that ext4's 32-bit numbers of blocks do not reach.
 LARGEST_BYTES = 1 << 44
 STEP_BYTES = 1 << 20

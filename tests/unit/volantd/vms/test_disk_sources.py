@@ -47,7 +47,7 @@ def test_it_is_what_the_source_holds_and_as_large_as_is_wanted(
 
 def test_without_a_size_it_is_as_large_as_its_source(folder: Path, tmp_path: Path) -> None:
     content, _ = make_source(tmp_path, "raw")
-    assert fetch(folder, content + bytes(1000), size="8M") == 17 << 20
+    assert fetch(folder, content + bytes(1000), size="16M") == 17 << 20
 
 
 @pytest.mark.parametrize(

@@ -65,14 +65,14 @@ def test_of_many_who_ask_for_a_name_at_once_one_gets_it(store: VolumeStore) -> N
     assert store.list_hidden() == []
 
 
-@pytest.mark.parametrize("text", ["1M", "0", "-5G", "16T", "64T", "x", "9" * 400, "١G"])
+@pytest.mark.parametrize("text", ["1M", "8M", "0", "-5G", "16T", "64T", "x", "9" * 400, "١G"])
 def test_sizes_that_no_volume_can_have(text: str) -> None:
     with pytest.raises(InvalidInput):
         read_volume_size(text)
 
 
 def test_sizes_are_whole_mebibytes() -> None:
-    assert read_volume_size("10000001") == 10 << 20
+    assert read_volume_size("20000001") == 20 << 20
     assert read_volume_size("15T") == 15 << 40
 
 
