@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any, cast
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
@@ -61,8 +62,8 @@ def as_text(words: str) -> str:
     return words.encode("utf-8", "backslashreplace").decode()
 
 
-async def translate(connection: HTTPConnection, error: Exception) -> Response:
-    """The reply to a request, or to a WebSocket's opening; an open WebSocket is closed with the error as reason."""
+async def translate(connection: HTTPConnection, error: Exception) -> Response | None:
+    """The reply to a request. A WebSocket is answered here: its opening refused, an open one closed with the reason."""
     translated = as_volant_error(error)
     status = error.status_code if isinstance(error, HTTPException) else None
     reply = make_reply(translated, status)
@@ -71,6 +72,7 @@ async def translate(connection: HTTPConnection, error: Exception) -> Response:
             await connection.send_denial_response(reply)
         elif connection.application_state is WebSocketState.CONNECTED:
             await connection.close(1011, translated.what[:120])
+        return None
     return reply
 
 
@@ -83,4 +85,5 @@ def install_translator(application: FastAPI) -> None:
         HTTPException,
         Exception,
     ):
-        application.add_exception_handler(kind, translate)
+        # Its type is a handler's of requests or of WebSockets, and this is both.
+        application.add_exception_handler(kind, cast("Any", translate))
