@@ -22,7 +22,7 @@ from typing import ClassVar
 
 from volant.contract.agents import Architecture, find_agent
 from volant.fledge.guest import digest_agents, find_architectures
-from volant.fledge.problems import show_path
+from volant.output_file import show_path
 from volant.progress import Monitor
 
 FIRST_PORT = 17077

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from volant.fledge.image import OciImage
 from volant.fledge.known_digests import KnownDigests, find_cache_folder
 from volant.fledge.order import ArchiveSource, BuildOrder, DockerfileSource, ReferenceSource
-from volant.fledge.output import find_output
 from volant.fledge.sources.archive import open_docker_archive, open_oci_archive, open_oci_layout
+from volant.output_file import find_output
 from volant.progress import Monitor
 
 if TYPE_CHECKING:

@@ -239,7 +239,7 @@ def agent(output: str, arch: Any) -> None:
     import platform
 
     from volant.contract.agents import find_agent
-    from volant.fledge.output import find_output, read_output
+    from volant.output_file import find_output, read_output
     from volant.whole_file import write_whole_file
 
     source = find_agent(arch or ("arm64" if platform.machine() in ("aarch64", "arm64") else "amd64"))

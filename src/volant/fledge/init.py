@@ -8,7 +8,7 @@ from typing import Literal
 
 from volant.errors import Conflict
 from volant.fledge.naming import clean_name
-from volant.fledge.problems import show_path
+from volant.output_file import show_path
 
 RECIPE = """\
 [plugin]

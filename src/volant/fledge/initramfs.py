@@ -20,8 +20,8 @@ from volant.cpio import CpioWriter
 from volant.errors import InvalidInput, NotFound
 from volant.filesystems.filetree import ROOT, FileTree, Metadata
 from volant.fledge.local_files import LocalFiles
-from volant.fledge.problems import show_path
 from volant.fledge.spool import open_spool
+from volant.output_file import show_path
 from volant.process import run_tool
 from volant.progress import Monitor
 

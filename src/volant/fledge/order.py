@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from volant.contract.names import is_version
 from volant.errors import InvalidInput, NotFound, UsageError
 from volant.fledge.naming import clean_name
-from volant.fledge.output import read_output
-from volant.fledge.problems import show_path
+from volant.output_file import read_output, show_path
 from volant.sizes import read_size
 
 if TYPE_CHECKING:

@@ -23,7 +23,6 @@ from volant.fledge.initramfs import make_initramfs, read_folder, run_build_scrip
 from volant.fledge.known_digests import KnownDigests
 from volant.fledge.layers import merge_layers, verify_stored
 from volant.fledge.order import ArchiveSource, BuildOrder, ScriptSource
-from volant.fledge.output import find_output
 from volant.fledge.plugin_archive import (
     DiskOptions,
     WrittenPlugin,
@@ -32,6 +31,7 @@ from volant.fledge.plugin_archive import (
 )
 from volant.fledge.plugin_manifest import make_manifest
 from volant.fledge.reuse import Reuse
+from volant.output_file import find_output
 from volant.progress import Monitor
 from volant.whole_file import WholeFile
 

@@ -7,10 +7,8 @@ to mend.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Literal
 
 from volant.errors import InvalidInput
@@ -38,12 +36,6 @@ class Problem:
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)
-
-
-def show_path(path: Path) -> str:
-    """A path as a person in the current folder would type it."""
-    relative = os.path.relpath(path)
-    return str(path) if relative == ".." or relative.startswith("../..") else relative
 
 
 def refuse(what: str, problems: Sequence[Problem]) -> InvalidInput:

@@ -22,7 +22,8 @@ from pydantic_core import PydanticUndefined
 from volant.contract.manifest import Name, RuntimeHalf, Version
 from volant.contract.names import NAME_PATTERN, VERSION_PATTERN
 from volant.errors import InvalidInput, NotFound
-from volant.fledge.problems import Problem, refuse, show_path
+from volant.fledge.problems import Problem, refuse
+from volant.output_file import show_path
 
 SIZE_PATTERN = r"^[1-9][0-9]*[KMGT]$"
 PLATFORM_PATTERN = r"^linux/(amd64|arm64)$"

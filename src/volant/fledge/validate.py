@@ -30,9 +30,10 @@ from volant.fledge.guest import (
 from volant.fledge.ignore_file import read_ignore_file
 from volant.fledge.instructions import KEYWORDS, Instruction, read_instructions
 from volant.fledge.order import RECIPE_NAME, TRANSPORT
-from volant.fledge.problems import Problem, show_path
+from volant.fledge.problems import Problem
 from volant.fledge.recipe import Recipe, find_line, read_recipe
 from volant.fledge.stages import chain_of, find_stage, read_stages
+from volant.output_file import show_path
 
 # What people call the agent's config before it is in the image.
 CONFIG_NAMES = ("kestrel-config.yaml", "kestrel.yaml", "kestrel-config.yml")

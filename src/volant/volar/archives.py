@@ -81,6 +81,8 @@ def open_upload(file: str) -> Iterator[Iterator[bytes]]:
     if file == "-":
         yield _read(sys.stdin.buffer)
         return
+    if Path(file).is_dir():
+        raise NotFound(f"cannot read {file}: it is a folder")
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:

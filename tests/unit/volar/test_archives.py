@@ -43,3 +43,9 @@ def test_a_snapshot_travels_as_a_file(volar: Volar, daemon: InProcessDaemon, tmp
     assert volar("snapshots", "export", "then", target).out == f"then has been written to {target}\n"
     assert volar("snapshots", "import", target, "--name", "small").out == "small has been taken in (disk)\n"
     assert volar("snapshots", "rm", "then", "again", "small").exit_code == 0
+
+
+@pytest.mark.parametrize("command", [("system", "restore"), ("volumes", "restore"), ("snapshots", "import")])
+def test_a_folder_is_no_archive(command: tuple[str, ...], volar: Volar, tmp_path: Path) -> None:
+    done = volar(*command, str(tmp_path))
+    assert (done.exit_code, "it is a folder" in done.err) == (4, True), done.err

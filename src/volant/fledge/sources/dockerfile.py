@@ -32,8 +32,8 @@ from volant.fledge.builders import (
 )
 from volant.fledge.ignore_file import read_ignore_file
 from volant.fledge.order import DockerfileSource
-from volant.fledge.problems import show_path
 from volant.fledge.scratch_folder import make_scratch_folder
+from volant.output_file import show_path
 from volant.progress import Monitor
 
 

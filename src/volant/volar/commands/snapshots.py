@@ -12,6 +12,7 @@ from volant.volar.client import quoted
 from volant.volar.groups import Commands
 from volant.volar.names import SNAPSHOT, VM
 from volant.volar.output import Format, output_option, show_object, show_rows
+from volant.volar.output_path import OUTPUT_PATH
 from volant.volar.tables import format_age
 from volant.volar.target import make_client
 
@@ -104,7 +105,7 @@ def describe(snapshot: Snapshot) -> list[tuple[str, Any]]:
 
 @snapshots.command()
 @click.argument("name", type=SNAPSHOT)
-@click.argument("file", type=click.Path(allow_dash=True))
+@click.argument("file", type=OUTPUT_PATH)
 @click.option("--with-memory", is_flag=True, help="Include the guest's memory, with its secrets.")
 @click.pass_context
 def export(context: click.Context, name: str, file: str, with_memory: bool) -> None:

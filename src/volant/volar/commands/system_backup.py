@@ -12,6 +12,7 @@ import click
 from volant.errors import Unreachable
 from volant.volar.archives import open_upload, save_backup
 from volant.volar.client import Client
+from volant.volar.output_path import OUTPUT_PATH
 from volant.volar.target import make_client
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ ANEW_SECONDS = 60.0
 
 
 @click.command()
-@click.argument("file", type=click.Path(allow_dash=True))
+@click.argument("file", type=OUTPUT_PATH)
 @click.option(
     "--without-plugins",
     is_flag=True,

@@ -12,6 +12,7 @@ from volant.volar.client import quoted
 from volant.volar.groups import Commands
 from volant.volar.names import VOLUME
 from volant.volar.output import Format, output_option, show_object, show_rows
+from volant.volar.output_path import OUTPUT_PATH
 from volant.volar.tables import format_age
 from volant.volar.target import make_client
 
@@ -112,7 +113,7 @@ def resize(context: click.Context, name: str, size: str, output_format: Format) 
 
 @volumes.command()
 @click.argument("name", type=VOLUME)
-@click.argument("file", type=click.Path(allow_dash=True))
+@click.argument("file", type=OUTPUT_PATH)
 @click.pass_context
 def backup(context: click.Context, name: str, file: str) -> None:
     """Write a volume, as of this instant, into FILE ("-": standard output), while its VM runs.

@@ -10,7 +10,13 @@ import pytest
 
 from volant.errors import NotPermitted, UsageError
 from volant.fledge.order import ArchiveSource, BuildOrder, DockerfileSource
-from volant.fledge.output import find_output, read_output
+from volant.output_file import find_output, read_output
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def test_a_link_is_followed(home: Path) -> None:

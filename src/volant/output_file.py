@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a plugin or an agent goes: a place is refused before minutes are spent on what should go there."""
+"""Where a plugin, an agent or an archive goes: a place is refused before minutes are spent on what should go there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from volant.errors import NotPermitted, UsageError
-from volant.fledge.problems import show_path
 
 _KINDS = {
     stat.S_IFCHR: "a device",
@@ -17,7 +16,13 @@ _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
 }
-_NAME_ALONE = "name a file, e.g. --output plugin.tar.gz"
+_NAME_ALONE = "name a file"
+
+
+def show_path(path: Path) -> str:
+    """A path as a person in the current folder would type it."""
+    relative = os.path.relpath(path)
+    return str(path) if relative == ".." or relative.startswith("../..") else relative
 
 
 def read_output(text: str) -> Path:
@@ -56,7 +61,7 @@ def find_output(target: Path, inputs: Iterable[Path] = ()) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise NotPermitted(
             f"cannot write {shown}: no permission in {show_path(folder)}",
-            resolution="choose another --output",
+            resolution="choose another file",
         )
     return place
 
@@ -85,7 +90,7 @@ def _check_inputs(status: os.stat_result, shown: str, inputs: Iterable[Path]) ->
         if (other.st_dev, other.st_ino) == (status.st_dev, status.st_ino):
             raise UsageError(
                 f"cannot write {shown}: the build reads it ({show_path(path)})",
-                resolution="choose another --output",
+                resolution="choose another file",
             )
 
 
@@ -96,5 +101,5 @@ def _check_name(place: Path, shown: str) -> None:
         if length > most:
             raise UsageError(
                 f"cannot write {shown[:60]}…: its name of {length} bytes is longer than the {most} of this file system",
-                resolution="choose a shorter --output",
+                resolution="choose a shorter name",
             )
