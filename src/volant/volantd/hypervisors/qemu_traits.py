@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from volant.volantd.hypervisors.base import (
@@ -23,14 +25,40 @@ from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments
 
 NOWHERE = Path("/nowhere")
 NO_MAC = "52:54:00:00:00:00"
+# Of the command, what the stream of a migration knows of: the machine, and of what stands behind a card its kind.
+HARDWARE = ("-machine", "-cpu", "-smp", "-m", "-global", "-device")
+KINDS = ("-accel", "-netdev", "-serial")
+# Of these, what the host alone sees.
+BEHIND = ("drive", "netdev", "chardev", "rng", "mac", "serial", "bootindex", "werror", "dump-guest-core", "mem-merge",
+          "pflash0", "pflash1")  # fmt: skip
 
 
 def find_traits(spec: VmSpec, cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
-    """By what they are called in an error: the devices in a digest and, where the guest sees it, the processor."""
-    traits = {"devices": hashlib.sha256("\0".join(_strip(spec)).encode()).hexdigest()[:16]}
+    """By what they are called in an error: the hardware in a digest and, where the guest sees it, the processor.
+
+    "devices" is all that a memory of older versions tells: a digest of the whole command, which other options end.
+    """
+    command = _strip(spec)
+    traits = {"hardware": _digest(list_hardware(command)), "devices": _digest(command)}
     if spec.accelerator == "kvm":
         traits["processor"] = read_processor(cpuinfo.read_text())
     return traits
+
+
+def _digest(words: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
+
+
+def list_hardware(command: Sequence[str]) -> list[str]:
+    """What of a command the guest's memory holds on to."""
+    found = []
+    for option, value in pairwise(command):
+        first, *further = value.split(",")
+        if option in KINDS:
+            found += [option, first]
+        elif option in HARDWARE:
+            found += [option, first, *(part for part in further if part.partition("=")[0] not in BEHIND)]
+    return found
 
 
 def _strip(spec: VmSpec) -> list[str]:

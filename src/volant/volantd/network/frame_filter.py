@@ -5,10 +5,13 @@ passt opens a socket of the host for whatever address a frame names. It does not
 versions) or 0.0.0.0, which Linux takes for the same, so a guest that writes its own frames would reach every service
 of the host that trusts loopback. Here such frames end.
 
-Runs as a fork of the fork server (LISTENER PASST STATUS MAC ADDRESS GATEWAY), with the standard library only:
+Runs as a fork of the fork server (LISTENER PASST STATUS MAC ADDRESS GATEWAY IS_COPY), with the standard library only:
 one is started for each VM. Both its ends are UNIX stream sockets with each frame after its length in four bytes, as
 QEMU's `-netdev stream` and passt speak. It ends when either side does, and the other one then sees that. A byte is
 written to STATUS once passt has answered.
+
+A copy of a guest (IS_COPY) wakes with its original's hardware address, and its card drops what is sent to the one that
+it will have. passt sends a connection's first frame once: what comes in before the copy has its own address waits here.
 """
 
 from __future__ import annotations
@@ -18,7 +21,13 @@ import os
 import socket
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 CONNECT_SECONDS = 120.0
+# A copy that does not say so is thought to have its own address after this time.
+OWN_ADDRESS_SECONDS = 10.0
 CHUNK_BYTES = 1 << 18
 LENGTH_BYTES = 4
 # An Ethernet frame of passt's largest MTU with a VLAN tag.
@@ -94,16 +103,31 @@ def read_frame(descriptor: int) -> bytes:
     return read_exactly(descriptor, length)
 
 
-def carry_out(guest: int, passt: int) -> None:
-    buffer = bytearray()
+def list_senders(frames: bytes | bytearray) -> Iterator[bytes]:
+    """The hardware addresses that whole frames, each after its length, come from."""
+    position = 0
+    while position < len(frames):
+        begin = position + LENGTH_BYTES
+        yield bytes(frames[begin + 6 : begin + 12])
+        position = begin + int.from_bytes(frames[position:begin], "big")
+
+
+def carry_out(guest: int, passt: int, mac: str, is_itself: _thread.LockType) -> None:
+    """`is_itself` is let go once the guest has sent something from its own address."""
+    buffer, own = bytearray(), bytes.fromhex(mac.replace(":", ""))
+    is_awaited = is_itself.locked()
     while chunk := os.read(guest, CHUNK_BYTES):
         buffer += chunk
         if frames := select_frames(buffer):
             write_all(passt, frames)
+            if is_awaited and own in list_senders(frames):
+                is_awaited = False
+                is_itself.release()
 
 
-def carry_in(passt: int, guest: int) -> None:
+def carry_in(passt: int, guest: int, is_itself: _thread.LockType) -> None:
     """Run in a thread of its own, so that no direction waits for the other; ends the process."""
+    is_itself.acquire(timeout=OWN_ADDRESS_SECONDS)
     try:
         while chunk := os.read(passt, CHUNK_BYTES):
             write_all(guest, chunk)
@@ -113,7 +137,9 @@ def carry_in(passt: int, guest: int) -> None:
         os._exit(0)
 
 
-def main(listener: str, passt_end: str, status: str, mac: str, address: str, gateway: str) -> None:
+def main(
+    listener: str, passt_end: str, status: str, mac: str, address: str, gateway: str, is_copy: str = ""
+) -> None:
     passt = int(passt_end)
     try:
         write_all(passt, make_greeting(mac, address, gateway))
@@ -126,8 +152,11 @@ def main(listener: str, passt_end: str, status: str, mac: str, address: str, gat
             os.setgroups([])
             os.setresgid(NOBODY, NOBODY, NOBODY)
             os.setresuid(NOBODY, NOBODY, NOBODY)
-        _thread.start_new_thread(carry_in, (passt, guest))
-        carry_out(guest, passt)
+        is_itself = _thread.allocate_lock()
+        if is_copy:
+            is_itself.acquire()
+        _thread.start_new_thread(carry_in, (passt, guest, is_itself))
+        carry_out(guest, passt, mac, is_itself)
     except (OSError, ValueError) as error:
         print(f"the guest's network ended: {error}", file=sys.stderr)
 

@@ -79,8 +79,11 @@ class UserNetwork:
         self.ended = asyncio.Event()
         self._status: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-    def start(self, path: Path, mac: str, published: Sequence[PublishedPort]) -> None:
-        """Listen at `path` for the VM's QEMU, and start what will serve it."""
+    def start(
+        self, path: Path, mac: str, published: Sequence[PublishedPort], *, is_copy: bool = False
+    ) -> None:
+        """Listen at `path` for the VM's QEMU, and start what will serve it. `is_copy`: it wakes with the hardware
+        address of another guest, and is sent nothing before it has its own."""
         for stale in (path, self._log):
             stale.unlink(missing_ok=True)
         with contextlib.ExitStack() as stack:
@@ -98,7 +101,7 @@ class UserNetwork:
             passt = make_passt_arguments(theirs.fileno(), published)
             self._follow(start_detached(passt, self._log, pass_fds=[theirs.fileno()]))
             ends = dict(enumerate((listener.fileno(), ours.fileno(), writer), start=FIRST_END))
-            arguments = [*map(str, ends), mac, GUEST_ADDRESS, GATEWAY]
+            arguments = [*map(str, ends), mac, GUEST_ADDRESS, GATEWAY, "copy" if is_copy else ""]
             self._follow(start_forked(frame_filter.__file__, arguments, self._log, descriptors=ends))
 
     def _follow(self, pid: int) -> None:

@@ -222,9 +222,11 @@ class Attachment:
 
 
 async def attach(
-    record: VmRecord, reach: Reach, folder: Path, sockets: Path, network: SharedNetwork | None = None
-) -> Attachment:
-    """Make what the VM's process needs to be there before it starts; returns what has yet to become ready."""
+    record: VmRecord, reach: Reach, folder: Path, sockets: Path, network: SharedNetwork | None = None,
+    *, is_copy: bool = False,
+) -> Attachment:  # fmt: skip
+    """Make what the VM's process needs to be there before it starts; returns what has yet to become ready. `is_copy`:
+    it wakes as another VM, and becomes this one."""
     if network is not None:
         tap = await network.open_tap(name_tap(record.id))
         # Without rules of its own a tap device reaches nobody: they may come a little later.
@@ -237,7 +239,8 @@ async def attach(
         )
     elif record.definition.network == "user" and reach == "outward":
         private = UserNetwork(folder / "network.log")
-        private.start(sockets / NETWORK_SOCKET, record.mac, list_bound_ports(record))
+        bound = list_bound_ports(record)
+        private.start(sockets / NETWORK_SOCKET, record.mac, bound, is_copy=is_copy)
         return Attachment(private=private)
     return Attachment()
 

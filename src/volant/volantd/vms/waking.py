@@ -56,7 +56,7 @@ HANDSHAKE_SECONDS = 60.0
 RETRY_SECONDS = 1.0
 # More takes longer to copy than QEMU to come up.
 MOST_COPIED_BYTES = 512 << 20
-NOUNS = {"devices": "set of devices"}
+NOUNS = {"devices": "set of devices", "hardware": "set of devices"}
 
 
 def find_memory(record: VmRecord, folder: Path) -> WakeSource | None:
@@ -94,7 +94,8 @@ async def wake_vm(
     spec = make_wake_spec(record, source, files, make_nics(record, reach, files.sockets, network))
     check_fit(spec, source, support, hypervisor)
     files.initrd.write_bytes(b"")  # the original's has been taken, and held its keys
-    attachment = await attach(record, reach, files.folder, files.sockets, network)
+    is_copy = source.spec.id != record.id
+    attachment = await attach(record, reach, files.folder, files.sockets, network, is_copy=is_copy)
     try:
         await remember(spec)
         machine = await _start(hypervisor, spec, attachment.taps)
@@ -102,10 +103,10 @@ async def wake_vm(
             await wait_for_network(attachment, machine, record.id)
             going_on()
             await machine.resume()
-            if source.spec.id == record.id:
-                await go_on(machine, source)
-            else:
+            if is_copy:
                 await become(machine, record, plugin, source, support, spec.nics)
+            else:
+                await go_on(machine, source)
         except BaseException:
             await asyncio.shield(machine.kill())
             raise
@@ -177,8 +178,10 @@ def check_fit(spec: VmSpec, source: WakeSource, support: HostSupport, hypervisor
     if [type(nic) for nic in spec.nics] != [type(nic) for nic in source.spec.nics]:
         raise refuse("its memory is of a machine with another kind of network")
     here = hypervisor.find_traits(replace(spec, wakes_from=None))
+    # The first says it more exactly, where it was known when the memory was taken.
+    told_better = {"devices"} if "hardware" in source.traits else set()
     for name, value in source.traits.items():
-        if here.get(name) != value:
+        if name not in told_better and here.get(name) != value:
             found = f": {value} there, {here.get(name)} here" if name == "processor" else ""
             raise refuse(f"its memory is of a machine with another {NOUNS.get(name, name)}{found}")
     for path in (spec.kernel, source.image.state, *(disk.path for disk in spec.disks)):

@@ -63,12 +63,20 @@ def make_datagram(destination: str, port: int, content: bytes) -> bytes:
 class Guest:
     """The guest's end of the wire."""
 
+    gateway_mac: bytes
+
     def __init__(self, path: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(20)
         self.socket.connect(str(path))
-        request = b"\x00\x01\x08\x00\x06\x04\x00\x01" + OUR_MAC + socket.inet_aton(GUEST_ADDRESS)
-        self._send(b"\xff" * 6 + OUR_MAC + b"\x08\x06" + request + bytes(6) + socket.inet_aton(GATEWAY))
+
+    def speak(self, mac: bytes = OUR_MAC) -> None:
+        """Ask for the gateway, as a kernel does whose card has just got this address."""
+        request = b"\x00\x01\x08\x00\x06\x04\x00\x01" + mac + socket.inet_aton(GUEST_ADDRESS)
+        self._send(b"\xff" * 6 + mac + b"\x08\x06" + request + bytes(6) + socket.inet_aton(GATEWAY))
+
+    def find_gateway(self) -> None:
+        self.speak()
         self.gateway_mac = self.receive()[6:12]
 
     def _send(self, frame: bytes) -> None:
@@ -89,12 +97,16 @@ class Guest:
 
 
 @contextlib.asynccontextmanager
-async def start_network(folder: Path, *published: PublishedPort) -> AsyncIterator[Guest]:
+async def start_network(
+    folder: Path, *published: PublishedPort, is_copy: bool = False
+) -> AsyncIterator[Guest]:
     network = UserNetwork(folder / "network.log")
-    network.start(folder / "net.sock", MAC, published)
+    network.start(folder / "net.sock", MAC, published, is_copy=is_copy)
     try:
         await network.wait_ready()
         guest = Guest(folder / "net.sock")
+        if not is_copy:
+            guest.find_gateway()
         with contextlib.closing(guest.socket):
             yield guest
         await network.ended.wait()  # nobody ends them: they see that the guest is gone
@@ -111,8 +123,7 @@ async def test_no_frame_reaches_a_service_on_the_hosts_loopback(short_path: Path
                 guest.send(make_datagram(destination, udp.getsockname()[1], b"let me in"))
             # Frames are carried in their order: what was sent before this one's answer has been dealt with.
             guest.send(make_datagram(NAME_SERVER, 9, b""))
-            request = b"\x00\x01\x08\x00\x06\x04\x00\x01" + OUR_MAC + socket.inet_aton(GUEST_ADDRESS)
-            guest._send(b"\xff" * 6 + OUR_MAC + b"\x08\x06" + request + bytes(6) + socket.inet_aton(GATEWAY))
+            guest.speak()
             while guest.receive()[12:14] != b"\x08\x06":
                 pass
             for server in (tcp, udp):
@@ -137,6 +148,23 @@ async def test_published_ports_reach_a_guest_that_has_not_said_a_word(short_path
             assert packet.endswith(b"who?")
 
 
+async def test_who_connects_to_a_copy_waits_until_it_has_its_own_address(short_path: Path) -> None:
+    """passt sends a connection's first frame once, and the card would drop what is not for its original."""
+    web = PublishedPort(host_ip=ADDRESS, host_port=18_081, guest_port=80)
+    async with start_network(short_path, web, is_copy=True) as guest:
+        with socket.socket() as client:
+            client.setblocking(False)
+            client.connect_ex((ADDRESS, 18_081))
+            guest.speak(bytes.fromhex("525400000008"))  # its original's
+            guest.socket.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                guest.receive()
+            guest.socket.settimeout(20)
+            guest.speak()
+            packet = guest.receive_packet(6)
+            assert struct.unpack(">H", packet[22:24])[0] == 80
+
+
 async def test_a_port_in_use_is_a_conflict_that_leaves_nothing(short_path: Path) -> None:
     with socket.create_server((ADDRESS, 0)) as taken:
         port = PublishedPort(host_ip=ADDRESS, host_port=taken.getsockname()[1], guest_port=80)
@@ -154,6 +182,7 @@ async def test_where_one_process_is_killed_the_others_end(victim: int, short_pat
     network.start(short_path / "net.sock", MAC, ())
     await network.wait_ready()
     guest = Guest(short_path / "net.sock")
+    guest.find_gateway()
     os.kill(network.processes[victim], signal.SIGKILL)
     with contextlib.closing(guest.socket):
         while guest.socket.recv(65_536):

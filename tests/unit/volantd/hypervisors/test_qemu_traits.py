@@ -4,8 +4,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pytest
+
 from volant.volantd.hypervisors.base import DiskDrive, StreamNic, TapNic, VmSpec
-from volant.volantd.hypervisors.qemu_traits import find_traits, read_processor
+from volant.volantd.hypervisors.qemu_arguments import make_qemu_arguments
+from volant.volantd.hypervisors.qemu_traits import find_traits, list_hardware, read_processor
 
 SPEC = VmSpec(
     id="1", name="one", architecture="amd64", machine="microvm", accelerator="tcg", vcpu=1, memory_mb=128,
@@ -26,7 +29,7 @@ def test_a_copy_under_another_name_has_the_same() -> None:
         tsc_khz=1_999_998,
     )  # fmt: skip
     assert find_traits(elsewhere) == find_traits(SPEC)
-    assert set(find_traits(SPEC)) == {"devices"}
+    assert set(find_traits(SPEC)) == {"hardware", "devices"}
 
 
 def test_other_devices_make_another_machine() -> None:
@@ -37,7 +40,39 @@ def test_other_devices_make_another_machine() -> None:
         dataclasses.replace(SPEC, disks=()),
         dataclasses.replace(SPEC, nics=(TapNic("52:54:00:00:00:01", "tap0"),)),
     ]
-    assert len({find_traits(spec)["devices"] for spec in (SPEC, *others)}) == 6
+    assert len({find_traits(spec)["hardware"] for spec in (SPEC, *others)}) == 6
+
+
+def test_a_newer_version_that_only_runs_it_otherwise_finds_the_same_hardware() -> None:
+    command = make_qemu_arguments(SPEC, "qemu")
+    changes = {
+        "tb-size=64": "tb-size=32", "obsolete=deny": "obsolete=deny,new=deny", "quiet": "quiet another",
+        "werror=enospc": "werror=report", "mem-merge=off": "mem-merge=on",
+    }  # fmt: skip
+    newer = command
+    for before, after in changes.items():
+        newer = [word.replace(before, after) for word in newer]
+    newer += ["-msg", "timestamp=on", "-no-hpet"]
+    assert len([1 for before, after in zip(command, newer, strict=False) if before != after]) == 5
+    assert list_hardware(newer) == list_hardware(command)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("svm=off", "svm=on"),
+        ("guest_announce=off", "guest_announce=on"),
+        ("max_ports=2", "max_ports=3"),
+        ("tcg", "kvm"),
+        ("stream", "user"),
+        ("rtc=on", "rtc=off"),
+    ],
+)
+def test_what_the_guest_sees_is_part_of_it(before: str, after: str) -> None:
+    command = make_qemu_arguments(SPEC, "qemu")
+    newer = [word.replace(before, after) for word in command]
+    assert newer != command
+    assert list_hardware(newer) != list_hardware(command)
 
 
 def test_under_kvm_the_processor_counts(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from volant.volantd.network.frame_filter import (
     LARGEST_FRAME_BYTES,
+    list_senders,
     make_greeting,
     may_pass,
     read_frame,
@@ -95,3 +96,11 @@ def test_one_frame_is_read_and_not_a_byte_of_the_next_however_they_come() -> Non
     assert read_frame(ours.fileno()) == b""
     sender.join()
     ours.close()
+
+
+@given(st.lists(st.tuples(st.binary(min_size=6, max_size=6), st.integers(0, 300))))
+def test_every_sender_of_frames_is_found(sent: list[tuple[bytes, int]]) -> None:
+    frames = b"".join(
+        enclose(bytes(6) + sender + make_frame("8.8.8.8")[12:] + bytes(size)) for sender, size in sent
+    )
+    assert list(list_senders(frames)) == [sender for sender, _ in sent]

@@ -60,9 +60,14 @@ def test_other_devices_and_another_processor_are_named(spec: VmSpec, tmp_path: P
     qemu = Qemu(tmp_path)
     traits = qemu.find_traits(spec)
     check_fit(spec, make_source(spec).model_copy(update={"traits": traits}), SUPPORT, qemu)
-    source = make_source(spec).model_copy(update={"traits": {"devices": "else"}})
-    with pytest.raises(CannotWake, match="of a machine with another set of devices"):
-        check_fit(spec, source, SUPPORT, qemu)
+    for others in ({"devices": "else"}, {**traits, "hardware": "else"}):
+        source = make_source(spec).model_copy(update={"traits": others})
+        with pytest.raises(CannotWake, match="of a machine with another set of devices"):
+            check_fit(spec, source, SUPPORT, qemu)
+    # Another version has started it with options that its guest sees nothing of.
+    check_fit(
+        spec, make_source(spec).model_copy(update={"traits": {**traits, "devices": "else"}}), SUPPORT, qemu
+    )
     source = make_source(spec).model_copy(update={"traits": {**traits, "processor": "Other CPU"}})
     with pytest.raises(CannotWake, match="another processor: Other CPU there"):
         check_fit(spec, source, SUPPORT, qemu)
