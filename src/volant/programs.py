@@ -38,6 +38,9 @@ def volar() -> None:
     if (table := list_vms(sys.argv[1:])) is not None:
         write_out(f"{table}\n")
         return
+    from volant.volar.early_request import begin
+
+    begin(sys.argv[1:])
     # It needs nothing but what every installation has.
     from volant.volar.cli import main
 

@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 
 from support.host import Host, fetch, wait_until
+from volant.client.client import Client
+from volant.errors import NotFound
 from volant.volantd.boot.kernel import host_architecture
 
 SOURCE = "original"
@@ -51,6 +54,22 @@ def source(host: Host, nginx_plugin: Path) -> Iterator[str]:
 def read_witness(host: Host, vm: str) -> list[list[str]]:
     text = host.volar("vms", "ssh", vm, "cat /tmp/witness 2>/dev/null", check=False).stdout
     return [line.split() for line in text.splitlines() if len(line.split()) == 6]
+
+
+def fetch_first(host: Host, vm: str) -> str:
+    """What the first connection that is accepted at all is answered, even while the VM is not itself yet."""
+    client = Client(str(host.home / "run" / "volantd.sock"))
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        try:
+            return fetch(str(client.get_vm(vm)["url"]), timeout_seconds=120)
+        except NotFound:
+            pass
+        except URLError as error:
+            if not isinstance(error.reason, ConnectionRefusedError):
+                raise
+        time.sleep(0.01)
+    raise TimeoutError(vm)
 
 
 def test_a_fork_goes_on_as_a_machine_of_its_own(host: Host, source: str) -> None:
@@ -100,7 +119,10 @@ def test_a_vm_of_a_snapshot_is_what_the_other_was(host: Host, source: str) -> No
     listed = json.loads(host.volar("snapshots", "list", "-o", "json").stdout)
     assert [(row["name"], row["vm"], row["has_memory"]) for row in listed] == [("then", source, True)]
     assert listed[0]["pause_ms"] > 0
-    host.volar("vms", "create", "again", "--from-snapshot", "then", timeout=300)
+    with ThreadPoolExecutor(1) as pool:
+        page = pool.submit(fetch_first, host, "again")
+        host.volar("vms", "create", "again", "--from-snapshot", "then", timeout=300)
+        assert "Hello from Volant!" in page.result()
     assert host.volar("vms", "ssh", "again", "cat /root/disk").stdout == "then\n"
     assert host.volar("vms", "ssh", source, "cat /root/disk").stdout == "now\n"
     host.volar("snapshots", "delete", "then")

@@ -34,6 +34,8 @@ class Transport:
         self.address = address
         self.token = token
         self.connect = connect or make_connector(address)
+        self.next_key = ""
+        """The Idempotency-Key of what is made next; empty: a new one."""
 
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
@@ -115,7 +117,7 @@ class Transport:
 
         It knows the tries of one request by their key.
         """
-        key = secrets.token_hex(16)
+        key, self.next_key = self.next_key or secrets.token_hex(16), ""
         deadline = time.monotonic() + RETRY_SECONDS
         while True:
             try:

@@ -25,17 +25,22 @@ PATIENCE_SECONDS = 5
 
 def list_vms(words: list[str]) -> str | None:
     """The table that these words ask for. None: they ask for another thing."""
-    if words not in WORDS or CHOICES_OF_A_DAEMON & os.environ.keys():
-        return None
-    folder = places.find_runtime_dir()
-    if os.path.lexists(places.find_contexts_file()) or not places.is_private_folder(folder):
-        return None
-    if (vms := fetch_vms(os.path.join(folder, places.SOCKET_NAME))) is None:
+    if words not in WORDS or (path := find_own_daemon()) is None or (vms := fetch_vms(path)) is None:
         return None
     from volant.volar.tables import make_rows_table
     from volant.volar.vm_columns import COLUMNS
 
     return "\n".join(make_rows_table(vms, COLUMNS))
+
+
+def find_own_daemon() -> str | None:
+    """The socket of this user's own daemon, where nothing could name another one."""
+    if CHOICES_OF_A_DAEMON & os.environ.keys():
+        return None
+    folder = places.find_runtime_dir()
+    if os.path.lexists(places.find_contexts_file()) or not places.is_private_folder(folder):
+        return None
+    return os.path.join(folder, places.SOCKET_NAME)
 
 
 def fetch_vms(path: str) -> list[Vm] | None:

@@ -14,6 +14,7 @@ import click
 
 from volant.client.connection import make_connector
 from volant.contract.paths import find_contexts_file, find_runtime_dir, find_socket, make_private_folder
+from volant.volar import early_request
 from volant.volar.client import Client
 from volant.volar.contexts import Daemon, read_contexts
 
@@ -29,7 +30,14 @@ def make_client(context: click.Context, *, autostart: bool = True) -> Client:
     make_private_folder(find_runtime_dir())  # in one of somebody else's making, anybody might answer
     socket = str(find_socket())
     start = start_own_daemon if autostart and "VOLANT_NO_AUTOSTART" not in os.environ else None
-    return Client(socket, token, connect=make_connector(socket, start))
+    connect = make_connector(socket, start)
+    if (begun := early_request.take()) is None:
+        return Client(socket, token, connect=connect)
+    from volant.volar.begun_connection import make_begun_connector
+
+    client = Client(socket, token, connect=make_begun_connector(begun, socket, connect))
+    client.next_key = begun.key
+    return client
 
 
 def choose_daemon(options: dict[str, Any]) -> Daemon | None:
