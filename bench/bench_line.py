@@ -41,12 +41,18 @@ def seconds_to_page(begin: Callable[[], subprocess.Popen[bytes]]) -> tuple[float
     """Start something and poll the published port until the first HTTP 200."""
     began = time.perf_counter()
     process = begin()
-    while time.perf_counter() - began < 120:
+    wait_for_page(PORT)
+    return time.perf_counter() - began, process
+
+
+def wait_for_page(port: int) -> None:
+    deadline = time.perf_counter() + 120
+    while time.perf_counter() < deadline:
         with contextlib.suppress(OSError):
-            request = urllib.request.urlopen(f"http://127.0.0.1:{PORT}/", timeout=0.1)
+            request = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=0.1)
             with request as reply:
                 if reply.status == 200:
-                    return time.perf_counter() - began, process
+                    return
         time.sleep(0.005)
     raise SystemExit("no page after 120 s")
 

@@ -2,6 +2,7 @@
 """How a VM comes to be, on the nginx example: from its plugin, from a template, and from another VM's memory.
 
 All of it interleaved, medians; BENCH_START_ROUNDS=2 is a short form. "Cold" is `volar vms create --cold` to HTTP 200.
+The VM with a busy workload is paused but for its own snapshots: starts have the machine to themselves.
 
 start-cold-vs-bare    cold, over a bare QEMU with the same kernel and disk whose init only starts the workload
 start-warm-vs-cold    `volar vms create` with a template of its shape to HTTP 200, over cold
@@ -10,6 +11,7 @@ start-fork-vs-cold    `volar vms fork` of an idle VM to the copy's first HTTP 20
 start-bare-fork-vs-cold   the bare machine's memory in another QEMU, by hand, to its first HTTP 200: less no fork takes
 snapshot-pause-ms     how long the original stood still for it, with a process that writes memory all the time
 fork20-mib-each       memory of a copy (PSS of its QEMU), the mean of 20 of a VM that idles
+fork20-bare-mib-each  the same of 20 copies of the bare machine by hand, which have given their page once
 """
 
 from __future__ import annotations
@@ -23,10 +25,9 @@ import statistics
 import subprocess
 import time
 import urllib.request
-from pathlib import Path
 
 from bench import bench_line
-from bench.fork_by_hand import HandFork
+from bench.fork_by_hand import IDLE_SECONDS, HandFork, read_pss_mib
 from bench.own_folder import make_own_folder
 from bench.results import ratio
 from bench.sleeping import Sleepers
@@ -34,6 +35,9 @@ from volant.client import Client
 from volant.errors import VolantError
 
 ROUNDS, COPIES = int(os.environ.get("BENCH_START_ROUNDS", "7")), 20
+# Who connects to a copy that is not itself yet waits, and is answered.
+PATIENCE_SECONDS = 10.0
+BUSY_SECONDS = 0.5
 
 
 class Bench(bench_line.Bench):
@@ -53,6 +57,7 @@ class Bench(bench_line.Bench):
             "nohup sh -c 'while :; do head -c 8000000 /dev/urandom > /dev/shm/busy; done' >/dev/null 2>&1 &"
         )
         self.volar("vms", "ssh", "original", busy)
+        self.volar("vms", "pause", "original")
 
     def install_warm(self) -> None:
         """The same image as a plugin whose VMs are copies of one that is up."""
@@ -72,8 +77,19 @@ class Bench(bench_line.Bench):
     def client(self) -> Client:
         return Client(str(self.home / "run" / "volantd.sock"))
 
-    def seconds_to_page(self, name: str, *command: str) -> float:
-        """From the command's start to the first HTTP 200 of the VM that it makes."""
+    def measure_pause(self, name: str) -> float:
+        """Milliseconds that the busy VM stood still for a snapshot."""
+        self.volar("vms", "unpause", "original")
+        time.sleep(BUSY_SECONDS)
+        self.volar("snapshots", "create", "original", name)
+        self.volar("vms", "pause", "original")
+        pause_ms = float(json.loads(self.volar("snapshots", "show", name, "-o", "json"))["pause_ms"])
+        self.volar("snapshots", "delete", name)
+        return pause_ms
+
+    def seconds_to_page(self, name: str, *command: str, patience_seconds: float = 0.2) -> float:
+        """From the command's start to the first HTTP 200 of the VM that it makes. `patience_seconds`: before a guest
+        has an address of its own a connection to it is lost, and made anew after so long."""
         began = time.perf_counter()
         with subprocess.Popen(
             ["volar", *command],
@@ -87,7 +103,7 @@ class Bench(bench_line.Bench):
                 with contextlib.suppress(VolantError, OSError):
                     # Not by volar: its start would take from what is measured, which the bare machine has for itself.
                     url = url or str(self.client.get_vm(name)["url"])
-                    with urllib.request.urlopen(f"{url}/", timeout=0.2) as reply:
+                    with urllib.request.urlopen(f"{url}/", timeout=patience_seconds) as reply:
                         if reply.status == 200:
                             seconds = time.perf_counter() - began
                             process.wait()
@@ -108,7 +124,10 @@ class Bench(bench_line.Bench):
 
     def create(self, name: str, *options: str, plugin: str = "nginx") -> tuple[float, str]:
         """Seconds to the page, and where they went; the VM is gone again."""
-        seconds = self.seconds_to_page(name, "vms", "create", name, "--plugin", plugin, *options)
+        patience_seconds = PATIENCE_SECONDS if plugin == "nginx-warm" else 0.2
+        seconds = self.seconds_to_page(
+            name, "vms", "create", name, "--plugin", plugin, *options, patience_seconds=patience_seconds
+        )
         steps = self.describe_start(name)
         self.volar("vms", "delete", name, "--force")
         return seconds, steps
@@ -118,15 +137,10 @@ class Bench(bench_line.Bench):
         return next((line.partition(":")[2].strip() for line in lines if line.startswith("boot:")), "")
 
 
-def read_pss_mib(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("Pss:")).split()[1]) / 1024
-
-
 def measure_copies(bench: Bench) -> float:
     bench.volar("vms", "fork", "quiet", "idle", "--count", str(COPIES))
     names = [f"idle-{number}" for number in range(1, COPIES + 1)]
-    time.sleep(5)
+    time.sleep(IDLE_SECONDS)
     hypervisors = [bench.vm(name)["hypervisor"] for name in names]
     sizes = [read_pss_mib(int(hypervisor["pid"])) for hypervisor in hypervisors]  # type: ignore[index]
     bench.volar("vms", "delete", *names, "--force")
@@ -160,14 +174,11 @@ def main() -> None:
             warm.append(seconds)
             seconds, steps["workload"] = bench.create("workload", plugin="nginx-warm")
             copied.append(seconds)
-            forked.append(bench.seconds_to_page("copy", "vms", "fork", "quiet", "copy"))
+            fork = ("vms", "fork", "quiet", "copy")
+            forked.append(bench.seconds_to_page("copy", *fork, patience_seconds=PATIENCE_SECONDS))
             steps["fork"] = bench.describe_start("copy")
             bench.volar("vms", "delete", "copy", "--force")
-            bench.volar("snapshots", "create", "original", f"s{number}")
-            pauses.append(
-                float(json.loads(bench.volar("snapshots", "show", f"s{number}", "-o", "json"))["pause_ms"])
-            )
-            bench.volar("snapshots", "delete", f"s{number}")
+            pauses.append(bench.measure_pause(f"s{number}"))
             print(
                 f"to page: bare {bare[-1]:.2f} s, cold {cold[-1]:.2f} s, warm {warm[-1]:.2f} s,"
                 f" with its workload {copied[-1]:.2f} s, fork {forked[-1]:.2f} s"
@@ -185,3 +196,4 @@ def main() -> None:
         sleepers.print_ratios(cold)
         ratio("snapshot-pause-ms", statistics.median(pauses), 0)
         ratio("fork20-mib-each", measure_copies(bench), 0)
+        ratio("fork20-bare-mib-each", by_hand.measure_mib(COPIES), 0)

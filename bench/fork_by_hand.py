@@ -9,17 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import re
+import statistics
 import subprocess
 import time
 from pathlib import Path
 
 from qemu.qmp import QMPClient, QMPError
 
+from bench import bench_line
 from volant.volantd.hypervisors.base import MemoryImage
 from volant.volantd.hypervisors.qemu_memory import load_memory, save_memory
 from volant.volantd.vms.disks import make_overlay
 
 START_SECONDS = 30.0
+# From the last copy's start until their memory is looked at.
+IDLE_SECONDS = 5.0
+
+
+def read_pss_mib(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("Pss:")).split()[1]) / 1024
 
 
 class HandFork:
@@ -46,18 +55,46 @@ class HandFork:
         ]
 
     def begin(self) -> subprocess.Popen[bytes]:
-        for left in (self._overlay, _find_socket(self._command)):
+        return self._begin(self._command, self._overlay)
+
+    def _begin(self, command: list[str], overlay: Path) -> subprocess.Popen[bytes]:
+        socket = _find_socket(command)
+        for left in (overlay, socket):
             left.unlink(missing_ok=True)
-        make_overlay(self._overlay, self._layer, "qcow2", None)
+        make_overlay(overlay, self._layer, "qcow2", None)
         process = subprocess.Popen(
-            [*self._command, "-incoming", "defer"],
+            [*command, "-incoming", "defer"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        asyncio.run(self._wake())
+        asyncio.run(self._wake(socket))
         return process
 
-    async def _wake(self) -> None:
-        client = await _connect(_find_socket(self._command))
+    def measure_mib(self, count: int) -> float:
+        """Memory of each of so many copies at once that have given their page and idle."""
+        processes = []
+        try:
+            for number in range(1, count + 1):
+                folder = self._folder / str(number)
+                folder.mkdir()
+                port = bench_line.PORT + number
+                command = [self._move(text, folder, port) for text in self._command]
+                processes.append(self._begin(command, folder / self._overlay.name))
+                bench_line.wait_for_page(port)
+            time.sleep(IDLE_SECONDS)
+            return statistics.mean(read_pss_mib(process.pid) for process in processes)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+
+    def _move(self, text: str, folder: Path, port: int) -> str:
+        """Of the command: its own sockets, overlay and port, and the same memory."""
+        text = text.replace(f'"{self._overlay}"', f'"{folder / self._overlay.name}"')
+        text = re.sub(f"(?<!mem-path)={re.escape(str(self._folder))}/", f"={folder}/", text)
+        return text.replace(f":{bench_line.PORT}-", f":{port}-")
+
+    async def _wake(self, socket: Path) -> None:
+        client = await _connect(socket)
         await load_memory(client, self._image)
         await client.execute("cont")
         await client.disconnect()

@@ -46,10 +46,8 @@ def test_no_two_machines_of_one_memory_are_alike(host: Host, nginx_plugin: Path)
         for first in range(0, COUNT, BATCH):
             names = [f"child-{number}" for number in range(first, min(first + BATCH, COUNT))]
             with ThreadPoolExecutor(2) as pool:
-                list(pool.map(lambda name: make_child(host, name), names))
-            seen += [look_at(host, name) for name in names]
-            for name in names:
-                host.volar("vms", "delete", name, "--force")
+                seen += pool.map(lambda name: make_child(host, name), names)
+            host.volar("vms", "delete", *names, "--force")
     finally:
         for name in ("mother", *(f"child-{number}" for number in range(COUNT))):
             host.volar("vms", "delete", name, "--force", check=False)
@@ -60,8 +58,9 @@ def test_no_two_machines_of_one_memory_are_alike(host: Host, nginx_plugin: Path)
         assert len(set(values)) == len(values), f"two machines have the same {what}: {sorted(values)}"
 
 
-def make_child(host: Host, name: str) -> None:
+def make_child(host: Host, name: str) -> tuple[str, ...]:
     host.volar("vms", "create", name, "--from-snapshot", "instant", "--no-wait", timeout=300)
+    return look_at(host, name)
 
 
 def look_at(host: Host, name: str) -> tuple[str, ...]:
