@@ -41,6 +41,7 @@ def test_completion_knows_every_vm_beyond_one_page(
     monkeypatch.setattr(Client, "get_all", lambda self, path, **query: plain(self, path, limit=2, **query))
     assert complete(daemon.client, "vms", "get", incomplete="completed") == names
     assert complete(daemon.client, "rm", "other", incomplete="completed-3") == ["completed-3"]
+    assert complete(daemon.client, "export", "kubevirt", incomplete="completed") == ["completed", *names]
 
 
 def test_a_daemon_that_does_not_run_is_not_started_for_a_tab() -> None:

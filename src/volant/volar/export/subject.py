@@ -55,9 +55,12 @@ class VmOrPlugin(Name):
 
     def convert(self, value: str, parameter: click.Parameter | None, context: click.Context | None) -> str:
         kind, slash, rest = value.partition("/")
-        if slash and (kind not in ("vm", "plugin") or not rest):
+        if not slash:
+            return value
+        kind = kind.removesuffix("s")
+        if kind not in ("vm", "plugin") or not rest:
             self.fail(f"{value!r} is neither vm/NAME nor plugin/NAME", parameter, context)
-        return value
+        return f"{kind}/{rest}"
 
 
 def _list_names(client: Client) -> Iterator[str]:

@@ -60,3 +60,4 @@ def test_what_is_neither_is_not_found(text: str) -> None:
 def test_other_kinds_are_refused() -> None:
     with pytest.raises(click.BadParameter):
         SUBJECT.convert("secret/key", None, None)
+    assert SUBJECT.convert("plugins/web", None, None) == "plugin/web"
