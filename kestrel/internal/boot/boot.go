@@ -58,7 +58,7 @@ func run(version string, started time.Time, journal *guest.Journal) error {
 		config, stamps = woken.settings, guest.NewStamps(time.Now())
 	}
 	stamps.Note("settings")
-	early, later := splitModules(config.Modules, config.Control.Transport, config.Folders != nil)
+	early, later := splitModules(config)
 	archive.load(early, journal.Warn)
 	stamps.NoteModules()
 	woken.takeCards(journal)

@@ -5,13 +5,15 @@ package boot
 import (
 	"slices"
 	"testing"
+
+	"github.com/volantvm/volant/kestrel/internal/contract"
 )
 
 func TestModulesThatNobodyWaitsForComeLater(t *testing.T) {
-	early, later := splitModules([]string{
+	early, later := splitModules(&contract.GuestConfig{Modules: []string{
 		"virtio_ring.ko", "virtio_blk.ko", "virtio_console.ko", "virtio-rng.ko", "net/virtio_net.ko", "vsock.ko",
 		"vmw_vsock_virtio_transport_common.ko", "vsock_loopback.ko",
-	}, "virtio-serial", false)
+	}})
 	if want := []string{"virtio_ring.ko", "virtio_blk.ko", "net/virtio_net.ko"}; !slices.Equal(early, want) {
 		t.Errorf("early are %v", early)
 	}
@@ -21,16 +23,28 @@ func TestModulesThatNobodyWaitsForComeLater(t *testing.T) {
 }
 
 func TestThePortIsThereForFoldersOfTheHost(t *testing.T) {
-	early, later := splitModules([]string{"virtio_console.ko", "virtio-rng.ko", "vsock.ko"}, "virtio-serial", true)
+	early, later := splitModules(&contract.GuestConfig{Folders: &contract.HostFolders{}, Modules: []string{
+		"virtio_console.ko", "virtio-rng.ko", "vsock.ko",
+	}})
 	if !slices.Equal(early, []string{"virtio_console.ko"}) || !slices.Equal(later, []string{"virtio-rng.ko", "vsock.ko"}) {
 		t.Errorf("early are %v, later %v", early, later)
 	}
 }
 
+func TestEntropyComesBeforeALeaseIsAskedFor(t *testing.T) {
+	network := contract.GuestNetwork{Interfaces: []contract.Interface{{Mode: "dhcp"}}}
+	early, later := splitModules(&contract.GuestConfig{Network: network, Modules: []string{
+		"virtio_blk.ko", "virtio_console.ko", "virtio_rng.ko", "virtio_net.ko",
+	}})
+	if want := []string{"virtio_blk.ko", "virtio_rng.ko", "virtio_net.ko"}; !slices.Equal(early, want) || len(later) != 1 {
+		t.Errorf("early are %v, later %v", early, later)
+	}
+}
+
 func TestTheModulesOfTheHostsOwnWayInComeFirst(t *testing.T) {
-	early, later := splitModules([]string{
+	early, later := splitModules(&contract.GuestConfig{Control: contract.Control{Transport: "vsock"}, Modules: []string{
 		"virtio_console.ko", "virtio_blk.ko", "vsock.ko", "vmw_vsock_virtio_transport.ko",
-	}, "vsock", false)
+	}})
 	if want := []string{"virtio_blk.ko", "vsock.ko", "vmw_vsock_virtio_transport.ko"}; !slices.Equal(early, want) {
 		t.Errorf("early are %v", early)
 	}

@@ -16,21 +16,28 @@ import (
 
 // Modules that nothing needs before the workload starts: the control port waits for its driver, and a process that
 // wants a vsock port waits for the port.
-var laterModules = []string{"virtio_console", "virtio_rng"}
+var portModules = []string{"virtio_console"}
+
+// The same, unless an address is asked for: that takes a random number, which a processor without an instruction for it
+// has to wait for.
+var entropyModules = []string{"virtio_rng"}
 
 // The same, unless the host itself comes in by vsock: then the agent listens there first of all.
 var vsockModules = []string{"vsock", "vmw_vsock_"}
 
 // splitModules keeps the order within both halves. Folders of the host come by a port: whoever looks into one waits for it.
-func splitModules(names []string, transport string, hasFolders bool) (early, later []string) {
-	prefixes := laterModules
-	if hasFolders {
-		prefixes = []string{"virtio_rng"}
+func splitModules(config *contract.GuestConfig) (early, later []string) {
+	var prefixes []string
+	if config.Folders == nil {
+		prefixes = append(prefixes, portModules...)
 	}
-	if transport != "vsock" {
-		prefixes = append(slices.Clone(prefixes), vsockModules...)
+	if config.Control.Transport != "vsock" {
+		prefixes = append(prefixes, vsockModules...)
 	}
-	for _, name := range names {
+	if !slices.ContainsFunc(config.Network.Interfaces, func(card contract.Interface) bool { return card.Mode == "dhcp" }) {
+		prefixes = append(prefixes, entropyModules...)
+	}
+	for _, name := range config.Modules {
 		if hasPrefix(name, prefixes) {
 			later = append(later, name)
 		} else {
