@@ -227,3 +227,49 @@ func TestASmallFileComesWithItsOpening(t *testing.T) {
 		t.Error("the kernel has that content already")
 	}
 }
+
+func TestWhatIsRenamedOnTheHostIsNotAskedForByItsOldName(t *testing.T) {
+	source := &lists{told: listWatched, names: map[string]uint32{"old": unix.S_IFREG}}
+	folder := startFolder(t, source.answer)
+	if _, errno := folder.root.listing.load(context.Background(), folder, folder.root.path); errno != 0 {
+		t.Fatal(errno)
+	}
+	inode, errno := folder.root.Lookup(context.Background(), "old", &fuse.EntryOut{})
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	folder.root.AddChild("old", inode, true)
+	found := inode.Operations().(*node)
+	if path, errno := found.path(); path != "old" || errno != 0 {
+		t.Fatalf("path %q, %v", path, errno)
+	}
+	folder.event(eventEntry, "", "old")
+	if path, errno := found.path(); errno != syscall.ESTALE {
+		t.Errorf("path %q, %v", path, errno)
+	}
+	folder.root.AddChild("new", inode, true)
+	if path, errno := found.path(); path != "new" || errno != 0 {
+		t.Errorf("path %q, %v once it was looked up by its new name", path, errno)
+	}
+}
+
+func TestThatANameIsAbsentIsKeptForAsLongAsNothingHasChanged(t *testing.T) {
+	known := &newFolder(0, newHost(), owner).root.listing
+	before := known.current()
+	if !known.noteAbsent("name", before) {
+		t.Error("nothing has changed")
+	}
+	known.renew("other")
+	if known.noteAbsent("third", before) {
+		t.Error("a name has come since")
+	}
+	if taken := known.takeAbsent(); len(taken) != 1 {
+		t.Errorf("the kernel is to forget %v", taken)
+	}
+	for number := range mostAbsent {
+		known.noteAbsent(fmt.Sprint(number), known.current())
+	}
+	if known.noteAbsent("one more", known.current()) {
+		t.Error("it remembers more than it is to")
+	}
+}

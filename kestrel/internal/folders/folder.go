@@ -125,6 +125,9 @@ func (f *Folder) event(kind uint8, path, name string) func() {
 		return found.forgetEntries
 	case eventEntry:
 		found.listing.renew(name)
+		// Whatever had that name may have another one by now: nobody is to be asked for it by this one. Where it is still
+		// there, the kernel looks it up anew.
+		found.RmChild(name)
 		return func() {
 			// The names that the kernel keeps, and the folder's times: after the entry, for which the kernel waits until
 			// nobody reads the folder who was told of an earlier state.
@@ -170,6 +173,9 @@ func (n *node) forgetEntries() {
 		if below, ok := child.Operations().(*node); ok {
 			below.forgetEntries()
 		}
+		_ = n.NotifyEntry(name)
+	}
+	for name := range n.listing.takeAbsent() {
 		_ = n.NotifyEntry(name)
 	}
 	_ = n.NotifyContent(0, 0)

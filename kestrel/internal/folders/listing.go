@@ -26,6 +26,8 @@ const (
 	// who is only passing through. Of a few names each can be asked for.
 	namesAhead = 32
 	fewNames   = 8
+	// In a folder, of which the kernel keeps that they are not there.
+	mostAbsent = 1000
 )
 
 // listing is what is known of a folder: all of it is fetched with the first name that somebody asks for.
@@ -40,6 +42,7 @@ type listing struct {
 	changed  time.Time              // when a name came or went; zero: long ago
 	asked    int                    // how many of the names were asked for one by one
 	given    bool                   // the kernel has been given all of them, or is being
+	absent   map[string]struct{}    // names of which the kernel keeps that they are not there
 	counted  int                    // of the names, in the counter of all listings
 	names    map[string]*Attributes // nil: a name about which the host must be asked
 }
@@ -76,6 +79,7 @@ func (l *listing) renew(name string) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	l.changed = time.Now()
+	delete(l.absent, name)
 }
 
 // remove notes that a name is gone.
@@ -86,6 +90,36 @@ func (l *listing) remove(name string) {
 	l.version++
 	l.changed = time.Now()
 	delete(l.names, name)
+}
+
+// current is the version; what was found after is true for as long as it stays.
+func (l *listing) current() uint64 {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return l.version
+}
+
+// noteAbsent says whether the kernel may keep that a name is not there, as far as is known since a version. It knows the
+// folder again when it has been away, with such names: they must be taken back one by one.
+func (l *listing) noteAbsent(name string, version uint64) bool {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	if l.version != version || len(l.absent) >= mostAbsent {
+		return false
+	}
+	if l.absent == nil {
+		l.absent = map[string]struct{}{}
+	}
+	l.absent[name] = struct{}{}
+	return true
+}
+
+func (l *listing) takeAbsent() map[string]struct{} {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	taken := l.absent
+	l.absent = nil
+	return taken
 }
 
 // wantsAhead counts a name that is asked for and there, and says whether to read the folder ahead.

@@ -106,11 +106,14 @@ func (n *node) trust(watched bool, attributes Attributes) time.Duration {
 }
 
 func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	version := n.listing.current()
 	attributes, sure, watched := n.listing.find(name)
 	if !sure && !watched {
 		if _, errno := n.listing.load(ctx, n.folder, n.path); errno != 0 {
+			out.SetEntryTimeout(1) // that its folder is not there says nothing of when it is again
 			return nil, errno
 		}
+		version = n.listing.current()
 		attributes, sure, watched = n.listing.find(name)
 	}
 	if !sure || (attributes != nil && attributes.links > 1 && attributes.mode&unix.S_IFMT != unix.S_IFDIR) {
@@ -119,7 +122,7 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs
 			found, errno = n.folder.stat(ctx, path)
 			return errno
 		})
-		if errno == syscall.ENOENT && !watched {
+		if errno == syscall.ENOENT && !(watched && n.listing.noteAbsent(name, version)) {
 			out.SetEntryTimeout(1) // known to be so now, not later
 		}
 		if errno != 0 {
@@ -128,7 +131,7 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs
 		attributes = &found
 	}
 	if attributes == nil {
-		if !watched {
+		if !watched || !n.listing.noteAbsent(name, version) {
 			out.SetEntryTimeout(1)
 		}
 		return nil, syscall.ENOENT
@@ -136,7 +139,7 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs
 	if n.listing.wantsAhead() {
 		n.readAhead(name)
 	}
-	return n.adopt(ctx, *attributes, watched, out), 0
+	return n.adopt(ctx, *attributes, watched && n.listing.current() == version, out), 0
 }
 
 // readAhead has the kernel take in all of the folder. The one name that is being asked for is left out: the kernel waits
