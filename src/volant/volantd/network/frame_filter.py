@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONNECT_SECONDS = 120.0
-# A copy that does not say so is thought to have its own address after this time.
-OWN_ADDRESS_SECONDS = 10.0
+# A copy that does not say so is thought to have its own address after this time, in which it has become another VM or
+# is given up (`waking.HANDSHAKE_SECONDS`).
+OWN_ADDRESS_SECONDS = 60.0
 CHUNK_BYTES = 1 << 18
 LENGTH_BYTES = 4
 # An Ethernet frame of passt's largest MTU with a VLAN tag.
