@@ -58,10 +58,14 @@ def make_connector(address: str, start: Callable[[], None] | None = None) -> Con
 def _open(address: str, timeout: float | None) -> http.client.HTTPConnection:
     connection: http.client.HTTPConnection
     if address.startswith("http://"):
-        parts = urlsplit(address)
-        connection = http.client.HTTPConnection(
-            parts.hostname or "127.0.0.1", parts.port or DEFAULT_PORT, timeout=timeout
-        )
+        try:
+            parts = urlsplit(address)
+            host, port = parts.hostname or "127.0.0.1", parts.port or DEFAULT_PORT
+        except ValueError as error:
+            raise UsageError(
+                f"cannot use the address {address}: {error}", resolution="write it like http://127.0.0.1:7777"
+            ) from error
+        connection = http.client.HTTPConnection(host, port, timeout=timeout)
     else:
         connection = UnixConnection(address.removeprefix("unix://"), timeout)
     connection.connect()

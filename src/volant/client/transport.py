@@ -38,7 +38,13 @@ class Transport:
         """The Idempotency-Key of what is made next; empty: a new one."""
 
     def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        if not self.token:
+            return {}
+        if not (self.token.isascii() and self.token.isprintable()):
+            raise errors.UsageError(
+                "cannot use the token: it holds what no token does", resolution="see VOLANT_TOKEN"
+            )
+        return {"Authorization": f"Bearer {self.token}"}
 
     @contextmanager
     def open(
@@ -159,5 +165,8 @@ def read_error(status: int, content: bytes) -> errors.VolantError:
 
 
 def quoted(name: str) -> str:
-    """A name as one segment of a path."""
-    return quote(name, safe="")
+    """A name as one segment of a path. Raises InvalidInput for bytes that are no text."""
+    try:
+        return quote(name, safe="")
+    except UnicodeEncodeError as error:
+        raise errors.InvalidInput(f"cannot use the name {name!r}: it is not UTF-8") from error

@@ -100,6 +100,10 @@ def run(arguments: Sequence[str], client: Client | None = None) -> int:
 
         click.echo(f"error: {make_printable(str(error))}", err=True)
         return error.exit_code
+    except OSError as error:
+        place = f" {error.filename}" if error.filename else ""
+        click.echo(f"error: cannot use{place or ' this host'}: {error.strerror or error}", err=True)
+        return VolantError.exit_code
 
 
 def _interrupt(number: int, frame: object) -> None:

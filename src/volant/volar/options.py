@@ -88,7 +88,7 @@ class VmOptions:
             "name": "",
             "publish": [parse_publish(text) for text in self.publish],
             "env": {**read_env_files(self.env_file), **parse_environment(self.env)},
-            "ssh_keys": [stream.read().strip() for stream in self.ssh_key],
+            "ssh_keys": [read_text(stream).strip() for stream in self.ssh_key],
             "secrets": [parse_secret(text) for text in self.secret],
             "volumes": [
                 *(parse_volume(text) for text in self.volume if not is_folder(text)),
@@ -406,7 +406,14 @@ def parse_environment(given: Sequence[str]) -> dict[str, str]:
     return {name: value for name, value in pairs if value is not None}
 
 
+def read_text(stream: IO[str]) -> str:
+    try:
+        return stream.read()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read {stream.name}: it is not UTF-8 text") from error
+
+
 def read_env_files(streams: Sequence[IO[str]]) -> dict[str, str]:
     """Lines as docker's --env-file has them: comments and empty lines are dropped, nothing is unquoted."""
-    lines = [line.strip("\r\n").lstrip() for stream in streams for line in stream]
+    lines = [line.strip("\r\n").lstrip() for stream in streams for line in read_text(stream).split("\n")]
     return parse_environment([line for line in lines if line and not line.startswith("#")])

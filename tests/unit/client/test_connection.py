@@ -34,3 +34,11 @@ def test_an_address_that_leads_nowhere() -> None:
     with pytest.raises(UsageError, match="only http:// and unix://") as raised:
         make_connector("ssh://root@server")
     assert "ssh -L" in raised.value.resolution
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:²", "http://[::1", "http://127.0.0.1:99999", "http://a:b"]
+)
+def test_what_is_no_address_is_told(address: str) -> None:
+    with pytest.raises(UsageError, match="cannot use the address"):
+        make_connector(address)(5)

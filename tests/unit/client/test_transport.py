@@ -74,3 +74,15 @@ def test_an_answer_that_is_no_error_of_ours_is_shown() -> None:
 def test_a_daemon_that_is_not_there_is_unreachable() -> None:
     with pytest.raises(errors.Unreachable, match="cannot reach volantd at /nowhere"):
         Client("/nowhere/volantd.sock").get("/vms")
+
+
+@pytest.mark.parametrize("token", ["a\nb", "a\r", "é", "a\0"])
+def test_a_token_that_is_none_is_told_and_not_shown(token: str) -> None:
+    with pytest.raises(errors.UsageError, match="cannot use the token") as caught:
+        Client("http://127.0.0.1:1", token).call("GET", "/vms")
+    assert token not in str(caught.value)
+
+
+def test_a_name_that_is_no_text_is_told() -> None:
+    with pytest.raises(errors.InvalidInput, match="it is not UTF-8"):
+        Client("/nonexistent").get_vm("\udcff")

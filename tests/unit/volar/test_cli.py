@@ -29,6 +29,7 @@ from volant.volar.client import Client
             10,
             "error: it \\x1b]0;x\\x07 failed\ntry: look",
         ),
+        (OSError(30, "Read-only file system", "/some/file"), 1, "error: cannot use /some/file: Read-only"),
     ],
 )
 def test_every_end_is_an_exit_code_and_a_line(

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import click
 import pytest
@@ -124,3 +125,13 @@ def test_a_period_is_seconds(text: str, seconds: int) -> None:
 def test_no_period_is_refused(text: str) -> None:
     with pytest.raises(click.UsageError):
         Period().convert(text, None, None)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"A=\xff\n")
+    with (
+        binary.open(encoding="utf-8") as stream,
+        pytest.raises(UsageError, match="binary: it is not UTF-8 text"),
+    ):
+        read_env_files([stream])
