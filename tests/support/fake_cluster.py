@@ -75,6 +75,9 @@ class FakeDaemon:
         self.vms[name] = make_vm(name=name, labels=request.get("labels", {}))
         return self.vms[name]
 
+    async def wait(self, name: str, *_: Any) -> Vm:
+        return await self.get_vm(name)
+
     async def start_vm(self, name: str) -> Vm:
         self.acts.append(f"start {name}")
         self.vms[name]["status"] = "running"

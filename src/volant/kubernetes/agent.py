@@ -15,6 +15,7 @@ from volant.client import AsyncClient
 from volant.contract.api_types import Vm
 from volant.errors import VolantError
 from volant.kubernetes.addresses import PodAddresses
+from volant.kubernetes.boots import Boots
 from volant.kubernetes.cluster import Cluster
 from volant.kubernetes.images import Images
 from volant.kubernetes.node import LEASE_SECONDS, HostFacts, register, renew_lease, tell_status
@@ -37,7 +38,9 @@ class NodeAgent:
         self._facts = facts
         self._version = ""
         addresses = PodAddresses(facts.address)
-        self.host = Host(facts.name, facts.address, cluster, client, Images(client.client), addresses)
+        self.host = Host(
+            facts.name, facts.address, cluster, client, Images(client.client), addresses, Boots(client)
+        )
         self.workers: dict[str, PodWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         # The cluster may have made pods of this node elsewhere, and those that asked for it are stopped.

@@ -19,6 +19,7 @@ from volant.client import AsyncClient
 from volant.contract.api_types import Vm
 from volant.errors import Conflict, NotFound, VolantError
 from volant.kubernetes.addresses import PodAddresses
+from volant.kubernetes.boots import Boots
 from volant.kubernetes.cluster import Cluster
 from volant.kubernetes.events import tell_event
 from volant.kubernetes.images import Images
@@ -48,6 +49,7 @@ class Host:
     client: AsyncClient
     images: Images
     addresses: PodAddresses
+    boots: Boots
 
 
 class PodWorker:
@@ -223,7 +225,7 @@ class PodWorker:
         address = host.addresses.lease(pod)
         try:
             request = make_request(pod, found, plugin, node=host.node, pod_ip=address, host_ip=host.address)
-            vm = await host.client.create_vm(request)
+            vm = await host.boots.begin(request)
         except BaseException as error:
             host.addresses.release(address)
             # The agent before this one has made it; else another VM has what this one needs, such as its volume.

@@ -10,6 +10,7 @@ from lightkube.resources.core_v1 import Pod
 from support.fake_cluster import FakeCluster, FakeDaemon, make_pod, make_vm
 from volant.errors import Conflict, ToolFailed
 from volant.kubernetes.addresses import PodAddresses
+from volant.kubernetes.boots import Boots
 from volant.kubernetes.probing import Failure
 from volant.kubernetes.worker import SELF_FENCE, Host, PodWorker
 
@@ -30,7 +31,7 @@ class World:
         self.cluster, self.daemon, self.images = FakeCluster(), FakeDaemon(), FakeImages()
         host = Host(
             "host-1", "192.0.2.1", cast("Any", self.cluster), cast("Any", self.daemon), cast("Any", self.images),
-            PodAddresses("192.0.2.1"),
+            PodAddresses("192.0.2.1"), Boots(cast("Any", self.daemon)),
         )  # fmt: skip
         self.worker = PodWorker(host, pod)
 
