@@ -74,6 +74,15 @@ def test_code_blocks_are_what_they_say(page: Path) -> None:
         read_block(language, text)
 
 
+def test_each_decision_has_a_number_of_its_own() -> None:
+    for page in sorted(ROOT.glob("docs/decisions/[0-9]*.md")):
+        number, _, _ = page.name.partition("-")
+        assert list(page.parent.glob(f"{number}-*")) == [page]
+        heading = page.read_text().partition("\n")[0]
+        assert re.match(r"# 0*([0-9]+)[.:] ", heading), heading
+        assert int(heading.split()[1].rstrip(".:")) == int(number), heading
+
+
 def test_blocks_that_are_not_what_they_say_are_found() -> None:
     for language, text in (("toml", "a = b"), ("yaml", "exec: [{nam: web}]"), ("json", "{"), ("cobol", "")):
         with pytest.raises((ValueError, AssertionError, jsonschema.ValidationError)):
