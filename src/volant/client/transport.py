@@ -11,13 +11,16 @@ import http.client
 import json
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Any
+from functools import partial
+from typing import IO, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from volant import errors
 from volant.client.connection import Connector, make_connector
+
+T = TypeVar("T")
 
 RETRY_SECONDS, RETRY_PAUSE_SECONDS = 10.0, 0.3
 ERRORS = {
@@ -102,16 +105,21 @@ class Transport:
         return json.loads(content) if content else None
 
     def get(self, path: str, **query: Any) -> Any:
-        return self.call("GET", path, query=query)
+        return ask_again(lambda: self.call("GET", path, query=query))
 
     def get_all(self, path: str, **query: Any) -> list[Any]:
         """A whole list, page by page: the header Next-After names the last of a page that others follow."""
+
+        def get_page(after: str) -> tuple[list[Any], str]:
+            with self.open("GET", path, query={**query, "after": after}) as reply:
+                return json.loads(reply.read()), reply.headers.get("Next-After", "")
+
         rows: list[Any] = []
         after = ""
         while True:
-            with self.open("GET", path, query={**query, "after": after}) as reply:
-                rows += json.loads(reply.read())
-                last, after = after, reply.headers.get("Next-After", "")
+            last = after
+            page, after = ask_again(partial(get_page, last))
+            rows += page
             if not after or after == last:
                 return rows
 
@@ -135,6 +143,16 @@ class Transport:
 
     def delete(self, path: str, **query: Any) -> Any:
         return self.call("DELETE", path, query=query, timeout_seconds=180)
+
+
+def ask_again(ask: Callable[[], T]) -> T:
+    """What only reads is asked a second time where the daemon ended meanwhile (RFC 9110, section 9.2.2)."""
+    try:
+        return ask()
+    except errors.Unreachable as error:
+        if not isinstance(error.__cause__, ConnectionError | http.client.HTTPException):
+            raise
+    return ask()
 
 
 def has_gone_away(error: errors.Unreachable) -> bool:

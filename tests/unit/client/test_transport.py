@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import http.client
 import importlib
 import pkgutil
+import socket
 
 import pytest
 
@@ -10,7 +12,7 @@ import volant
 from support.in_process_daemon import InProcessDaemon
 from volant import errors
 from volant.client.client import Client
-from volant.client.transport import ERRORS, encode_query, read_error
+from volant.client.transport import ERRORS, Transport, encode_query, read_error
 
 
 def test_every_error_class_is_one_that_the_client_knows() -> None:
@@ -86,3 +88,32 @@ def test_a_token_that_is_none_is_told_and_not_shown(token: str) -> None:
 def test_a_name_that_is_no_text_is_told() -> None:
     with pytest.raises(errors.InvalidInput, match="it is not UTF-8"):
         Client("/nonexistent").get_vm("\udcff")
+
+
+class DyingDaemon:
+    """Ends while it is asked for the first time, and answers from then on."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def connect(self, timeout_seconds: float | None) -> http.client.HTTPConnection:
+        ours, theirs = socket.socketpair()
+        self.asked += 1
+        if self.asked > 1:
+            theirs.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+        theirs.shutdown(socket.SHUT_WR)
+        connection = http.client.HTTPConnection("localhost", timeout=timeout_seconds)
+        connection.sock = ours
+        self.theirs = theirs
+        return connection
+
+
+def test_what_only_reads_is_asked_again_when_the_daemon_ends_meanwhile() -> None:
+    for read in (Transport.get, Transport.get_all):
+        daemon = DyingDaemon()
+        assert read(Transport("unix:gone", connect=daemon.connect), "/vms") == []
+        assert daemon.asked == 2
+    daemon = DyingDaemon()
+    with pytest.raises(errors.Unreachable, match="went away"):
+        Transport("unix:gone", connect=daemon.connect).post("/vms/web/stop")
+    assert daemon.asked == 1
