@@ -39,6 +39,8 @@ def main() -> None:
 
     with open_kvm_host() as kvm:
         found = measure(kvm)
+    for name, steps in found["steps"].items():
+        print(f"{name}: {steps}")
     report(found["seconds"], found["lost"])
 
 

@@ -28,6 +28,7 @@ from volant.errors import NotFound, VolantError
 from volant.process import find_tool
 from volant.volantd.boot.kernel import require_kernel
 from volant.volantd.boot.modules import order_modules
+from volant.volar.timeline import describe_boot
 
 PORT = 18080
 PAGE_SECONDS = 300
@@ -73,6 +74,8 @@ class Rounds:
         self.state = state
         self.init = init
         self.client = Client(str(state / "run" / "volantd.sock"))
+        # Where the last start of each VM got when.
+        self.steps: dict[str, str] = {}
 
     def measure(
         self, name: str, ask: Callable[[], object], *, keeps: bool = False, started_from: str = "boot"
@@ -103,6 +106,7 @@ class Rounds:
                 vm = self.client.get_vm(name)
                 if vm["restarts"] or vm["started_from"] != started_from:
                     raise Lost(f"{name} came from {vm['started_from']}, not from {started_from} at once")
+                self.steps[name] = describe_boot(self.client.get(f"/vms/{name}/boot"))
                 is_kept = keeps
             finally:
                 asking.join()
@@ -219,7 +223,7 @@ def main(state: str, init: str, count: str) -> None:
             print(f"{kind} {found[kind][-1]:.2f} s", file=sys.stderr, flush=True)
     rounds.client.post("/vms/original/unpause")
     rounds.client.delete_vm("original", force=True)
-    print(json.dumps({"seconds": found, "lost": losses}), flush=True)
+    print(json.dumps({"seconds": found, "steps": rounds.steps, "lost": losses}), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,16 +16,18 @@ from support.host import Host, wait_until
 
 COUNT = int(os.environ.get("FORKS", "6"))
 BATCH = int(os.environ.get("FORKS_AT_ONCE", "6"))
-# It runs before the snapshot, and reads from a descriptor of the kernel's generator that it opened before. Its name is
-# read first: a line with the copy's name was read by the copy alone.
+# It runs before the snapshot, and reads from a descriptor of the kernel's generator that it opened before, as soon as
+# it has another name. That is read first: a line with the copy's name was read by the copy alone.
 WITNESS = """\
 exec 3< /dev/urandom
+last=
 while :; do
-    name=$(hostname)
+    read -r name < /proc/sys/kernel/hostname
+    [ "$name" != "$last" ] || { sleep 0.1; continue; }
     set -- $(dd bs=16 count=1 <&3 2> /dev/null | od -An -tx1 | tr -d ' ') \
         $(cat /proc/sys/kernel/random/uuid /proc/sys/kernel/random/boot_id /sys/class/net/eth0/address)
     echo "$name $*" >> /dev/shm/witness
-    sleep 0.2
+    last=$name
 done
 """
 WHAT = ("random bytes", "UUID", "boot id", "hardware address", "machine id", "address", "host key")
@@ -49,7 +51,8 @@ def test_no_two_machines_of_one_memory_are_alike(host: Host, nginx_plugin: Path)
                 seen += pool.map(lambda name: make_child(host, name), names)
             host.volar("vms", "delete", *names, "--force")
     finally:
-        for name in ("mother", *(f"child-{number}" for number in range(COUNT))):
+        left = {vm["name"] for vm in json.loads(host.volar("vms", "list", "-o", "json").stdout)}
+        for name in left & {"mother", *(f"child-{number}" for number in range(COUNT))}:
             host.volar("vms", "delete", name, "--force", check=False)
         host.volar("snapshots", "delete", "instant", check=False)
     assert len(seen) == COUNT + 1
