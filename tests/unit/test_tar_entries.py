@@ -8,7 +8,7 @@ import tarfile
 
 import pytest
 
-from volant.tar_entries import END, make_entry, make_header, make_padding
+from volant.tar_entries import END, make_entry, make_header, make_padding, stream_archive
 
 
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 513])
@@ -29,3 +29,17 @@ def test_an_archive_in_pieces_is_read_as_a_whole(name: str, size: int) -> None:
         stream = archive.extractfile(second)
         assert stream is not None
         assert stream.read() == content
+
+
+def test_a_document_and_files_are_streamed_and_closed() -> None:
+    files = [("disk/", 0, io.BytesIO()), ("disk/root", 700, io.BytesIO(b"y" * 700))]
+    packed = b"".join(stream_archive("first.json", b"{}", files))
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        found = [(member.name, member.isdir(), member.size) for member in archive]
+    assert found == [("first.json", False, 2), ("disk", True, 0), ("disk/root", False, 700)]
+    assert all(stream.closed for _, _, stream in files)
+
+
+def test_an_owner_is_user_and_group() -> None:
+    member = tarfile.TarInfo.frombuf(make_header("a", 1, owner=107), "utf-8", "strict")
+    assert (member.uid, member.gid) == (107, 107)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from volant.errors import Conflict
-from volant.tar_entries import END, make_entry, make_header, make_padding
+from volant.tar_entries import stream_archive
 from volant.volantd.hypervisors.base import Nic, SharedNic, StreamNic, TapNic, UserNic, VmSpec
 from volant.volantd.plugins.store import InstalledPlugin, StoredPlugin
 from volant.volantd.snapshots.document import (
@@ -49,17 +49,8 @@ class Export:
 
     def chunks(self) -> Iterator[bytes]:
         sizes = {file.name: file.size for file in self.document.files}
-        with ExitStack() as stack:
-            for _, stream in self.files:
-                stack.enter_context(stream)
-            content = self.document.model_dump_json().encode()
-            yield make_entry(DOCUMENT, content)
-            for name, stream in self.files:
-                yield make_header(name, sizes[name])
-                while chunk := stream.read(CHUNK_BYTES):
-                    yield chunk
-                yield make_padding(sizes[name])
-            yield END
+        files = [(name, sizes[name], stream) for name, stream in self.files]
+        return stream_archive(DOCUMENT, self.document.model_dump_json().encode(), files)
 
 
 def export_snapshot(

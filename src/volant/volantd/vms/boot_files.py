@@ -30,7 +30,7 @@ from volant.contract.boot_files import (
 from volant.contract.disk_probe import has_bios_code
 from volant.contract.guest_config import Control, GuestConfig, Mount
 from volant.errors import Conflict
-from volant.tar_entries import END, make_entry, make_header, make_padding
+from volant.tar_entries import stream_archive
 from volant.volantd.boot.initrd import list_module_names, make_base_archive, write_archives
 from volant.volantd.boot.kernel import Kernel, host_architecture
 from volant.volantd.boot.modules import order_modules, want_modules
@@ -44,7 +44,6 @@ from volant.volantd.vms.lifecycle import find_guest_kernel
 from volant.volantd.vms.record import AgentFacts, VmDefinition, VmRecord, VmResources
 from volant.volantd.vms.states import VmState
 
-CHUNK_BYTES = 1 << 20
 # The button, how its presses are read, and the file system of a disk of variables.
 FURTHER_MODULES = ("button", "evdev", "isofs")
 USUAL_STOP_SECONDS = 10.0
@@ -61,17 +60,8 @@ class BootFiles:
 
     def chunks(self) -> Iterator[bytes]:
         """As a tar."""
-        with ExitStack() as stack:
-            for _, stream in self.files:
-                stack.enter_context(stream)
-            yield make_entry(DOCUMENT, json.dumps(self.document).encode())
-            for name, stream in self.files:
-                size = os.fstat(stream.fileno()).st_size
-                yield make_header(name, size)
-                while chunk := stream.read(CHUNK_BYTES):
-                    yield chunk
-                yield make_padding(size)
-            yield END
+        files = [(name, os.fstat(stream.fileno()).st_size, stream) for name, stream in self.files]
+        return stream_archive(DOCUMENT, json.dumps(self.document).encode(), files)
 
 
 def find_left_out(record: VmRecord) -> list[str]:

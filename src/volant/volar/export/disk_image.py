@@ -8,7 +8,6 @@ The disk is the one file in /disk, owned by 107, who is qemu in KubeVirt's conta
 from __future__ import annotations
 
 import hashlib
-import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 from volant.contract.boot_files import DISK, INITRD, KERNEL, BootDocument
 from volant.errors import InvalidInput
 from volant.registries.layout import MANIFEST_TYPE, Layout
+from volant.tar_entries import END, make_header, make_padding
 from volant.volar.export.boot_stream import BootFile
 
 QEMU_ID = 107
@@ -77,19 +77,12 @@ def write_disk_image(layout: Layout, document: BootDocument, files: Iterable[Boo
 
 def _pack(folder: str, files: Iterable[tuple[str, int, Iterable[bytes]]]) -> Iterator[bytes]:
     """A layer's tar: the same for the same files, whoever packs them and when."""
-    yield _make_header(f"{folder}/", 0, 0o755, tarfile.DIRTYPE)
+    yield make_header(f"{folder}/", 0, mode=0o755, owner=QEMU_ID)
     for name, size, content in files:
-        yield _make_header(name, size, 0o440, tarfile.REGTYPE)
+        yield make_header(name, size, mode=0o440, owner=QEMU_ID)
         yield from content
-        yield bytes(-size % tarfile.BLOCKSIZE)
-    yield bytes(2 * tarfile.BLOCKSIZE)
-
-
-def _make_header(name: str, size: int, mode: int, kind: bytes) -> bytes:
-    member = tarfile.TarInfo(name)
-    member.size, member.mode, member.type = size, mode, kind
-    member.uid = member.gid = QEMU_ID
-    return member.tobuf(tarfile.PAX_FORMAT)
+        yield make_padding(size)
+    yield END
 
 
 def _write_layer(layout: Layout, chunks: Iterator[bytes], *, compresses: bool) -> Layer:
