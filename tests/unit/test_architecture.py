@@ -26,6 +26,7 @@ WITHOUT_TEST_OF_THEIR_NAME = frozenset(
         "contract/system_api",
         "contract/networks_api",
         "contract/volumes_api",
+        "contract/volume_sizes",
         "contract/deployments_api",
         "contract/daemon_process",
         "contract/guest_config",

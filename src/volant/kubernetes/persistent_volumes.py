@@ -23,6 +23,7 @@ from lightkube.resources.core_v1 import PersistentVolume, PersistentVolumeClaim
 from lightkube.resources.storage_v1 import StorageClass
 from lightkube.utils.quantity import parse_quantity
 
+from volant.contract.volume_sizes import SMALLEST_BYTES
 from volant.kubernetes.references import Refused
 
 PROVISIONER = "volant.dev/volumes"
@@ -36,8 +37,6 @@ PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 _ASKED_OF = ("volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner")
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 _ACCESS_MODES = {"ReadWriteOnce", "ReadWriteOncePod"}
-# Less the daemon makes no file system of.
-LEAST_BYTES = 8 << 20
 
 
 def is_wanted_here(claim: PersistentVolumeClaim, node: str) -> bool:
@@ -70,7 +69,7 @@ def check_claim(claim: PersistentVolumeClaim, wanted: StorageClass) -> int:
     if wanted.parameters or wanted.mountOptions:
         raise Refused("ProvisioningFailed", "this provisioner knows no parameters and no mount options")
     size = parse_quantity(((spec.resources.requests if spec.resources else None) or {}).get("storage"))
-    return max(LEAST_BYTES, math.ceil(size or 0))
+    return max(SMALLEST_BYTES, math.ceil(size or 0))
 
 
 def make_volume(

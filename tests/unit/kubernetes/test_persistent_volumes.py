@@ -7,8 +7,8 @@ import pytest
 from lightkube.resources.core_v1 import PersistentVolume
 
 from support.claims import CHOSEN, GIB, make_bound, make_claim, make_class
+from volant.contract.volume_sizes import SMALLEST_BYTES
 from volant.kubernetes.persistent_volumes import (
-    LEAST_BYTES,
     PATH_PREFIX,
     check_claim,
     find_volume,
@@ -61,7 +61,7 @@ def test_what_no_volume_can_be_is_refused(spec: dict[str, Any], told: str) -> No
 def test_parameters_are_not_dropped_in_silence_and_the_smallest_is_what_a_file_system_takes() -> None:
     with pytest.raises(Refused, match="no parameters"):
         check_claim(make_claim(), make_class(parameters={"type": "fast"}))
-    assert check_claim(make_claim(resources={"requests": {"storage": "1"}}), make_class()) == LEAST_BYTES
+    assert check_claim(make_claim(resources={"requests": {"storage": "1"}}), make_class()) == SMALLEST_BYTES
 
 
 def test_a_volume_made_by_hand_names_one_of_the_daemons_and_is_never_taken_away() -> None:

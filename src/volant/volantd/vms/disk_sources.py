@@ -10,10 +10,11 @@ import threading
 from pathlib import Path
 
 from volant.contract.manifest import Disk
+from volant.contract.volume_sizes import LARGEST_BYTES, SMALLEST_BYTES, STEP_BYTES
 from volant.errors import InvalidInput, StorageFull
 from volant.volantd.plugins.sources import Download
 from volant.volantd.vms.disks import check_layer, list_chain, run_qemu_img
-from volant.volantd.volumes.store import DISK, LARGEST_BYTES, SMALLEST_BYTES, STEP_BYTES, read_volume_size
+from volant.volantd.volumes.store import DISK, read_volume_size
 
 CHUNK_BYTES = 1 << 20
 # ext4(5): the superblock is 1,024 bytes behind the beginning, its magic number 56 bytes behind that.

@@ -18,6 +18,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from volant.contract.names import NAME_PATTERN
+from volant.contract.volume_sizes import LARGEST_BYTES, SMALLEST_BYTES, STEP_BYTES
 from volant.errors import Conflict, InvalidInput, NotFound
 from volant.sizes import read_size, show_size
 from volant.volantd.clock import now
@@ -27,10 +28,6 @@ from volant.volantd.usage import Usage, describe_users
 logger = logging.getLogger(__name__)
 
 DISK = "disk.raw"
-SMALLEST_BYTES = 16 << 20
-# The first that ext4's 32-bit numbers of blocks do not reach.
-LARGEST_BYTES = 1 << 44
-STEP_BYTES = 1 << 20
 LABEL_BYTES = 16
 
 
