@@ -10,7 +10,6 @@ const ALWAYS = [
   ["Enter", "Open the row"],
   ["?", "These keys"],
 ] as const;
-const PREFIX_MS = 1200;
 
 const takesText = (node: EventTarget | null) =>
   node instanceof HTMLElement && (/^(INPUT|TEXTAREA|SELECT)$/.test(node.tagName) || node.isContentEditable || node.closest(".xterm, dialog") !== null);
@@ -24,13 +23,13 @@ function walk(step: number) {
 
 export function useKeys(hints: Hints, showHelp: () => void) {
   useEffect(() => {
+    // A g waits for its second key without a time limit: not everybody types fast.
     let prefix = "";
-    let since = 0;
     const heed = (event: KeyboardEvent) => {
       if (event.ctrlKey || event.altKey || event.metaKey || takesText(event.target)) return;
-      const typed = event.timeStamp - since < PREFIX_MS && prefix ? `${prefix} ${event.key}` : event.key;
-      prefix = event.key === "g" ? "g" : "";
-      since = event.timeStamp;
+      const pair = `${prefix} ${event.key}`;
+      const typed = hints.some(([keys]) => keys === pair) ? pair : event.key;
+      prefix = typed === "g" ? "g" : "";
       const hint = hints.find(([keys]) => keys === typed);
       const search = document.querySelector<HTMLInputElement>("main input[type=search]");
       if (hint) location.hash = hint[2];
