@@ -69,12 +69,20 @@ async def load(addresses: Sequence[Address], rate: float, stop: asyncio.Event, a
     await asyncio.gather(*running)
 
 
-async def load_kept(address: Address, stop: asyncio.Event, answers: Answers) -> None:
-    """One client that keeps its connection while the server does, and asks again where it was closed in between."""
+async def load_kept(
+    address: Address, stop: asyncio.Event, answers: Answers, period_seconds: float = 0.05
+) -> None:
+    """One client that keeps its connection while the server does, and asks again where it was closed in between. It has
+    a request due in each period; those that became due while it waited for an answer follow at once.
+    """
     loop = asyncio.get_running_loop()
     connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-    while not stop.is_set():
-        at = loop.time()
+    began = loop.time()
+    for number in itertools.count():
+        at = began + number * period_seconds
+        await asyncio.sleep(max(0.0, at - loop.time()))
+        if stop.is_set():
+            break
         try:
             if connection is None or connection[0].at_eof():
                 connection = await asyncio.open_connection(*address)
@@ -91,13 +99,24 @@ async def load_kept(address: Address, stop: asyncio.Event, answers: Answers) -> 
             connection = None
         else:
             answers.seconds.append(loop.time() - at)
-        await asyncio.sleep(0.05)
     if connection is not None:
         connection[1].close()
 
 
 async def measure(addresses: Sequence[Address], rate: float, seconds: float) -> Answers:
+    """Each request on a connection of its own."""
     answers, stop = Answers(), asyncio.Event()
     asyncio.get_running_loop().call_later(seconds, stop.set)
     await load(addresses, rate, stop, answers)
+    return answers
+
+
+async def measure_kept(addresses: Sequence[Address], rate: float, seconds: float, clients: int) -> Answers:
+    """The same rate from so many clients, each with a connection that it keeps."""
+    answers, stop = Answers(), asyncio.Event()
+    asyncio.get_running_loop().call_later(seconds, stop.set)
+    async with asyncio.TaskGroup() as group:
+        for number in range(clients):
+            await asyncio.sleep(1 / rate)  # not all at the same moments
+            group.create_task(load_kept(addresses[number % len(addresses)], stop, answers, clients / rate))
     return answers
