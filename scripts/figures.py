@@ -182,7 +182,7 @@ def make_table(targets: dict[str, Target], runs: list[dict[str, Any]]) -> str:
     for name, target in targets.items():
         values = [run["figures"][name] for run in runs if name in run["figures"]]
         last = f"{values[-1]:g}" if values else "not yet"
-        best = f"{min(values, key=target.distance):g} of {len(values)}" if values else ""
+        best = f"{(max if target.is_at_least else min)(values):g} of {len(values)}" if values else ""
         wanted = f"{'≥' if target.is_at_least else '≤'} {target.wanted:g}"
         limit = "" if target.limit is None else f"{target.limit:g}"
         rows.append(f"| `{name}` | {wanted} | {last} | {best} | {limit} | {target.meaning} |\n")
@@ -210,7 +210,7 @@ def make_plot(targets: dict[str, Target], runs: list[dict[str, Any]]) -> str:
         found = [
             (number, math.log2(target.distance(run["figures"][name])))
             for number, run in enumerate(runs)
-            if run["figures"].get(name)
+            if target.wanted > 0 and run["figures"].get(name, 0) > 0  # others have no place on this scale
         ]
         if found:
             points[name] = found

@@ -26,6 +26,7 @@ TARGETS = {
     "cost": figures.Target(2.0, False, 1.0, "less is better"),
     "speed": figures.Target(3.0, True, None, "more is better"),
     "never": figures.Target(1.0, False, None, "not measured"),
+    "lost": figures.Target(0.0, False, None, "none is wanted"),
 }
 
 
@@ -34,6 +35,12 @@ def test_the_best_of_the_runs_is_what_is_nearest_to_what_is_wanted() -> None:
     assert "| `cost` | ≤ 2 | 2.5 | 1.5 of 2 | 1 | less is better |" in table
     assert "| `speed` | ≥ 3 | 2 | 4 of 2 |  | more is better |" in table
     assert "| `never` | ≤ 1 | not yet |  |  | not measured |" in table
+
+
+def test_none_wanted_is_a_row_and_has_no_place_on_the_plot() -> None:
+    runs = [make_run(lost=0, cost=-1.0), make_run(lost=3)]
+    assert "| `lost` | ≤ 0 | 3 | 0 of 2 |  | none is wanted |" in figures.make_table(TARGETS, runs)
+    assert "circle" not in figures.make_plot(TARGETS, runs)
 
 
 def test_what_is_better_than_wanted_lies_below_the_line() -> None:
