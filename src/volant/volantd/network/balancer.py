@@ -3,7 +3,7 @@
 
 A VM that does not take a connection is passed over before the client's first byte was read, so that the client notices
 nothing. While none is ready, connections wait for a while: a VM that is replaced costs time and no errors. One that is
-to stop is taken out first, and its connections get time to end.
+to stop is taken out first: connections of HTTP/1.x go on at another between two requests, others get time to end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from volant.volantd.network.forward import open_listener
 from volant.volantd.network.forward_udp import UdpListener
-from volant.volantd.network.splice import Splice
+from volant.volantd.network.movable import MovableSplice
 from volant.volantd.network.types import PublishedPort
 
 logger = logging.getLogger(__name__)
@@ -28,8 +28,9 @@ CONNECT_SECONDS = 3.0
 WAIT_SECONDS = 30.0
 # One that took no connection is asked last for so long.
 SHUNNED_SECONDS = 2.0
-# A connection whose last byte was an answer, so long ago, carries no request: when its VM goes, it is closed.
-# Where answers take long, so does what follows their beginning, and twice the slowest one is waited for.
+# A connection whose last byte was an answer, so long ago, carries no request: when its VM goes, it is moved or closed.
+# Where answers take long, so does what follows their beginning, and twice the slowest one is waited for. That a client
+# has begun its next request, or that an answer has all the bytes that it announced, says more than silence.
 QUIET_SECONDS = 1.0
 DRAIN_LOOK_SECONDS = 0.1
 MOST_CONNECTIONS = 8192
@@ -50,10 +51,11 @@ class Balancer:
         self.published = tuple(published)
         self._backends: dict[PublishedPort, tuple[Backend, ...]] = {}
         self._changed = asyncio.Event()
-        self._open: dict[str, set[Splice]] = {}
-        self._places: dict[Splice, str] = {}
+        self._open: dict[str, set[MovableSplice]] = {}
+        self._places: dict[MovableSplice, str] = {}
         """Where each connection is, or is being, carried to; empty while it waits."""
         self._shunned: dict[str, float] = {}
+        self._leaving: set[str] = set()
         self._turns = itertools.count()
         self._listeners: list[asyncio.Server | UdpListener] = []
 
@@ -90,18 +92,21 @@ class Balancer:
         return len(self._open.get(backend_id, ()))
 
     async def drain(self, backend_id: str, seconds: float) -> None:
-        """Until a VM that was taken out has no connection left: those on which nobody waits for an answer are closed,
-        the others when they end, or when the time is over."""
+        """Until a VM that was taken out has no connection left. Those on which nobody waits for an answer go on at
+        another VM, or are closed where that cannot be; the others when they are answered, or when the time is over."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        while splices := self._open.get(backend_id):
-            now = loop.time()
-            for splice in list(splices):
-                if now >= deadline:
-                    splice.abort()
-                elif not splice.waits_for_far and now - splice.active_at >= _find_patience(splice):
-                    splice.close()
-            await asyncio.sleep(DRAIN_LOOK_SECONDS)
+        self._leaving.add(backend_id)
+        try:
+            while splices := self._open.get(backend_id):
+                now = loop.time()
+                for splice in list(splices):
+                    _part(splice, now, is_late=now >= deadline)
+                await asyncio.sleep(DRAIN_LOOK_SECONDS)
+        finally:
+            self._leaving.discard(backend_id)
+            for splice in list(self._open.get(backend_id, ())):
+                splice.stay()
 
     def close(self) -> None:
         for listener in self._listeners:
@@ -111,15 +116,15 @@ class Balancer:
             splice.abort()
 
     def _accept(self, port: PublishedPort) -> asyncio.Protocol:
-        splice = Splice(functools.partial(self._dial, port), self._forget)
+        splice = MovableSplice(functools.partial(self._dial, port), self._forget)
         self._place(splice, "")
         return splice.near
 
-    def _forget(self, splice: Splice) -> None:
+    def _forget(self, splice: MovableSplice) -> None:
         self._place(splice, "")
         self._places.pop(splice, None)
 
-    def _place(self, splice: Splice, backend_id: str) -> None:
+    def _place(self, splice: MovableSplice, backend_id: str) -> None:
         if before := self._places.get(splice):
             self._open[before].discard(splice)
             if not self._open[before]:
@@ -128,8 +133,9 @@ class Balancer:
         if backend_id:
             self._open.setdefault(backend_id, set()).add(splice)
 
-    async def _dial(self, port: PublishedPort, splice: Splice) -> None:
+    async def _dial(self, port: PublishedPort, splice: MovableSplice) -> None:
         """Connect a client to who takes it; where nobody does in time, its connection ends."""
+        self._place(splice, "")
         if len(self._places) > MOST_CONNECTIONS:
             splice.abort()
             return
@@ -164,7 +170,8 @@ class Balancer:
 
     def _choose(self, port: PublishedPort, tried: frozenset[str] | set[str]) -> Backend | None:
         """That with the fewest connections, in turn among equals."""
-        candidates = [backend for backend in self._backends.get(port, ()) if backend.id not in tried]
+        passed_over = self._leaving.union(tried)
+        candidates = [backend for backend in self._backends.get(port, ()) if backend.id not in passed_over]
         if not candidates:
             return None
         now, turn = asyncio.get_running_loop().time(), next(self._turns)
@@ -178,5 +185,19 @@ class Balancer:
         )
 
 
-def _find_patience(splice: Splice) -> float:
-    return max(QUIET_SECONDS, 2 * splice.slowest_seconds)
+def _part(splice: MovableSplice, now: float, *, is_late: bool) -> None:
+    """Have a connection leave its VM, if it can by now."""
+    splice.hold_back()
+    is_quiet = splice.is_answered and now - splice.active_at >= _find_patience(splice)
+    if splice.is_movable and (is_quiet or is_late):
+        splice.move()
+    elif is_late:
+        splice.abort()
+    elif is_quiet and not splice.has_unread:
+        splice.close()
+
+
+def _find_patience(splice: MovableSplice) -> float:
+    if splice.is_over:
+        return 0.0
+    return QUIET_SECONDS if splice.has_kept else max(QUIET_SECONDS, 2 * splice.slowest_seconds)

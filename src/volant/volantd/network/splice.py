@@ -7,9 +7,12 @@ Callbacks of the event loop and no tasks: a chunk costs one call, and whoever re
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
+import termios
 from collections.abc import Awaitable, Callable
-from typing import cast
+from functools import partial
+from typing import Self, cast
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +57,8 @@ class Splice:
 
     def __init__(
         self,
-        dial: Callable[[Splice], Awaitable[None]],
-        on_end: Callable[[Splice], None],
+        dial: Callable[[Self], Awaitable[None]],
+        on_end: Callable[[Self], None],
         on_traffic: Callable[[], None] = lambda: None,
     ) -> None:
         self.near, self.far = End(self), End(self)
@@ -66,7 +69,9 @@ class Splice:
         self.slowest_seconds = 0.0
         """The longest that an answer has taken to begin."""
         self._loop = asyncio.get_running_loop()
-        self._dial, self._on_end, self._on_traffic = dial, on_end, on_traffic
+        self._begin = partial(dial, self)
+        self._on_end = partial(on_end, self)
+        self._on_traffic = on_traffic
         self._dialling: asyncio.Task[None] | None = None
         self._is_over = False
 
@@ -78,20 +83,48 @@ class Splice:
         elif end is self.near:
             # Not at once: until Python 3.12 what was paused here is read all the same.
             self._loop.call_soon(self._hold_client)
-            self._dialling = self._loop.create_task(self._open())
+            self._begin_dialling()
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether nothing is under way that can be seen: the last byte was the far end's, and both have taken all."""
+        return not self.waits_for_far and all(
+            end.transport is not None and end.transport.get_write_buffer_size() == 0
+            for end in (self.near, self.far)
+        )
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether the client has said something that was not taken in yet: closed now, it would be lost."""
+        if self.near.transport is None or self.near.transport.is_closing():
+            return False
+        client = self.near.transport.get_extra_info("socket")
+        return any(fcntl.ioctl(client.fileno(), termios.FIONREAD, bytes(4)))
+
+    @property
+    def is_dialling(self) -> bool:
+        return self._dialling is not None and not self._dialling.done()
 
     def _hold_client(self) -> None:
-        if self._dialling is not None and not self._dialling.done() and self.near.transport is not None:
+        if self.is_dialling and self.near.transport is not None:
             self.near.transport.pause_reading()
+
+    def _begin_dialling(self) -> None:
+        self._dialling = self._loop.create_task(self._open())
 
     async def _open(self) -> None:
         try:
-            await self._dial(self)
+            await self._begin()
         except Exception:
             logger.exception("a connection cannot be carried")
             self.abort()
         if self.near.transport is not None and not self._is_over:
-            self.near.transport.resume_reading()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """The far end is there: the client is listened to."""
+        assert self.near.transport is not None
+        self.near.transport.resume_reading()
 
     def renew_far(self) -> End:
         """For another try: the one before may still be told that its connection is lost."""
@@ -151,7 +184,7 @@ class Splice:
         self._is_over = True
         if self._dialling is not None and self._dialling is not asyncio.current_task(self._loop):
             self._dialling.cancel()
-        self._on_end(self)
+        self._on_end()
 
     def _find_other(self, end: End) -> End | None:
         if end is self.near:
