@@ -61,11 +61,12 @@ def push_plugin(
     with make_work_folder("pushes") as folder:
         layout = Layout(folder / "layout")
         digest = _write_artifact(layout, archive, reference, annotations)
+        manifest = find_blob(layout.folder, digest).read_bytes()
         skopeo.push(layout.folder, place, f"push the plugin to {reference}")
     if sign_by is not None:
         from volant.registries.signatures import push_signature
 
-        push_signature(sign_by, find_repository(place), digest)
+        push_signature(sign_by, find_repository(place), manifest)
     return digest
 
 

@@ -6,11 +6,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 CHUNK_BYTES = 1 << 20
 # Its name in the layout, not in the registry.
@@ -71,3 +73,14 @@ def _read(source: IO[bytes], most_bytes: int) -> Iterator[bytes]:
 def find_blob(folder: Path, digest: str) -> Path:
     """`digest` as checked: sha256 and 64 hexadecimal digits."""
     return folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
+
+
+def is_descriptor(value: Any) -> bool:
+    """Whether somebody else's JSON describes a blob, in sha256."""
+    return (
+        isinstance(value, dict)
+        and re.fullmatch(r"sha256:[0-9a-f]{64}", str(value.get("digest"))) is not None
+        and type(value.get("size")) is int
+        and value["size"] >= 0
+        and isinstance(value.get("annotations") or {}, dict)
+    )

@@ -2,24 +2,27 @@
 """Signatures beside a plugin in its registry, where cosign puts and looks for them.
 
 The older form is an image at the tag sha256-HEX.sig, a layer a signature. The newer one is an artifact of its own whose
-`subject` is the plugin (OCI distribution-spec 1.1, "Listing Referrers"): registries that do not list referrers have an
-index of them at the tag sha256-HEX. Both are read. The older one is written, which every cosign verifies: an index
-is everybody's, and skopeo would leave out what others wrote into it.
+`subject` is the plugin (`referrers.py`). Both are read and both are written: each cosign verifies one of them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from volant.errors import InvalidInput, NotFound
+import click
+
+from volant.errors import InvalidInput, NotFound, NotPermitted, Unreachable
 from volant.registries import skopeo
-from volant.registries.layout import MANIFEST_TYPE, Layout, find_blob
+from volant.registries.http_api import RegistryApi
+from volant.registries.layout import EMPTY_TYPE, MANIFEST_TYPE, Layout, find_blob, is_descriptor
+from volant.registries.references import find_repository
+from volant.registries.referrers import Descriptor, list_referrers, name_tag, read_index, tell_registry
 from volant.registries.work_folders import make_work_folder
 from volant.signatures import media_types
 
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
 # Of each form: a registry may hold any number, and each costs whoever looks.
 MOST_SIGNATURES = 32
 MOST_BYTES = 1 << 20
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 
 
@@ -44,53 +46,97 @@ class Signatures:
 def fetch_signatures(repository: str, digest: str) -> Signatures:
     """What a registry has for the artifact of this digest; none of it is checked. Raises Unreachable, NotPermitted."""
     with make_work_folder("signatures") as folder:
-        layers = _pull_layers(folder / "documents", repository, digest)
+        layers = _pull_layers(folder / "documents", f"{repository}:{name_tag(digest)}.sig")
         documents = tuple(_read_documents(folder / "documents", layers))
         return Signatures(documents, tuple(_fetch_bundles(folder, repository, digest)))
 
 
-def push_signature(key: PrivateKey, repository: str, digest: str) -> None:
-    """Sign what a registry has, in the older form. Signatures that are there stay; ours is not written twice."""
+def push_signature(key: PrivateKey, repository: str, manifest: bytes) -> None:
+    """Sign what a registry has by this manifest. Signatures that are there stay; ours is not written twice."""
+    from volant.signatures.bundle import is_artifact_trusted
+
+    digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+    with make_work_folder("signatures") as folder:
+        _push_document(key, folder / "signed", repository, digest)
+        bundles = _fetch_bundles(folder, repository, digest)
+        if not any(is_artifact_trusted([key.public_key()], bundle, digest) for bundle in bundles):
+            subject = {"mediaType": MANIFEST_TYPE, "digest": digest, "size": len(manifest)}
+            _push_bundle(key, folder / "bundle", repository, subject)
+
+
+def _push_document(key: PrivateKey, folder: Path, repository: str, digest: str) -> None:
     from volant.signatures.simple_signing import is_trusted, make_document, sign_document
 
-    with make_work_folder("signatures") as work_folder:
-        folder = work_folder / "signed"
-        layers = _pull_layers(folder, repository, digest)
-        keys = [key.public_key()]
-        if any(is_trusted(keys, *found, digest) for found in _read_documents(folder, layers)):
-            return
-        layout = Layout(folder)
-        document = make_document(repository, digest)
-        annotations = {media_types.SIGNATURE_ANNOTATION: sign_document(key, document)}
-        written = layout.write_document(document)
-        layers.append({"mediaType": media_types.DOCUMENT, **written, "annotations": annotations})
-        diff_ids = {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]}
-        config = {"architecture": "", "os": "", "config": {}, "rootfs": diff_ids}
-        layout.write_manifest(
-            {
-                "schemaVersion": 2,
-                "mediaType": MANIFEST_TYPE,
-                "config": {"mediaType": _CONFIG_TYPE, **layout.write_document(config)},
-                "layers": layers,
-            }
-        )
-        place = _find_tag(repository, digest, ".sig")
-        skopeo.push(folder, place, f"push the signature to {place}", quiet=True)
+    place = f"{repository}:{name_tag(digest)}.sig"
+    layers = _pull_layers(folder, place)
+    if any(is_trusted([key.public_key()], *found, digest) for found in _read_documents(folder, layers)):
+        return
+    layout = Layout(folder)
+    document = make_document(repository, digest)
+    annotations = {media_types.SIGNATURE_ANNOTATION: sign_document(key, document)}
+    written = layout.write_document(document)
+    layers.append({"mediaType": media_types.DOCUMENT, **written, "annotations": annotations})
+    diff_ids = {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]}
+    config = {"architecture": "", "os": "", "config": {}, "rootfs": diff_ids}
+    layout.write_manifest(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "config": {"mediaType": _CONFIG_TYPE, **layout.write_document(config)},
+            "layers": layers,
+        }
+    )
+    skopeo.push(folder, place, f"push the signature to {place}", quiet=True)
 
 
-def _find_tag(repository: str, digest: str, suffix: str = "") -> str:
-    return f"{repository}:{digest.replace(':', '-')}{suffix}"
+def _push_bundle(key: PrivateKey, folder: Path, repository: str, subject: Mapping[str, Any]) -> None:
+    from volant.signatures.bundle import make_artifact_bundle
 
-
-def _pull_layers(folder: Path, repository: str, digest: str) -> list[dict[str, Any]]:
-    """Those of the image of signatures, pulled; none where there is no such image."""
-    place = _find_tag(repository, digest, ".sig")
+    layout = Layout(folder)
+    bundle = layout.write_document(make_artifact_bundle(key, subject["digest"]))
+    written = layout.write_manifest(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "artifactType": media_types.BUNDLE,
+            "config": {"mediaType": EMPTY_TYPE, **layout.write_document({})},
+            "layers": [{"mediaType": media_types.BUNDLE, **bundle}],
+            "subject": dict(subject),
+            "annotations": dict(media_types.BUNDLE_ANNOTATIONS),
+        }
+    )
+    place = f"{repository}@{written['digest']}"
+    skopeo.push(folder, place, f"push the signature to {place}", quiet=True)
+    described = {"artifactType": media_types.BUNDLE, "annotations": dict(media_types.BUNDLE_ANNOTATIONS)}
+    manifest = find_blob(folder, written["digest"]).read_bytes()
     try:
-        skopeo.pull(place, folder, f"fetch signatures from {place}", quiet=True)
+        tell_registry(RegistryApi(repository), subject["digest"], manifest, {**written, **described})
+    except (Unreachable, NotPermitted) as error:
+        # The older form is there, and skopeo may know of this registry what we do not (registries.conf).
+        click.echo(f"warning: {error}", err=True)
+
+
+def _pull_layers(folder: Path, place: str) -> list[dict[str, Any]]:
+    """Those of an image of signatures, pulled; none where there is no such image."""
+    try:
+        return list(_pull_small(folder, place)["layers"])
     except NotFound:
         return []
-    layers: list[dict[str, Any]] = _read_pulled(folder)["layers"]
-    return layers
+
+
+def _pull_small(folder: Path, place: str) -> dict[str, Any]:
+    """The manifest of what is pulled, once it has said that it is small. Raises InvalidInput, NotFound."""
+    content = skopeo.inspect(place, f"fetch signatures from {place}")
+    manifest = _parse(content, place)
+    layers = manifest.get("layers")
+    if not isinstance(layers, list) or not all(map(is_descriptor, layers)):
+        raise InvalidInput(f"cannot read the signature {place}: its manifest is not valid")
+    if sum(layer["size"] for layer in layers) > MOST_SIGNATURES * MOST_BYTES:
+        raise InvalidInput(f"cannot read the signature {place}: it is larger than {MOST_SIGNATURES} MiB")
+    # By the digest that was just looked at: a tag may move.
+    exact = f"{find_repository(place)}@sha256:{hashlib.sha256(content).hexdigest()}"
+    skopeo.pull(exact, folder, f"fetch signatures from {place}", quiet=True)
+    return manifest
 
 
 def _read_documents(folder: Path, layers: Sequence[Mapping[str, Any]]) -> Iterator[tuple[bytes, str]]:
@@ -102,67 +148,52 @@ def _read_documents(folder: Path, layers: Sequence[Mapping[str, Any]]) -> Iterat
 
 
 def _fetch_bundles(folder: Path, repository: str, digest: str) -> Iterator[bytes]:
-    for number, referrer in enumerate(_list_referrers(repository, digest)):
-        # Who copies an index may leave the type out.
-        if not str(referrer.get("artifactType", media_types.BUNDLES)).startswith(media_types.BUNDLES):
-            continue
-        place = f"{repository}@{referrer['digest']}"
+    """Of artifacts that say themselves that they belong to this one: whatever a list says."""
+    count = 0
+    for number, referrer in enumerate(_list_bundles(repository, digest)):
         here = folder / f"bundle-{number}"
-        with suppress(NotFound):
-            skopeo.pull(place, here, f"fetch the signature {place}", quiet=True)
-            for layer in _read_pulled(here)["layers"][:1]:
+        with suppress(NotFound, InvalidInput):  # gone meanwhile, or no signature at all
+            manifest = _pull_small(here, f"{repository}@{referrer['digest']}")
+            subject = manifest.get("subject")
+            if not isinstance(subject, dict) or subject.get("digest") != digest:
+                continue
+            for layer in manifest["layers"][:1]:
                 if str(layer.get("mediaType")).startswith(media_types.BUNDLES):
                     yield _read_blob(here, layer)
+                    count += 1
+        if count == MOST_SIGNATURES:
+            return
 
 
-def _list_referrers(repository: str, digest: str) -> list[dict[str, Any]]:
-    """Artifacts whose subject is this one, as the registry's index of them says."""
-    place = _find_tag(repository, digest)
+def _list_bundles(repository: str, digest: str) -> list[Descriptor]:
     try:
-        index = _parse(skopeo.inspect(place, f"list the signatures at {place}"), place)
-    except NotFound:
-        return []
-    found = index.get("manifests")
-    return (
-        [entry for entry in found if _is_descriptor(entry)][:MOST_SIGNATURES]
-        if isinstance(found, list)
-        else []
-    )
+        found = list_referrers(RegistryApi(repository), digest, media_types.BUNDLE)
+    except (Unreachable, NotPermitted) as error:
+        click.echo(f"warning: {error}", err=True)
+        found = read_index(repository, digest)
+    return [entry for entry in found if _may_be_bundle(entry)][: 2 * MOST_SIGNATURES]
 
 
-def _read_pulled(folder: Path) -> dict[str, Any]:
-    """The manifest of what was pulled, whose layers are descriptors. InvalidInput for anything else."""
-    index = json.loads((folder / "index.json").read_bytes())
-    descriptor = index["manifests"][0]
-    manifest = _parse(_read_blob(folder, descriptor), "a signature")
-    layers = manifest.get("layers")
-    if not isinstance(layers, list) or not all(map(_is_descriptor, layers)):
-        raise InvalidInput("cannot read a signature: its manifest is not valid")
-    return manifest
+def _may_be_bundle(entry: Descriptor) -> bool:
+    """Who copies an index may leave the type out, and some registries name that of the config."""
+    kind = entry.get("artifactType") or EMPTY_TYPE
+    return kind == EMPTY_TYPE or str(kind).startswith(media_types.BUNDLES)
 
 
 def _read_blob(folder: Path, descriptor: Mapping[str, Any]) -> bytes:
     """skopeo has compared its digest."""
-    if descriptor["size"] > MOST_BYTES:
+    with find_blob(folder, descriptor["digest"]).open("rb") as stream:
+        content = stream.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
         raise InvalidInput(f"cannot read a signature: it is larger than {MOST_BYTES >> 20} MiB")
-    return find_blob(folder, descriptor["digest"]).read_bytes()
+    return content
 
 
 def _parse(content: bytes, place: str) -> dict[str, Any]:
     try:
-        found = json.loads(content) if len(content) <= MOST_BYTES else None
+        found = json.loads(content)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise InvalidInput(f"cannot read {place}: it is no manifest")
+        raise InvalidInput(f"cannot read the signature {place}: it is no manifest")
     return found
-
-
-def _is_descriptor(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and _DIGEST.fullmatch(str(value.get("digest"))) is not None
-        and isinstance(value.get("size"), int)
-        and value["size"] >= 0
-        and isinstance(value.get("annotations") or {}, dict)
-    )

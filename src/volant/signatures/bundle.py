@@ -15,6 +15,7 @@ from volant.signatures.keys import (
     fingerprint,
     is_digest_signed,
     is_signed,
+    sign,
     sign_digest,
 )
 
@@ -32,6 +33,27 @@ def make_file_bundle(key: PrivateKey, digest: bytes) -> bytes:
     material = {"publicKey": {"hint": fingerprint(key.public_key())}}
     return json.dumps(
         {"mediaType": media_types.BUNDLE, "verificationMaterial": material, "messageSignature": message}
+    ).encode()
+
+
+def make_artifact_bundle(key: PrivateKey, digest: str) -> bytes:
+    """`digest`: of the artifact's manifest, as sha256:…; what cosign 3 signs of an image."""
+    statement = {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"digest": {"sha256": digest.removeprefix("sha256:")}}],
+        "predicateType": PREDICATE,
+        "predicate": {},
+    }
+    payload = json.dumps(statement, separators=(",", ":")).encode()
+    signature = base64.b64encode(sign(key, _encode_for_signing(payload))).decode()
+    envelope = {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": _PAYLOAD_TYPE,
+        "signatures": [{"sig": signature}],
+    }
+    material = {"publicKey": {"hint": fingerprint(key.public_key())}}
+    return json.dumps(
+        {"mediaType": media_types.BUNDLE, "verificationMaterial": material, "dsseEnvelope": envelope}
     ).encode()
 
 

@@ -6,3 +6,8 @@ SIGNATURE_ANNOTATION = "dev.cosignproject.cosign/signature"
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 # Of every version.
 BUNDLES = "application/vnd.dev.sigstore.bundle"
+# What is in a bundle, beside it in the registry: as cosign 3 says it.
+BUNDLE_ANNOTATIONS = {
+    "dev.sigstore.bundle.content": "dsse-envelope",
+    "dev.sigstore.bundle.predicateType": "https://sigstore.dev/cosign/sign/v1",
+}

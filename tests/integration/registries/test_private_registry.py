@@ -19,9 +19,12 @@ import pytest
 from support.host import wait_until
 from support.image_registry import start_registry
 from support.secure_registry import PASSWORD, USER, SecureRegistry, start_secure_registry, trust
+from support.signing_keys import make_key
 from volant.errors import NotPermitted
 from volant.plugin_registry import pull_plugin, push_plugin
 from volant.process import run_tool
+from volant.registries.signatures import fetch_signatures
+from volant.signatures.bundle import is_artifact_trusted
 
 CONTENT = random.Random(5).randbytes(300_000)
 SENT = "/v2/team/web/blobs/uploads/"
@@ -82,6 +85,23 @@ def test_the_login_of_docker(registry: SecureRegistry, tmp_path: Path) -> None:
     write_login(tmp_path / "home" / ".docker" / "config.json", registry)
     push(registry, tmp_path)
     assert pull(registry) == CONTENT
+
+
+def test_signatures_beside_it(
+    registry: SecureRegistry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What skopeo does not carry goes by the same login, certificate and proxy."""
+    key = make_key()
+    trust(registry, tmp_path / "home")
+    write_login(tmp_path / "home" / ".docker" / "config.json", registry)
+    (tmp_path / "archive").write_bytes(CONTENT)
+    with (tmp_path / "archive").open("rb") as archive:
+        reference = f"{registry.place}/team/web:1"
+        digest = push_plugin(archive, reference, name="web", version="1.0.0", sign_by=key)
+    found = fetch_signatures(f"{registry.place}/team/web", digest)
+    assert (len(found.documents), len(found.bundles)) == (1, 1)
+    assert is_artifact_trusted([key.public_key()], found.bundles[0], digest)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_credential_helper(

@@ -28,6 +28,7 @@ KEY = make_key()
 TYPE = "application/vnd.in-toto+json"
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+EMPTY = "application/vnd.oci.empty.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 
 
@@ -80,13 +81,14 @@ def test_only_what_the_key_signed_comes_in(
         assert f"cannot install {unsigned}: it is not signed" in capsys.readouterr().err
     foreign = push(daemon, f"{registry}/b/web:1", "other.key")
     assert volar(daemon, "plugins", "install", foreign) == NotPermitted.exit_code
-    assert "none of its 1 signatures is of what it is" in capsys.readouterr().err
+    assert "none of its 2 signatures is of what it is" in capsys.readouterr().err
     assert not has_plugin(daemon)
     # Signed beside the other's signature, which stays; and once.
     for _ in range(2):
         push(daemon, foreign, "cosign.key")
     digest = capsys.readouterr().out.split("(")[-1].split(")")[0]
-    assert len(fetch_signatures(f"{registry}/b/web", digest).documents) == 2
+    found = fetch_signatures(f"{registry}/b/web", digest)
+    assert (len(found.documents), len(found.bundles)) == (2, 2)
     assert volar(daemon, "plugins", "install", foreign) == 0
     assert has_plugin(daemon)
 
@@ -126,12 +128,65 @@ def test_bundles_in_the_registrys_index(registry: str, daemon: InProcessDaemon) 
     """As cosign 3 leaves them where a registry does not list referrers."""
     reference = push(daemon, f"{registry}/c/web:1")
     content = request(registry, "GET", "/v2/c/web/manifests/1")
-    add_bundle(registry, "c/web", content, KEY)
+    write_index(registry, "c/web", content, add_bundle(registry, "c/web", content, KEY))
     assert volar(daemon, "system", "policy", "set", "*", "--key", "cosign.pub") == 0
     assert volar(daemon, "plugins", "install", reference) == 0
 
 
-def add_bundle(registry: str, repository: str, subject: bytes, key: PrivateKey) -> None:
+def test_bundles_that_only_the_registry_lists(registry: str, daemon: InProcessDaemon) -> None:
+    reference = push(daemon, f"{registry}/d/web:1")
+    content = request(registry, "GET", "/v2/d/web/manifests/1")
+    add_bundle(registry, "d/web", content, KEY)
+    lists = asks_for_referrers(registry, "d/web", content)
+    assert volar(daemon, "system", "policy", "set", "*", "--key", "cosign.pub") == 0
+    assert volar(daemon, "plugins", "install", reference) == (0 if lists else NotPermitted.exit_code)
+
+
+def test_what_is_listed_and_belongs_to_something_else(registry: str) -> None:
+    content = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "layers": []}).encode()
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    foreign = add_bundle(registry, "e/web", b"another one", KEY)
+    huge = put_manifest(
+        registry,
+        "e/web",
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "artifactType": BUNDLE,
+            "config": {"mediaType": EMPTY, **put_blob(registry, "e/web", b"{}")},
+            "layers": [{"mediaType": BUNDLE, **put_blob(registry, "e/web", b"x" * (2 << 20))}],
+            "subject": {"mediaType": MANIFEST, "digest": digest, "size": len(content)},
+        },
+    )
+    write_index(registry, "e/web", content, foreign, huge, add_bundle(registry, "e/web", content, KEY))
+    assert len(fetch_signatures(f"{registry}/e/web", digest).bundles) == 1
+
+
+def test_a_signature_is_entered_where_others_look(
+    registry: str, daemon: InProcessDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        push(daemon, f"{registry}/f/web:1", "cosign.key")
+    assert capsys.readouterr().err == ""
+    content = request(registry, "GET", "/v2/f/web/manifests/1")
+    digest = hashlib.sha256(content).hexdigest()
+    (entry,) = json.loads(request(registry, "GET", f"/v2/f/web/manifests/sha256-{digest}"))["manifests"]
+    assert entry["artifactType"] == BUNDLE
+    manifest = json.loads(request(registry, "GET", f"/v2/f/web/manifests/{entry['digest']}"))
+    assert manifest["subject"] == {"mediaType": MANIFEST, "digest": f"sha256:{digest}", "size": len(content)}
+    if asks_for_referrers(registry, "f/web", content):
+        listed = json.loads(request(registry, "GET", f"/v2/f/web/referrers/sha256:{digest}"))["manifests"]
+        assert [each["digest"] for each in listed] == [entry["digest"]]
+
+
+def asks_for_referrers(registry: str, repository: str, content: bytes) -> bool:
+    """Whether the registry lists them itself."""
+    with closing(http.client.HTTPConnection(registry)) as connection:
+        connection.request("GET", f"/v2/{repository}/referrers/sha256:{hashlib.sha256(content).hexdigest()}")
+        return connection.getresponse().status == 200
+
+
+def add_bundle(registry: str, repository: str, subject: bytes, key: PrivateKey) -> dict[str, Any]:
     digest = hashlib.sha256(subject).hexdigest()
     statement = {
         "subject": [{"digest": {"sha256": digest}}],
@@ -149,13 +204,16 @@ def add_bundle(registry: str, repository: str, subject: bytes, key: PrivateKey) 
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "artifactType": BUNDLE,
-        "config": {"mediaType": "application/vnd.oci.empty.v1+json", **put_blob(registry, repository, b"{}")},
+        "config": {"mediaType": EMPTY, **put_blob(registry, repository, b"{}")},
         "layers": [{"mediaType": BUNDLE, **put_blob(registry, repository, bundle)}],
         "subject": {"mediaType": MANIFEST, "digest": f"sha256:{digest}", "size": len(subject)},
     }
-    entry = put_manifest(registry, repository, manifest)
-    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [{"artifactType": BUNDLE, **entry}]}
-    put_manifest(registry, repository, index, f"sha256-{digest}")
+    return {"artifactType": BUNDLE, **put_manifest(registry, repository, manifest)}
+
+
+def write_index(registry: str, repository: str, subject: bytes, *entries: dict[str, Any]) -> None:
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": list(entries)}
+    put_manifest(registry, repository, index, f"sha256-{hashlib.sha256(subject).hexdigest()}")
 
 
 def put_blob(registry: str, repository: str, content: bytes) -> dict[str, Any]:
@@ -178,7 +236,7 @@ def put_manifest(registry: str, repository: str, manifest: dict[str, Any], tag: 
 
 def request(registry: str, method: str, path: str, body: bytes | None = None, kind: str = MANIFEST) -> bytes:
     with closing(http.client.HTTPConnection(registry)) as connection:
-        connection.request(method, path, body, {"Accept": MANIFEST, "Content-Type": kind})
+        connection.request(method, path, body, {"Accept": f"{MANIFEST}, {INDEX}", "Content-Type": kind})
         reply = connection.getresponse()
         content = reply.read()
     assert reply.status < 300, content

@@ -42,6 +42,15 @@ def test_an_artifact() -> None:
     assert not bundle.is_artifact_trusted([make_key().public_key()], make_bundle(), DIGEST)
 
 
+def test_one_that_we_make() -> None:
+    made = bundle.make_artifact_bundle(KEY, DIGEST)
+    assert bundle.is_artifact_trusted(KEYS, made, DIGEST)
+    assert not bundle.is_artifact_trusted(KEYS, made, f"sha256:{'b' * 64}")
+    document = json.loads(made)
+    assert base64.b64decode(document["verificationMaterial"]["publicKey"]["hint"], validate=True)
+    assert json.loads(base64.b64decode(document["dsseEnvelope"]["payload"]))["predicate"] == {}
+
+
 def test_a_statement_about_it_is_no_signature() -> None:
     """An SBOM or a report of weaknesses is signed by the same key."""
     assert not bundle.is_artifact_trusted(
