@@ -10,17 +10,20 @@ from __future__ import annotations
 import base64
 import ipaddress
 import re
+from itertools import islice
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from volant.contract.egress import check_egress
+from volant.contract.json_kinds import find_wrong_kinds
 from volant.contract.kernel_arguments import check_kernel_arguments
 from volant.contract.names import NAME_PATTERN
 
 # The largest that a cloud's metadata service hands on (Compute Engine's 256 KiB; EC2 takes 16, OpenStack 64).
 MOST_USER_DATA_BYTES = 256 * 1024
 MOST_SECONDS = 86_400
+MOST_PROBLEMS = 20
 MOST_IDLE_SECONDS = 31_536_000
 _KEY_TYPE = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+")
 
@@ -32,13 +35,13 @@ class ApiModel(BaseModel):
 
 
 class RequestModel(BaseModel):
-    """Base of what clients send: no unknown keys, no text that is none."""
+    """Base of what clients send: no unknown keys, no text that is none, no true in place of 1."""
 
     model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_unusable_text(cls, data: Any) -> Any:
+    def _refuse_what_is_none(cls, data: Any) -> Any:
         waiting = [data]
         while waiting:
             value = waiting.pop()
@@ -48,6 +51,8 @@ class RequestModel(BaseModel):
                 waiting += value
             elif isinstance(value, str):
                 check_text(value)
+        if isinstance(data, dict) and (wrong := list(islice(find_wrong_kinds(cls, data), MOST_PROBLEMS))):
+            raise ValueError("; ".join(wrong))
         return data
 
 
