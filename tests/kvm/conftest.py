@@ -7,7 +7,8 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from support.kvm_host import NO_VERDICT, PLUGIN, KvmHost
+from support.kvm_host import PLUGIN, KvmHost
+from support.kvm_machines import NO_VERDICT
 from support.kvm_session import open_kvm_host
 
 

@@ -11,6 +11,7 @@ import pytest
 from support.busybox_web import PAGE
 from support.driver_checks import CHECKS as DRIVER_CHECKS
 from support.kvm_host import CHECKS, CLOUD_HYPERVISOR, STATE, KvmHost
+from support.kvm_machines import NO_VERDICT
 
 # The first one waits for the machine, too, which is made of Debian packages where none is in the cache.
 pytestmark = pytest.mark.timeout(1800, func_only=True)
@@ -23,14 +24,22 @@ needs_cloud_hypervisor = pytest.mark.skipif(
 
 def test_doctor_says_that_kvm_works(kvm: KvmHost) -> None:
     findings = examine(kvm)
-    if (
-        findings["accelerator"]["state"] != "ok"
-    ):  # the guest that tries it may be lost as any other, and is asked again
+    if findings["accelerator"]["state"] != "ok":
+        refuse_busy_machine(findings)
+        # The guest that tries it may be lost as any other, and is asked again.
         kvm.run(f"rm {STATE}/cache/host-*.json")
         findings = examine(kvm)
+        refuse_busy_machine(findings)
     assert findings["accelerator"]["fact"] == "kvm: a guest booted with KVM"
     assert findings["accelerator"]["state"] == "ok"
     assert [name for name, found in findings.items() if found["state"] == "missing"] == []
+
+
+def refuse_busy_machine(findings: dict[str, Any]) -> None:
+    """A guest that still talks after three minutes says that KVM works, and the machine is too busy."""
+    fact = findings["accelerator"]["fact"]
+    if "was still booting when its time was over" in fact:
+        pytest.exit(f"no verdict: the host is too busy for this: {fact}", NO_VERDICT)
 
 
 def examine(kvm: KvmHost) -> dict[str, Any]:

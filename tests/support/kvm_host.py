@@ -29,6 +29,7 @@ from typing import Any, cast
 import pytest
 
 from support.host import CACHE, ROOT, Host, wait_until
+from support.kvm_machines import NO_VERDICT
 from support.oci_images import digest_of, make_config, write_blob, write_index
 from volant.client import Client
 from volant.errors import VolantError
@@ -50,8 +51,6 @@ BUSYBOX = Path("/bin/busybox")
 LAUNCHER = "#!/usr/bin/python3 -B\nfrom volant.programs import {0}\n{0}()\n"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 COMMAND_SECONDS = 300.0
-NO_VERDICT = 75
-"""The exit code of tests to which the machine did what is not ours (EX_TEMPFAIL)."""
 LOST = "state (stopped the guest switched itself off|failed Kernel panic)"
 """What the inner daemon's log says of a guest that ended by itself, which no test asks for."""
 ANSWER_SECONDS = 60.0
@@ -182,7 +181,7 @@ class KvmHost:
     """The machine with KVM, and commands on it."""
 
     def __init__(self, host: Host) -> None:
-        self._host = host
+        self.host = host
         # Over the daemon's own connection to its agent: one of OpenSSH is a second of emulated handshake each time.
         self._client = Client(str(host.home / "run" / "volantd.sock"))
 
@@ -195,8 +194,8 @@ class KvmHost:
             if not check:
                 return ""
             if self._is_lost():
-                seen = self._host.volar("vms", "get", NAME, check=False).stdout
-                console = self._host.volar("vms", "logs", NAME, "--console", check=False).stdout[-4000:]
+                seen = self.host.volar("vms", "get", NAME, check=False).stdout
+                console = self.host.volar("vms", "logs", NAME, "--console", check=False).stdout[-4000:]
                 pytest.exit(f"the machine is lost: {command}\n{error}\n{seen}\n{console}", NO_VERDICT)
             pytest.fail(f"{command}\n{error}")
         if check and done["exit_code"] != 0:
@@ -215,11 +214,13 @@ class KvmHost:
         return False
 
     def list_lost(self) -> list[str]:
-        """The guests that ended by themselves until now."""
+        """What the machine did by itself until now: guests that ended, or its own end."""
+        if self._is_lost():
+            return ["the machine neither runs nor answers"]
         return self.run(f"grep -E {shlex.quote(LOST)} {STATE}/volantd.log", check=False).splitlines()
 
     def copy_in(self, source: Path, target: str) -> None:
-        self._host.volar("vms", "cp", str(source), f"{NAME}:{target}")
+        self.host.volar("vms", "cp", str(source), f"{NAME}:{target}")
 
     def volar(self, *arguments: str, **options: Any) -> str:
         return self.run(shlex.join(["volar", *arguments]), **options)
