@@ -131,9 +131,11 @@ class Fleet:
         vm = self.find(record.id)
         vm.tell("created", record)
         try:
-            # Nobody deletes it in between.
-            async with vm.lock:
-                await vm.save_file(record)
+            # Otherwise its start describes it, which comes next.
+            if not request.start or request.origin is not None:
+                # Nobody deletes it in between.
+                async with vm.lock:
+                    await vm.save_file(record)
             if request.origin is not None and request.origin.layer is not None:
                 layer = request.origin.layer
                 with held_layer(layer):

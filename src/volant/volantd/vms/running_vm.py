@@ -126,7 +126,7 @@ class RunningVm:
         lacking: Shapes = ()
 
         async def remember(spec: VmSpec) -> None:
-            await self.save_file(self._registry.update(record, spec=spec))
+            await self.save_file(self._registry.update_soon(record, spec=spec))
             self.tell("prepared", record)
 
         try:
@@ -140,8 +140,9 @@ class RunningVm:
             if machine is None:
                 goes_on = False
                 machine, lacking = await self._boot(record, plugin, remember, network, cold=cold)
+            write = self._registry.update if record.definition.restores_to else self._registry.update_soon
             definition = record.definition.model_copy(update={"restores_to": None})
-            record = self._registry.update(record, process=machine.identity, definition=definition)
+            record = write(record, process=machine.identity, definition=definition)
             if goes_on:
                 unmark_held(self.files.folder)
                 await asyncio.to_thread(discard_memory, self.files.folder)

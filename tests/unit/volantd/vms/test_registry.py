@@ -127,3 +127,16 @@ def test_pages_and_filters_are_the_databases_work(tmp_path: Path) -> None:
     assert registry.find_users("plugin", "system:2.1.0") == ["system"]
     assert registry.list_bridged() == {"system": ("192.168.127.100",)}
     assert registry.count_states()[VmState.RUNNING] == 1
+
+
+def test_what_does_not_wait_for_the_disk_is_there_for_the_next_daemon(tmp_path: Path) -> None:
+    write_golden(tmp_path / "db", 1)
+    registry = VmRegistry(Database(tmp_path / "db"))
+    told: list[str] = []
+    registry.on_change = told.append
+    record = registry.get("created")
+    process = ProcessIdentity(4712, 1, "0f0e")
+    written = registry.update_soon(record, process=process)
+    assert (written.process, told) == (process, [record.id])
+    # Its daemon is killed: nobody closes the connection.
+    assert VmRegistry(Database(tmp_path / "db")).get("created").process == process
