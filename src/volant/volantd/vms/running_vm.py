@@ -16,50 +16,36 @@ from typing import Unpack
 
 from volant.contract.agent import AgentState
 from volant.errors import NotFound, StorageFull, VolantError, WrongState
-from volant.volantd.clock import now
 from volant.volantd.host_state import is_host_stopping
-from volant.volantd.hypervisors.base import (
-    CrashCause,
-    EndKind,
-    Machine,
-    MachineEnd,
-    MachineState,
-    VmSpec,
-)
+from volant.volantd.hypervisors.base import CrashCause, EndKind, Machine, MachineEnd, MachineState
 from volant.volantd.hypervisors.console import read_last_lines
-from volant.volantd.network.shared.network import SharedNetwork
-from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.request_context import outside_of_requests
 from volant.volantd.tasks import finish_in_thread
 from volant.volantd.vms.background import Background
 from volant.volantd.vms.definition import check_kernel
-from volant.volantd.vms.disk_layers import settle_overlay
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.endings import find_outcome, find_restarts
-from volant.volantd.vms.folders import check_folders, serve_folders
+from volant.volantd.vms.folders import serve_folders
 from volant.volantd.vms.held_ports import HeldPorts
 from volant.volantd.vms.history import Action
-from volant.volantd.vms.holding import mark_held, unmark_held
 from volant.volantd.vms.hypervisor_choice import check_change
-from volant.volantd.vms.kept_memory import discard_memory, has_memory, use_memory
-from volant.volantd.vms.lifecycle import Remember, Shapes, Started, VmFiles, boot_vm, find_files, no_wake
+from volant.volantd.vms.lifecycle import VmFiles, find_files
 from volant.volantd.vms.monitor import Guest, VmMonitor
-from volant.volantd.vms.networking import detach, prepare_network, sleeps_when_idle
+from volant.volantd.vms.networking import detach, sleeps_when_idle
 from volant.volantd.vms.process_log import ProcessLog
 from volant.volantd.vms.reaching import open_console, reach_guest
-from volant.volantd.vms.record import AgentFacts, VmRecord, WakeSource
+from volant.volantd.vms.record import AgentFacts, VmRecord
 from volant.volantd.vms.registry import VmChanges
 from volant.volantd.vms.restart_policy import STABLE_SECONDS, find_delay_seconds
-from volant.volantd.vms.start_kind import find_start
+from volant.volantd.vms.starting import Start
 from volant.volantd.vms.states import WITH_PROCESS, VmState
 from volant.volantd.vms.stopping import AGENT_WAIT_SECONDS, ask_agent_to_stop, press_power_button
 from volant.volantd.vms.update import SLEEP, VmUpdate, apply_update
 from volant.volantd.vms.use import Use
 from volant.volantd.vms.vm_file import write_vm_file
-from volant.volantd.vms.volumes import claim_volumes
 from volant.volantd.vms.waiting import wait_for
-from volant.volantd.vms.waking import CannotWake, find_memory, let_go_on, wake_vm
-from volant.volantd.vms.warm_start import provide_templates, wake_from_template
+from volant.volantd.vms.waking import let_go_on
+from volant.volantd.vms.warm_start import provide_templates
 
 logger = logging.getLogger(__name__)
 
@@ -108,113 +94,12 @@ class RunningVm:
         """Returns while it boots, or once it goes on where it was suspended. Failed to start: an error, and state
         failed, or suspended as before. `restarts` in a row led to this; `cold` boots whatever it could wake from,
         and so do the starts that follow by themselves until it has run."""
-        before = self.record
-        cold = cold or (before.started_at is None and before.definition.cold)
-        source = None if cold else find_memory(before, self.files.folder)
-        goes_on = source is not None and source.spec.id == self.id
-        check_folders(before)
-        claim_volumes(self._domain, before)
-        record = self._registry.move(
-            before, "resume" if goes_on else "start", VmState.STARTING, wanted=True,
-            restarts=restarts, definition=before.definition.model_copy(update={"cold": cold}),
-            pending=[name for name in before.pending if name != SLEEP] if goes_on else (), process=None, spec=None,
-            guest=before.guest if goes_on else None, last_lines=[], exit_code=None, crash=None,
-            started_at=now(),
-        )  # fmt: skip
-        self.tell("state", record)
-        machine: Machine | None = None
-        lacking: Shapes = ()
-
-        async def remember(spec: VmSpec) -> None:
-            await self.save_file(self._registry.update_soon(record, spec=spec))
-            self.tell("prepared", record)
-
-        try:
-            plugin = self._domain.plugins.load(record.plugin_reference)
-            network = await prepare_network(self._domain, record, plugin, source)
-            await self.ports.hold(record, network)
-            unmark_held(self.files.folder)
-            settle_overlay(self.files.disk, None)
-            if source is not None:
-                machine = await self._wake(record, plugin, source, remember, network)
-            if machine is None:
-                goes_on = False
-                machine, lacking = await self._boot(record, plugin, remember, network, cold=cold)
-            write = self._registry.update if record.definition.restores_to else self._registry.update_soon
-            definition = record.definition.model_copy(update={"restores_to": None})
-            record = write(record, process=machine.identity, definition=definition)
-            if goes_on:
-                unmark_held(self.files.folder)
-                await asyncio.to_thread(discard_memory, self.files.folder)
-                record = self._registry.move(record, "resume", VmState.RUNNING)
-        except BaseException as error:
-            if machine is not None:
-                await asyncio.shield(machine.kill())
-            await asyncio.shield(self.take_down(record, keeps_ports=has_memory(self.files.folder)))
-            self._give_up(error.what if isinstance(error, VolantError) else "the start was interrupted")
-            raise
-        self.tell("started", record, started_from=find_start(record.spec))
-        if goes_on:
-            self.tell("state", record)
-        self.follow(record, machine)
-        if lacking and self.monitor is not None:
-            providing = provide_templates(self._domain, self.monitor, record, lacking)
+        start = Start(self, self._domain, restarts=restarts, cold=cold)
+        record = await start.run()
+        if start.lacking and self.monitor is not None:
+            providing = provide_templates(self._domain, self.monitor, record, start.lacking)
             self._background.run(providing, f"templates by {record.name}")
         return record
-
-    async def _boot(
-        self,
-        record: VmRecord,
-        plugin: StoredPlugin,
-        remember: Remember,
-        network: SharedNetwork | None,
-        *,
-        cold: bool,
-    ) -> Started:
-        """From its disk, or awake from a template of one of its shapes; those of which there is none yet."""
-        unmark_held(self.files.folder)
-        await asyncio.to_thread(discard_memory, self.files.folder)
-        hypervisor = self._domain.find_hypervisor(record.hypervisor)
-        wake = no_wake if cold else partial(wake_from_template, self._domain, self.tell, record, plugin)
-        return await boot_vm(record, plugin, hypervisor, self._domain.settings, remember, wake, network)
-
-    def _give_up(self, reason: str) -> None:
-        """After a failed start: with its memory still there a VM is suspended as before."""
-        if has_memory(self.files.folder):
-            self.move("suspend", VmState.SUSPENDED, reason, process=None, wanted=False)
-        else:
-            definition = self.record.definition.model_copy(update={"restores_to": None})
-            self._registry.update(self.record, definition=definition)
-            self.fail(reason)
-
-    async def _wake(
-        self,
-        record: VmRecord,
-        plugin: StoredPlugin,
-        source: WakeSource,
-        remember: Remember,
-        network: SharedNetwork | None,
-    ) -> Machine | None:
-        """From memory, or None where it does not do: booting is left. What another try may mend is an error."""
-
-        def going_on() -> None:
-            if source.spec.id == record.id:
-                mark_held(self.files.folder)
-            use_memory(self.files.folder)
-
-        hypervisor = self._domain.find_hypervisor(record.hypervisor)
-        try:
-            return await wake_vm(
-                record, plugin, source, hypervisor, self._domain.settings, remember, going_on, network
-            )
-        except (CannotWake, VolantError) as error:
-            if has_memory(self.files.folder) and not isinstance(error, CannotWake):
-                raise
-            cause = error.what if isinstance(error, VolantError) else str(error)
-            logger.warning("VM %s boots: %s", record.name, cause)
-            self.tell("cold_boot", record, cause=cause)
-            await detach(record)
-            return None
 
     async def let_go(self, timeout_seconds: float) -> None:
         """Have a guest go on that was held for a snapshot. What takes longer goes on beside: nobody waits for a guest

@@ -15,7 +15,7 @@ from support.memory_daemon import start_daemon_with_plugin
 from support.memory_fleet import open_fleet
 from support.memory_hypervisor import MemoryHost, MemoryProcess
 from volant.volantd.hypervisors.base import EndKind
-from volant.volantd.vms import running_vm
+from volant.volantd.vms import starting
 from volant.volantd.vms.definition import NewVm, Origin
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.lifecycle import Started, boot_vm, no_wake
@@ -34,7 +34,7 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append("boot" if no_wake in arguments else "any")
         return await boot_vm(*arguments)
 
-    monkeypatch.setattr(running_vm, "boot_vm", boot)
+    monkeypatch.setattr(starting, "boot_vm", boot)
     return found
 
 
