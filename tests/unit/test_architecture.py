@@ -72,7 +72,6 @@ WITHOUT_TEST_OF_THEIR_NAME = frozenset(
         "volantd/folders/wire",
         "volantd/vms/targets",
         "volantd/host_state",
-        "volantd/guest/files",
         "volantd/hypervisors/base",
         "volantd/hypervisors/confine",
         "volantd/hypervisors/qemu_disks",

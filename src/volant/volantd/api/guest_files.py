@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import Query, Request
@@ -31,9 +32,10 @@ def make_router(fleet: Fleet) -> Router:
         first = await anext(chunks, b"")
 
         async def content() -> AsyncIterator[bytes]:
-            yield first
-            async for chunk in chunks:
-                yield chunk
+            async with aclosing(chunks):
+                yield first
+                async for chunk in chunks:
+                    yield chunk
 
         return ByteStream(content())
 
