@@ -8,6 +8,7 @@ pasted. A program runs in a process group of its own, which is ended as a whole 
 
 from __future__ import annotations
 
+import atexit
 import os
 import shlex
 import shutil
@@ -30,6 +31,10 @@ KEPT_VARIABLES = (
     "CONTAINER_HOST", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "REGISTRY_AUTH_FILE", "BUILDAH_ISOLATION",
     "STORAGE_DRIVER", "SOURCE_DATE_EPOCH",
 )  # fmt: skip
+
+
+# What `start_tool` has started and nobody has left yet.
+_running: set[subprocess.Popen[bytes]] = set()
 
 
 def read_command(pid: int) -> bytes:
@@ -166,9 +171,11 @@ def start_tool(
     except FileNotFoundError as error:
         raise _make_missing(arguments) from error
     with process:
+        _running.add(process)
         try:
             yield process
         finally:
+            _running.discard(process)
             if process.poll() is None:
                 _end_group(process)
 
@@ -243,6 +250,15 @@ def _make_missing(arguments: Sequence[str]) -> ToolMissing:
     return ToolMissing(
         f"cannot run {name}: not found on this machine", resolution=f"install {name} or put it on PATH"
     )
+
+
+@atexit.register
+def _end_all() -> None:
+    """What threads started that nobody waits for: they end with us, without leaving their contexts."""
+    for process in list(_running):
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _end_group(process: subprocess.Popen[bytes], grace_seconds: float = 5.0) -> None:

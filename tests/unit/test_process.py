@@ -49,6 +49,35 @@ def test_lines_are_handed_over_from_both_streams() -> None:
     assert seen == ["out", "err"]
 
 
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_what_a_thread_started_that_nobody_waits_for_ends_with_us() -> None:
+    code = """if True:
+        import threading
+        from volant.process import start_tool
+
+        def run() -> None:
+            with start_tool(["sleep", "3600"]) as process:
+                print(process.pid, flush=True)
+                is_started.set()
+                process.wait()
+
+        is_started = threading.Event()
+        threading.Thread(target=run, daemon=True).start()
+        is_started.wait()
+    """
+    pid = int(run_tool([PYTHON, "-c", code]).stdout)
+    deadline = time.monotonic() + 60
+    while is_alive(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_missing_tool_is_named_however_it_is_started(tmp_path: Path) -> None:
     command = ["/nowhere/no-such-tool"]
     with pytest.raises(ToolMissing, match="no-such-tool"):

@@ -109,9 +109,10 @@ def shutdown(timeout_seconds: float) -> None:
 def doctor(output_format: str) -> None:
     """Show what this host can and cannot do, and how to fix it. Exit code 1 where VMs cannot run."""
     from volant.contract.finding import format_findings
-    from volant.volantd.doctor import examine
+    from volant.volantd.doctor import list_probes
+    from volant.volantd.examination import Examination
 
-    findings = examine(read_settings())
+    findings = Examination(list_probes(read_settings())).find_all()
     click.echo(format_findings(findings, output_format))
     if any(finding.state == "missing" for finding in findings):
         sys.exit(1)

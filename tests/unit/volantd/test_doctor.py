@@ -8,6 +8,7 @@ import pytest
 
 from volant.contract.finding import Finding
 from volant.volantd import doctor
+from volant.volantd.examination import Examination
 from volant.volantd.hypervisors import accelerator, kvm_probe
 from volant.volantd.network.host_firewall import Obstacle
 from volant.volantd.settings import Settings
@@ -75,30 +76,46 @@ def test_why_guests_do_not_run_on_kvm_is_told_with_its_cure(
     monkeypatch.setattr(accelerator, "measure_tsc_khz", lambda: 2_000_000)
     write(tmp_path / "qemu-system-x86_64", "echo QEMU emulator version 9.9.9")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    settings = Settings(state_dir=tmp_path, runtime_dir=tmp_path, accelerator=wanted)
-    found = doctor.find_accelerator(settings, "amd64", tmp_path / "vmlinux")
+    (tmp_path / "vmlinux").write_bytes(b"\x7fELF")
+    monkeypatch.setattr(doctor, "host_architecture", lambda: "amd64")
+    settings = Settings(
+        state_dir=tmp_path, runtime_dir=tmp_path, accelerator=wanted, kernel=tmp_path / "vmlinux"
+    )
+    found = doctor.find_accelerator(settings)
     assert found[0] == Finding("accelerator", state, fact, cure)  # type: ignore[arg-type]  # one of its words
     assert [finding.subject for finding in found[1:]] == (["user network"] if wanted == "auto" else [])
 
 
 def test_what_stands_in_the_bridges_way_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "is_bridge_installed", lambda: False)
-    assert [found.fact for found in doctor.find_bridged_network()] == ["volant0 is gone"]
+    assert [found.fact for found in doctor.examine_bridge()] == ["volant0 is gone"]
     monkeypatch.setattr(doctor, "is_bridge_installed", lambda: True)
     monkeypatch.setattr(doctor, "list_obstacles", lambda bridge: [Obstacle(f"{bridge}: no", "do this")])
-    assert doctor.find_bridged_network() == [Finding("bridged network", "limited", "volant0: no", "do this")]
+    assert doctor.examine_bridge() == [Finding("bridged network", "limited", "volant0: no", "do this")]
     monkeypatch.setattr(doctor, "list_obstacles", lambda bridge: [])
-    assert [found.state for found in doctor.find_bridged_network()] == ["ok"]
+    assert [found.state for found in doctor.examine_bridge()] == ["ok"]
 
 
 def test_cloud_hypervisor_is_a_finding_where_it_is_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(state_dir=tmp_path, runtime_dir=tmp_path)
+    (tmp_path / "vmlinux").write_bytes(b"\x7fELF")
+    settings = Settings(state_dir=tmp_path, runtime_dir=tmp_path, kernel=tmp_path / "vmlinux")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert doctor.find_cloud_hypervisor(settings, "amd64", tmp_path / "vmlinux") == []
+    assert doctor.find_cloud_hypervisor(settings) == []
     write(tmp_path / "cloud-hypervisor", "echo cloud-hypervisor v38.0.0")
-    (found,) = doctor.find_cloud_hypervisor(settings, "amd64", tmp_path / "vmlinux")
+    (found,) = doctor.find_cloud_hypervisor(settings)
     assert (found.subject, found.state) == ("cloud-hypervisor", "limited")
     assert "older than v51.0" in found.fact
     assert "install a newer one" in found.mend
+
+
+def test_a_host_without_a_kernel_is_told_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    write(tmp_path / "cloud-hypervisor", "exit 1")
+    settings = Settings(state_dir=tmp_path, runtime_dir=tmp_path)
+    found = Examination(doctor.list_probes(settings)).find_all()
+    subjects = [finding.subject for finding in found]
+    assert subjects[:6] == ["qemu-system-x86_64", "qemu-img", "mke2fs", "ssh", "agent", "kernel"]
+    assert not {"accelerator", "user network", "shared network", "cloud-hypervisor"} & set(subjects)
+    assert found[5].mend.startswith("volar setup kernel")

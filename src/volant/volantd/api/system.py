@@ -22,7 +22,8 @@ from volant.volantd.api.replies import EventStream, Metrics, Program
 from volant.volantd.api.router import Router
 from volant.volantd.boot.kernel import host_architecture
 from volant.volantd.boot.named_kernels import list_all_kernels
-from volant.volantd.doctor import examine
+from volant.volantd.doctor import list_probes
+from volant.volantd.examination import Examination
 from volant.volantd.lost_and_found import LostAndFound
 from volant.volantd.settings import Settings
 from volant.volantd.vms.domain import Domain
@@ -32,6 +33,7 @@ from volant.volantd.vms.lifecycle import find_guest_kernel
 from volant.volantd.vms.networking import find_default_mode
 
 HEARTBEAT_SECONDS = 15.0
+EXAMINATION_SECONDS = 20.0
 # What SQLite counts to.
 EventNumber = Annotated[int, Field(ge=0, lt=1 << 63)]
 
@@ -40,6 +42,7 @@ def make_router(fleet: Fleet, domain: Domain) -> Router:
     """What lies under /api/v1."""
     router = Router()
     instance = secrets.token_hex(8)
+    examination = Examination(list_probes(domain.settings))
 
     @router.get("/system/info", tags=["system"])
     async def info() -> SystemInfo:
@@ -83,8 +86,8 @@ def make_router(fleet: Fleet, domain: Domain) -> Router:
 
     @router.get("/system/doctor", tags=["system"])
     async def doctor() -> list[HostFinding]:
-        """Show what the daemon's host can and cannot do, each finding with how to fix it. Takes seconds."""
-        findings = await asyncio.to_thread(examine, domain.settings)
+        """Show what the daemon's host can and cannot do, each finding with how to fix it. Takes seconds, at most 20."""
+        findings = await asyncio.to_thread(examination.find_all, EXAMINATION_SECONDS)
         return [HostFinding(**asdict(finding)) for finding in findings]
 
     @router.get("/events/vms", tags=["events"], response_class=EventStream)

@@ -91,16 +91,16 @@ def test_a_vm_becomes_a_scope_with_its_limits_and_its_network_joins(
 def test_the_doctor_says_what_a_users_manager_was_not_given(
     calls: Callable[[], list[list[str]]], tmp_path: Path
 ) -> None:
-    found = doctor.find_limits()
+    (found,) = doctor.find_limits()
     assert (found.state, "systemd --user has no io to give" in found.fact) == ("ok", True)
     assert "Delegate=cpu io memory pids" in found.mend
     controllers = tmp_path / "cgroup" / MANAGER_GROUP / "cgroup.controllers"
     controllers.write_text("cpu io memory pids\n")
     scopes.find_controllers.cache_clear()
-    assert doctor.find_limits() == Finding("limits", "ok", "a control group with limits for each VM")
+    assert doctor.find_limits() == [Finding("limits", "ok", "a control group with limits for each VM")]
     controllers.write_text("memory pids\n")
     scopes.find_controllers.cache_clear()
-    assert "systemd --user has no cpu to give" in doctor.find_limits().fact
+    assert "systemd --user has no cpu to give" in doctor.find_limits()[0].fact
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_where_nobody_can_be_asked_vms_start_without_limits(
     groups.enter_group(SPEC, 41)
     groups.join_group("1f", 41, [42])
     assert not [call for call in calls() if "call" in call]
-    assert reason in doctor.find_limits().fact
+    assert reason in doctor.find_limits()[0].fact
 
 
 def test_a_systemd_that_refuses_keeps_no_vm_from_running(
