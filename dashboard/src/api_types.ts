@@ -297,6 +297,7 @@ export interface NewToken {
 export interface PlacedFile {
   content_base64?: string;
   gid?: number;
+  kind?: "file" | "folder" | "memory";
   mode?: number;
   path: string;
   secret?: string | null;
@@ -325,6 +326,7 @@ export interface PluginReference {
 
 export interface ProcessState {
   exit_code: number | null;
+  message: string;
   name: string;
   pid: number | null;
   reason: string;
@@ -527,6 +529,7 @@ export interface Vm {
   kernel_arguments: string;
   labels: Record<string, string>;
   last_console_lines: string[];
+  last_message: string;
   mounts: MountAttachment[];
   name: string;
   network: "bridged" | "user" | "vsock" | "dhcp";
@@ -570,6 +573,7 @@ export interface VmCreate {
   env?: Record<string, string>;
   extra_hosts?: Record<string, string>;
   files?: PlacedFile[];
+  groups?: number[];
   health_check?: HealthCheckRequest | null;
   hostname?: string;
   hypervisor?: "auto" | "qemu" | "cloud-hypervisor";
@@ -577,6 +581,7 @@ export interface VmCreate {
   kernel?: string | null;
   kernel_arguments?: string;
   labels?: Record<string, string>;
+  message_path?: string;
   mounts?: MountAttachment[];
   name: string;
   network?: "bridged" | "user" | "vsock" | "dhcp" | null;
@@ -640,6 +645,7 @@ export interface VmTemplate {
   env?: Record<string, string>;
   extra_hosts?: Record<string, string>;
   files?: PlacedFile[];
+  groups?: number[];
   health_check?: HealthCheckRequest | null;
   hostname?: string;
   hypervisor?: "auto" | "qemu" | "cloud-hypervisor";
@@ -647,6 +653,7 @@ export interface VmTemplate {
   kernel?: string | null;
   kernel_arguments?: string;
   labels?: Record<string, string>;
+  message_path?: string;
   mounts?: MountAttachment[];
   network?: "bridged" | "user" | "vsock" | "dhcp" | null;
   networks?: string[];

@@ -87,6 +87,7 @@ type ProcessState struct {
 	Signal    *string       `json:"signal"`
 	Restarts  int           `json:"restarts"`
 	Reason    string        `json:"reason"`
+	Message   string        `json:"message"` // what it left of its end, where it was offered a file for it
 	StartedAt *string       `json:"started_at"`
 }
 

@@ -96,10 +96,17 @@ type SecretPort struct {
 	UID  *uint32 `json:"uid"`
 }
 
+// Kinds of File that are empty folders.
+const (
+	FolderOfDisk   = "folder"
+	FolderInMemory = "memory"
+)
+
 // File is a file of this VM that its disk never holds: the agent mounts it over Path before the workload starts. Its
-// content is here, or what the host answers on a vsock port of CID 2.
+// content is here, or what the host answers on a vsock port of CID 2. Of another Kind than "file" it is an empty folder.
 type File struct {
 	Path          string  `json:"path"`
+	Kind          string  `json:"kind"`
 	ContentBase64 string  `json:"content_base64"`
 	SecretPort    *uint32 `json:"secret_port"`
 	Mode          int     `json:"mode"`
@@ -129,7 +136,9 @@ type Workload struct {
 	Workdir    *string           `json:"workdir"`
 	Env        map[string]string `json:"env,omitempty"`
 	User       *string           `json:"user"`
+	Groups     []uint32          `json:"groups,omitempty"` // supplementary, beside those of the user
 
+	MessagePath        string            `json:"message_path"` // of the file that a command is offered for its last message
 	StopSignal         string            `json:"stop_signal"`
 	StopTimeoutSeconds *float64          `json:"stop_timeout_seconds"`
 	Healthcheck        *ImageHealthcheck `json:"healthcheck"`

@@ -214,6 +214,7 @@ func (s section) guestConfig() *GuestConfig {
 func (s section) file() File {
 	file := File{
 		Path:          s.get("path").text(""),
+		Kind:          s.get("kind").text("file"),
 		ContentBase64: s.get("content_base64").text(""),
 		Mode:          int(s.get("mode").number(0o644)),
 		UID:           int(s.get("uid").number(0)),
@@ -304,10 +305,12 @@ func (s section) workload() Workload {
 		Workdir:    s.get("workdir").optionalText(),
 		User:       s.get("user").optionalText(),
 
+		MessagePath:        s.get("message_path").text(""),
 		StopSignal:         s.get("stop_signal").text(""),
 		StopTimeoutSeconds: s.get("stop_timeout_seconds").optionalFloat(),
 		Healthcheck:        s.get("healthcheck").imageHealthcheck(),
 	}
+	s.get("groups").each(func(item section) { workload.Groups = append(workload.Groups, uint32(item.number(0))) })
 	s.get("env").table(func(name string, value section) {
 		if workload.Env == nil {
 			workload.Env = make(map[string]string)

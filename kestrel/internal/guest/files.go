@@ -46,7 +46,7 @@ func readImageConfig(path string, journal *Journal) contract.ImageConfig {
 
 // placeFiles mounts the VM's own files over their paths. A secret is waited for until the host has connected.
 func (g *Guest) placeFiles(ctx context.Context) error {
-	return placed.Place(ctx, g.config.Files, placed.Folder, g.fetchSecret)
+	return placed.Place(ctx, g.config.Files, placed.Folder, placed.DiskFolder, g.fetchSecret)
 }
 
 // fetchSecret asks as a process of root's would. The port opens here a moment before the host knows that it is open, and

@@ -201,8 +201,8 @@ type Identity struct {
 }
 
 // FindIdentity reads "user", "user:group", "uid" or "uid:gid" as Docker's USER has it. Root is the folder that holds
-// /etc. With a group given, the supplementary groups of the user are left out, as there.
-func FindIdentity(root, spec string) (Identity, error) {
+// /etc. With a group given, the supplementary groups of the user are left out, as there. More are supplementary, too.
+func FindIdentity(root, spec string, more ...uint32) (Identity, error) {
 	user, group, grouped := strings.Cut(spec, ":")
 	account, err := passwd.Lookup(root, user)
 	if err != nil {
@@ -214,6 +214,7 @@ func FindIdentity(root, spec string) (Identity, error) {
 		}
 		account.Groups = nil
 	}
+	account.Groups = append(account.Groups, more...)
 	identity := Identity{Account: account}
 	if os.Getuid() == 0 {
 		identity.Credential = &syscall.Credential{Uid: account.UID, Gid: account.GID, Groups: account.Groups}

@@ -124,6 +124,11 @@ func TestFindIdentity(t *testing.T) {
 			t.Errorf("%q is %+v, home %s", spec, got, identity.Account.Home)
 		}
 	}
+	for spec, want := range map[string][]uint32{"web": {55, 77, 88}, "web:other": {77, 88}, "1234": {77, 88}} {
+		if identity, err := FindIdentity(root, spec, 77, 88); err != nil || !slices.Equal(identity.Credential.Groups, want) {
+			t.Errorf("%q with more groups is %+v, %v", spec, identity.Credential, err)
+		}
+	}
 	for _, spec := range []string{"nobody-here", "web:nogroup-here"} {
 		if _, err := FindIdentity(root, spec); err == nil {
 			t.Errorf("%q was found", spec)

@@ -38,6 +38,13 @@ func TestWhatWasAskedForTakesTheImagesPlace(t *testing.T) {
 	if checks := chooseChecks(&config.Config{}, manifest, image, asked); len(checks) != 0 {
 		t.Errorf("none were asked for: %+v", checks)
 	}
+	asked.Healthcheck.Test = []string{"OWN"}
+	if checks := chooseChecks(&config.Config{}, nil, image, asked); len(checks) != 1 || checks[0].Name != "healthcheck" {
+		t.Errorf("of those that somebody wrote: %+v", checks)
+	}
+	if checks := chooseChecks(&config.Config{}, nil, contract.ImageConfig{}, asked); len(checks) != 0 {
+		t.Errorf("nobody has asked to connect to the port: %+v", checks)
+	}
 	asked.StopSignal = "SIGNOTHING"
 	if _, err := makeSpecs(&config.Config{}, image, asked, t.TempDir()); err == nil {
 		t.Error("a signal that there is not is taken")

@@ -3,6 +3,7 @@
 package supervise
 
 import (
+	"slices"
 	"time"
 
 	"github.com/volantvm/volant/kestrel/internal/config"
@@ -17,13 +18,17 @@ const (
 	imageTimeout  = 30 * time.Second
 )
 
+// ownChecks as the test of a VM's own check: those that somebody wrote, and no connect to a port in their place.
+const ownChecks = "OWN"
+
 // chooseChecks decides which checks of the workload count for the VM, beside those of entries: the VM's own, which may
-// be none at all, else the config's, else the manifest's, else the image's, else a connect to the workload's port. Entries with checks of their own are the
-// config's `health` too, so nothing else is asked then.
+// be none at all, else the config's, else the manifest's, else the image's, else a connect to the workload's port.
+// Entries with checks of their own are the config's `health` too, so nothing else is asked then.
 func chooseChecks(
 	settings *config.Config, manifest *contract.HealthCheck, image contract.ImageConfig, workload contract.Workload,
 ) []config.Check {
-	if workload.Healthcheck != nil {
+	onlyOwn := workload.Healthcheck != nil && slices.Equal(workload.Healthcheck.Test, []string{ownChecks})
+	if workload.Healthcheck != nil && !onlyOwn {
 		if check := imageCheck(workload.Healthcheck); check != nil {
 			return []config.Check{*check}
 		}
@@ -51,7 +56,7 @@ func chooseChecks(
 	if check := imageCheck(image.Healthcheck); check != nil {
 		return []config.Check{*check}
 	}
-	if workload.Port != nil && workload.Type != "batch" {
+	if workload.Port != nil && workload.Type != "batch" && !onlyOwn {
 		return []config.Check{{
 			Name: "tcp", Kind: config.CheckTCP, Port: *workload.Port,
 			Interval: config.DefaultInterval, Timeout: config.DefaultProbeTimeout, Retries: config.DefaultRetries,

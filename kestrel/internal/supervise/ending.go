@@ -60,9 +60,14 @@ func (p *process) decideNext(ctx context.Context, status reaper.Status, outputs 
 			go end(reboot)
 		}
 	}
+	message := ""
+	if p.spec.messagePath != "" {
+		message = readMessage(p.spec.messagePath)
+	}
 	var pause time.Duration
 	p.update(func() {
 		p.child, p.exit, p.over = nil, &status, !restart
+		p.message = message
 		p.ready, p.up = status.Success() && !stopped, status.Success() && !stopped
 		p.wasReady = p.wasReady || p.ready // one that exited 0 has done what its dependants waited for
 		if time.Since(p.startedAt) >= steadyFor {

@@ -22,7 +22,7 @@ import (
 
 // prepareCommand makes the command of a process or of its check: with its user, folder and environment.
 func (s *Supervisor) prepareCommand(sp spec, command string, arguments []string) (reaper.Command, error) {
-	identity, err := program.FindIdentity(s.options.Root, sp.user)
+	identity, err := program.FindIdentity(s.options.Root, sp.user, s.options.Workload.Groups...)
 	if err != nil {
 		return reaper.Command{}, fmt.Errorf("cannot start %s: %w", command, err)
 	}
@@ -98,6 +98,11 @@ func (p *process) launch(begun time.Time) (*reaper.Process, []*logs.Pipe, error)
 	if info, err := os.Stat(command.Directory); err != nil || !info.IsDir() {
 		return nil, nil, fmt.Errorf("cannot start %s: its working directory %s does not exist", p.spec.name, command.Directory)
 	}
+	if p.spec.messagePath != "" {
+		if err := offerMessage(p.spec.messagePath); err != nil {
+			return nil, nil, fmt.Errorf("cannot start %s: no file for its last message: %w", p.spec.name, err)
+		}
+	}
 	stdout, err := s.options.Logs.Pipe(p.spec.name, logs.Stdout)
 	if err != nil {
 		return nil, nil, err
@@ -138,7 +143,7 @@ func (p *process) launch(begun time.Time) (*reaper.Process, []*logs.Pipe, error)
 	}
 	p.update(func() {
 		p.move(contract.ProcessRunning, "")
-		p.child, p.exit = child, nil
+		p.child, p.exit, p.message = child, nil, ""
 		p.startedAt = begun
 		p.ready, p.up = false, false
 		if p.launches++; p.launches > 1 {

@@ -40,6 +40,7 @@ type spec struct {
 	stopTimeout time.Duration
 	vsock       *vsockAddress
 	checks      []config.Check
+	messagePath string // where it may leave what is told of its end; empty: nowhere
 }
 
 type vsockAddress struct{ cid, port uint32 }
@@ -87,7 +88,7 @@ func makeSpecs(
 		return nil, errors.New("nothing to run: there is no /etc/kestrel/config.yaml with exec entries, and neither " +
 			"the manifest (workload.entrypoint) nor the image (ENTRYPOINT, CMD) names a command")
 	}
-	base.name, base.command = defaultName, command
+	base.name, base.command, base.messagePath = defaultName, command, workload.MessagePath
 	base.finish(root, nil, firstTimeout(nil, workload.StopTimeoutSeconds))
 	return []spec{base}, nil
 }

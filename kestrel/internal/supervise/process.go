@@ -29,6 +29,7 @@ type process struct {
 	lastFailure   string
 	child         *reaper.Process
 	exit          *reaper.Status
+	message       string // what it left of its end
 	startedAt     time.Time
 	restarts      int
 	launches      int
@@ -185,7 +186,7 @@ func (p *process) loop(ctx context.Context) {
 
 // describe is the state as the protocol shows it. Called with the supervisor's lock held.
 func (p *process) describe() contract.ProcessState {
-	state := contract.ProcessState{Name: p.spec.name, State: p.state, Restarts: p.restarts, Reason: p.reason}
+	state := contract.ProcessState{Name: p.spec.name, State: p.state, Restarts: p.restarts, Reason: p.reason, Message: p.message}
 	if p.child != nil {
 		pid := p.child.PID()
 		state.PID = &pid

@@ -120,6 +120,7 @@ class ProcessState(AgentModel):
     signal: Name | None = None
     restarts: Count = 0
     reason: Text = ""
+    message: Text = Field("", description="what it left of its end in the file that it was offered")
     started_at: Name | None = None
 
 

@@ -133,6 +133,9 @@ class Vm(ApiModel):
     health_reason: str = ""
     checks: list[Check] = Field(default_factory=list)
     processes: list[ProcessState] = Field(default_factory=list)
+    last_message: str = Field(
+        "", description="what its workload left of its last end, in the file at its message_path"
+    )
     warnings: list[str] = Field(default_factory=list)
     plugin: PluginReference
     resources: Resources

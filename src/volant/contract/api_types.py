@@ -314,6 +314,7 @@ class NewToken(TypedDict):
 class PlacedFile(TypedDict):
     content_base64: NotRequired[str]
     gid: NotRequired[int]
+    kind: NotRequired[Literal["file", "folder", "memory"]]
     mode: NotRequired[int]
     path: str
     secret: NotRequired[str | None]
@@ -342,6 +343,7 @@ class PluginReference(TypedDict):
 
 class ProcessState(TypedDict):
     exit_code: int | None
+    message: str
     name: str
     pid: int | None
     reason: str
@@ -544,6 +546,7 @@ class Vm(TypedDict):
     kernel_arguments: str
     labels: dict[str, str]
     last_console_lines: list[str]
+    last_message: str
     mounts: list[MountAttachment]
     name: str
     network: Literal["bridged", "user", "vsock", "dhcp"]
@@ -587,6 +590,7 @@ class VmCreate(TypedDict):
     env: NotRequired[dict[str, str]]
     extra_hosts: NotRequired[dict[str, str]]
     files: NotRequired[list[PlacedFile]]
+    groups: NotRequired[list[int]]
     health_check: NotRequired[HealthCheckRequest | None]
     hostname: NotRequired[str]
     hypervisor: NotRequired[Literal["auto", "qemu", "cloud-hypervisor"]]
@@ -594,6 +598,7 @@ class VmCreate(TypedDict):
     kernel: NotRequired[str | None]
     kernel_arguments: NotRequired[str]
     labels: NotRequired[dict[str, str]]
+    message_path: NotRequired[str]
     mounts: NotRequired[list[MountAttachment]]
     name: str
     network: NotRequired[Literal["bridged", "user", "vsock", "dhcp"] | None]
@@ -658,6 +663,7 @@ class VmTemplate(TypedDict):
     env: NotRequired[dict[str, str]]
     extra_hosts: NotRequired[dict[str, str]]
     files: NotRequired[list[PlacedFile]]
+    groups: NotRequired[list[int]]
     health_check: NotRequired[HealthCheckRequest | None]
     hostname: NotRequired[str]
     hypervisor: NotRequired[Literal["auto", "qemu", "cloud-hypervisor"]]
@@ -665,6 +671,7 @@ class VmTemplate(TypedDict):
     kernel: NotRequired[str | None]
     kernel_arguments: NotRequired[str]
     labels: NotRequired[dict[str, str]]
+    message_path: NotRequired[str]
     mounts: NotRequired[list[MountAttachment]]
     network: NotRequired[Literal["bridged", "user", "vsock", "dhcp"] | None]
     networks: NotRequired[list[str]]

@@ -110,9 +110,13 @@ class SecretPort(GuestModel):
 
 
 class GuestFile(GuestModel):
-    """A file of this VM, mounted over its path. `secret_port`: the content is what that port of CID 2 answers."""
+    """A file of this VM, mounted over its path. `secret_port`: the content is what that port of CID 2 answers.
+
+    Of the kinds folder (of the disk) and memory it is an empty folder.
+    """
 
     path: str
+    kind: Literal["file", "folder", "memory"] = "file"
     content_base64: str = ""
     secret_port: int | None = None
     mode: int = 0o644
@@ -135,8 +139,14 @@ class GuestWorkload(Workload):
     command: list[str] = Field(
         default_factory=list, description="in place of the image's CMD, or of the manifest's whole entrypoint"
     )
+    groups: list[int] = Field(
+        default_factory=list, description="supplementary groups, beside those of the user"
+    )
     run_once: bool = Field(
         False, description="the VM ends with its processes, and an image's command is not started again"
+    )
+    message_path: str = Field(
+        "", description="of the file that the command is offered for its last message; empty: none"
     )
     stop_signal: str = Field("", description="in place of the image's STOPSIGNAL")
     stop_timeout_seconds: float | None = Field(None, description="what processes are given to stop")

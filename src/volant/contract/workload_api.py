@@ -6,7 +6,7 @@ from __future__ import annotations
 import ipaddress
 import posixpath
 import re
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -18,13 +18,15 @@ MOST_FILES_BYTES = 1 << 20
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 # The kernel's and the agent's own.
 _KEPT_FOLDERS = ("/proc", "/sys", "/dev", "/run/kestrel")
+_FREE_FOLDER = "/dev/shm"  # noqa: S108  # the guest's
 
 
 def check_guest_file(value: str) -> str:
     normal = posixpath.normpath(value)
     if not value.startswith("/") or ".." in value.split("/") or normal.strip("/") == "":
         raise ValueError(f"{value!r} is no absolute path of a file below /")
-    if any(normal == folder or normal.startswith(f"{folder}/") for folder in _KEPT_FOLDERS):
+    kept = any(normal == folder or normal.startswith(f"{folder}/") for folder in _KEPT_FOLDERS)
+    if kept and normal != _FREE_FOLDER and not normal.startswith(f"{_FREE_FOLDER}/"):
         raise ValueError(f"{value!r}: the system needs that place itself")
     return normal
 
@@ -47,7 +49,10 @@ class HealthCheckRequest(RequestModel):
     """In place of every check that plugin and image bring. Times of null are Docker's: 30 s, three tries."""
 
     test: list[str] = Field(
-        min_length=1, max_length=1000, description='["CMD", PROGRAM, …], ["CMD-SHELL", LINE], or ["NONE"]'
+        min_length=1,
+        max_length=1000,
+        description='["CMD", PROGRAM, …], ["CMD-SHELL", LINE], ["NONE"],'
+        ' or ["OWN"]: those that plugin and image bring, but no connect to the port where they bring none',
     )
     interval_seconds: Seconds | None = Field(None, gt=0)
     timeout_seconds: Seconds | None = Field(None, gt=0)
@@ -56,17 +61,21 @@ class HealthCheckRequest(RequestModel):
 
     @model_validator(mode="after")
     def _says_what_to_run(self) -> Self:
-        lengths = {"NONE": (1, 1), "CMD": (2, 1000), "CMD-SHELL": (2, 2)}
+        lengths = {"NONE": (1, 1), "OWN": (1, 1), "CMD": (2, 1000), "CMD-SHELL": (2, 2)}
         least, most = lengths.get(self.test[0], (0, -1))
         if not least <= len(self.test) <= most:
-            raise ValueError('test: give ["CMD", PROGRAM, …], ["CMD-SHELL", LINE] or ["NONE"]')
+            raise ValueError('test: give ["CMD", PROGRAM, …], ["CMD-SHELL", LINE], ["NONE"] or ["OWN"]')
         return self
 
 
 class PlacedFile(RequestModel):
-    """A file that is there before the workload starts; the VM's disk never holds its content."""
+    """A file that is there before the workload starts, whose content the VM's disk never holds; or an empty folder."""
 
     path: Annotated[str, AfterValidator(check_guest_file)]
+    kind: Literal["file", "folder", "memory"] = Field(
+        "file",
+        description="folder: an empty one of the VM's disk, in place of what the image has there; memory: one in RAM",
+    )
     content_base64: Base64Text = ""
     secret: str | None = Field(None, description="in place of the content: the name of a secret")
     mode: int = Field(0o444, ge=0, le=0o7777)
@@ -77,6 +86,8 @@ class PlacedFile(RequestModel):
     def _one_content(self) -> Self:
         if self.secret is not None and self.content_base64:
             raise ValueError(f"{self.path}: give its content or a secret, not both")
+        if self.kind != "file" and (self.secret is not None or self.content_base64):
+            raise ValueError(f"{self.path}: an empty folder has no content")
         return self
 
 
@@ -85,6 +96,13 @@ class WorkloadRequest(RequestModel):
 
     working_dir: str = Field("", max_length=4096, description="in place of the image's WORKDIR")
     user: str = Field("", max_length=256, description="in place of the image's USER")
+    groups: list[UserId] = Field(
+        default_factory=list, max_length=64, description="supplementary groups, beside the user's own"
+    )
+    message_path: str = Field(
+        "", max_length=4096, pattern=r"^(/[^\x00]*[^/\x00])?$",
+        description="of a file that the image's command is offered for a last message, which its process then has",
+    )  # fmt: skip
     hostname: str = Field("", max_length=253, description="in place of the VM's name")
     stop_signal: str = Field(
         "", pattern=r"^((SIG)?[A-Z0-9+-]{1,20})?$", description="in place of the image's STOPSIGNAL"

@@ -118,6 +118,7 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         health_reason=guest.health_reason if guest and runs else "",
         checks=guest.checks if guest and runs else [],
         processes=guest.processes if guest and runs else [],
+        last_message=next((one.message for one in guest.processes if one.message), "") if guest else "",
         warnings=[
             *(guest.warnings if guest else []),
             *(find_warnings(record, domain.shared_network) if runs else []),

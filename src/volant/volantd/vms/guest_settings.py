@@ -81,6 +81,8 @@ def make_workload(workload: Workload, definition: VmDefinition) -> GuestWorkload
     chosen: dict[str, Any] = {
         "env": {**workload.env, **definition.env},
         "run_once": definition.run_once,
+        "groups": asked.groups,
+        "message_path": asked.message_path,
         "stop_signal": asked.stop_signal,
         "stop_timeout_seconds": asked.stop_timeout_seconds,
         "healthcheck": make_healthcheck(asked.health_check),

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are a VM's alone: configurations travel with its settings, secrets by a vsock port that only root may ask.
+"""Files and folders that are a VM's alone: configurations travel with its settings, secrets by a vsock port that only
+root may ask.
 
 So no secret is written to this host's disk in clear, and what a file gets is the secret's value at the VM's start.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.record import AttachedSecret, StoredFile
@@ -19,6 +21,7 @@ FIRST_PORT = 0x4000_0000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRequest:
     path: str
+    kind: Literal["file", "folder", "memory"] = "file"
     content_base64: str = ""
     secret: str | None = None
     mode: int = 0o444
@@ -39,6 +42,7 @@ def attach_files(
         stored.append(
             StoredFile(
                 path=file.path,
+                kind=file.kind,
                 content_base64=file.content_base64,
                 secret_port=port,
                 mode=file.mode,

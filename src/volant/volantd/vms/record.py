@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -74,6 +75,8 @@ class WorkloadSettings(StoredModel):
 
     working_dir: str = ""
     user: str = ""
+    groups: list[int] = Field(default_factory=list)
+    message_path: str = ""
     hostname: str = ""
     stop_signal: str = ""
     stop_timeout_seconds: float | None = None
@@ -85,6 +88,7 @@ class StoredFile(StoredModel):
     """A file of the VM's own; `secret_port`: its content is a secret, which is attached to that port for root."""
 
     path: str
+    kind: Literal["file", "folder", "memory"] = "file"
     content_base64: str = ""
     secret_port: int | None = None
     mode: int = 0o444
