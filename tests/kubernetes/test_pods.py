@@ -35,7 +35,12 @@ def test_a_host_becomes_a_node(control_plane: ControlPlane, agent: Agent) -> Non
 def test_a_pod_is_a_vm(control_plane: ControlPlane, agent: Agent, host: Host) -> None:
     control_plane.kubectl("create", "configmap", "settings", "--from-literal=greeting=hello")
     container = {
-        "command": ["/bin/busybox", "sh", "-c", "echo began; exec /bin/busybox httpd -f -v -p 80 -h /www"],
+        "command": [
+            "/bin/busybox",
+            "sh",
+            "-c",
+            "echo began; busybox grep Groups /proc/self/status; exec busybox httpd -f -v -p 80 -h /www",
+        ],
         "startupProbe": {"tcpSocket": {"port": "http"}, "failureThreshold": 100, **OFTEN},
         "readinessProbe": {"httpGet": {"port": 80, "path": "/ready.html"}, "failureThreshold": 1, **OFTEN},
         "livenessProbe": {"exec": {"command": ["sh", "-c", "! test -e /run/stuck"]}, **OFTEN},
@@ -44,10 +49,15 @@ def test_a_pod_is_a_vm(control_plane: ControlPlane, agent: Agent, host: Host) ->
             {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": "BOTH", "value": "$(GREETING) from $(POD)"},
         ],
-        "volumeMounts": [{"name": "settings", "mountPath": "/settings"}],
+        "volumeMounts": [{"name": name, "mountPath": f"/{name}"} for name in ("settings", "scratch", "fast")],
     }
-    volumes = [{"name": "settings", "configMap": {"name": "settings"}}]
-    control_plane.kubectl("apply", "-f", "-", stdin=make_pod("web", container=container, volumes=volumes))
+    volumes = [
+        {"name": "settings", "configMap": {"name": "settings"}}, {"name": "scratch", "emptyDir": {}},
+        {"name": "fast", "emptyDir": {"medium": "Memory"}},
+    ]  # fmt: skip
+    security = {"fsGroup": 1001, "sysctls": [{"name": "kernel.shm_rmid_forced", "value": "1"}]}
+    pod = make_pod("web", container=container, volumes=volumes, securityContext=security)
+    control_plane.kubectl("apply", "-f", "-", stdin=pod)
     control_plane.kubectl(
         "wait", "--for=jsonpath={.status.containerStatuses[0].started}=true", "pod/web", "--timeout=400s", timeout=420
     )  # fmt: skip
@@ -72,6 +82,32 @@ def test_a_pod_is_a_vm(control_plane: ControlPlane, agent: Agent, host: Host) ->
         "exec", "web", "--", "cat", "/var/run/secrets/kubernetes.io/serviceaccount/token"
     )
     assert token.stdout.count(".") == 2
+
+
+def test_volumes_services_and_the_kernel_are_as_the_pod_says(
+    control_plane: ControlPlane, agent: Agent
+) -> None:
+    """Of the pod of the test before."""
+
+    def tell(script: str, *, check: bool = True) -> str:
+        return control_plane.kubectl("exec", "web", "--", "sh", "-c", script, check=check).stdout
+
+    modes = "busybox stat -c '%A %g' /scratch /fast /settings /settings/greeting"
+    assert tell(modes).splitlines() == [
+        "drwxrwsrwx 1001", "drwxrwsrwx 1001", "drwxr-sr-x 1001", "-rw-r--r-- 1001",
+    ]  # fmt: skip
+    assert (
+        tell("busybox stat -f -c %T /scratch /fast; ls -A /scratch /fast | busybox wc -w")
+        == "ext2/ext3\ntmpfs\n2\n"
+    )
+    assert "Groups:\t1001" in control_plane.kubectl("logs", "web").stdout
+    assert tell("cat /proc/sys/kernel/shm_rmid_forced; echo $KUBERNETES_PORT") == "1\ntcp://10.96.0.1:443\n"
+    control_plane.kubectl(
+        "patch", "configmap", "settings", "-p", '{"data": {"greeting": "bye", "more": "yes"}}'
+    )
+    wait_until(
+        "files follow", lambda: tell("cat /settings/greeting /settings/more", check=False) == "byeyes", 120
+    )
 
 
 def test_people_reach_in_with_kubectl(control_plane: ControlPlane, agent: Agent, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
@@ -31,6 +32,17 @@ class FakeCluster:
         self.statuses: list[dict[str, Any]] = []
         self.removed: list[str] = []
         self.found = Found()
+        self.changes: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+        self.listed: list[Any] = []
+        self.watched: list[str] = []
+
+    async def watch(
+        self, kind: Any, on_listed: Callable[[list[Any]], None], **which: Any
+    ) -> AsyncIterator[tuple[str, Any]]:
+        self.watched.append(f"{kind.__name__} {which['namespace']}/{which['fields']['metadata.name']}")
+        on_listed(self.listed)
+        while True:
+            yield await self.changes.get()
 
     async def find(self, pod: Pod) -> Found:
         return self.found
@@ -100,6 +112,12 @@ class FakeDaemon:
     async def delete_vm(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
         self.acts.append(f"delete {name}")
         del self.vms[name]
+
+    async def get_plugin(self, reference: str) -> dict[str, Any]:
+        return {"manifest": {"workload": {"port": 80}}}
+
+    async def write_file(self, name: str, path: str, content: bytes, *, mode: int) -> None:
+        self.acts.append(f"write {name} {path} {content.decode()} {mode:o}")
 
     async def get_vm_stats(self, name: str) -> dict[str, Any]:
         await self.get_vm(name)

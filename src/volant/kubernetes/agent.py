@@ -21,6 +21,7 @@ from volant.kubernetes.images import Images
 from volant.kubernetes.node import LEASE_SECONDS, HostFacts, register, renew_lease, tell_status
 from volant.kubernetes.pods import NODE_LABEL, UID_LABEL
 from volant.kubernetes.provisioner import Provisioner
+from volant.kubernetes.watched_objects import WatchedObjects
 from volant.kubernetes.worker import Host, PodWorker
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,9 @@ class NodeAgent:
         self._version = ""
         addresses = PodAddresses(facts.address)
         self.host = Host(
-            facts.name, facts.address, cluster, client, Images(client.client), addresses, Boots(client)
-        )
+            facts.name, facts.address, cluster, client, Images(client.client), addresses, Boots(client),
+            WatchedObjects(cluster),
+        )  # fmt: skip
         self.workers: dict[str, PodWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         # The cluster may have made pods of this node elsewhere, and those that asked for it are stopped.

@@ -21,6 +21,7 @@ from lightkube.resources.core_v1 import (
     PersistentVolumeClaim,
     Pod,
     Secret,
+    Service,
     ServiceAccountToken,
 )
 from lightkube.types import PatchType
@@ -36,6 +37,7 @@ from volant.kubernetes.references import (
     list_references,
     list_tokens,
 )
+from volant.kubernetes.service_variables import MASTER_NAMESPACE, MASTER_SERVICE
 
 log = logging.getLogger(__name__)
 # The server ends a watch after so long, and everything is listed again: what was missed is seen then.
@@ -110,7 +112,18 @@ class Cluster:
             claim: await self._find_volume(pod, claim, is_own=is_own)
             for claim, is_own in list_claims(pod).items()
         }
-        return Found(objects, tokens, volumes)
+        return Found(objects, tokens, volumes, await self._find_services(pod))
+
+    async def _find_services(self, pod: Pod) -> list[Service]:
+        """The API server's, and those of the pod's namespace unless the pod wants none. What is named later counts."""
+        assert pod.metadata is not None and pod.metadata.namespace
+        found: list[Service] = []
+        with suppress(ApiError):
+            found.append(await self.client.get(Service, MASTER_SERVICE, namespace=MASTER_NAMESPACE))
+        if get_spec(pod).enableServiceLinks is not False:
+            with suppress(ApiError):
+                found += [one async for one in self.client.list(Service, namespace=pod.metadata.namespace)]
+        return found
 
     async def _find_volume(self, pod: Pod, claim: str, *, is_own: bool) -> str:
         """The daemon's volume that a claim of the pod is bound to. Raises Missing or Refused."""
@@ -129,11 +142,8 @@ class Cluster:
 
     async def _read(self, reference: Reference, namespace: str) -> dict[str, bytes]:
         if reference.kind == "ConfigMap":
-            config = await self.client.get(ConfigMap, reference.name, namespace=namespace)
-            values = {key: text.encode() for key, text in (config.data or {}).items()}
-            return values | {key: base64.b64decode(text) for key, text in (config.binaryData or {}).items()}
-        secret = await self.client.get(Secret, reference.name, namespace=namespace)
-        return {key: base64.b64decode(text) for key, text in (secret.data or {}).items()}
+            return read_values(await self.client.get(ConfigMap, reference.name, namespace=namespace))
+        return read_values(await self.client.get(Secret, reference.name, namespace=namespace))
 
     async def tell_status(self, pod: Pod, status: dict[str, Any]) -> bool:
         """False where the pod is gone."""
@@ -161,6 +171,14 @@ class Cluster:
             await self.client.delete(
                 Pod, pod.metadata.name, namespace=pod.metadata.namespace or "default", grace_period=0
             )
+
+
+def read_values(found: ConfigMap | Secret) -> dict[str, bytes]:
+    """The bytes of each key."""
+    if isinstance(found, Secret):
+        return {key: base64.b64decode(text) for key, text in (found.data or {}).items()}
+    values = {key: text.encode() for key, text in (found.data or {}).items()}
+    return values | {key: base64.b64decode(text) for key, text in (found.binaryData or {}).items()}
 
 
 def read_ca(kubeconfig: Path) -> bytes:

@@ -13,6 +13,7 @@ from lightkube.resources.core_v1 import Pod
 from lightkube.utils.quantity import parse_quantity
 
 from volant.kubernetes.references import Found, Missing, Reference, Refused, find_values, get_spec
+from volant.kubernetes.service_variables import make_service_variables
 
 DEFAULT_MEMORY_MIB = 256
 # Debian's kernel with less of it does not come to its init: it panics for lack of memory.
@@ -34,7 +35,7 @@ def find_resources(container: Container) -> tuple[int, int]:
 
 def make_environment(container: Container, fields: Fields, found: Found) -> dict[str, str]:
     """The container's variables, in the order that gives later ones the last word. Raises Missing."""
-    environment: dict[str, str] = {}
+    environment = make_service_variables(found.services)
     for whole in container.envFrom or []:
         for kind, reference in (("ConfigMap", whole.configMapRef), ("Secret", whole.secretRef)):
             if reference is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kubernetes' remote commands over a WebSocket, protocol v5.channel.k8s.io.
+"""Kubernetes' remote commands over a WebSocket, protocol v5.channel.k8s.io and its forerunners.
 
 Each message begins with its channel: 0 standard input, 1 output, 2 error output, 3 the end as a Status object, 4 the
 terminal's size; 255 and a channel say that this one has ended (k8s.io/apimachinery/pkg/util/remotecommand).
@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from volant.client import AsyncClient
 from volant.client.asynchronous import AsyncRunningCommand
 from volant.errors import VolantError
+from volant.kubernetes.stream_protocols import OFFER_HEADER, choose_protocol, write_end
 
 PROTOCOL = "v5.channel.k8s.io"
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
@@ -34,7 +35,8 @@ async def run_command(
     wants_stdin: bool,
 ) -> None:
     """Run one command in a pod's VM until it or the client ends."""
-    await websocket.accept(subprotocol=PROTOCOL)
+    protocol = choose_protocol(websocket.headers.get(OFFER_HEADER, ""))
+    await websocket.accept(subprotocol=protocol)
     try:
         async with client.open_exec(vm, command, terminal=DEFAULT_SIZE if is_terminal else None) as running:
             if not wants_stdin:
@@ -50,7 +52,8 @@ async def run_command(
     except VolantError as error:
         end = make_failure("InternalError", str(error))
     with suppress(WebSocketDisconnect, RuntimeError):
-        await websocket.send_bytes(bytes((ERROR,)) + end)
+        if (said := write_end(protocol, end)) is not None:
+            await websocket.send_bytes(bytes((ERROR,)) + said)
         await websocket.close()
 
 

@@ -33,6 +33,7 @@ from volant.kubernetes.pod_logs import LogOptions, read_lines, read_options
 from volant.kubernetes.port_forward import forward_ports
 from volant.kubernetes.references import get_container
 from volant.kubernetes.runs import find_previous_start
+from volant.kubernetes.stream_protocols import keep_offer
 from volant.kubernetes.worker import PodWorker
 
 # Tells a pod's worker by namespace and name; None where the node has no such pod.
@@ -51,7 +52,7 @@ class _WithCertificate(H11Protocol):
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         # What is spoken goes with the path. The name of port-forward's (SPDY/3.1+portforward.k8s.io) is no token of
         # HTTP's, for which the library would turn everybody away who asks for it.
-        self.headers = [pair for pair in self.headers if pair[0] != b"sec-websocket-protocol"]
+        self.headers = keep_offer(self.headers)
         super().handle_websocket_upgrade(event)
 
 

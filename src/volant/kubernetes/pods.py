@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 from lightkube.models.core_v1 import Container, PodSpec, Probe
 from lightkube.resources.core_v1 import Pod
 
-from volant.contract.api_types import VmCreate, VolumeAttachment
+from volant.contract.api_types import HealthCheckRequest, VmCreate, VolumeAttachment
 from volant.kubernetes.environment import Expander, Fields, find_resources, make_environment
 from volant.kubernetes.pod_files import make_files, place_files
 from volant.kubernetes.probes import check_probe
@@ -26,6 +27,7 @@ POD_LABEL = "volant.kubernetes.pod"
 # Of a VM that was stopped for good since a probe said so: which one.
 KILLED_LABEL = "volant.kubernetes.killed"
 
+DEFAULT_MESSAGE_PATH = "/dev/termination-log"
 _RESTART_POLICIES = {"Always": "always", "OnFailure": "on-failure", "Never": "no"}
 # A guest that is told less than this about a volume cannot be.
 _KNOWN_VOLUMES = (
@@ -64,10 +66,9 @@ def check_pod(pod: Pod) -> None:
         raise Refused(
             "UnsupportedSecurityContext", "a VM's disk is its own to write: readOnlyRootFilesystem cannot be"
         )
-    if spec.securityContext is not None and spec.securityContext.sysctls:
-        raise Refused(
-            "UnsupportedSecurityContext", "a VM has a kernel of its own, whose sysctls are not set from here"
-        )
+    for sysctl in (spec.securityContext.sysctls if spec.securityContext is not None else None) or []:
+        if '"' in sysctl.value:
+            raise Refused("UnsupportedSecurityContext", f"the sysctl {sysctl.name} has a value with a quote")
     if container.volumeDevices:
         raise Refused("UnsupportedVolume", "block devices (volumeDevices) are not given to VMs")
     if container.lifecycle is not None:
@@ -98,14 +99,16 @@ def list_probes(container: Container) -> list[Probe]:
     return [probe for probe in probes if probe is not None]
 
 
-def make_request(pod: Pod, found: Found, plugin: str, *, node: str, pod_ip: str, host_ip: str) -> VmCreate:
-    """What the daemon is asked for. Raises Missing or Refused."""
+def make_request(
+    pod: Pod, found: Found, plugin: str, *, node: str, pod_ip: str, host_ip: str, port: int | None = None
+) -> VmCreate:
+    """What the daemon is asked for. `port`: the plugin's own. Raises Missing or Refused."""
     metadata, spec, container = pod.metadata, get_spec(pod), get_container(pod)
     assert metadata is not None and metadata.uid
     fields = Fields(pod, node, pod_ip, host_ip)
     environment = make_environment(container, fields, found)
     expand = Expander(environment)
-    files = list(make_files(spec, container, fields, found))
+    files = make_files(spec, container, fields, found)
     request: VmCreate = {
         "name": name_vm(pod),
         "plugin": plugin,
@@ -139,10 +142,10 @@ def make_request(pod: Pod, found: Found, plugin: str, *, node: str, pod_ip: str,
         request["volumes"] = volumes
     if files:
         request["files"] = place_files(files)
+    request["message_path"] = container.terminationMessagePath or DEFAULT_MESSAGE_PATH
     if container.workingDir:
         request["working_dir"] = container.workingDir
-    if user := find_user(spec, container):
-        request["user"] = user
+    _add_security(request, spec, container)
     if spec.hostAliases:
         request["extra_hosts"] = {
             name: alias.ip for alias in spec.hostAliases for name in alias.hostnames or [] if alias.ip
@@ -152,11 +155,30 @@ def make_request(pod: Pod, found: Found, plugin: str, *, node: str, pod_ip: str,
         request["stop_timeout_seconds"] = float(spec.terminationGracePeriodSeconds)
     if container.readinessProbe is not None:
         # The node makes it: the plugin's own check would be one that nobody reads.
-        request["health_check"] = {
-            "test": ["NONE"], "interval_seconds": None, "timeout_seconds": None, "start_period_seconds": None,
-            "retries": None,
-        }  # fmt: skip
+        request["health_check"] = _make_check("NONE")
+    elif port not in [one.containerPort for one in container.ports or []]:
+        # An image's EXPOSE is no promise that this pod's command listens there.
+        request["health_check"] = _make_check("OWN")
     return request
+
+
+def _add_security(request: VmCreate, spec: PodSpec, container: Container) -> None:
+    if user := find_user(spec, container):
+        request["user"] = user
+    if groups := list_groups(spec):
+        request["groups"] = groups
+    if spec.securityContext is not None and spec.securityContext.sysctls:
+        # The kernel is the pod's own, and sets them itself before it starts anything.
+        request["kernel_arguments"] = " ".join(
+            f'sysctl.{one.name}="{one.value}"' for one in spec.securityContext.sysctls
+        )
+
+
+def _make_check(test: Literal["NONE", "OWN"]) -> HealthCheckRequest:
+    return {
+        "test": [test], "interval_seconds": None, "timeout_seconds": None, "start_period_seconds": None,
+        "retries": None,
+    }  # fmt: skip
 
 
 def list_attachments(pod: Pod, found: Found) -> Iterator[VolumeAttachment]:
@@ -169,6 +191,15 @@ def list_attachments(pod: Pod, found: Found) -> Iterator[VolumeAttachment]:
         source = volume.persistentVolumeClaim
         is_read_only = bool(mount.readOnly or (source is not None and source.readOnly))
         yield {"name": found.volumes[claim], "target": mount.mountPath, "read_only": is_read_only}
+
+
+def list_groups(spec: PodSpec) -> list[int]:
+    """The supplementary groups that the pod's processes are in: that of its volumes, and those that it names."""
+    security = spec.securityContext
+    if security is None:
+        return []
+    own = [security.fsGroup] if security.fsGroup is not None else []
+    return list(dict.fromkeys([*own, *(security.supplementalGroups or [])]))
 
 
 def find_user(spec: PodSpec, container: Container) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -14,7 +14,7 @@ from lightkube.models.core_v1 import (
     Volume,
     VolumeProjection,
 )
-from lightkube.resources.core_v1 import Pod
+from lightkube.resources.core_v1 import Pod, Service
 
 Kind = Literal["ConfigMap", "Secret"]
 
@@ -53,12 +53,13 @@ class TokenRequest(NamedTuple):
 class Found:
     """What was found of a pod's references: the bytes of each key. What is not there is left out.
 
-    `volumes`: of each claim, the daemon's volume that it is bound to.
+    `volumes`: of each claim, the daemon's volume that it is bound to. `services`: those that the pod is told of.
     """
 
     objects: Mapping[Reference, Mapping[str, bytes]] = field(default_factory=dict)
     tokens: Mapping[TokenRequest, str] = field(default_factory=dict)
     volumes: Mapping[str, str] = field(default_factory=dict)
+    services: Sequence[Service] = ()
 
 
 def get_spec(pod: Pod) -> PodSpec:
@@ -72,7 +73,6 @@ def get_container(pod: Pod) -> Container:
 
 def list_references(pod: Pod) -> set[Reference]:
     """ConfigMaps and Secrets of which values are taken."""
-    spec = get_spec(pod)
     container = get_container(pod)
     found: set[Reference] = set()
     for variable in container.env or []:
@@ -86,7 +86,13 @@ def list_references(pod: Pod) -> set[Reference]:
             found.add(Reference("ConfigMap", whole.configMapRef.name or ""))
         if whole.secretRef is not None:
             found.add(Reference("Secret", whole.secretRef.name or ""))
-    for volume in list_mounted(spec, container):
+    return found | list_volume_references(pod)
+
+
+def list_volume_references(pod: Pod) -> set[Reference]:
+    """Those of which files are made."""
+    found: set[Reference] = set()
+    for volume in list_mounted(get_spec(pod), get_container(pod)):
         if volume.configMap is not None:
             found.add(Reference("ConfigMap", volume.configMap.name or ""))
         if volume.secret is not None:

@@ -103,6 +103,15 @@ def find_previous_start(pod: Pod) -> datetime | None:
     return last.terminated.startedAt if last is not None and last.terminated is not None else None
 
 
+def find_remaining_seconds(pod: Pod) -> float | None:
+    """How long the pod may still be active; None: for ever."""
+    limit = pod.spec.activeDeadlineSeconds if pod.spec is not None else None
+    began = pod.status.startTime if pod.status is not None else None
+    if limit is None or began is None:
+        return None
+    return limit - (datetime.now(UTC) - began).total_seconds()
+
+
 def now() -> datetime:
     """As the cluster keeps times: to the second, so that what was told and what is read are the same."""
     return datetime.now(UTC).replace(microsecond=0)

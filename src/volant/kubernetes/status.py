@@ -32,6 +32,7 @@ from volant.kubernetes.runs import (
     parse_time,
 )
 
+DEADLINE_EXCEEDED = "DeadlineExceeded"
 _OUT_OF_MEMORY = ("guest-out-of-memory", "host-out-of-memory", "memory-limit")
 # How the agent in the guest says of a process that the guest's kernel killed it for lack of memory.
 _GUEST_RAN_OUT = "(the guest ran out of memory)"
@@ -53,6 +54,18 @@ def make_refused_status(pod: Pod, reason: str, message: str, *, host_ip: str) ->
         phase="Failed", reason=reason, message=message, hostIP=host_ip, startTime=_find_start(pod),
         conditions=_make_conditions(pod, initialized=False, ready=False),
     )  # fmt: skip
+
+
+def make_overdue_status(pod: Pod, vm: Vm | None, *, host_ip: str, pod_ip: str) -> PodStatus:
+    """The status of a pod that was stopped since it ran for longer than its activeDeadlineSeconds."""
+    message = "Pod was active on the node longer than the specified deadline"
+    if vm is None:
+        return make_refused_status(pod, DEADLINE_EXCEEDED, message, host_ip=host_ip)
+    status = make_status(pod, vm, host_ip=host_ip, pod_ip=pod_ip)
+    status.phase, status.reason, status.message = "Failed", DEADLINE_EXCEEDED, message
+    for container in status.containerStatuses or []:
+        container.state = ContainerState(terminated=_find_end(vm, find_run(vm)))
+    return status
 
 
 def make_status(
@@ -90,7 +103,8 @@ def _find_state(
                 code = process.get("exit_code")
                 reason = process.get("reason", "")
                 why = "OOMKilled" if _GUEST_RAN_OUT in reason else "Error"
-                ended = _make_end(vm, run, KILLED_EXIT_CODE if code is None else code, why, reason)
+                left = find_last_message(vm) or reason
+                ended = _make_end(vm, run, KILLED_EXIT_CODE if code is None else code, why, left)
                 return _waiting("CrashLoopBackOff", reason), "Running", ended
             if process is None and not vm["agent"]["connected"]:
                 return _waiting("ContainerCreating", vm["status_reason"]), "Pending", None
@@ -120,7 +134,14 @@ def _find_end(vm: Vm, run: Run | None) -> ContainerStateTerminated:
     if _GUEST_RAN_OUT in said:
         return _make_end(vm, run, KILLED_EXIT_CODE, "OOMKilled", said)
     code = code if code is not None else (1 if vm["status"] == "failed" else 0)
-    return _make_end(vm, run, code, "Completed" if code == 0 else "Error", vm["status_reason"])
+    # What the workload left counts; else why it failed, while of what went well there is nothing to tell.
+    message = find_last_message(vm) or (vm["status_reason"] if code else "")
+    return _make_end(vm, run, code, "Completed" if code == 0 else "Error", message)
+
+
+def find_last_message(vm: Vm) -> str:
+    """What the workload left of its end, in the file that it was offered (terminationMessagePath)."""
+    return vm.get("last_message", "")
 
 
 def _make_end(vm: Vm, run: Run | None, code: int, reason: str, message: str) -> ContainerStateTerminated:

@@ -21,13 +21,24 @@ from volant.errors import Conflict, NotFound, VolantError
 from volant.kubernetes.addresses import PodAddresses
 from volant.kubernetes.boots import Boots
 from volant.kubernetes.cluster import Cluster
+from volant.kubernetes.environment import Fields
 from volant.kubernetes.events import tell_event
 from volant.kubernetes.images import Images
+from volant.kubernetes.last_words import LastWords
+from volant.kubernetes.pod_files import GuestFile, make_changing_files
 from volant.kubernetes.pods import KILLED_LABEL, check_pod, make_request, name_vm
 from volant.kubernetes.probes import attempt
 from volant.kubernetes.probing import Failure, Kind, Prober
-from volant.kubernetes.references import Missing, Refused, get_container, get_spec
-from volant.kubernetes.status import make_refused_status, make_status, make_waiting_status
+from volant.kubernetes.references import Found, Missing, Refused, get_container, get_spec
+from volant.kubernetes.runs import find_remaining_seconds
+from volant.kubernetes.status import (
+    DEADLINE_EXCEEDED,
+    make_overdue_status,
+    make_refused_status,
+    make_status,
+    make_waiting_status,
+)
+from volant.kubernetes.watched_objects import WatchedObjects, list_places
 
 log = logging.getLogger(__name__)
 SELF_FENCE = "volant.dev/self-fence"
@@ -50,6 +61,7 @@ class Host:
     images: Images
     addresses: PodAddresses
     boots: Boots
+    objects: WatchedObjects
 
 
 class PodWorker:
@@ -73,6 +85,11 @@ class PodWorker:
         self._make_at = 0.0
         # Why its run was ended, until the next one is told of.
         self._killed = ""
+        self._last_words = LastWords(host.client, get_container(pod))
+        # What this agent knows to be in the guest's files.
+        self._files: dict[str, GuestFile] = {}
+        # Looks at it again when it may not be active any longer.
+        self._alarm: asyncio.TimerHandle | None = None
         self._prober = Prober(get_container(pod), self._probe, self.wake, self._tell_problem)
 
     def wake(self, pod: Pod | None = None) -> None:
@@ -117,8 +134,12 @@ class PodWorker:
             return True
         if pod.status is not None and pod.status.phase in ("Succeeded", "Failed"):
             self._prober.stop()
+            self._host.objects.leave(self.wake)
             return False
         if self._is_fenced:
+            return False
+        if self._is_overdue():
+            await self._stop_overdue(pod)
             return False
         try:
             check_pod(pod)
@@ -137,8 +158,49 @@ class PodWorker:
             vm = await self._host.client.start_vm(self.name)
         if self._prober.failure is not None:
             vm = await self._restart(pod, self._prober.failure)
-        await self._tell(self._observe(pod, vm))
+        status = self._observe(pod, vm)
+        await self._last_words.add(status, vm)
+        await self._tell(status)
+        await self._refresh_files(pod, vm)
         return False
+
+    async def _refresh_files(self, pod: Pod, vm: Vm) -> None:
+        """Files of the guest follow ConfigMaps, Secrets, and the pod's labels and annotations."""
+        if vm["status"] != "running" or not vm["agent"]["connected"]:
+            return
+        places = list_places(pod)
+        self._host.objects.follow(self.wake, places)
+        found = Found(self._host.objects.find(places))
+        files = self._make_changing_files(pod, self._host.addresses.find(vm), found)
+        for path, file in files.items():
+            if self._files.get(path) != file:
+                await self._host.client.write_file(self.name, path, file.content, mode=file.mode)
+                self._files[path] = file
+
+    def _make_changing_files(self, pod: Pod, address: str, found: Found) -> dict[str, GuestFile]:
+        fields = Fields(pod, self._host.node, address, self._host.address)
+        return make_changing_files(get_spec(pod), get_container(pod), fields, found)
+
+    def _is_overdue(self) -> bool:
+        """Whether the pod has been active for as long as it may be; if not yet, it is looked at again when it has."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        remaining = find_remaining_seconds(self.pod)
+        if remaining is not None and remaining > 0:
+            self._alarm = asyncio.get_running_loop().call_later(remaining, self._changed.set)
+        return remaining is not None and remaining <= 0
+
+    async def _stop_overdue(self, pod: Pod) -> None:
+        self._prober.stop()
+        vm = await self._find_vm()
+        if vm is not None and vm["status"] not in ("stopped", "failed", "created"):
+            vm = await self._host.client.stop_vm(self.name, timeout_seconds=self._find_grace(pod))
+        address = self._host.addresses.find(vm) if vm is not None else ""
+        await self._tell(make_overdue_status(pod, vm, host_ip=self._host.address, pod_ip=address))
+        await self._tell_event(
+            "Normal", DEADLINE_EXCEEDED, "Pod was active on the node longer than specified"
+        )
 
     def _observe(self, pod: Pod, vm: Vm) -> PodStatus:
         """What the VM and its probes say now; the probes go with the run of the workload."""
@@ -219,13 +281,18 @@ class PodWorker:
         host, container = self._host, get_container(pod)
         try:
             plugin = await host.images.provide(container.image or "", container.imagePullPolicy)
+            manifest = (await host.client.get_plugin(plugin))["manifest"]
         except (VolantError, OSError) as error:
             raise ImageFailed(str(error)) from error
         found = await host.cluster.find(pod)
         address = host.addresses.lease(pod)
         try:
-            request = make_request(pod, found, plugin, node=host.node, pod_ip=address, host_ip=host.address)
+            request = make_request(
+                pod, found, plugin, node=host.node, pod_ip=address, host_ip=host.address,
+                port=manifest["workload"]["port"],
+            )  # fmt: skip
             vm = await host.boots.begin(request)
+            self._files = self._make_changing_files(pod, address, found)
         except BaseException as error:
             host.addresses.release(address)
             # The agent before this one has made it; else another VM has what this one needs, such as its volume.
@@ -237,6 +304,7 @@ class PodWorker:
 
     async def _end(self, pod: Pod) -> None:
         """Stop the VM within the pod's grace, delete it, and let the pod go."""
+        self._host.objects.leave(self.wake)
         vm = await self._find_vm()
         if vm is not None:
             if vm["status"] not in ("stopped", "failed", "created"):

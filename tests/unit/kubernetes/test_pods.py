@@ -26,7 +26,9 @@ UID = "0f3d2b1a-1111-2222-3333-444455556666"
 def ask(pod: Pod, found: Found | None = None, pod_ip: str = "10.1.0.2") -> dict[str, Any]:
     check_pod(pod)
     return dict(
-        make_request(pod, found or Found(), "web:1.0.0", node="host-1", pod_ip=pod_ip, host_ip="192.0.2.1")
+        make_request(
+            pod, found or Found(), "web:1.0.0", node="host-1", pod_ip=pod_ip, host_ip="192.0.2.1", port=80
+        )
     )
 
 
@@ -135,14 +137,15 @@ def test_volumes_are_files_before_the_workload_starts() -> None:
     assert list_references(pod) == {Reference("ConfigMap", "settings")}
     assert list_tokens(pod) == {TokenRequest("", 600)}
     found = Found({Reference("ConfigMap", "settings"): {"a": b"\0\xff"}}, {TokenRequest("", 600): "ey.J.h"})
-    files = {
-        file["path"]: (file["mode"], base64.b64decode(file["content_base64"]))
+    files = [
+        (file["path"], file["kind"], file["mode"], base64.b64decode(file["content_base64"]))
         for file in ask(pod, found)["files"]
-    }
-    assert files == {
-        "/etc/app/deep/b": (0o400, b"\0\xff"), "/run/account/token": (0o600, b"ey.J.h"),
-        "/run/account/ns": (0o644, b"shop"),
-    }  # fmt: skip
+    ]
+    assert files == [
+        ("/etc/app", "memory", 0o755, b""), ("/run/account", "memory", 0o755, b""),
+        ("/etc/app/deep/b", "file", 0o400, b"\0\xff"), ("/run/account/token", "file", 0o644, b"ey.J.h"),
+        ("/run/account/ns", "file", 0o644, b"shop"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -153,7 +156,11 @@ def test_volumes_are_files_before_the_workload_starts() -> None:
         ({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}, {}, "UnsupportedVolume"),
         ({}, {"securityContext": {"privileged": True}}, "UnsupportedSecurityContext"),
         ({}, {"securityContext": {"readOnlyRootFilesystem": True}}, "UnsupportedSecurityContext"),
-        ({"securityContext": {"sysctls": [{"name": "a", "value": "b"}]}}, {}, "UnsupportedSecurityContext"),
+        (
+            {"securityContext": {"sysctls": [{"name": "a", "value": '1" b="'}]}},
+            {},
+            "UnsupportedSecurityContext",
+        ),
         ({}, {"livenessProbe": {"grpc": {"port": 80}}}, "UnsupportedProbe"),
         ({}, {"lifecycle": {"preStop": {"exec": {"command": ["true"]}}}}, "UnsupportedLifecycle"),
         ({}, {"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "x"}]}, "UnsupportedVolume"),
@@ -192,12 +199,21 @@ def test_the_workload_is_who_and_where_the_pod_says() -> None:
     assert request["stop_timeout_seconds"] == 20
     assert request["health_check"]["test"] == ["NONE"], "the node probes, not the plugin"
     assert ask(make_pod({"securityContext": {"runAsUser": 7}}))["user"] == "7"
+    groups = {
+        "fsGroup": 5,
+        "supplementalGroups": [6, 5],
+        "sysctls": [{"name": "kernel.shmmni", "value": "99 1"}],
+    }
+    request = ask(make_pod({"securityContext": groups}))
+    assert (request["groups"], request["kernel_arguments"]) == ([5, 6], 'sysctl.kernel.shmmni="99 1"')
     aliases = [{"ip": "192.0.2.7", "hostnames": ["db", "db.example"]}]
     assert ask(make_pod({"hostAliases": aliases}))["extra_hosts"] == {
         "db": "192.0.2.7",
         "db.example": "192.0.2.7",
     }
-    assert "health_check" not in ask(make_pod(livenessProbe={"httpGet": {"port": 80}}))
+    liveness = {"httpGet": {"port": 80}}
+    assert ask(make_pod(livenessProbe=liveness))["health_check"]["test"] == ["OWN"]
+    assert "health_check" not in ask(make_pod(livenessProbe=liveness, ports=[{"containerPort": 80}]))
 
 
 def test_claims_are_mounted_as_the_volumes_that_they_are_bound_to() -> None:

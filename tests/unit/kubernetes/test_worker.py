@@ -2,19 +2,35 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
-from lightkube.resources.core_v1 import Pod
+from lightkube.resources.core_v1 import ConfigMap, Pod
 
 from support.fake_cluster import FakeCluster, FakeDaemon, make_pod, make_vm
 from volant.errors import Conflict, ToolFailed
 from volant.kubernetes.addresses import PodAddresses
 from volant.kubernetes.boots import Boots
 from volant.kubernetes.probing import Failure
+from volant.kubernetes.references import Found, Reference
+from volant.kubernetes.watched_objects import WatchedObjects
 from volant.kubernetes.worker import SELF_FENCE, Host, PodWorker
 
 NAME = "shop-web-0f3d2b1a"
+LABEL = "metadata.labels['app']"
+
+
+def read_settings(value: str) -> ConfigMap:
+    return cast("ConfigMap", ConfigMap.from_dict({"metadata": {"name": "settings"}, "data": {"a": value}}))
+
+
+async def let_wake(worker: PodWorker) -> None:
+    """The next step of a worker that nobody runs."""
+    worker._changed.clear()
+    async with asyncio.timeout(30):
+        await worker._changed.wait()
+    await worker.bring_about()
 
 
 class FakeImages:
@@ -31,7 +47,7 @@ class World:
         self.cluster, self.daemon, self.images = FakeCluster(), FakeDaemon(), FakeImages()
         host = Host(
             "host-1", "192.0.2.1", cast("Any", self.cluster), cast("Any", self.daemon), cast("Any", self.images),
-            PodAddresses("192.0.2.1"), Boots(cast("Any", self.daemon)),
+            PodAddresses("192.0.2.1"), Boots(cast("Any", self.daemon)), WatchedObjects(cast("Any", self.cluster)),
         )  # fmt: skip
         self.worker = PodWorker(host, pod)
 
@@ -201,3 +217,48 @@ async def test_a_vm_that_cannot_be_stopped_now_is_stopped_when_it_can(
     monkeypatch.setattr(world.daemon, "stop_vm", refuse_once)
     await world.worker.fence()
     assert world.daemon.acts == [f"stop {NAME} force"]
+
+
+@pytest.mark.asyncio
+async def test_files_of_the_guest_follow_what_they_are_made_of() -> None:
+    volumes = [
+        {"name": "settings", "configMap": {"name": "settings"}},
+        {"name": "pod", "downwardAPI": {"items": [{"path": "app", "fieldRef": {"fieldPath": LABEL}}]}},
+    ]
+    mounts = [{"name": "settings", "mountPath": "/settings"}, {"name": "pod", "mountPath": "/pod"}]
+    pod = make_pod({"volumes": volumes}, volumeMounts=mounts)
+    world = World(pod)
+    world.cluster.found = Found({Reference("ConfigMap", "settings"): {"a": b"1"}})
+    world.cluster.listed = [read_settings("1")]
+    await world.worker.bring_about()
+    await let_wake(world.worker)
+    assert world.daemon.acts == [f"create {NAME}"], "all is there since the VM was made"
+    world.cluster.changes.put_nowait(("MODIFIED", read_settings("2")))
+    await let_wake(world.worker)
+    assert world.daemon.acts[1:] == [f"write {NAME} /settings/a 2 644"]
+    assert pod.metadata is not None
+    pod.metadata.labels = {"app": "shop"}
+    await world.worker.bring_about()
+    assert world.daemon.acts[2:] == [f"write {NAME} /pod/app shop 644"]
+    world.worker.orphan()
+    await world.worker.bring_about()
+
+
+@pytest.mark.asyncio
+async def test_a_pod_that_was_active_for_too_long_is_stopped_and_has_failed() -> None:
+    world = World(make_pod({"terminationGracePeriodSeconds": 4}))
+    await world.worker.bring_about()
+    assert world.worker.pod.spec is not None
+    world.worker.pod.spec.activeDeadlineSeconds = 3600
+    await world.worker.bring_about()
+    assert world.phases == ["Running"]
+    world.worker.pod.spec.activeDeadlineSeconds = 1
+    assert world.worker.pod.status is not None
+    world.worker.pod.status.startTime = datetime.now(UTC) - timedelta(seconds=2)
+    await world.worker.bring_about()
+    assert world.daemon.acts == [f"create {NAME}", f"stop {NAME} 4"]
+    told = world.cluster.statuses[-1]
+    assert (told["phase"], told["reason"]) == ("Failed", "DeadlineExceeded")
+    assert "terminated" in told["containerStatuses"][0]["state"]
+    await world.worker.bring_about()
+    assert world.daemon.acts == [f"create {NAME}", f"stop {NAME} 4"], "it is not started again"

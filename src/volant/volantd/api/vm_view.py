@@ -93,6 +93,14 @@ def read_update(request: VmUpdate) -> update.VmUpdate:
     )
 
 
+def _find_reason(record: VmRecord, problem: str) -> str:
+    """Why the VM is in its state, or what is wrong with it."""
+    reason = record.reason or problem
+    if record.state in WITH_PROCESS and record.has_own_system:
+        return reason or "no agent answers: it boots its own system"
+    return reason
+
+
 def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
     """A VM for the API. `problem` is what its machine complains about while it runs, or empty."""
     guest = record.guest
@@ -106,14 +114,11 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
             pid=record.process.pid if record.process and runs else None,
             kernel=guest.kernel if guest else "",
         )
-    reason = record.reason or (problem if runs else "")
-    if runs and record.has_own_system:
-        reason = reason or "no agent answers: it boots its own system"
     return Vm(
         id=record.id,
         name=record.name,
         status=record.state.value,
-        status_reason=reason,
+        status_reason=_find_reason(record, problem if runs else ""),
         health=guest.health if guest and runs else "unknown",
         health_reason=guest.health_reason if guest and runs else "",
         checks=guest.checks if guest and runs else [],
