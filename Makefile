@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Where `make install` puts the programs: root's for everybody, else this user's own.
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 
-.PHONY: soak-daemon test-forks test-kvm test-kvm-short bench-kvm test-kubernetes bench-daemon bench-start install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration integration-tools integration-rest e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean test-guide docs bench-boots bench-cli bench-dashboard bench-stacks bench-kubernetes
+.PHONY: soak-daemon test-forks test-kvm test-kvm-short bench-kvm test-kubernetes test-node-conformance bench-daemon bench-start install uninstall dist test-install test-shutdown help demo demo-clean test check lint types unit go-check integration integration-tools integration-rest e2e setup build lock reference bench bench-build bench-agent fresh fresh-short clean test-guide docs bench-boots bench-cli bench-dashboard bench-stacks bench-kubernetes
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +107,9 @@ test-kvm-short: build ## the same for one VM on KVM: boot, limits, kills, clock
 
 test-kubernetes: build ## pods of a real control plane as VMs (its build takes minutes once)
 	$(BIN)/pytest -q tests/kubernetes
+
+test-node-conformance: build ## Kubernetes' own tests of nodes, those that fit VMs (its build takes minutes once; long)
+	$(BIN)/pytest -q -s -m heavy tests/kubernetes/test_node_conformance.py
 
 test-forks: build ## 200 VMs wake from one memory: no two are alike (long)
 	FORKS=$${FORKS:-200} $(BIN)/pytest -q tests/e2e/test_forks.py
