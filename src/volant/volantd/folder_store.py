@@ -88,9 +88,8 @@ class FolderStore(Generic[Record]):
         return sorted(found, key=order)  # type: ignore[arg-type]  # callers give what can be ordered
 
     def take_away(self, identity: str) -> None:
-        """Nothing where there is none such."""
-        hidden = self.folder / f".{identity}"
-        shutil.rmtree(hidden, ignore_errors=True)
+        """Nothing where there is none such. A draft of the same identity is another's work, and stays."""
+        hidden = self.folder / f".{identity}-{secrets.token_hex(6)}"
         try:
             self.find_place(identity).rename(hidden)
         except FileNotFoundError:

@@ -64,6 +64,17 @@ def test_a_removal_that_was_cut_off_is_finished_at_start(store: FolderStore[Thin
     assert list(store.folder.iterdir()) == []
 
 
+def test_a_removal_leaves_the_draft_of_the_next_one(store: FolderStore[Thing]) -> None:
+    identity = put(store, "a")
+    with store.draft(identity) as (_, hidden):
+        (hidden / "content").write_text("b")
+        store.take_away(identity)
+        store.take_away(identity)
+        store.put(identity, Thing(name="b"), hidden)
+    assert store.read(identity) == Thing(name="b")
+    assert store.list_hidden() == []
+
+
 def test_what_a_killed_daemon_was_writing_about_a_thing_goes_at_the_next_start(
     store: FolderStore[Thing],
 ) -> None:

@@ -46,7 +46,9 @@ def test_a_template_is_there_once_it_is_whole(store: TemplateStore, tmp_path: Pa
     with store.draft("a") as (_, hidden):
         (hidden / "memory").touch()
         assert store.list_hidden() == [hidden]
+        # A VM that is made meanwhile looks for it.
         assert store.find("a") is None
+        assert (hidden / "memory").exists()
     assert store.list_hidden() == []
     publish(store, tmp_path, "a")
     found = store.find("a")
