@@ -135,7 +135,8 @@ def test_a_version_that_does_not_become_healthy_is_undone_and_nobody_notices(hos
 def test_the_next_daemon_finishes_an_update(host: Host, url: str) -> None:
     host.volar("deployments", "update", NAME, "-e", "WORD=third", "--healthy-within", "2m", "--no-wait")
     wait_until("the update to be under way", lambda: len(see(host)["vms"]) > 2, PATIENCE_SECONDS)
-    os.kill(host.daemon_pid(), signal.SIGKILL)
+    host.kill_daemon()
+    assert ask(url).split()[0].startswith("shop-"), "without a daemon, too"
     wait_until("the update to be finished", lambda: see(host)["status"] == "ready", PATIENCE_SECONDS)
     deployment = see(host)
     assert {vm["revision"] for vm in deployment["vms"]} == {deployment["revision"]}

@@ -8,7 +8,9 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -43,6 +45,11 @@ def find_holder(host: Host) -> int:
     return int(json.loads(message)["pid"]) if message else 0
 
 
+def ask(client: HTTPConnection) -> str:
+    client.request("GET", "/")
+    return client.getresponse().read().decode()
+
+
 def test_vms_see_each_other_whoever_is_killed(pair: Host) -> None:
     assert "Hello from Volant!" in pair.volar("vms", "ssh", "web", PAGE).stdout
     # A list of what it reaches holds at once, names first of all; VMs of its networks stay what they were.
@@ -54,10 +61,20 @@ def test_vms_see_each_other_whoever_is_killed(pair: Host) -> None:
     assert "Hello from Volant!" in pair.volar("vms", "ssh", "web", PAGE).stdout
     address = pair.volar("vms", "ssh", "web", "getent ahostsv4 db").stdout.split()[0]
     assert address.startswith("10.127.")
-    # The daemon's end changes nothing between them, and its successor answers for names and ports again.
-    os.kill(pair.daemon_pid(), signal.SIGKILL)
-    assert "Hello from Volant!" in pair.volar("vms", "ssh", "web", PAGE).stdout
+    # The daemon's end changes nothing between them, nor for who is connected to a published port or connects there,
+    # and its successor answers for names again.
+    url = pair.vm("web")["url"]
+    client = HTTPConnection(urlsplit(url).netloc, timeout=60)
+    assert "Hello from Volant!" in ask(client)
+    connection = client.sock
+    pair.kill_daemon()
+    assert "Hello from Volant!" in ask(client)
+    assert "Hello from Volant!" in fetch(url, 60)
     assert pair.vm("db")["warnings"] == []
+    assert "Hello from Volant!" in ask(client)
+    assert client.sock is connection, "no end was seen of it"
+    client.close()
+    assert "Hello from Volant!" in pair.volar("vms", "ssh", "web", PAGE).stdout
     # The holder's end is made good, in the namespace that the VMs are still in.
     holder = find_holder(pair)
     os.kill(holder, signal.SIGKILL)

@@ -62,6 +62,12 @@ class Host:
     def daemon_pid(self) -> int:
         return int(json.loads(self.volar("daemon", "status", "--output", "json").stdout)["pid"])
 
+    def kill_daemon(self) -> None:
+        """SIGKILL, and its end."""
+        pid = self.daemon_pid()
+        os.kill(pid, signal.SIGKILL)
+        wait_until("the daemon's end", lambda: has_ended(pid))
+
     def processes(self) -> list[int]:
         """Every process whose command line names this host's folder: the daemon and its hypervisors."""
         found = []
@@ -83,6 +89,14 @@ class Host:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.home, ignore_errors=True)
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state == "Z"
 
 
 def fetch(url: str, timeout_seconds: float = 10) -> str:

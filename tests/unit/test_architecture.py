@@ -117,6 +117,7 @@ WITHOUT_TEST_OF_THEIR_NAME = frozenset(
         "volar/compose/project_vms",
         "volar/compose/stack_commands",
         "volantd/deployments/balancing",
+        "volantd/network/carrier/program",
         "volantd/deployments/record",
         "volantd/deployments/replica",
         "volantd/deployments/resource",

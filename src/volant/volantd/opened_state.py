@@ -8,6 +8,7 @@ import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from volant.errors import Conflict
 from volant.volantd.audit import AuditLog
@@ -15,6 +16,8 @@ from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import SOCKET_PATH_LIMIT, Hypervisor
 from volant.volantd.network.bridge import find_net
 from volant.volantd.network.bridge_networks import BridgeNetworks
+from volant.volantd.network.carrier.carrier import SOCKET_NAME as CARRIER_SOCKET
+from volant.volantd.network.carrier.carrier import Carrier
 from volant.volantd.network.egress.guard import EgressGuard
 from volant.volantd.network.packet_filter import run_nft
 from volant.volantd.network.shared.namespace import SOCKET_NAME as HOLDER_SOCKET
@@ -87,6 +90,7 @@ def make_domain(
             settings.warm_start == "on" and hypervisor.capabilities.templates,
         ),
         shared_network=make_shared_network(settings, registry),
+        carrier=make_carrier(settings),
         bridge_egress=EgressGuard(run_nft, find_net, registry.list_held_guests),
         bridge_networks=BridgeNetworks(run_nft, find_net, registry.list_bridged_guests),
     )
@@ -98,14 +102,25 @@ def make_domain(
 
 
 def make_shared_network(settings: Settings, registry: VmRegistry) -> SharedNetwork:
-    """Its holder listens in the state folder, which is there for as long as VMs are, unless its path is too long."""
-    fits = len(os.fsencode(settings.state_dir / HOLDER_SOCKET)) <= SOCKET_PATH_LIMIT
     return SharedNetwork(
-        settings.state_dir if fits else settings.runtime_dir,
+        choose_lasting_folder(settings),
         settings.state_dir,
         is_on=settings.shared_network != "off" and settings.host_loopback == "closed",
         find_guests=registry.list_shared_guests,
     )
+
+
+def make_carrier(settings: Settings) -> Carrier:
+    folder = choose_lasting_folder(settings)
+    return Carrier(folder, settings.state_dir / "ports.log", folder / HOLDER_SOCKET)
+
+
+def choose_lasting_folder(settings: Settings) -> Path:
+    """Where what outlives the daemon listens: the state folder, which is there for as long as VMs are, unless its path
+    is too long."""
+    longest = max(len(HOLDER_SOCKET), len(CARRIER_SOCKET))
+    fits = len(os.fsencode(settings.state_dir)) + 1 + longest <= SOCKET_PATH_LIMIT
+    return settings.state_dir if fits else settings.runtime_dir
 
 
 def make_audit(settings: Settings, stack: contextlib.ExitStack) -> AuditLog:

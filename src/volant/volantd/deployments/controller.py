@@ -15,7 +15,8 @@ from functools import partial
 
 from volant.errors import NotFound, VolantError
 from volant.volantd.clock import now
-from volant.volantd.deployments.balancing import Balancing
+from volant.volantd.deployments.balancing import KIND as KIND_CARRIED
+from volant.volantd.deployments.balancing import Balancing, name_key
 from volant.volantd.deployments.observing import describe_condition, find_condition, find_serving
 from volant.volantd.deployments.planning import (
     Act,
@@ -79,6 +80,8 @@ class Controller:
 
     async def run(self) -> None:
         """Until it is cancelled; VMs run on."""
+        keys = [name_key(deployment.id) for deployment in self._store.list_all() if not deployment.deleting]
+        await self._domain.carrier.keep(KIND_CARRIED, keys)
         listening = asyncio.create_task(self._listen())
         try:
             while True:
@@ -91,7 +94,7 @@ class Controller:
         finally:
             await end_tasks([listening])
             for watch in self._watches.values():
-                watch.balancing.close()
+                watch.balancing.release()
 
     async def _listen(self) -> None:
         with self._domain.events.listen() as happenings:
@@ -119,7 +122,9 @@ class Controller:
     def _look(self, deployment: Deployment) -> float | None:
         watch = self._watches.get(deployment.id)
         if watch is None:
-            watch = self._watches[deployment.id] = Watch(Balancing(self._fleet, self._poked.set))
+            watch = self._watches[deployment.id] = Watch(
+                Balancing(self._fleet, deployment.id, self._poked.set)
+            )
         for _ in range(MOST_STEPS):
             records = self._read_vms(deployment)
             situation = self._observe(deployment, watch, records)

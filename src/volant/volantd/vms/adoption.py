@@ -18,6 +18,7 @@ from volant.volantd.hypervisors.host_process import ExitStatus, read_boot_id
 from volant.volantd.network.shared.network import SharedNetwork
 from volant.volantd.vms.disk_layers import name_overlay, settle_overlay
 from volant.volantd.vms.fleet import Fleet
+from volant.volantd.vms.held_ports import KIND, name_key
 from volant.volantd.vms.holding import is_held, unmark_held
 from volant.volantd.vms.kept_memory import has_memory
 from volant.volantd.vms.lifecycle import find_files
@@ -53,6 +54,8 @@ async def adopt_all(
     for folder in (fleet.domain.settings.state_dir, fleet.domain.settings.cache_dir):
         sweep_partial_files(folder)
     set_aside_unknown(fleet.domain)
+    running = [record.id for record in fleet.domain.registry.walk() if record.state in WITH_PROCESS]
+    await fleet.domain.carrier.keep(KIND, [name_key(vm_id) for vm_id in running])
     tasks = []
     is_new_boot = note_boot(fleet.domain.settings.state_dir / "boot_id")
     for record in fleet.domain.registry.walk():

@@ -10,6 +10,7 @@ from volant.volantd.audit import AuditLog
 from volant.volantd.database import Database
 from volant.volantd.hypervisors.base import Hypervisor
 from volant.volantd.network.bridge_networks import BridgeNetworks
+from volant.volantd.network.carrier.carrier import Carrier
 from volant.volantd.network.egress.guard import EgressGuard
 from volant.volantd.network.shared.network import SharedNetwork
 from volant.volantd.networks.store import NetworkStore
@@ -45,6 +46,7 @@ class Domain:
     """The usual one."""
     templates: TemplateSupply
     shared_network: SharedNetwork
+    carrier: Carrier
     bridge_egress: EgressGuard
     bridge_networks: BridgeNetworks
     others: tuple[Hypervisor, ...] = ()

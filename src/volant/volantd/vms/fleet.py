@@ -267,5 +267,6 @@ class Fleet:
         """The daemon ends; VMs run on."""
         await self.background.cancel_all()
         await asyncio.gather(*(vm.release() for vm in list(self._vms.values())), return_exceptions=True)
+        await self.domain.carrier.close()
         await self.domain.shared_network.close()
         self._vms.clear()

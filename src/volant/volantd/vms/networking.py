@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from volant.volantd.network.bridge import (
     name_tap,
     remove_tap,
 )
-from volant.volantd.network.forward import PortForwarder
 from volant.volantd.network.shared.network import SharedNetwork, find_guest_address
 from volant.volantd.network.types import NetworkMode, PortRequest, PublishedPort
 from volant.volantd.network.user_mode import Reach, UserNetwork, find_outward_obstacle
@@ -279,34 +278,32 @@ def is_shared(record: VmRecord) -> bool:
     return record.spec is not None and any(isinstance(nic, SharedNic) for nic in record.spec.nics)
 
 
-async def start_forwarding(
-    record: VmRecord, reach: Callable[[], Awaitable[None]] | None, network: SharedNetwork | None = None
-) -> PortForwarder | None:
-    """Listen on the published ports of a bridged VM, of one on the shared `network`, and of one whose ports the daemon
-    holds: in user mode the hypervisor does so otherwise. `reach` wakes it."""
-    address = record.address
-    if not record.ports or address is None:
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """Where the host reaches the guest's end of each of a VM's published ports that are ours to listen on: `is_inside`
+    the shared network, or from here."""
+
+    ports: tuple[PublishedPort, ...]
+    targets: tuple[tuple[str, int], ...]
+    is_inside: bool = False
+
+
+def find_forwarding(record: VmRecord, *, is_shared: bool) -> Forwarding | None:
+    """Of a bridged VM, of one on the shared network, and of one with inner ports; None where there are none, or the
+    hypervisor listens."""
+    address, ports = record.address, tuple(record.ports)
+    if not ports or address is None:
         return None
-    reach = reach if sleeps_when_idle(record) else None
     if record.definition.network in ON_BRIDGE:
-        forwarder = PortForwarder(record.ports, lambda port: (address, port.guest_port), reach)
-    elif network is not None:
+        return Forwarding(ports, tuple((address, port.guest_port) for port in ports))
+    if is_shared:
         guest = find_guest_address(address)
-        forwarder = PortForwarder(
-            record.ports, lambda port: (guest, port.guest_port), reach, network.open_socket
-        )
-    elif has_inner_ports(record):
-        inner = {(port.guest_port, port.protocol): port for port in list_bound_ports(record)}
-
-        def find_target(port: PublishedPort) -> tuple[str, int]:
-            found = inner[port.guest_port, port.protocol]
-            return found.host_ip, found.host_port
-
-        forwarder = PortForwarder(record.ports, find_target, reach)
-    else:
+        return Forwarding(ports, tuple((guest, port.guest_port) for port in ports), is_inside=True)
+    if not has_inner_ports(record):
         return None
-    await forwarder.start()
-    return forwarder
+    inner = {(port.guest_port, port.protocol): port for port in list_bound_ports(record)}
+    found = [inner[port.guest_port, port.protocol] for port in ports]
+    return Forwarding(ports, tuple((port.host_ip, port.host_port) for port in found))
 
 
 def sleeps_when_idle(record: VmRecord) -> bool:

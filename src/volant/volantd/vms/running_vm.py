@@ -62,7 +62,7 @@ class RunningVm:
         self.lock = asyncio.Lock()
         self.monitor: VmMonitor | None = None
         self.adoption: asyncio.Task[None] | None = None
-        self.ports = HeldPorts(self.wake)
+        self.ports = HeldPorts(domain.carrier, vm_id, self.wake)
         self.use = Use()
         self.going_on: asyncio.Task[None] | None = None
         self._followed_at = 0.0
@@ -332,4 +332,4 @@ class RunningVm:
         """The daemon ends; the VM runs on."""
         if self.monitor is not None:
             await self.monitor.release()
-        await self.ports.close()
+        await self.ports.release()
