@@ -271,11 +271,13 @@ def choose_ports(before: Sequence[PublishedPort], asked: Sequence[PortRequest]) 
             kept.append(same)
         else:
             new.append(request)
-    added = _publish_beside(before, new)
+    added = _publish_beside(before, new, kept)
     return (*kept, *added)
 
 
-def _publish_beside(before: Sequence[PublishedPort], new: Sequence[PortRequest]) -> list[PublishedPort]:
+def _publish_beside(
+    before: Sequence[PublishedPort], new: Sequence[PortRequest], kept: Sequence[PublishedPort]
+) -> list[PublishedPort]:
     """One of its own ports may lead to another port of the guests from now on."""
     own = {(port.host_ip, port.host_port, port.protocol) for port in before}
     moved = [
@@ -290,4 +292,4 @@ def _publish_beside(before: Sequence[PublishedPort], new: Sequence[PortRequest])
         for request in new
         if (request.host_ip or "127.0.0.1", request.host_port, request.protocol) not in own
     ]
-    return [*moved, *publish(rest)]
+    return [*moved, *publish(rest, [*kept, *moved])]

@@ -16,7 +16,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from volant.volantd.network.forward import open_listener
+from volant.volantd.network.forward import MOST_CONNECTIONS, open_listener
 from volant.volantd.network.forward_udp import UdpListener
 from volant.volantd.network.movable import MovableSplice
 from volant.volantd.network.types import PublishedPort
@@ -26,14 +26,13 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 3.0
 # How long a client that was accepted waits for somebody to be ready.
 WAIT_SECONDS = 30.0
-# One that took no connection is asked last for so long.
+# One that took no connection, or ended one without a word, is asked last for so long.
 SHUNNED_SECONDS = 2.0
 # A connection whose last byte was an answer, so long ago, carries no request: when its VM goes, it is moved or closed.
 # Where answers take long, so does what follows their beginning, and twice the slowest one is waited for. That a client
 # has begun its next request, or that an answer has all the bytes that it announced, says more than silence.
 QUIET_SECONDS = 1.0
 DRAIN_LOOK_SECONDS = 0.1
-MOST_CONNECTIONS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +120,9 @@ class Balancer:
         return splice.near
 
     def _forget(self, splice: MovableSplice) -> None:
+        if splice.was_turned_away:
+            # It would have the fewest connections, and be sent all that come.
+            self._shun(self._places.get(splice, ""))
         self._place(splice, "")
         self._places.pop(splice, None)
 
@@ -155,9 +157,12 @@ class Balancer:
                     except (OSError, TimeoutError) as error:
                         logger.debug("no answer from %s:%d: %s", *backend.address, error)
                         tried.add(backend.id)
-                        self._shunned[backend.id] = loop.time() + SHUNNED_SECONDS
+                        self._shun(backend.id)
                         self._place(splice, "")
         splice.abort()
+
+    def _shun(self, backend_id: str) -> None:
+        self._shunned[backend_id] = asyncio.get_running_loop().time() + SHUNNED_SECONDS
 
     async def _wait_for_backend(self, port: PublishedPort, tried: frozenset[str] | set[str]) -> Backend:
         while (found := self._choose(port, tried)) is None:

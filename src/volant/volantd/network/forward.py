@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Published ports that the daemon holds: a listener of its own that carries bytes to where the VM's ports are.
+"""Published ports that are ours to hold: a listener that carries bytes to where the VM's ports are.
 
 Those of bridged VMs, since a rule of the packet filter would be no help on loopback (it needs `route_localnet`, a
-host-wide setting), and those of VMs that sleep when they are idle: whoever connects is accepted, the VM is woken, and
-nobody sees a refused connection. These listeners end with the daemon and come back when it adopts the VM.
+host-wide setting), of VMs on the shared network, and of VMs that sleep when they are idle: whoever connects is
+accepted, the VM is woken, and nobody sees a refused connection.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 10.0
 # How many may wait to be accepted: a VM that wakes is often waited for by many.
 BACKLOG = 1024
+# Of one port's clients together, at the same time: nobody takes the room of all.
+MOST_CONNECTIONS = 8192
 
 Target = tuple[str, int]
 
@@ -63,6 +65,9 @@ class PortForwarder:
 
     async def _listen(self, port: PublishedPort) -> asyncio.Server | UdpListener:
         async def dial(splice: Splice) -> None:
+            if len(self._splices) > MOST_CONNECTIONS:
+                splice.abort()
+                return
             try:
                 target = await self._find_guest(port)
                 async with asyncio.timeout(CONNECT_SECONDS):

@@ -59,7 +59,7 @@ class MovableSplice(Splice):
         if before.transport is not None:
             before.transport.close()
         self.near.transport.pause_reading()
-        self._holds_back = False
+        self._holds_back = self.has_answered = False
         self._begin_dialling()
 
     def carry(self, source: End, data: bytes) -> None:

@@ -9,12 +9,27 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import resource
+import socket
+import struct
 import termios
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Self, cast
+from typing import ClassVar, Self, cast
 
 logger = logging.getLogger(__name__)
+
+# What else this process has open, and has to be able to open.
+RESERVED_DESCRIPTORS = 256
+# Who is gone without a word is noticed after two minutes, and not never.
+KEEP_ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+)
+# close(2) resets the connection, then.
+_RESET = struct.pack("ii", 1, 0)
 
 
 class End(asyncio.Protocol):
@@ -55,6 +70,9 @@ class Splice:
     still be shown. Nothing is read of the client before, so that dialling elsewhere instead loses nothing.
     """
 
+    _count: ClassVar[int] = 0
+    """How many there are in this process."""
+
     def __init__(
         self,
         dial: Callable[[Self], Awaitable[None]],
@@ -68,18 +86,26 @@ class Splice:
         """Whether the last byte was the client's: it waits for an answer."""
         self.slowest_seconds = 0.0
         """The longest that an answer has taken to begin."""
+        self.has_answered = False
+        self.was_turned_away = False
+        """Whether the far end ended it, and had not said a word."""
         self._loop = asyncio.get_running_loop()
         self._begin = partial(dial, self)
         self._on_end = partial(on_end, self)
         self._on_traffic = on_traffic
         self._dialling: asyncio.Task[None] | None = None
         self._is_over = False
+        Splice._count += 1
 
     def note_open(self, end: End) -> None:
         assert end.transport is not None
         self.active_at = self._loop.time()
+        for option in KEEP_ALIVE:
+            end.transport.get_extra_info("socket").setsockopt(*option)
         if self._is_over:
             end.transport.abort()
+        elif end is self.near and not has_room(Splice._count):
+            self.abort()
         elif end is self.near:
             # Not at once: until Python 3.12 what was paused here is read all the same.
             self._loop.call_soon(self._hold_client)
@@ -140,11 +166,13 @@ class Splice:
             self.slowest_seconds = max(self.slowest_seconds, now - self.active_at)
         self.active_at = now
         self.waits_for_far = source is self.near
+        self.has_answered = self.has_answered or source is self.far
         self._on_traffic()
         target.transport.write(data)
 
     def note_eof(self, end: End) -> bool:
         """Whether the connection stays, for what it is still told."""
+        self._note_end(end)
         other = self._find_other(end)
         if other is None or other.transport is None or other.has_ended:
             self.close()
@@ -165,15 +193,21 @@ class Splice:
             other.transport.resume_reading()
 
     def note_lost(self, end: End) -> None:
+        self._note_end(end)
         if end in (self.near, self.far):
             self.close()
+
+    def _note_end(self, end: End) -> None:
+        if end is self.far and not (self.near.has_ended or self.has_answered):
+            self.was_turned_away = True
 
     def close(self) -> None:
         """In order: what was taken in still goes out."""
         self._finish(lambda transport: transport.close())
 
     def abort(self) -> None:
-        self._finish(lambda transport: transport.abort())
+        """At once; where an answer is under way, both see that this was not its end."""
+        self._finish(_reset if self.has_answered else lambda transport: transport.abort())
 
     def _finish(self, end: Callable[[asyncio.Transport], None]) -> None:
         for transport in (self.near.transport, self.far.transport):
@@ -182,6 +216,7 @@ class Splice:
         if self._is_over:
             return
         self._is_over = True
+        Splice._count -= 1
         if self._dialling is not None and self._dialling is not asyncio.current_task(self._loop):
             self._dialling.cancel()
         self._on_end()
@@ -190,3 +225,15 @@ class Splice:
         if end is self.near:
             return self.far
         return self.near if end is self.far else None
+
+
+def has_room(count: int) -> bool:
+    """Whether so many connections, of two descriptors each, leave enough for others."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most == resource.RLIM_INFINITY or 2 * count < most - RESERVED_DESCRIPTORS
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    if not transport.is_closing():
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()

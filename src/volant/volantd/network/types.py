@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  # as people ask for it
 NetworkMode = Literal["bridged", "user", "vsock", "dhcp"]
 PortProtocol = Literal["tcp", "udp"]
 
@@ -16,6 +17,16 @@ class PublishedPort:
     host_port: int
     guest_port: int
     protocol: PortProtocol = "tcp"
+
+    def covers(self, other: PublishedPort) -> bool:
+        """Whether who listens here listens there, too."""
+        is_same = (self.host_port, self.protocol) == (other.host_port, other.protocol)
+        everywhere = self.host_ip in EVERYWHERE and (":" in self.host_ip) == (":" in other.host_ip)
+        return is_same and (everywhere or self.host_ip == other.host_ip)
+
+    def collides_with(self, other: PublishedPort) -> bool:
+        """Whether only one of both can be listened on."""
+        return self.covers(other) or other.covers(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,20 +13,23 @@ import socket
 from collections.abc import Collection, Sequence
 
 from volant.errors import Conflict, InvalidInput, NotPermitted
-from volant.volantd.network.types import PortRequest, PublishedPort
+from volant.volantd.network.types import EVERYWHERE, PortRequest, PublishedPort
 
-# Where a port that this user may not bind is published instead.
+# Where a port that this user may not bind is published instead, and one that is in use at every address.
 UNPRIVILEGED_OFFSET = 8000
+OFFSETS = range(0, 40_001, UNPRIVILEGED_OFFSET)
 ATTEMPTS = 50
 
 
 def choose_address(taken: Collection[str], guest_ports: Sequence[int]) -> tuple[str, list[PublishedPort]]:
-    """A free address in 127.127.0.0/16 and the guest's ports published there, each as it is or 8000 higher."""
-    for _ in range(ATTEMPTS):
+    """A free address in 127.127.0.0/16 and the guest's ports published there, each as it is or 8000 higher; where
+    somebody listens on one everywhere (0.0.0.0), higher still."""
+    for attempt in range(ATTEMPTS):
         address = f"127.127.{random.randrange(256)}.{random.randrange(1, 255)}"  # noqa: S311  # not a secret
         if address in taken:
             continue
-        host_ports = [_choose_port(address, port) for port in guest_ports]
+        moves = attempt >= ATTEMPTS // 2
+        host_ports = [_choose_port(address, port, moves=moves) for port in guest_ports]
         if None not in host_ports:
             return address, [
                 PublishedPort(host_ip=address, host_port=host_port, guest_port=guest_port)
@@ -39,19 +42,31 @@ def choose_address(taken: Collection[str], guest_ports: Sequence[int]) -> tuple[
     )
 
 
-def _choose_port(address: str, guest_port: int) -> int | None:
-    """The port itself, or 8000 more where this user may not bind it; None where somebody else has it."""
-    for port in (guest_port, guest_port + UNPRIVILEGED_OFFSET):
+def _choose_port(address: str, guest_port: int, *, moves: bool) -> int | None:
+    """The port itself, or higher where this user may not bind it or, if it `moves`, somebody else has it."""
+    for offset in OFFSETS:
+        port = guest_port + offset
         problem = find_bind_problem(address, port) if port < 65536 else errno.EACCES
         if problem is None:
             return port
-        if problem != errno.EACCES:
+        if problem != errno.EACCES and not moves:
             break
     return None
 
 
-def publish(requests: Sequence[PortRequest]) -> list[PublishedPort]:
-    """The ports that people asked for, on 127.0.0.1 unless they say where; Conflict where one is in use."""
+def leave_out_covered(usual: Sequence[PublishedPort], asked: Sequence[PortRequest]) -> list[PublishedPort]:
+    """The ports at a VM's own address but those that people ask for on all addresses, this one among them."""
+    covered = {
+        (request.host_port, request.guest_port, request.protocol)
+        for request in asked
+        if request.host_ip in EVERYWHERE
+    }
+    return [port for port in usual if (port.host_port, port.guest_port, port.protocol) not in covered]
+
+
+def publish(requests: Sequence[PortRequest], beside: Sequence[PublishedPort] = ()) -> list[PublishedPort]:
+    """The ports that people asked for, on 127.0.0.1 unless they say where; Conflict where one is in use. `beside`:
+    those that are published with them."""
     published: list[PublishedPort] = []
     for request in requests:
         host_ip = request.host_ip or "127.0.0.1"
@@ -61,14 +76,21 @@ def publish(requests: Sequence[PortRequest]) -> list[PublishedPort]:
             guest_port=request.guest_port,
             protocol=request.protocol,
         )
-        if any(
-            (port.host_ip, port.host_port, port.protocol) == (p.host_ip, p.host_port, p.protocol)
-            for p in published
-        ):
-            raise InvalidInput(f"cannot publish {host_ip}:{port.host_port} twice")
+        if other := next((p for p in (*beside, *published) if p.collides_with(port)), None):
+            raise _refuse_second(port, other)
         check_port(port)
         published.append(port)
     return published
+
+
+def _refuse_second(port: PublishedPort, other: PublishedPort) -> InvalidInput:
+    where = f"{port.host_ip}:{port.host_port}"
+    if port.host_ip == other.host_ip:
+        return InvalidInput(f"cannot publish {where} twice")
+    return InvalidInput(
+        f"cannot publish {where}: {other.host_ip}:{other.host_port} is published, too, and only one can listen",
+        resolution="leave one of them out, or choose another port",
+    )
 
 
 def check_port(port: PublishedPort) -> None:

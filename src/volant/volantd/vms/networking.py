@@ -30,7 +30,7 @@ from volant.volantd.network.user_mode import Reach, UserNetwork, find_outward_ob
 from volant.volantd.networks.store import DEFAULT
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.settings import Settings
-from volant.volantd.vms.addresses import choose_address, publish
+from volant.volantd.vms.addresses import choose_address, leave_out_covered, publish
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.record import VmRecord, WakeSource
 
@@ -66,7 +66,8 @@ def choose_place(
     """Address and published ports of a new VM; in user mode `guest_ports` are published at its address."""
     if mode == "user":
         address, ports = choose_address(taken, guest_ports)
-        return address, [*ports, *publish(publish_requests)]
+        ports = leave_out_covered(ports, publish_requests)
+        return address, [*ports, *publish(publish_requests, ports)]
     if mode in ON_BRIDGE:
         if mode == "dhcp":
             require_tool("dnsmasq", package="dnsmasq-base")
@@ -338,10 +339,12 @@ def make_url(record: VmRecord, manifest: Manifest) -> str | None:
         return None
     port: int | None = workload.port
     if record.definition.network == "user":
-        found = (
-            p.host_port for p in record.ports if p.guest_port == workload.port and p.host_ip == record.address
+        own = (
+            (p, PublishedPort(record.address, p.host_port, workload.port, p.protocol)) for p in record.ports
         )
-        port = next(found, None)
+        port = next(
+            (p.host_port for p, here in own if p.guest_port == workload.port and p.covers(here)), None
+        )
     if port is None:
         return None
     scheme = "http" if workload.type == "http" else "tcp"

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 from volant.errors import InvalidInput
 from volant.sizes import read_size
-from volant.volantd.network.types import PortRequest, PublishedPort
-from volant.volantd.vms.addresses import publish
+from volant.volantd.network.types import EVERYWHERE, PortRequest, PublishedPort
+from volant.volantd.vms.addresses import leave_out_covered, publish
 from volant.volantd.vms.definition import check_variables
 from volant.volantd.vms.labels import check_labels
 from volant.volantd.vms.record import VmDefinition, VmRecord, VmResources
@@ -120,7 +121,7 @@ def _publish(record: VmRecord, requests: Sequence[PortRequest]) -> tuple[Publish
     """The address of its own keeps its ports; one that the VM itself has is not in use."""
     if requests and record.address is None:
         raise InvalidInput(f"cannot publish ports of VM {record.name}: it has no network")
-    usual = [port for port in record.ports if port.host_ip == record.address]
+    usual = leave_out_covered(_find_usual(record), requests)
     own = {(port.host_ip, port.host_port, port.protocol) for port in record.ports}
     kept, new = [], []
     for request in requests:
@@ -129,7 +130,15 @@ def _publish(record: VmRecord, requests: Sequence[PortRequest]) -> tuple[Publish
             kept.append(PublishedPort(host_ip, request.host_port, request.guest_port, request.protocol))
         else:
             new.append(request)
-    asked = [*kept, *publish(new)]
-    if len({(port.host_ip, port.host_port, port.protocol) for port in asked}) < len(asked):
+    stays = [*usual, *(port for port in kept if port not in usual)]
+    if len(set(kept)) < len(kept) or any(a.collides_with(b) for a, b in combinations(stays, 2)):
         raise InvalidInput(f"cannot publish a port of VM {record.name} twice")
-    return (*usual, *(port for port in asked if port not in usual))
+    return (*stays, *publish(new, stays))
+
+
+def _find_usual(record: VmRecord) -> list[PublishedPort]:
+    """What is published at the address of its own, or would be, were it not published everywhere."""
+    found = [port for port in record.ports if port.host_ip == record.address]
+    if found or record.address is None or record.definition.network != "user":
+        return found
+    return [replace(port, host_ip=record.address) for port in record.ports if port.host_ip == EVERYWHERE[0]]

@@ -49,6 +49,30 @@ async def test_one_that_takes_no_connection_is_passed_over_unnoticed() -> None:
         assert {await ask(port) for _ in range(6)} == {"a"}
 
 
+async def test_one_that_ends_all_connections_without_a_word_does_not_get_all_that_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "SHUNNED_SECONDS", 3600.0)
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with start_guest("mute", hang_up) as mute, start_guest("a") as a, balance(a) as (balancer, port):
+        held = await connect(port)
+        held[1].write(b"who\n")
+        assert await held[0].readline() == b"a\n"
+        balancer.set_backends({port: [mute, a]})
+        turned_away = await connect(port)
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(turned_away[0].read(), 20) == b""
+        turned_away[1].close()
+        async with asyncio.timeout(20):
+            while balancer.count_connections("mute"):  # noqa: ASYNC110  # a number
+                await asyncio.sleep(0.01)
+        assert [await ask(port) for _ in range(3)] == ["a", "a", "a"]
+        held[1].close()
+
+
 async def test_who_comes_while_none_is_ready_waits_for_one() -> None:
     async with start_guest("a") as a, balance() as (balancer, port):
         asking = asyncio.ensure_future(ask(port))

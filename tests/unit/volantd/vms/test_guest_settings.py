@@ -172,6 +172,8 @@ def test_the_url_is_the_whole_address() -> None:
     http = make_plugin(workload={"type": "http", "port": 80}).manifest
     tcp = make_plugin(workload={"type": "tcp", "port": 5432}).manifest
     assert make_url(make_record(), http) == "http://127.127.1.2:8080"
+    everywhere = replace(make_record(), ports=(PublishedPort("0.0.0.0", 8080, 80),))
+    assert make_url(everywhere, http) == "http://127.127.1.2:8080"
     assert make_url(make_record(network="bridged"), http) == "http://192.168.127.100"
     assert make_url(make_record(network="bridged"), tcp) == "tcp://192.168.127.100:5432"
     assert make_url(make_record(network="vsock"), http) is None

@@ -9,6 +9,7 @@ import pytest
 from support.vm_records import make_record
 from volant.errors import Conflict, InvalidInput
 from volant.volantd.network.types import PortRequest, PublishedPort
+from volant.volantd.vms import addresses
 from volant.volantd.vms.record import VmRecord
 from volant.volantd.vms.update import VmUpdate, apply_update
 
@@ -82,6 +83,23 @@ def test_ports_are_replaced_but_for_those_of_its_own_address(record: VmRecord) -
             apply_update(record, VmUpdate(publish=[port]), GIB)
     with pytest.raises(InvalidInput, match="twice"):
         apply_update(record, VmUpdate(publish=[PortRequest(80, ASKED.host_port)] * 2), GIB)
+
+
+def test_a_port_on_all_addresses_takes_that_of_its_own_with_it_and_gives_it_back(
+    record: VmRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "find_bind_problem", lambda *_: None)
+    everywhere = PublishedPort("0.0.0.0", 8080, 80)
+    changed = apply_update(record, VmUpdate(publish=[PortRequest(80, 8080, "0.0.0.0")]), GIB)
+    assert changed.ports == (everywhere,)
+    record = dataclasses.replace(record, ports=changed.ports)
+    assert apply_update(record, VmUpdate(publish=[]), GIB).ports == (OWN,)
+    for asked in (
+        [PortRequest(80, 8080, "0.0.0.0"), PortRequest(80, 8080)],
+        [PortRequest(81, 8080, "0.0.0.0")],
+    ):
+        with pytest.raises(InvalidInput, match=r"only one can listen|twice"):
+            apply_update(record, VmUpdate(publish=asked), GIB)
 
 
 def test_a_disk_is_never_made_smaller_and_a_variable_has_a_name(record: VmRecord) -> None:
