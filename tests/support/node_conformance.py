@@ -22,8 +22,8 @@ from support.control_plane import ControlPlane
 from support.host import ROOT
 
 LIST = ROOT / "tests" / "kubernetes" / "node_conformance.toml"
-# Three guests boot beside each other and are emulated: each test has minutes, all of them two hours.
-AT_A_TIME, TIMEOUT = 3, "2h"
+# Guests boot beside each other, and some tests wait for minutes that nothing happens.
+AT_A_TIME, TIMEOUT = 4, "2h"
 
 
 @dataclass(frozen=True, slots=True)

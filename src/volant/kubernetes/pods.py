@@ -27,6 +27,7 @@ POD_LABEL = "volant.kubernetes.pod"
 # Of a VM that was stopped for good since a probe said so: which one.
 KILLED_LABEL = "volant.kubernetes.killed"
 
+MOST_HOSTNAME = 63
 DEFAULT_MESSAGE_PATH = "/dev/termination-log"
 _RESTART_POLICIES = {"Always": "always", "OnFailure": "on-failure", "Never": "no"}
 # A guest that is told less than this about a volume cannot be.
@@ -150,7 +151,8 @@ def make_request(
         request["extra_hosts"] = {
             name: alias.ip for alias in spec.hostAliases for name in alias.hostnames or [] if alias.ip
         }
-    request["hostname"] = spec.hostname or metadata.name or ""
+    # A pod's name may be longer than a kernel lets a host's be: the kubelet cuts it so.
+    request["hostname"] = spec.hostname or (metadata.name or "")[:MOST_HOSTNAME].rstrip("-.")
     if spec.terminationGracePeriodSeconds is not None:
         request["stop_timeout_seconds"] = float(spec.terminationGracePeriodSeconds)
     if container.readinessProbe is not None:

@@ -41,6 +41,11 @@ def test_a_vm_is_called_as_no_other_pods() -> None:
         }
     )
     assert len(name_vm(long)) <= 63
+    assert ask(long)["hostname"] == ("a.b" * 60)[:63]
+    dashed = read_pod(
+        {"metadata": {"name": f"{'a' * 61}--b", "uid": UID}, "spec": {"containers": [{"name": "c"}]}}
+    )
+    assert ask(dashed)["hostname"] == "a" * 61
 
 
 def test_a_pod_says_who_it_is_what_it_may_use_and_where_it_answers() -> None:

@@ -134,8 +134,9 @@ def check_kernel(vm_name: str, boot: str, *, is_chosen: bool) -> None:
 
 def check_variables(names: Iterable[str]) -> None:
     for name in names:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise InvalidInput(f"cannot set variable {name!r}: a name has letters, digits and '_'")
+        # A key of a ConfigMap (app.port, data-1) is one too: shells do not read all of them, other programs do.
+        if not re.fullmatch(r"[!-<>-~]+", name):
+            raise InvalidInput(f"cannot set variable {name!r}: a name is plain ASCII without spaces and '='")
 
 
 def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDefinition:

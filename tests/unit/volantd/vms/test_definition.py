@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from volant.errors import InvalidInput
-from volant.volantd.vms.definition import read_bandwidth
+from volant.volantd.vms.definition import check_variables, read_bandwidth
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,10 @@ def test_a_disks_bound_is_bytes_a_second(text: str | None, bytes_per_second: int
 def test_what_is_no_bound_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         read_bandwidth(text)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a=b", "a\n", "ä", "\0"])
+def test_what_no_variable_can_be_called_is_refused(name: str) -> None:
+    check_variables(["PATH", "data-1", "app.port", "7"])
+    with pytest.raises(InvalidInput, match="variable"):
+        check_variables(["PATH", name])
