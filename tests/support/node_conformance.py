@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -76,11 +78,19 @@ def run_tests(
         f"--kubeconfig={control_plane.kubeconfig}", "--provider=skeleton",
         f"--kubectl-path={control_plane.programs / 'kubectl'}", f"--e2e-output-dir={folder}",
     ]  # fmt: skip
+    environment = {**os.environ, "KUBE_TEST_REPO_LIST": str(repositories), "HOME": str(folder)}
     with (folder / "e2e.log").open("wb") as log:
-        subprocess.run(
-            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=folder,
-            env={**os.environ, "KUBE_TEST_REPO_LIST": str(repositories), "HOME": str(folder)},
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=folder, env=environment,
+            start_new_session=True,
         )  # fmt: skip
+        try:
+            process.wait()
+        finally:
+            # Those that run beside each other are processes of their own, which do not end with it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     report = folder / "report.json"
     if not report.exists():
         pytest.fail(f"the tests did not run:\n{(folder / 'e2e.log').read_text()[-4000:]}")
