@@ -14,7 +14,7 @@ from typing import Literal
 from lightkube.models.core_v1 import Container, PodSpec, Probe
 from lightkube.resources.core_v1 import Pod
 
-from volant.contract.api_types import HealthCheckRequest, VmCreate, VolumeAttachment
+from volant.contract.api_types import HealthCheckRequest, PublishRequest, VmCreate, VolumeAttachment
 from volant.kubernetes.environment import Expander, Fields, find_resources, make_environment
 from volant.kubernetes.pod_files import make_files, place_files
 from volant.kubernetes.probes import check_probe
@@ -129,16 +129,7 @@ def make_request(
     vcpu, memory_mib = find_resources(container)
     request["resources"] = {"vcpu": vcpu, "memory_mb": memory_mib, "nested": False}
     if pod_ip:
-        request["publish"] = [
-            {
-                "host_ip": pod_ip,
-                "host_port": port.containerPort,
-                "guest_port": port.containerPort,
-                "protocol": "udp" if port.protocol == "UDP" else "tcp",
-            }
-            for port in container.ports or []
-            if port.protocol in (None, "TCP", "UDP")
-        ]
+        request["publish"] = _publish(container, pod_ip)
     if volumes := list(list_attachments(pod, found)):
         request["volumes"] = volumes
     if files:
@@ -162,6 +153,20 @@ def make_request(
         # An image's EXPOSE is no promise that this pod's command listens there.
         request["health_check"] = _make_check("OWN")
     return request
+
+
+def _publish(container: Container, pod_ip: str) -> list[PublishRequest]:
+    """The ports that the container lists, at the pod's address."""
+    return [
+        {
+            "host_ip": pod_ip,
+            "host_port": port.containerPort,
+            "guest_port": port.containerPort,
+            "protocol": "udp" if port.protocol == "UDP" else "tcp",
+        }
+        for port in container.ports or []
+        if port.protocol in (None, "TCP", "UDP")
+    ]
 
 
 def _add_security(request: VmCreate, spec: PodSpec, container: Container) -> None:
