@@ -133,6 +133,7 @@ type Workload struct {
 	Entrypoint []string          `json:"entrypoint,omitempty"`
 	Command    []string          `json:"command,omitempty"`
 	RunOnce    bool              `json:"run_once"`
+	Always     bool              `json:"always"` // an image's command is started again however it ended
 	Workdir    *string           `json:"workdir"`
 	Env        map[string]string `json:"env,omitempty"`
 	User       *string           `json:"user"`

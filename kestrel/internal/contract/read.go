@@ -302,6 +302,7 @@ func (s section) workload() Workload {
 		Entrypoint: s.get("entrypoint").texts(),
 		Command:    s.get("command").texts(),
 		RunOnce:    s.get("run_once").boolean(),
+		Always:     s.get("always").boolean(),
 		Workdir:    s.get("workdir").optionalText(),
 		User:       s.get("user").optionalText(),
 

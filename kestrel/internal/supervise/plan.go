@@ -63,6 +63,9 @@ func makeSpecs(
 	if workload.Type == "batch" || workload.RunOnce && len(settings.Exec) == 0 {
 		base.restart = config.RestartNever // its exit code is the result, not a reason to try again
 	}
+	if workload.Always && !workload.EndsWithProcesses() && len(settings.Exec) == 0 {
+		base.restart = config.RestartAlways
+	}
 	if len(settings.Exec) > 0 {
 		if len(workload.Command) > 0 {
 			return nil, fmt.Errorf("cannot run %q: this image's /etc/kestrel/config.yaml says what runs", workload.Command)

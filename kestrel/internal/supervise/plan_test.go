@@ -48,3 +48,22 @@ func TestAnImagesCommandThatRunsOnceIsNotStartedAgain(t *testing.T) {
 		t.Errorf("%v, %v", specs, err)
 	}
 }
+
+func TestAnImagesCommandIsStartedAgainForEverWhereThatIsAskedFor(t *testing.T) {
+	image := contract.ImageConfig{Cmd: []string{"serve"}}
+	for _, each := range []struct {
+		workload contract.Workload
+		entries  []config.Exec
+		restart  config.Restart
+	}{
+		{contract.Workload{Type: "http", Always: true}, nil, config.RestartAlways},
+		{contract.Workload{Type: "http", Always: true, RunOnce: true}, nil, config.RestartNever},
+		{contract.Workload{Type: "batch", Always: true}, nil, config.RestartNever},
+		{contract.Workload{Type: "http", Always: true}, []config.Exec{{Name: "web", Command: "/web"}}, config.RestartOnFailure},
+	} {
+		specs, err := makeSpecs(&config.Config{Exec: each.entries}, image, each.workload, "")
+		if err != nil || specs[0].restart != each.restart {
+			t.Errorf("%+v: %v, %v", each.workload, specs, err)
+		}
+	}
+}

@@ -148,6 +148,7 @@ class GuestWorkload(Workload):
     message_path: str = Field(
         "", description="of the file that the command is offered for its last message; empty: none"
     )
+    always: bool = Field(False, description="an image's command is started again however it ended")
     stop_signal: str = Field("", description="in place of the image's STOPSIGNAL")
     stop_timeout_seconds: float | None = Field(None, description="what processes are given to stop")
     healthcheck: ImageHealthcheck | None = Field(None, description="in place of every other check")

@@ -102,7 +102,7 @@ def _find_state(
             if process is not None and process["state"] == "backoff":
                 code = process.get("exit_code")
                 reason = process.get("reason", "")
-                why = "OOMKilled" if _GUEST_RAN_OUT in reason else "Error"
+                why = "OOMKilled" if _GUEST_RAN_OUT in reason else "Error" if code != 0 else "Completed"
                 left = find_last_message(vm) or reason
                 ended = _make_end(vm, run, KILLED_EXIT_CODE if code is None else code, why, left)
                 return _waiting("CrashLoopBackOff", reason), "Running", ended

@@ -66,6 +66,13 @@ def test_a_workload_that_the_guests_kernel_killed_is_told_as_that() -> None:
     assert (ended["reason"], ended["exitCode"]) == ("OOMKilled", 137)
 
 
+def test_a_workload_that_ended_well_and_comes_again_has_completed() -> None:
+    process = {"name": "w", "state": "backoff", "restarts": 0, "exit_code": 0, "reason": "exited with 0"}
+    said = make_status(make_pod(), make_vm(processes=[process]), host_ip=HOST, pod_ip=ADDRESS).to_dict()
+    ended = said["containerStatuses"][0]["lastState"]["terminated"]
+    assert (ended["reason"], ended["exitCode"]) == ("Completed", 0)
+
+
 @pytest.mark.parametrize(
     ("vm", "policy", "phase", "code", "reason"),
     [

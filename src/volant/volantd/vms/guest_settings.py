@@ -81,6 +81,7 @@ def make_workload(workload: Workload, definition: VmDefinition) -> GuestWorkload
     chosen: dict[str, Any] = {
         "env": {**workload.env, **definition.env},
         "run_once": definition.run_once,
+        "always": definition.restart in ("always", "unless-stopped"),
         "groups": asked.groups,
         "message_path": asked.message_path,
         "stop_signal": asked.stop_signal,

@@ -67,7 +67,8 @@ def test_a_port_that_older_versions_gave_to_several_users_is_roots() -> None:
 def test_what_was_asked_for_takes_the_place_of_what_the_plugin_says() -> None:
     record = make_record(
         workload={
-            "working_dir": "/srv", "user": "33:33", "hostname": "db.example", "stop_signal": "SIGINT",
+            "working_dir": "/srv", "user": "33:33", "groups": [7], "message_path": "/dev/message",
+            "hostname": "db.example", "stop_signal": "SIGINT",
             "stop_timeout_seconds": 2.5, "extra_hosts": {"up": "host-gateway", "a": "10.9.8.7", "b": "10.9.8.7"},
             "health_check": {"test": ["CMD", "true"], "interval_seconds": 0.5, "retries": 7},
         },
@@ -76,6 +77,7 @@ def test_what_was_asked_for_takes_the_place_of_what_the_plugin_says() -> None:
     config = make_guest_config(record, make_plugin(workload={"workdir": "/", "user": "root"}), [])
     assert config.hostname == "db.example"
     assert (config.workload.workdir, config.workload.user) == ("/srv", "33:33")
+    assert (config.workload.groups, config.workload.message_path) == ([7], "/dev/message")
     assert (config.workload.stop_signal, config.workload.stop_timeout_seconds) == ("SIGINT", 2.5)
     assert config.network.hosts == {config.network.interfaces[0].gateway: ["up"], "10.9.8.7": ["a", "b"]}
     check = config.workload.healthcheck
@@ -85,6 +87,14 @@ def test_what_was_asked_for_takes_the_place_of_what_the_plugin_says() -> None:
         ("/etc/app", "aGk=", None),
         ("/run/secrets/k", "", 9),
     ]
+
+
+@pytest.mark.parametrize(
+    ("restart", "always"),
+    [("no", False), ("on-failure:3", False), ("always", True), ("unless-stopped", True)],
+)
+def test_the_guest_knows_whether_its_command_is_started_again_for_ever(restart: str, always: bool) -> None:
+    assert make_guest_config(make_record(restart=restart), make_plugin(), []).workload.always is always
 
 
 def test_a_vm_without_a_network_has_no_host_to_name() -> None:
