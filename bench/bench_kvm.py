@@ -9,6 +9,14 @@ kvm-warm-vs-cold   a VM that wakes from a template of its shape, over one that b
 kvm-fork-vs-cold   a fork's page, over one that boots
 ch-cold-vs-qemu    a bridged VM on Cloud Hypervisor that boots, over one on QEMU; where a program is there
                    (VOLANT_TEST_CLOUD_HYPERVISOR, or on PATH)
+
+In that machine the host's programs are emulated, too. What they take of it is measured beside:
+
+limit-kvm-cold-vs-bare   our guest, agent and all, started by hand: a start in which the host does nothing at all
+limit-kvm-fork-vs-cold   the bare machine's memory in another QEMU, by hand
+kvm-host-slowdown        processor time of the daemon and its helpers for a cold start, over the same on this machine
+…-at-host-speed          each figure with the daemon's processor time divided by that: at best, since it takes all of it
+                         for waited for
 """
 
 from __future__ import annotations
@@ -31,6 +39,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = int(os.environ.get("BENCH_KVM_ROUNDS", "3"))
 WORKLOAD = '"/bin/busybox", "httpd", "-f", "-p", "80", "-h", "/www"'
 SECONDS = 1800
+MODULES = ("__init__", "bench_line", "fork_by_hand", "kvm_by_hand", "kvm_rounds", "processor_time", "results")
+Starts = dict[str, list[dict[str, float]]]
 
 
 def main() -> None:
@@ -39,9 +49,10 @@ def main() -> None:
 
     with open_kvm_host() as kvm:
         found = measure(kvm)
+        outside = measure_outside(kvm)
     for name, steps in found["steps"].items():
         print(f"{name}: {steps}")
-    report(found["seconds"], found["lost"])
+    report(found["starts"], outside, found["lost"])
 
 
 def measure(kvm: KvmHost) -> dict[str, Any]:
@@ -51,13 +62,15 @@ def measure(kvm: KvmHost) -> dict[str, Any]:
         define = f"-DWORKLOAD={WORKLOAD}"
         subprocess.run(["gcc", "-O2", "-static", define, "-o", str(init), str(source)], check=True)
         kvm.copy_in(init, "/tmp/init")
-    kvm.copy_in(ROOT / "bench" / "kvm_rounds.py", "/tmp/kvm_rounds.py")
+    kvm.run("mkdir -p /tmp/bench")
+    for module in MODULES:
+        kvm.copy_in(ROOT / "bench" / f"{module}.py", f"/tmp/bench/{module}.py")
     kvm.volar("setup", "network")
     # What is measured knows templates; the network's default stays user mode.
     # A daemon that takes longer to come up than volar waits for it is there at the next try.
     install = "VOLANT_WARM_START=on volar plugins install /opt/web.tar.gz"
     kvm.run(f"volar daemon stop; {install} || {install} || {install}")
-    command = f"python3 /tmp/kvm_rounds.py $VOLANT_HOME /tmp/init {ROUNDS}"
+    command = f"cd /tmp && python3 -m bench.kvm_rounds $VOLANT_HOME /tmp/init {ROUNDS}"
     answer = kvm.run(
         f"{command} 2>/tmp/kvm_rounds.log || {{ cat /tmp/kvm_rounds.log; false; }}", timeout_seconds=SECONDS
     )
@@ -65,16 +78,49 @@ def measure(kvm: KvmHost) -> dict[str, Any]:
     return found
 
 
-def report(seconds: dict[str, list[float]], lost: list[str]) -> None:
-    middle = {kind: statistics.median(found) for kind, found in seconds.items()}
-    print(", ".join(f"{kind} {seconds:.2f} s" for kind, seconds in middle.items()))
+def measure_outside(kvm: KvmHost) -> float:
+    """Processor seconds of the daemon and its helpers for the same cold start on this machine."""
+    from bench.kvm_rounds import Rounds
+    from support.busybox_web import make_web_plugin
+    from support.kvm_host import BUSYBOX
+
+    with tempfile.TemporaryDirectory(prefix="volant-bench-") as name:
+        kvm.host.volar("plugins", "install", str(make_web_plugin(Path(name), kvm.host, BUSYBOX)))
+    rounds = Rounds(kvm.host.home)
+    rounds.create("first", cold=True)
+    return statistics.median(rounds.create("cold", cold=True).host for _ in range(ROUNDS))
+
+
+def report(starts: Starts, outside: float, lost: list[str]) -> None:
+    middle = {
+        kind: {part: statistics.median(start[part] for start in found) for part in found[0]}
+        for kind, found in starts.items()
+    }
+    print("seconds: page, and of processors until then: host, machine, guest")
+    for kind, parts in middle.items():
+        print(f"{kind:13}", *(f"{seconds:7.2f}" for seconds in parts.values()))
+    print(f"host, for a cold start outside of that machine: {outside:.3f} s")
     print(f"lost to the emulated processor and started again: {len(lost)}", *lost, sep="\n  ")
     note("kvm-rounds", ROUNDS)
     note("kvm-lost", len(lost))
-    for kind, found in middle.items():
-        note(f"kvm-{kind}-s", round(found, 2))
-    ratio("kvm-cold-vs-bare", middle["cold"] / middle["bare"])
-    ratio("kvm-warm-vs-cold", middle["warm"] / middle["cold"])
-    ratio("kvm-fork-vs-cold", middle["fork"] / middle["cold"])
+    for kind, parts in middle.items():
+        note(f"kvm-{kind}-s", round(parts["page"], 2))
+    for kind in ("cold", "warm", "fork"):
+        note(f"kvm-{kind}-host-cpu-s", round(middle[kind]["host"], 2))
+    note("kvm-outside-host-cpu-s", round(outside, 3))
+    page = {kind: parts["page"] for kind, parts in middle.items()}
+    ratio("kvm-cold-vs-bare", page["cold"] / page["bare"])
+    ratio("kvm-warm-vs-cold", page["warm"] / page["cold"])
+    ratio("kvm-fork-vs-cold", page["fork"] / page["cold"])
+    ratio("limit-kvm-cold-vs-bare", page["alone"] / page["bare"])
+    ratio("limit-kvm-fork-vs-cold", page["bare-fork"] / page["cold"])
+    slowdown = middle["cold"]["host"] / outside
+    ratio("kvm-host-slowdown", slowdown, 1)
+    best = {
+        kind: max(parts["page"] - parts["host"] * (1 - 1 / slowdown), 0.0) for kind, parts in middle.items()
+    }
+    ratio("kvm-cold-vs-bare-at-host-speed", best["cold"] / best["bare"])
+    ratio("kvm-warm-vs-cold-at-host-speed", best["warm"] / best["cold"])
+    ratio("kvm-fork-vs-cold-at-host-speed", best["fork"] / best["cold"])
     if "ch-bridged" in middle:
-        ratio("ch-cold-vs-qemu", middle["ch-bridged"] / middle["qemu-bridged"])
+        ratio("ch-cold-vs-qemu", page["ch-bridged"] / page["qemu-bridged"])
