@@ -12,7 +12,7 @@ import pytest
 from lightkube import Client, KubeConfig
 
 from support.busybox_web import make_web_plugin
-from support.control_plane import ControlPlane, build_programs
+from support.control_plane import ControlPlane, build_metrics_server, build_programs
 from support.host import Host
 from support.host_network import HostNetwork
 from support.kubevirt_crd import make_crd
@@ -27,6 +27,7 @@ CLUSTER_ADDRESS = "10.88.0.1"
 def hosts(host: Host) -> Iterator[list[Host]]:
     """The tests' own host and two others, with daemons and states of their own. What is fetched is fetched here."""
     build_programs()
+    build_metrics_server()
     make_crd()
     with ExitStack() as stack:
         others = [Host(Path(tempfile.mkdtemp(prefix="volant-", dir="/tmp"))) for _ in range(2)]
@@ -82,6 +83,7 @@ def agent(
     made = Agent(host, control_plane, PORT, address=networks[0].address)
     made.start()
     try:
+        control_plane.approve(NODE)
         yield made
     finally:
         made.kill()

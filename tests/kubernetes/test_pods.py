@@ -24,13 +24,6 @@ def test_a_host_becomes_a_node(control_plane: ControlPlane, agent: Agent) -> Non
     lease = control_plane.get("lease", NODE, "-n", "kube-node-lease")
     assert lease["spec"]["holderIdentity"] == NODE
 
-    # Whoever runs the cluster lets the node serve with a certificate of the cluster's own.
-    def list_requests() -> list[str]:
-        return control_plane.kubectl("get", "csr", "-o", "name").stdout.split()
-
-    control_plane.wait_for(list_requests)
-    control_plane.kubectl("certificate", "approve", *list_requests())
-
 
 def test_a_pod_is_a_vm(control_plane: ControlPlane, agent: Agent, host: Host) -> None:
     control_plane.kubectl("create", "configmap", "settings", "--from-literal=greeting=hello")

@@ -44,13 +44,24 @@ BOTH_SIDES = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
 
 def build_programs() -> Path:
     """The folder of the control plane's programs; some four minutes of two cores the first time."""
-    digest = hashlib.sha256(b"".join((path / "go.sum").read_bytes() for path in sorted(MODULES.iterdir())))
+    digest = hashlib.sha256(
+        b"".join((MODULES / name / "go.sum").read_bytes() for name in ("etcd", "kubernetes"))
+    )
     folder = CACHE.parent / "kubernetes" / digest.hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     _build("etcd", folder / "etcd", "go.etcd.io/etcd/server/v3")
     for command in COMMANDS:
         _build("kubernetes", folder / command, f"k8s.io/kubernetes/cmd/{command}")
     return folder
+
+
+def build_metrics_server() -> Path:
+    """The program: it is a module of its own, and built on its own."""
+    digest = hashlib.sha256((MODULES / "metrics_server" / "go.sum").read_bytes()).hexdigest()[:16]
+    target = CACHE.parent / "kubernetes" / digest / "metrics-server"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _build("metrics_server", target, "sigs.k8s.io/metrics-server/cmd/metrics-server")
+    return target
 
 
 def _build(module: str, target: Path, package: str) -> None:
@@ -104,13 +115,17 @@ class Authority:
         )  # fmt: skip
 
     def issue(
-        self, file: str, name: str, groups: Sequence[str] = (), addresses: Sequence[str] = ()
-    ) -> tuple[Path, Path]:
-        """(certificate, key) of a client, or of a server at these addresses."""
+        self, file: str, name: str, groups: Sequence[str] = (), addresses: Sequence[str] = (),
+        hosts: Sequence[str] = (),
+    ) -> tuple[Path, Path]:  # fmt: skip
+        """(certificate, key) of a client, or of a server at these addresses and hosts."""
         key = ec.generate_private_key(ec.SECP256R1())
         attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
         subject = x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        names = [x509.DNSName("localhost"), *(x509.IPAddress(ip_address(text)) for text in addresses)]
+        names = [
+            *(x509.DNSName(text) for text in ("localhost", *hosts)),
+            *(x509.IPAddress(ip_address(text)) for text in addresses),
+        ]
         made = (
             self._begin(subject, key.public_key())
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
@@ -193,6 +208,7 @@ class ControlPlane:
         )
         kubelet = self.authority.issue("kubelet-client", "kube-apiserver-kubelet-client", ["system:masters"])
         ca = self.authority.certificate
+        front = self.authority.issue("front-proxy", "front-proxy")
         audit = self._make_audit_policy() if self._audits else []
         self._run(
             "kube-apiserver", f"--etcd-servers=http://127.0.0.1:{etcd}", f"--bind-address={self.address}",
@@ -203,6 +219,11 @@ class ControlPlane:
             f"--kubelet-client-certificate={kubelet[0]}", f"--kubelet-client-key={kubelet[1]}",
             f"--kubelet-certificate-authority={ca}", "--kubelet-preferred-address-types=InternalIP",
             "--endpoint-reconciler-type=none", f"--cert-dir={self.folder}/certs", *audit,
+            # It hands groups of the API on to other servers, at their endpoints: nobody makes Services for itself.
+            "--enable-aggregator-routing=true", f"--requestheader-client-ca-file={ca}",
+            "--requestheader-allowed-names=front-proxy", "--requestheader-username-headers=X-Remote-User",
+            "--requestheader-group-headers=X-Remote-Group", "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            f"--proxy-client-cert-file={front[0]}", f"--proxy-client-key-file={front[1]}",
         )  # fmt: skip
         self._wait_until_ready()
         manager = self.make_kubeconfig("manager", "system:kube-controller-manager", ["system:masters"])
@@ -212,6 +233,7 @@ class ControlPlane:
             f"--service-account-private-key-file={accounts}", f"--cluster-signing-cert-file={ca}",
             f"--cluster-signing-key-file={self.authority.key}", "--secure-port=0",
             f"--node-monitor-grace-period={self._grace_seconds}s", "--node-monitor-period=1s", *ranges,
+            "--horizontal-pod-autoscaler-sync-period=5s",
         )  # fmt: skip
         scheduler = self.make_kubeconfig("scheduler", "system:kube-scheduler", ["system:masters"])
         self._run("kube-scheduler", f"--kubeconfig={scheduler}", "--leader-elect=false", "--secure-port=0")
@@ -278,6 +300,17 @@ class ControlPlane:
 
     def get(self, *arguments: str) -> Any:
         return json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)
+
+    def approve(self, node: str) -> None:
+        """Whoever runs the cluster lets the node serve with a certificate of the cluster's own."""
+
+        def is_served() -> bool:
+            if names := self.kubectl("get", "csr", "-o", "name").stdout.split():
+                self.kubectl("certificate", "approve", *names)
+            path = f"/api/v1/nodes/{node}/proxy/healthz"
+            return self.kubectl("get", "--raw", path, check=False).stdout == "ok"
+
+        self.wait_for(is_served)
 
     def close(self) -> None:
         for process in reversed(self._processes):

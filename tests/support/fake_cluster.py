@@ -119,7 +119,8 @@ class FakeDaemon:
     async def write_file(self, name: str, path: str, content: bytes, *, mode: int) -> None:
         self.acts.append(f"write {name} {path} {content.decode()} {mode:o}")
 
-    async def get_vm_stats(self, name: str) -> dict[str, Any]:
+    async def get_vm_stats(self, name: str, *, guest: bool = True) -> dict[str, Any]:
+        assert not guest, "a guest that hangs is not asked"
         await self.get_vm(name)
         return {"guest": None, "host_memory_bytes": 1 << 20, "host_cpu_seconds": 1.5}
 

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from support.control_plane import ControlPlane
+from support.node_agent import NODE
 
 # What is asked for each second must not count a busy machine as a failure.
 OFTEN = {"periodSeconds": 1, "timeoutSeconds": 30}
@@ -48,7 +49,8 @@ def give_up_soon(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_pod(name: str, **changes: Any) -> str:
-    spec = make_pod_spec(**changes)
+    """On the first host, unless it is said otherwise."""
+    spec = make_pod_spec(**{"nodeSelector": {"kubernetes.io/hostname": NODE}, **changes})
     return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
 
 

@@ -6,6 +6,7 @@ As the kubelet does it with --authorization-mode=Webhook: nodes/log, nodes/stats
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,8 @@ _VERBS = {
     "POST": "create",
     "PUT": "update",
     "DELETE": "delete",
-    "websocket": "get",
+    # It runs programs and opens ports: who may only look (get nodes/proxy, as monitors may) may not do that.
+    "websocket": "create",
 }
 
 
@@ -58,14 +60,16 @@ class Access:
         self._cluster = cluster
         self._node = node
         self._known: dict[tuple[object, ...], tuple[float, bool]] = {}
-        self._tokens: dict[str, tuple[float, User | None]] = {}
+        self._tokens: dict[bytes, tuple[float, User | None]] = {}
 
     async def find_user(self, certificate: dict[str, Any] | None, authorization: str) -> User | None:
         user = read_certificate(certificate)
         if user is not None or not authorization.startswith("Bearer "):
             return user
         token = authorization.removeprefix("Bearer ").strip()
-        known = self._tokens.get(token)
+        # Neither kept, nor so long that strangers fill the memory.
+        key = hashlib.sha256(token.encode()).digest()
+        known = self._tokens.get(key)
         if known is not None and known[0] > time.monotonic():
             return known[1]
         review = await self._cluster.client.create(TokenReview(spec=TokenReviewSpec(token=token)))
@@ -73,7 +77,7 @@ class Access:
         found = User(told.username or "", tuple(told.groups or ())) if told is not None else None
         if len(self._tokens) >= MOST_REMEMBERED:
             self._tokens.clear()
-        self._tokens[token] = (time.monotonic() + REMEMBER_SECONDS, found)
+        self._tokens[key] = (time.monotonic() + REMEMBER_SECONDS, found)
         return found
 
     async def may(self, user: User, method: str, path: str) -> bool:

@@ -6,12 +6,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import random
+import socket
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from lightkube import AsyncClient, KubeConfig
+from lightkube.config.client_adapter import verify_cluster
 from lightkube.core.exceptions import ApiError
 from lightkube.models.authentication_v1 import BoundObjectReference, TokenRequestSpec
 from lightkube.models.meta_v1 import ObjectMeta
@@ -42,9 +47,16 @@ from volant.kubernetes.service_variables import MASTER_NAMESPACE, MASTER_SERVICE
 log = logging.getLogger(__name__)
 # The server ends a watch after so long, and everything is listed again: what was missed is seen then.
 RESYNC_SECONDS = 600
-RETRY_SECONDS = 2.0
+FIRST_RETRY_SECONDS, MOST_RETRY_SECONDS = 1.0, 15.0
 # What the cluster does not let this node see is asked for again seldom.
 FORBIDDEN_RETRY_SECONDS = 120.0
+# A watch is silent for long. Whether the server is still there is asked by the kernel: after 45 s it is not.
+KEEPALIVE = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10), (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+]  # fmt: skip
+# What an unreachable cluster, or one that is out of sorts, ends a call with.
+ClusterFailed = (ApiError, httpx2.HTTPError)
 
 
 class Cluster:
@@ -53,6 +65,8 @@ class Cluster:
     def __init__(self, kubeconfig: Path) -> None:
         config = KubeConfig.from_file(kubeconfig)
         self.client = AsyncClient(config=config)
+        # Watches stay open, and must not use up the connections that everything else is asked on.
+        self._watching = AsyncClient(config=config, transport=_make_transport(config))
 
     async def watch_pods(
         self, node: str, on_listed: Callable[[list[Pod]], None]
@@ -65,24 +79,30 @@ class Cluster:
         self, kind: Any, on_listed: Callable[[list[Any]], None], **which: Any
     ) -> AsyncIterator[tuple[str, Any]]:
         """Every change of objects of this kind, for ever. `which`: namespace and fields, as the library takes them."""
+        pause_seconds = FIRST_RETRY_SECONDS
         while True:
-            pause_seconds = RETRY_SECONDS
             try:
-                listing = self.client.list(kind, **which)
+                listing = self._watching.list(kind, **which)
                 on_listed([one async for one in listing])
-                watch = self.client.watch(
+                pause_seconds = FIRST_RETRY_SECONDS
+                watch = self._watching.watch(
                     kind, server_timeout=RESYNC_SECONDS, resource_version=listing.resourceVersion, **which
                 )
-                async with asyncio.timeout(RESYNC_SECONDS):
-                    async for change in watch:
-                        yield change
-            except TimeoutError:
+                ends_at = asyncio.get_running_loop().time() + RESYNC_SECONDS
+                changes = aiter(watch)
+                while True:
+                    async with asyncio.timeout_at(ends_at):
+                        change = await anext(changes)
+                    yield change
+            except (TimeoutError, StopAsyncIteration):
                 continue
             except Exception as error:
                 log.warning("cannot watch %ss: %s; asking again", kind.__name__, error)
                 if isinstance(error, ApiError) and error.status.code == 403:
-                    pause_seconds = FORBIDDEN_RETRY_SECONDS
-            await asyncio.sleep(pause_seconds)
+                    await asyncio.sleep(FORBIDDEN_RETRY_SECONDS)
+            # Many watches end at once with their server: they do not come again at once.
+            await asyncio.sleep(pause_seconds * random.uniform(0.5, 1))  # noqa: S311  # no secret
+            pause_seconds = min(2 * pause_seconds, MOST_RETRY_SECONDS)
 
     async def find(self, pod: Pod) -> Found:
         """What the pod refers to, as far as it is there."""
@@ -179,6 +199,16 @@ def read_values(found: ConfigMap | Secret) -> dict[str, bytes]:
         return {key: base64.b64decode(text) for key, text in (found.data or {}).items()}
     values = {key: text.encode() for key, text in (found.data or {}).items()}
     return values | {key: base64.b64decode(text) for key, text in (found.binaryData or {}).items()}
+
+
+def _make_transport(kubeconfig: KubeConfig) -> httpx2.AsyncHTTPTransport | None:
+    """For as many connections as there are watches, each of which notices when its server is gone."""
+    config = kubeconfig.get()
+    if config is None or config.user is None or "https" in urllib.request.getproxies():
+        return None  # the library's own finds the way through a proxy
+    verify = verify_cluster(config.cluster, config.user, config.abs_file)
+    limits = httpx2.Limits(max_connections=None)
+    return httpx2.AsyncHTTPTransport(verify=verify, limits=limits, socket_options=KEEPALIVE)
 
 
 def read_ca(kubeconfig: Path) -> bytes:

@@ -6,12 +6,11 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from lightkube.core.exceptions import ApiError
 from lightkube.models.core_v1 import EventSource, ObjectReference
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Event, PersistentVolumeClaim, Pod
 
-from volant.kubernetes.cluster import Cluster
+from volant.kubernetes.cluster import Cluster, ClusterFailed
 
 MOST_MESSAGE = 1024
 
@@ -32,5 +31,5 @@ async def tell_event(
         type=kind, reason=reason, message=message[:MOST_MESSAGE], firstTimestamp=now, lastTimestamp=now, count=1,
         source=EventSource(component="volant", host=node),
     )  # fmt: skip
-    with suppress(ApiError):
+    with suppress(*ClusterFailed):
         await cluster.client.create(event)

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Literal
 
 from volant.client import Client
 from volant.errors import InvalidInput, VolantError
 from volant.plugin_sources.making import BuildOptions, make_plugin
+from volant.plugin_sources.source import find_image
 from volant.plugin_sources.transfer import pull_and_install
 from volant.registries.references import is_reference
 
@@ -27,15 +29,17 @@ class Images:
 
     def _provide(self, image: str, policy: str) -> str:
         if policy == "Never" or not is_reference(image):
-            return make_plugin(
-                self._client, image, BuildOptions(pull="never" if policy == "Never" else "missing")
-            )
+            return self._make(image, "never" if policy == "Never" else "missing")
         with suppress(VolantError):
             if policy != "Always":
-                return make_plugin(self._client, image, BuildOptions(pull="never"))
+                return self._make(image, "never")
         try:
             plugin = pull_and_install(self._client, image)
         except InvalidInput:
             # It is an image, and no plugin.
-            return make_plugin(self._client, image, BuildOptions(pull="always"))
+            return self._make(image, "always")
         return f"{plugin['name']}:{plugin['version']}"
+
+    def _make(self, image: str, pull: Literal["missing", "always", "never"]) -> str:
+        """Who makes pods is not who owns this host: no path of it is an image."""
+        return make_plugin(self._client, image, BuildOptions(pull=pull), find_image)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from lightkube.core.exceptions import ApiError
@@ -26,6 +26,7 @@ from lightkube.resources.core_v1 import Node
 from lightkube.types import PatchType
 
 from volant import __version__
+from volant.errors import Conflict
 from volant.kubernetes.cluster import Cluster
 
 TAINT = Taint(key="virtual-kubelet.io/provider", value="volant", effect="NoSchedule")
@@ -109,7 +110,10 @@ def make_node_status(facts: HostFacts, architecture: str, daemon_version: str) -
 
 
 async def register(cluster: Cluster, facts: HostFacts, daemon_version: str) -> Node:
-    """Make the Node, or take up the one that there is; returns it as the cluster has it."""
+    """Make the Node, or take up the one that there is; returns it as the cluster has it.
+
+    Conflict where another host is that node just now: two would make VMs of the same pods.
+    """
     wanted = make_node(facts)
     assert wanted.metadata is not None and wanted.metadata.labels is not None
     try:
@@ -117,9 +121,29 @@ async def register(cluster: Cluster, facts: HostFacts, daemon_version: str) -> N
     except ApiError as error:
         if error.status.code != 409:
             raise
+        await _check_nobody_else(cluster, facts)
         node = await cluster.client.patch(Node, facts.name, {"metadata": {"labels": wanted.metadata.labels}})
     await tell_status(cluster, facts, daemon_version)
     return node
+
+
+async def _check_nobody_else(cluster: Cluster, facts: HostFacts) -> None:
+    try:
+        node = await cluster.client.get(Node, facts.name)
+        lease = await cluster.client.get(Lease, facts.name, namespace=LEASE_NAMESPACE)
+    except ApiError as error:
+        if error.status.code == 404:
+            return
+        raise
+    info = node.status.nodeInfo if node.status is not None else None
+    renewed = lease.spec.renewTime if lease.spec is not None else None
+    if info is None or renewed is None or not info.machineID or info.machineID == _read("/etc/machine-id"):
+        return
+    if datetime.now(UTC) - renewed < timedelta(seconds=LEASE_SECONDS):
+        raise Conflict(
+            f"cannot be node {facts.name}: another host is, whose machine-id is {info.machineID}",
+            resolution="give this host a node of its own: volar cluster leave, then volar cluster join --node NAME",
+        )
 
 
 async def tell_status(cluster: Cluster, facts: HostFacts, daemon_version: str) -> None:

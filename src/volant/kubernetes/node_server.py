@@ -39,6 +39,7 @@ from volant.kubernetes.worker import PodWorker
 # Tells a pod's worker by namespace and name; None where the node has no such pod.
 FindWorker = Callable[[str, str], PodWorker | None]
 ListWorkers = Callable[[], list[PodWorker]]
+FIRST_REQUEST_SECONDS = 30.0
 
 
 class _WithCertificate(H11Protocol):
@@ -48,8 +49,20 @@ class _WithCertificate(H11Protocol):
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
         self.app_state = {**self.app_state, "certificate": tls.getpeercert() if tls is not None else None}
+        # Strangers who ask for nothing do not use up this program's descriptors, with which it renews its Lease.
+        self._silence = self.loop.call_later(FIRST_REQUEST_SECONDS, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None:
+            self._silence.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._silence.cancel()
+        super().connection_lost(exc)
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._silence.cancel()
         # What is spoken goes with the path. The name of port-forward's (SPDY/3.1+portforward.k8s.io) is no token of
         # HTTP's, for which the library would turn everybody away who asks for it.
         self.headers = keep_offer(self.headers)
@@ -107,8 +120,8 @@ class NodeServer:
                 Route("/pods", self._list_pods),
                 Route("/runningpods/", self._list_pods),
                 Route(f"/containerLogs{pod}/{{container}}", _told(self._tell_logs)),
-                Route("/stats/summary", self._tell_summary),
-                Route("/metrics/resource", self._tell_resources),
+                Route("/stats/summary", _told(self._tell_summary)),
+                Route("/metrics/resource", _told(self._tell_resources)),
                 WebSocketRoute(f"/exec{pod}/{{container}}", self._run),
                 WebSocketRoute(f"/exec{pod}/{{uid}}/{{container}}", self._run),
                 WebSocketRoute(f"/portForward{pod}", self._forward),
@@ -169,20 +182,15 @@ class NodeServer:
             await forward_ports(websocket, self._client, vm["name"])
 
     async def _measure(self) -> list[PodUse]:
-        wanted = []
+        pods = {}
         for worker in self._list_workers():
             metadata = worker.pod.metadata
             assert metadata is not None
-            use = PodUse(
-                metadata.namespace or "",
-                metadata.name or "",
-                metadata.uid or "",
-                get_container(worker.pod).name,
-                0,
-                0,
+            container = get_container(worker.pod).name
+            pods[worker.name] = PodUse(
+                metadata.namespace or "", metadata.name or "", metadata.uid or "", container
             )
-            wanted.append((worker.name, use))
-        return await measure(self._client, wanted)
+        return await measure(self._client, self._node, pods)
 
     async def _tell_summary(self, request: Request) -> Response:
         return JSONResponse(make_summary(self._node, await self._measure(), *read_host_use()))

@@ -5,51 +5,56 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from volant.client import AsyncClient
 from volant.errors import VolantError
+from volant.kubernetes.pods import NODE_LABEL
 
 
 @dataclass(frozen=True, slots=True)
 class PodUse:
-    """What one pod's VM uses, as its host sees it."""
+    """What one pod's VM has used since it was started, as its host sees it. `started_at`: seconds since 1970."""
 
     namespace: str
     name: str
     uid: str
     container: str
-    cpu_seconds: float
-    memory_bytes: int
+    cpu_seconds: float = 0
+    memory_bytes: int = 0
+    started_at: float = 0
 
 
-async def measure(client: AsyncClient, vms: list[tuple[str, PodUse]]) -> list[PodUse]:
-    """The use of each VM, by name; those that are gone meanwhile are left out."""
+async def measure(client: AsyncClient, node: str, pods: Mapping[str, PodUse]) -> list[PodUse]:
+    """The use of each VM that runs, by name. No guest is asked: one that hangs must not keep the others' waiting."""
+    vms = {vm["name"]: vm for vm in await client.list_vms(label=[f"{NODE_LABEL}={node}"])}
 
     async def one(name: str, pod: PodUse) -> PodUse | None:
-        try:
-            told = await client.get_vm_stats(name)
-        except (VolantError, OSError):
+        vm = vms.get(name)
+        if vm is None or vm["status"] != "running" or not vm["started_at"]:
             return None
-        return PodUse(
-            pod.namespace,
-            pod.name,
-            pod.uid,
-            pod.container,
-            told["host_cpu_seconds"],
-            told["host_memory_bytes"],
+        try:
+            told = await client.get_vm_stats(name, guest=False)
+        except (VolantError, OSError):  # it is gone meanwhile
+            return None
+        return replace(
+            pod,
+            cpu_seconds=told["host_cpu_seconds"],
+            memory_bytes=told["host_memory_bytes"],
+            started_at=datetime.fromisoformat(vm["started_at"]).timestamp(),
         )
 
-    found = await asyncio.gather(*(one(name, pod) for name, pod in vms))
+    found = await asyncio.gather(*(one(name, pod) for name, pod in pods.items()))
     return [use for use in found if use is not None]
 
 
 def make_summary(
     node: str, uses: list[PodUse], host_cpu_seconds: float, host_memory_bytes: int
 ) -> dict[str, Any]:
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = _format(time.time())
 
     def tell(cpu_seconds: float, memory_bytes: int) -> dict[str, Any]:
         return {
@@ -57,15 +62,16 @@ def make_summary(
             "memory": {"time": now, "workingSetBytes": memory_bytes, "usageBytes": memory_bytes},
         }
 
-    pods = [
-        {
-            "podRef": {"name": use.name, "namespace": use.namespace, "uid": use.uid},
-            "containers": [{"name": use.container, **tell(use.cpu_seconds, use.memory_bytes)}],
-            **tell(use.cpu_seconds, use.memory_bytes),
-        }
-        for use in uses
-    ]
+    pods = []
+    for use in uses:
+        told = {"startTime": _format(use.started_at), **tell(use.cpu_seconds, use.memory_bytes)}
+        reference = {"name": use.name, "namespace": use.namespace, "uid": use.uid}
+        pods.append({"podRef": reference, "containers": [{"name": use.container, **told}], **told})
     return {"node": {"nodeName": node, **tell(host_cpu_seconds, host_memory_bytes)}, "pods": pods}
+
+
+def _format(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def make_resource_metrics(uses: list[PodUse], host_cpu_seconds: float, host_memory_bytes: int) -> bytes:
@@ -94,16 +100,20 @@ def make_resource_metrics(uses: list[PodUse], host_cpu_seconds: float, host_memo
             pod_memory = GaugeMetricFamily(
                 "pod_memory_working_set_bytes", "A pod's memory.", labels=named[1:]
             )
+            started = GaugeMetricFamily(
+                "container_start_time_seconds", "When a container was started.", labels=named
+            )
             for use in uses:
                 labels = [use.container, use.name, use.namespace]
                 cpu.add_metric(labels, use.cpu_seconds, timestamp=at)
                 memory.add_metric(labels, use.memory_bytes, timestamp=at)
+                started.add_metric(labels, use.started_at, timestamp=at)
                 pod_cpu.add_metric(labels[1:], use.cpu_seconds, timestamp=at)
                 pod_memory.add_metric(labels[1:], use.memory_bytes, timestamp=at)
             error = GaugeMetricFamily(
                 "resource_scrape_error", "1 where something could not be measured.", value=0
             )
-            return [node_cpu, node_memory, cpu, memory, pod_cpu, pod_memory, error]
+            return [node_cpu, node_memory, cpu, memory, started, pod_cpu, pod_memory, error]
 
     registry = CollectorRegistry()
     registry.register(Once())

@@ -11,6 +11,9 @@ from volant.client import AsyncClient
 from volant.contract.api_types import Vm
 from volant.kubernetes.runs import find_began
 
+# Longer ago than any line, and no overflow.
+MOST_SINCE_SECONDS = 10 * 365 * 86_400
+
 
 @dataclass(frozen=True, slots=True)
 class LogOptions:
@@ -28,7 +31,8 @@ def read_options(query: dict[str, str]) -> LogOptions:
     """Raises ValueError."""
     since = query.get("sinceTime")
     if seconds := query.get("sinceSeconds"):
-        since = (datetime.now(UTC) - timedelta(seconds=int(seconds))).isoformat().replace("+00:00", "Z")
+        ago = timedelta(seconds=min(int(seconds), MOST_SINCE_SECONDS))
+        since = (datetime.now(UTC) - ago).isoformat().replace("+00:00", "Z")
     return LogOptions(
         follow=query.get("follow") == "true", previous=query.get("previous") == "true",
         timestamps=query.get("timestamps") == "true",

@@ -20,6 +20,7 @@ from volant.kubernetes.pod_files import make_files, place_files
 from volant.kubernetes.probes import check_probe
 from volant.kubernetes.references import Found, Refused, find_claim, get_container, get_spec
 
+MOST_GRACE_SECONDS = 86_400
 # Labels of a VM that say whose it is; the daemon keeps them, so that nothing starts twice.
 NODE_LABEL = "volant.kubernetes.node"
 UID_LABEL = "volant.kubernetes.uid"
@@ -145,7 +146,7 @@ def make_request(
     # A pod's name may be longer than a kernel lets a host's be: the kubelet cuts it so.
     request["hostname"] = spec.hostname or (metadata.name or "")[:MOST_HOSTNAME].rstrip("-.")
     if spec.terminationGracePeriodSeconds is not None:
-        request["stop_timeout_seconds"] = float(spec.terminationGracePeriodSeconds)
+        request["stop_timeout_seconds"] = bound_grace(spec.terminationGracePeriodSeconds)
     if container.readinessProbe is not None:
         # The node makes it: the plugin's own check would be one that nobody reads.
         request["health_check"] = _make_check("NONE")
@@ -186,6 +187,11 @@ def _make_check(test: Literal["NONE", "OWN"]) -> HealthCheckRequest:
         "test": [test], "interval_seconds": None, "timeout_seconds": None, "start_period_seconds": None,
         "retries": None,
     }  # fmt: skip
+
+
+def bound_grace(seconds: int) -> float:
+    """As long as the daemon waits for anybody: a pod that is given years has to end, too."""
+    return float(min(max(0, seconds), MOST_GRACE_SECONDS))
 
 
 def list_attachments(pod: Pod, found: Found) -> Iterator[VolumeAttachment]:

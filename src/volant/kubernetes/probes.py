@@ -20,6 +20,7 @@ from volant.errors import VolantError
 from volant.kubernetes.references import Refused
 
 DEFAULT_TIMEOUT_SECONDS = 1
+MOST_TIMEOUT_SECONDS = 3600
 MOST_SAID = 200
 # Told to servers as the kubelet does, so that their logs can leave probes out.
 USER_AGENT = "kube-probe/1.36"
@@ -48,7 +49,7 @@ def find_port(container: Container, port: int | str) -> int:
 
 
 async def attempt(client: AsyncClient, vm: str, container: Container, probe: Probe) -> str:
-    timeout_seconds = float(probe.timeoutSeconds or DEFAULT_TIMEOUT_SECONDS)
+    timeout_seconds = float(min(probe.timeoutSeconds or DEFAULT_TIMEOUT_SECONDS, MOST_TIMEOUT_SECONDS))
     try:
         async with asyncio.timeout(timeout_seconds):
             return await _ask(client, vm, container, probe, timeout_seconds)

@@ -20,13 +20,13 @@ from volant.contract.api_types import Vm
 from volant.errors import Conflict, NotFound, VolantError
 from volant.kubernetes.addresses import PodAddresses
 from volant.kubernetes.boots import Boots
-from volant.kubernetes.cluster import Cluster
+from volant.kubernetes.cluster import Cluster, ClusterFailed
 from volant.kubernetes.environment import Fields
 from volant.kubernetes.events import tell_event
 from volant.kubernetes.images import Images
 from volant.kubernetes.last_words import LastWords
 from volant.kubernetes.pod_files import GuestFile, make_changing_files
-from volant.kubernetes.pods import KILLED_LABEL, check_pod, make_request, name_vm
+from volant.kubernetes.pods import KILLED_LABEL, bound_grace, check_pod, make_request, name_vm
 from volant.kubernetes.probes import attempt
 from volant.kubernetes.probing import Failure, Kind, Prober
 from volant.kubernetes.references import Found, Missing, Refused, get_container, get_spec
@@ -116,6 +116,10 @@ class PodWorker:
                     self._pause_seconds, self.is_held = FIRST_RETRY_SECONDS, False
             except (Missing, ImageFailed, VolantError, OSError) as error:
                 await self._wait_for(error)
+                is_over = False
+            except ClusterFailed as error:
+                log.warning("pod %s: %s; trying again", self.name, error)
+                self._retry_later()
                 is_over = False
             except Exception:
                 log.exception("pod %s: trying again", self.name)
@@ -226,7 +230,8 @@ class PodWorker:
     async def _restart(self, pod: Pod, failure: Failure) -> Vm:
         """A probe says that the workload is to end: it comes again, unless the pod runs once."""
         self._prober.stop()
-        grace = self._find_grace(pod) if failure.grace_seconds is None else float(failure.grace_seconds)
+        asked = failure.grace_seconds
+        grace = self._find_grace(pod) if asked is None else bound_grace(asked)
         self._killed = f"failed {failure.kind} probe: {failure.reason}"
         is_last = get_spec(pod).restartPolicy == "Never"
         what = "will be stopped" if is_last else "will be restarted"
@@ -319,7 +324,7 @@ class PodWorker:
         given = metadata.deletionGracePeriodSeconds if metadata is not None else None
         if given is None:
             given = get_spec(pod).terminationGracePeriodSeconds
-        return float(DEFAULT_GRACE_SECONDS if given is None else given)
+        return bound_grace(DEFAULT_GRACE_SECONDS if given is None else given)
 
     async def _wait_for(self, error: BaseException) -> None:
         """Say what stands in the way as people know it, and try again later."""

@@ -9,7 +9,7 @@ import os
 import sys
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,7 @@ from volant.plugin_sources.source import (
     Image,
     Installed,
     PluginFile,
+    Source,
     complete_reference,
     find_source,
     has_plugin,
@@ -49,9 +50,14 @@ class BuildOptions:
         return [*platform, *(word for text in self.build_arg for word in ("--build-arg", text))]
 
 
-def make_plugin(client: Client, text: str, options: BuildOptions) -> str:
-    """NAME:VERSION of a plugin that the daemon has for this source. Raises what building and installing raise."""
-    source = find_source(text, client)
+def make_plugin(
+    client: Client, text: str, options: BuildOptions, find: Callable[[str, Client], Source] = find_source
+) -> str:
+    """NAME:VERSION of a plugin that the daemon has for this source. Raises what building and installing raise.
+
+    `find`: what a text may mean (`find_image` where it is somebody else's).
+    """
+    source = find(text, client)
     match source:
         case Installed():
             return source.reference

@@ -19,6 +19,14 @@ SEMANTIC = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?\Z")
 TRANSPORT = re.compile(r"(docker|docker-daemon|containers-storage|docker-archive|oci-archive|oci):")
 
 
+# github.com/distribution/reference, grammar of a reference.
+_IMAGE = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?/|\[[0-9a-fA-F:]+\](:[0-9]{1,5})?/)?"
+    r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@[a-z0-9]+:[0-9a-f]{32,})?"
+)
+
+
 class PluginFile(NamedTuple):
     """A plugin.tar.gz that is there already."""
 
@@ -61,6 +69,25 @@ def find_source(text: str, client: Client) -> Source:
     if path.exists():
         return read_path(path)
     return Image(text, name_image(text))
+
+
+def find_image(text: str, client: Client) -> Installed | Image:
+    """What `text` means where somebody else says it: a plugin or an image by name, and never a path of this machine.
+
+    Raises InvalidInput.
+    """
+    if re.fullmatch(r"[a-z0-9][a-z0-9_-]*(:[^/]+)?", text) and has_plugin(client, text):
+        return Installed(text)
+    plain = text.removeprefix("docker://")
+    # In whole, so that no part of it is taken for a transport of skopeo's, of which most are paths.
+    whole = _complete(plain)
+    if not _IMAGE.fullmatch(plain) or TRANSPORT.match(whole):
+        raise InvalidInput(
+            f"cannot understand the image reference {text!r}",
+            resolution="name an installed plugin (web:1.2.0), or an image or a plugin in a registry"
+            " (registry.example.com/team/web:1.2.0)",
+        )
+    return Image(whole, name_image(plain))
 
 
 def has_plugin(client: Client, reference: str) -> bool:
@@ -109,8 +136,10 @@ def read_archive(path: Path) -> Source:
 
 def complete_reference(reference: str) -> str:
     """An image's whole name, as Docker completes it: nginx is docker.io/library/nginx."""
-    if TRANSPORT.match(reference):
-        return reference
+    return reference if TRANSPORT.match(reference) else _complete(reference)
+
+
+def _complete(reference: str) -> str:
     host, slash, _ = reference.partition("/")
     if slash and (host == "localhost" or "." in host or ":" in host):
         return reference

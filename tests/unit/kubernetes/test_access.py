@@ -68,5 +68,5 @@ async def test_the_cluster_says_who_may_and_is_asked_once_a_minute() -> None:
         (review,) = cluster.client.created
         attributes = review.spec.resourceAttributes
         assert (attributes.verb, attributes.resource, attributes.subresource, attributes.name) == (
-            "get", "nodes", "proxy", "host-1",
+            "create", "nodes", "proxy", "host-1",
         )  # fmt: skip

@@ -7,6 +7,7 @@ import pytest
 
 from volant.errors import InvalidInput, NotFound
 from volant.kubernetes.images import Images
+from volant.plugin_sources.source import find_image
 
 
 class Steps:
@@ -15,7 +16,8 @@ class Steps:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, there: bool, is_plugin: bool) -> None:
         self.tried: list[str] = []
 
-        def make(client: Any, text: str, options: Any) -> str:
+        def make(client: Any, text: str, options: Any, find: Any) -> str:
+            assert find is find_image, "no path of the host is an image"
             self.tried.append(f"make {options.pull}")
             if options.pull == "never" and not there:
                 raise NotFound("none")

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
 from support.fake_cluster import FakeDaemon, make_pod, make_vm
 from volant.kubernetes.access import User
-from volant.kubernetes.node_server import NodeServer, _Gate
+from volant.kubernetes.node_server import NodeServer, _Gate, _WithCertificate
+from volant.kubernetes.pods import NODE_LABEL
 
 
 class FakeAccess:
@@ -27,7 +31,7 @@ class FakeAccess:
 
 def make_client(access: FakeAccess) -> TestClient:
     daemon = FakeDaemon()
-    daemon.vms["vm"] = make_vm(name="vm")
+    daemon.vms["vm"] = make_vm(name="vm", labels={NODE_LABEL: "host-1"})
     daemon.lines = [{"time": "2026-11-27T11:00:00Z", "stream": "stdout", "line": "said"}]
     worker = cast("Any", SimpleNamespace(name="vm", pod=make_pod()))
 
@@ -55,3 +59,34 @@ def test_what_a_cluster_asks_a_node_for() -> None:
     assert client.get("/pods").json()["items"][0]["metadata"]["name"] == "web"
     assert client.get("/stats/summary").json()["pods"][0]["podRef"]["name"] == "web"
     assert "pod_cpu_usage_seconds_total" in client.get("/metrics/resource").text
+
+
+async def test_a_stranger_who_asks_for_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("volant.kubernetes.node_server.FIRST_REQUEST_SECONDS", 0.05)
+    client = make_client(FakeAccess(None))
+    config = uvicorn.Config(client.app, http=_WithCertificate, lifespan="off", log_level="warning")
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+
+    def make_protocol() -> _WithCertificate:
+        return _WithCertificate(config, server.server_state, {})
+
+    listening = await asyncio.get_running_loop().create_server(make_protocol, "127.0.0.1", 0)
+    async with asyncio.timeout(60), listening:
+        host, port = listening.sockets[0].getsockname()
+        for sent in (b"", b"GET /healthz HTTP/1.1\r\n"):
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(sent)
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            writer.close()
+        reader, writer = await asyncio.open_connection(host, port)
+        for _ in range(3):
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: node\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            while await reader.readline() != b"\r\n":
+                pass
+            assert await reader.readexactly(2) == b"ok"
+            await asyncio.sleep(0.1)
+        writer.close()

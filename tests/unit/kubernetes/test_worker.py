@@ -262,3 +262,12 @@ async def test_a_pod_that_was_active_for_too_long_is_stopped_and_has_failed() ->
     assert "terminated" in told["containerStatuses"][0]["state"]
     await world.worker.bring_about()
     assert world.daemon.acts == [f"create {NAME}", f"stop {NAME} 4"], "it is not started again"
+
+
+@pytest.mark.asyncio
+async def test_a_pod_that_is_given_years_to_end_is_given_what_the_daemon_waits() -> None:
+    deleted = {"deletionTimestamp": "2026-11-27T10:00:00Z", "deletionGracePeriodSeconds": 10**9}
+    world = World(make_pod(metadata=deleted))
+    world.daemon.vms[NAME] = make_vm(name=NAME)
+    assert await world.worker.bring_about()
+    assert world.daemon.acts == [f"stop {NAME} 86400", f"delete {NAME}"]

@@ -18,6 +18,7 @@ from volant.plugin_sources.source import (
     Installed,
     PluginFile,
     complete_reference,
+    find_image,
     find_source,
     name_image,
     read_archive,
@@ -109,3 +110,32 @@ def test_what_a_word_means(daemon: InProcessDaemon, monkeypatch: pytest.MonkeyPa
     )
     with pytest.raises(NotFound):
         find_source("Dockerfile", daemon.client)
+
+
+def test_what_somebody_else_names_is_no_path_of_this_machine(
+    daemon: InProcessDaemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "Dockerfile").touch()
+    daemon.install("both")
+    assert find_image("both:1.0.0", daemon.client) == Installed("both:1.0.0")
+    assert find_image("here", daemon.client) == Image("docker.io/library/here", "here:0.1.0+latest")
+    for text in (
+        "nginx:1.27", "registry.example.com:5000/team/web:1.2.0", "[::1]:5000/a/b", f"a@sha256:{'0' * 64}",
+        "oci:layout", "containers-storage:web", "docker-archive:backup.tar",
+    ):  # fmt: skip
+        found = find_image(text, daemon.client)
+        assert isinstance(found, Image)
+        assert complete_reference(found.reference) == found.reference
+        assert "/" in found.reference.split(":")[0] or found.reference.startswith(("registry.", "["))
+        assert found.tag == name_image(text)
+    assert find_image("docker://quay.io/a/b:1", daemon.client) == Image(
+        "quay.io/a/b:1", "quay-io-a-b:0.1.0+1"
+    )
+    for text in (
+        "./here", "/etc", "~/x", "../here", "here/", "x/../etc", "docker-archive:/srv/backup.tar", "oci:/srv/layout",
+        "oci:5000/layout", "docker-daemon:web:1", "-o/etc/passwd", "--help", "http://a/b", "a b", "", "A", "a\nb",
+    ):  # fmt: skip
+        with pytest.raises(InvalidInput, match="image reference"):
+            find_image(text, daemon.client)

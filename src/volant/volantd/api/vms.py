@@ -214,11 +214,16 @@ def make_router(fleet: Fleet) -> Router:
         return TextStream(chunks)
 
     @router.get("/{name}/stats")
-    async def stats(name: str) -> VmStats:
+    async def stats(
+        name: str,
+        asks_guest: Annotated[
+            bool, Query(alias="guest", description="false: as the host sees it alone, which waits for nobody")
+        ] = True,
+    ) -> VmStats:
         """Show what a VM uses, as the guest and as the host see it."""
         record = fleet.get(name)
         guest = None
-        if record.state in WITH_PROCESS:
+        if asks_guest and record.state in WITH_PROCESS:
             try:
                 guest = await (await fleet.connect(name, timeout_seconds=1)).control.get_stats()
             except VolantError:
