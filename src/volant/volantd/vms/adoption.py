@@ -54,9 +54,7 @@ async def adopt_all(
     for folder in (fleet.domain.settings.state_dir, fleet.domain.settings.cache_dir):
         sweep_partial_files(folder)
     set_aside_unknown(fleet.domain)
-    running = [record.id for record in fleet.domain.registry.walk() if record.state in WITH_PROCESS]
-    await fleet.domain.carrier.keep(KIND, [name_key(vm_id) for vm_id in running])
-    tasks = []
+    left: list[tuple[RunningVm, VmRecord]] = []
     is_new_boot = note_boot(fleet.domain.settings.state_dir / "boot_id")
     for record in fleet.domain.registry.walk():
         files = find_files(fleet.domain.settings, record.id)
@@ -76,11 +74,15 @@ async def adopt_all(
             vm = fleet.find(record.id)
             # Free as yet, so this does not wait: what people ask for comes after the adoption.
             await vm.lock.acquire()
-            vm.adoption = fleet.background.run(
-                _settle(fleet, vm, record, restores), f"adoption of {record.name}"
-            )
-            tasks.append(vm.adoption)
-    if tasks:
+            left.append((vm, record))
+    # Before any of them begins: what it publishes from now on stays.
+    running = [name_key(vm.id) for vm, record in left if record.state in WITH_PROCESS]
+    await fleet.domain.carrier.keep(KIND, running)
+    for vm, record in left:
+        settling = _settle(fleet, vm, record, restores)
+        vm.adoption = fleet.background.run(settling, f"adoption of {record.name}")
+    if left:
+        tasks = [vm.adoption for vm, _ in left if vm.adoption is not None]
         await asyncio.wait(tasks, timeout=head_start_seconds)
 
 
