@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from support.early_visitors import early_visitors
 from support.host import ROOT, Host, fetch, wait_until
 
 # What must differ in two VMs, one a line.
@@ -123,14 +124,18 @@ def test_vms_wake_from_a_template_and_share_nothing(
 def test_a_start_is_warm_or_cold_as_asked_and_keeps_the_disk(host: Host, template: dict[str, Any]) -> None:
     host.volar("vms", "create", "warm-c", "--plugin", "nginx")
     run_in(host, "warm-c", "echo kept > /root/mark && sync")
+    url = host.vm("warm-c")["url"]
     host.volar("vms", "stop", "warm-c")
-    host.volar("vms", "start", "warm-c", "--cold")
+    with early_visitors(url, "Hello from Volant!"):
+        host.volar("vms", "start", "warm-c", "--cold")
     assert (host.vm("warm-c")["started_from"], run_in(host, "warm-c", "cat /root/mark")) == ("boot", "kept\n")
     # A daemon that is killed leaves it, and the next one finds the template.
     daemon = host.daemon_pid()
     os.kill(daemon, signal.SIGKILL)
     wait_until("the daemon's end", lambda: not is_running(daemon))
-    host.volar("vms", "restart", "warm-c")
+    host.volar("vms", "stop", "warm-c")
+    with early_visitors(url, "Hello from Volant!"):
+        host.volar("vms", "start", "warm-c")
     assert (host.vm("warm-c")["started_from"], run_in(host, "warm-c", "cat /root/mark")) == (
         "template",
         "kept\n",

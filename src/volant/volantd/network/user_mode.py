@@ -80,10 +80,11 @@ class UserNetwork:
         self._status: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def start(
-        self, path: Path, mac: str, published: Sequence[PublishedPort], *, is_copy: bool = False
+        self, path: Path, mac: str, published: Sequence[PublishedPort], *, goes_on: bool = False
     ) -> None:
-        """Listen at `path` for the VM's QEMU, and start what will serve it. `is_copy`: it wakes with the hardware
-        address of another guest, and is sent nothing before it has its own."""
+        """Listen at `path` for the VM's QEMU, and start what will serve it. A guest that does not go on as who it was
+        has no address yet, or another's: it is sent nothing before it has spoken, and who connects waits until
+        something listens there."""
         for stale in (path, self._log):
             stale.unlink(missing_ok=True)
         with contextlib.ExitStack() as stack:
@@ -101,7 +102,8 @@ class UserNetwork:
             passt = make_passt_arguments(theirs.fileno(), published)
             self._follow(start_detached(passt, self._log, pass_fds=[theirs.fileno()]))
             ends = dict(enumerate((listener.fileno(), ours.fileno(), writer), start=FIRST_END))
-            arguments = [*map(str, ends), mac, GUEST_ADDRESS, GATEWAY, "copy" if is_copy else ""]
+            ports = ",".join(str(port.guest_port) for port in published if port.protocol == "tcp")
+            arguments = [*map(str, ends), mac, GUEST_ADDRESS, GATEWAY, "" if goes_on else "new", ports]
             self._follow(start_forked(frame_filter.__file__, arguments, self._log, descriptors=ends))
 
     def _follow(self, pid: int) -> None:

@@ -203,8 +203,7 @@ async def start_attached(
     spec: VmSpec,
 ) -> Machine:
     """Start a machine with its network, which comes up beside it."""
-    is_copy = spec.wakes_from is not None and spec.wakes_from.has_workload
-    attachment = await attach(record, reach, files.folder, files.sockets, network, is_copy=is_copy)
+    attachment = await attach(record, reach, files.folder, files.sockets, network)
     try:
         await remember(spec)
         machine = await hypervisor.start(spec, attachment.taps)

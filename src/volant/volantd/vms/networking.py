@@ -223,10 +223,10 @@ class Attachment:
 
 async def attach(
     record: VmRecord, reach: Reach, folder: Path, sockets: Path, network: SharedNetwork | None = None,
-    *, is_copy: bool = False,
+    *, goes_on: bool = False,
 ) -> Attachment:  # fmt: skip
-    """Make what the VM's process needs to be there before it starts; returns what has yet to become ready. `is_copy`:
-    it wakes as another VM, and becomes this one."""
+    """Make what the VM's process needs to be there before it starts; returns what has yet to become ready. `goes_on`:
+    its guest does so as who it was."""
     if network is not None:
         tap = await network.open_tap(name_tap(record.id))
         # Without rules of its own a tap device reaches nobody: they may come a little later.
@@ -240,7 +240,7 @@ async def attach(
     elif record.definition.network == "user" and reach == "outward":
         private = UserNetwork(folder / "network.log")
         bound = list_bound_ports(record)
-        private.start(sockets / NETWORK_SOCKET, record.mac, bound, is_copy=is_copy)
+        private.start(sockets / NETWORK_SOCKET, record.mac, bound, goes_on=goes_on)
         return Attachment(private=private)
     return Attachment()
 

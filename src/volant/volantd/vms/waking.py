@@ -95,7 +95,7 @@ async def wake_vm(
     check_fit(spec, source, support, hypervisor)
     files.initrd.write_bytes(b"")  # the original's has been taken, and held its keys
     is_copy = source.spec.id != record.id
-    attachment = await attach(record, reach, files.folder, files.sockets, network, is_copy=is_copy)
+    attachment = await attach(record, reach, files.folder, files.sockets, network, goes_on=not is_copy)
     try:
         await remember(spec)
         machine = await _start(hypervisor, spec, attachment.taps)

@@ -48,12 +48,19 @@ def make_ipv4(destination: str, protocol: int, payload: bytes) -> bytes:
     return head[:10] + struct.pack(">H", checksum(head + addresses)) + addresses + payload
 
 
-def make_syn(destination: str, port: int) -> bytes:
-    segment = struct.pack(">HHIIBBHHH", 42_000, port, 1000, 0, 5 << 4, 2, 65_535, 0, 0)
+SYN, RST, ACK = 2, 4, 16
+
+
+def make_segment(destination: str, ports: tuple[int, int], flags: int, acknowledged: int = 0) -> bytes:
+    segment = struct.pack(">HHIIBBHHH", *ports, 1000, acknowledged, 5 << 4, flags, 65_535, 0, 0)
     pseudo = socket.inet_aton(GUEST_ADDRESS) + socket.inet_aton(destination) + struct.pack(">BBH", 0, 6, 20)
     return make_ipv4(
         destination, 6, segment[:16] + struct.pack(">H", checksum(pseudo + segment)) + segment[18:]
     )
+
+
+def make_syn(destination: str, port: int) -> bytes:
+    return make_segment(destination, (42_000, port), SYN)
 
 
 def make_datagram(destination: str, port: int, content: bytes) -> bytes:
@@ -98,14 +105,14 @@ class Guest:
 
 @contextlib.asynccontextmanager
 async def start_network(
-    folder: Path, *published: PublishedPort, is_copy: bool = False
+    folder: Path, *published: PublishedPort, is_silent: bool = False
 ) -> AsyncIterator[Guest]:
     network = UserNetwork(folder / "network.log")
-    network.start(folder / "net.sock", MAC, published, is_copy=is_copy)
+    network.start(folder / "net.sock", MAC, published)
     try:
         await network.wait_ready()
         guest = Guest(folder / "net.sock")
-        if not is_copy:
+        if not is_silent:
             guest.find_gateway()
         with contextlib.closing(guest.socket):
             yield guest
@@ -148,10 +155,10 @@ async def test_published_ports_reach_a_guest_that_has_not_said_a_word(short_path
             assert packet.endswith(b"who?")
 
 
-async def test_who_connects_to_a_copy_waits_until_it_has_its_own_address(short_path: Path) -> None:
-    """passt sends a connection's first frame once, and the card would drop what is not for its original."""
+async def test_who_connects_waits_until_the_guest_has_its_own_address(short_path: Path) -> None:
+    """passt sends a connection's first frame once, and a copy's card would drop what is not for its original."""
     web = PublishedPort(host_ip=ADDRESS, host_port=18_081, guest_port=80)
-    async with start_network(short_path, web, is_copy=True) as guest:
+    async with start_network(short_path, web, is_silent=True) as guest:
         with socket.socket() as client:
             client.setblocking(False)
             client.connect_ex((ADDRESS, 18_081))
@@ -163,6 +170,47 @@ async def test_who_connects_to_a_copy_waits_until_it_has_its_own_address(short_p
             guest.speak()
             packet = guest.receive_packet(6)
             assert struct.unpack(">H", packet[22:24])[0] == 80
+
+
+async def test_who_connects_before_the_workload_listens_is_answered_once_it_does(short_path: Path) -> None:
+    web = PublishedPort(host_ip=ADDRESS, host_port=18_082, guest_port=80)
+    async with start_network(short_path, web) as guest:
+
+        def answer(flags: int) -> int:
+            """To the next connection's first frame; its client's port."""
+            packet = guest.receive_packet(6)
+            client, port, sequence = struct.unpack(">HHI", packet[20:28])
+            if packet[33] == SYN:
+                guest.send(make_segment(GATEWAY, (port, client), flags | ACK, sequence + 1))
+            return int(client)
+
+        with socket.socket() as first, socket.socket() as second:
+            for client in (first, second):
+                client.settimeout(60)
+                client.connect((ADDRESS, 18_082))
+            ports = {client.getsockname()[1] for client in (first, second)}
+            refused = [answer(RST) for _ in range(8)]
+            assert set(refused) == ports
+            answered: set[int] = set()
+            while answered != ports:
+                answered.add(answer(SYN))
+            # Nothing more is repeated, and the two are connections as any others.
+            for client in (first, second):
+                client.sendall(b"GET /")
+            told = b""
+            while told.count(b"GET /") < 2:
+                packet = guest.receive_packet(6)
+                assert packet[33] & (SYN | RST) == 0
+                told += packet[40:]
+        # Now that something has listened, what the guest says is heard at once.
+        with socket.socket() as third:
+            third.settimeout(60)
+            third.connect((ADDRESS, 18_082))
+            port = third.getsockname()[1]
+            while answer(RST) != port:
+                pass
+            with contextlib.suppress(ConnectionResetError):
+                assert third.recv(1) == b""
 
 
 async def test_a_port_in_use_is_a_conflict_that_leaves_nothing(short_path: Path) -> None:
