@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from volant.volantd.templates import shape as shape_module
 from volant.volantd.templates.shape import Shape
 from volant.volantd.templates.store import Template
 from volant.volantd.templates.supply import TemplateSupply
-from volant.volantd.vms import lifecycle, stopping, warm_start
+from volant.volantd.vms import disk_layers, lifecycle, stopping, warm_start
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.fleet import Fleet
 from volant.volantd.vms.running_vm import RunningVm
@@ -107,6 +108,27 @@ async def multiply(fleet: Fleet) -> None:
     await fleet.delete("one", force=True)
     await acts.delete(fleet, store, "then")
     for name in ("three", "four"):
+        await fleet.delete(name, force=True)
+
+
+async def carry(fleet: Fleet) -> None:
+    """Snapshots leave as archives and come back, of a disk and of a memory; a VM is made of each."""
+    await fleet.domain.plugins.install(io.BytesIO(make_data_plugin("web")), source="test")
+    await fleet.domain.plugins.install(io.BytesIO(make_plugin("light")), source="test")
+    store = open_store(fleet.domain)
+    await fleet.create(NewVm(name="one", plugin="web"))
+    await fleet.stop("one", timeout_seconds=0)
+    await create_running(fleet, "two", "light")
+    for vm, with_memory in (("one", False), ("two", True)):
+        await acts.take(fleet, store, vm, f"of-{vm}")
+        exported = await acts.export(fleet, store, f"of-{vm}", with_memory=with_memory)
+        archive = io.BytesIO(b"".join(exported.chunks()))
+        taken = await acts.take_in(fleet, store, archive, f"again-{vm}")
+        await acts.delete(fleet, store, f"of-{vm}")
+        record = await acts.create_vm(fleet, taken, NewVm(name=f"copy-{vm}", plugin=""))
+        assert find_start(record.spec) == ("snapshot" if with_memory else "boot")
+        await acts.delete(fleet, store, f"again-{vm}")
+    for name in ("one", "two", "copy-one", "copy-two"):
         await fleet.delete(name, force=True)
 
 
@@ -193,6 +215,8 @@ def check_consistency(fleet: Fleet, host: MemoryHost, home: Path) -> None:
     paused = {record.process for record in records if record.state is VmState.PAUSED}
     assert {process.identity for process in host.living if process.is_paused} == paused
     assert not (home / "lost+found").exists()
+    templates = fleet.domain.templates.store
+    assert {path.name for path in templates.folder.glob("*")} == {found.key for found in templates.list_all()}
     assert [path for path in home.rglob("*") if path.name.startswith(".")] == []
     plugins = {plugin.checksum.removeprefix("sha256:") for plugin in fleet.domain.plugins.list_all()}
     assert {path.name for path in (home / "plugins" / "sha256").iterdir()} == plugins
@@ -207,8 +231,11 @@ async def clear(fleet: Fleet, host: MemoryHost, home: Path) -> None:
         await acts.delete(fleet, open_store(fleet.domain), snapshot.id)
     for plugin in fleet.domain.plugins.list_all():
         await fleet.domain.plugins.remove(plugin.name)
+    await fleet.background.wait_idle()
     check_consistency(fleet, host, home)
     assert host.living == []
+    layers = home / "layers"
+    assert not layers.exists() or os.listdir(layers) == []
 
 
 async def test_a_kill_at_every_write_loses_leaks_and_doubles_nothing(
@@ -257,6 +284,13 @@ async def test_a_kill_at_every_write_of_a_warm_workload_leaves_no_vm_with_anothe
     )
 
 
+async def test_a_kill_at_every_write_of_an_export_and_an_import_leaves_whole_snapshots(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_for_agents(monkeypatch)
+    assert await kill_at_every_write(carry, memory, monkeypatch) > 150, "the writes were not walked"
+
+
 async def kill_at_every_write(life: Life, memory: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many writes there were."""
     monkeypatch.setattr(stopping, "AGENT_WAIT_SECONDS", 0.0)
@@ -282,6 +316,7 @@ async def kill_at_every_write(life: Life, memory: Path, monkeypatch: pytest.Monk
             async with start_daemon(home, host, points.act) as fleet:
                 await fleet.background.wait_idle()
         points.arm(0)
+        disk_layers._held.clear()  # what a killed daemon held it holds no more
         async with start_daemon(home, host, points.act) as fleet:
             await fleet.background.wait_idle()
             try:

@@ -67,3 +67,32 @@ def test_vms_are_stopped_and_deleted_on_a_full_disk(daemon: Daemon) -> None:
     assert [vm["name"] for vm in daemon.call("GET", "/vms")[1]] == ["three"]
     filler.unlink()
     wait_until(lambda: (daemon.home / "reserve").exists())
+
+
+def test_on_a_full_disk_a_vm_sleeps_or_runs_and_is_never_lost(daemon: Daemon) -> None:
+    names = ("asleep", "awake")
+    for name in names:
+        create(daemon, name, restart="no")
+    assert daemon.call("POST", "/vms/asleep/suspend")[1]["status"] == "suspended"
+    filler = fill(daemon.home)
+    fill(daemon.home / "run")
+    states = {"asleep": "suspended", "awake": "running"}
+    for _ in range(3):
+        for name, act, target in (("asleep", "resume", "running"), ("awake", "suspend", "suspended")):
+            if states[name] != target:
+                status, answer = daemon.call("POST", f"/vms/{name}/{act}")
+                assert status in (200, 507), answer
+                states[name] = target if status == 200 else states[name]
+                wait_until(lambda name=name: daemon.vm(name)["status"] == states[name])
+    # What happened is known to the next daemon, too.
+    daemon.kill()
+    daemon.start()
+    assert {name: daemon.vm(name)["status"] for name in names} == states
+    for folder in (daemon.home, daemon.home / "run"):
+        (folder / filler.name).unlink()
+    for name in names:
+        if states[name] == "suspended":
+            assert daemon.call("POST", f"/vms/{name}/resume")[1]["status"] == "running"
+        wait_until(lambda name=name: daemon.vm(name)["health"] == "healthy")
+        assert daemon.call("POST", f"/vms/{name}/exec", {"command": ["true"]})[0] == 200
+        assert daemon.call("POST", f"/vms/{name}/suspend")[1]["status"] == "suspended"

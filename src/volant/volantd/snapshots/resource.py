@@ -21,6 +21,7 @@ def open_store(domain: Domain) -> SnapshotStore:
 async def sweep(fleet: Fleet) -> None:
     """What was cut off, and what a fork needed whose daemon was killed: no copy wakes from it any more."""
     store = open_store(fleet.domain)
+    fleet.free_layers = store.sweep_layers
     for snapshot in store.list_all():
         place = str(store.find_place(snapshot.id))
         if snapshot.is_hidden and not fleet.domain.registry.find_users("snapshot", place):

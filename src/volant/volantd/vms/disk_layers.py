@@ -58,14 +58,18 @@ class PreparedLayer:
         return name_layer(self.layer)
 
     def put_in_place(self) -> None:
-        os.replace(self.overlay, self.disk)
-        release_layer(self.layer)
+        try:
+            os.replace(self.overlay, self.disk)
+        finally:  # the overlay names it, in its place or beside it
+            release_layer(self.layer)
 
     def give_up(self) -> None:
         """The machine never switched: as if nothing had been prepared."""
-        self.overlay.unlink(missing_ok=True)
-        self.layer.unlink(missing_ok=True)
-        release_layer(self.layer)
+        try:
+            self.overlay.unlink(missing_ok=True)
+            self.layer.unlink(missing_ok=True)
+        finally:
+            release_layer(self.layer)
 
 
 def name_layer(layer: Path) -> str:
@@ -114,6 +118,11 @@ def settle_overlay(disk: Path, writes_to: str | None) -> None:
         os.replace(overlay, disk)
     else:
         overlay.unlink()  # the layer's second name goes with the next sweep
+
+
+def has_layers(disk: Path) -> bool:
+    """Whether there is anything between the VM's own disk, or what was to take its place, and its plugin's."""
+    return any(len(list(list_chain(top))) > 2 for top in (disk, name_overlay(disk)))
 
 
 def sweep_layers(layers: Path, tops: Iterable[Path]) -> list[Path]:

@@ -17,7 +17,7 @@ from volant.volantd.boot.kernel import host_architecture
 from volant.volantd.plugins.store import StoredPlugin
 from volant.volantd.vms.background import Background
 from volant.volantd.vms.definition import NewVm, choose_plugin, make_definition
-from volant.volantd.vms.disk_layers import held_layer
+from volant.volantd.vms.disk_layers import has_layers, held_layer
 from volant.volantd.vms.disks import make_overlay
 from volant.volantd.vms.domain import Domain
 from volant.volantd.vms.egress import EgressCounter, check_egress, hold_egress
@@ -50,6 +50,8 @@ class Fleet:
         self.background = Background()
         self.request_keys = RequestKeys(domain.database)
         self.egress = EgressCounter(domain)
+        self.free_layers: Callable[[], None] = lambda: None
+        """Removes the layers that no disk stands on any more; of whoever knows all who may."""
         self._registry = domain.registry
         self._vms: dict[str, RunningVm] = {}
 
@@ -223,11 +225,16 @@ class Fleet:
 
     async def finish_delete(self, vm: RunningVm, record: VmRecord) -> None:
         await vm.take_down(record)
+        is_layered = has_layers(vm.files.disk)
         await vm.remove_files()
         await remove_going(self.domain, record)
         self._registry.remove(record)
         self._vms.pop(record.id, None)
         vm.tell("deleted", record)
+        if is_layered:
+            self.background.run(
+                asyncio.to_thread(self.free_layers), f"removal of what {record.name} stood on"
+            )
 
     # What people look at
 

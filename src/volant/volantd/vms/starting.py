@@ -96,7 +96,10 @@ class Start:
             machine = await self._wake(plugin, self._source, network)
             if machine is not None:
                 return machine
-        self._goes_on = False
+        if self._goes_on:
+            # It was to be who it was, with its health; it boots, as what it has been changed to since.
+            self._goes_on = False
+            self._record = self._domain.registry.update(self._record, guest=None, pending=[])
         return await self._boot(plugin, network)
 
     async def _wake(

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from support.memory_daemon import answer_for_agents, create_running, start_daemon_with_plugin
 from support.memory_hypervisor import MemoryHost, MemoryHypervisor, MemoryMachine
+from volant.contract.agent import AgentState
 from volant.errors import Conflict, StorageFull, ToolFailed, WrongState
 from volant.volantd.hypervisors.base import EndKind
+from volant.volantd.vms.held_ports import HeldPorts
 from volant.volantd.vms.kept_memory import has_memory
 from volant.volantd.vms.states import VmState
 
@@ -59,9 +62,12 @@ async def test_memory_of_another_hypervisor_boots_and_says_so(
 ) -> None:
     async with start_daemon_with_plugin(tmp_path, MemoryHost()) as fleet:
         record = await create_running(fleet, "one")
+        was_well = AgentState(phase="running", health="healthy")
+        fleet.domain.registry.update(record, guest=was_well, pending=["env"])
         await fleet.suspend("one")
         monkeypatch.setattr(MemoryHypervisor, "version", "2")
-        assert (await fleet.resume("one")).state is VmState.STARTING
+        booting = await fleet.resume("one")
+        assert (booting.state, booting.guest, booting.pending) == (VmState.STARTING, None, ())
         (event,) = [event for event in fleet.domain.events.read_after(0) if event.kind == "cold_boot"]
         assert event.data["cause"] == "cannot wake VM one: its memory is of 1, and this host has 2"
         assert not has_memory(fleet.find(record.id).files.folder)
@@ -105,3 +111,29 @@ async def test_a_process_that_dies_while_it_is_put_to_sleep_is_told(
         if monitor is not None:
             await monitor.wait_ended()
         assert fleet.get("one").state is VmState.FAILED
+
+
+async def test_who_connects_while_the_daemon_starts_wakes_it_once(
+    tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ports of one whose daemon was killed on the way are open before its row says that it is asleep."""
+    host = MemoryHost()
+    async with start_daemon_with_plugin(tmp_path, host) as fleet:
+        record = await create_running(fleet, "one")
+        definition = record.definition.model_copy(update={"suspend_when_idle_seconds": 3600})
+        fleet.domain.registry.update(record, definition=definition)
+        asleep = await fleet.suspend("one")
+        fleet.domain.registry.move(asleep, "resume", VmState.STARTING)
+    clients: list[asyncio.Future[None]] = []
+
+    async def hold(ports: HeldPorts, *_: object) -> None:
+        if not clients:
+            clients.extend(asyncio.ensure_future(ports._wake()) for _ in range(3))
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(HeldPorts, "hold", hold)
+    async with start_daemon_with_plugin(tmp_path, host) as fleet:
+        await asyncio.wait_for(asyncio.gather(*clients), 60)
+        assert fleet.get("one").state is VmState.RUNNING
+        assert [process.spec.name for process in host.living] == ["one"]
+        assert (host.misfits, told) == ([], ["freeze", "wake"])
