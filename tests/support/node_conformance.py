@@ -75,7 +75,7 @@ def run_tests(
     command = [
         str(programs / "ginkgo"), f"--procs={AT_A_TIME}", f"--timeout={TIMEOUT}", "--no-color", "--keep-going",
         f"--output-dir={folder}", "--json-report=report.json", *focus, str(programs / "e2e.test"), "--",
-        f"--kubeconfig={control_plane.kubeconfig}", "--provider=skeleton",
+        f"--kubeconfig={control_plane.kubeconfig}", "--provider=skeleton", "--dump-logs-on-failure=false",
         f"--kubectl-path={control_plane.programs / 'kubectl'}", f"--e2e-output-dir={folder}",
     ]  # fmt: skip
     environment = {**os.environ, "KUBE_TEST_REPO_LIST": str(repositories), "HOME": str(folder)}
