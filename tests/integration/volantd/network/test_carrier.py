@@ -149,7 +149,7 @@ async def test_a_deployment_is_balanced_and_drained_there(folder: Path) -> None:
             held = await connect(port)
             assert await say(held) == "a"
             await carrier.balance("deployment/d", {port: [a, b]})
-            assert {await ask(port) for _ in range(4)} == {"a", "b"}
+            assert await ask(port) == "b", "which has no connection"
             await carrier.balance("deployment/d", {port: [b]})
             await asyncio.wait_for(carrier.drain("deployment/d", "a", 3600), PATIENCE_SECONDS)
             assert await asyncio.wait_for(held[0].read(), PATIENCE_SECONDS) == b""
