@@ -546,7 +546,9 @@ export interface Vm {
   started_from: "boot" | "template" | "workload" | "snapshot" | null;
   status: "created" | "starting" | "running" | "paused" | "suspended" | "stopping" | "stopped" | "failed";
   status_reason: string;
+  stdin: boolean;
   suspend_when_idle_seconds: number;
+  tty: boolean;
   url: string | null;
   volumes: VolumeAttachment[];
   warnings: string[];
@@ -595,9 +597,12 @@ export interface VmCreate {
   snapshot?: string | null;
   ssh_keys?: string[];
   start?: boolean;
+  stdin?: boolean;
+  stdin_once?: boolean;
   stop_signal?: string;
   stop_timeout_seconds?: number | null;
   suspend_when_idle_seconds?: number | null;
+  tty?: boolean;
   user?: string;
   user_data_base64?: string | null;
   volumes?: VolumeAttachment[];
@@ -665,9 +670,12 @@ export interface VmTemplate {
   secrets?: SecretAttachment[];
   snapshot?: string | null;
   ssh_keys?: string[];
+  stdin?: boolean;
+  stdin_once?: boolean;
   stop_signal?: string;
   stop_timeout_seconds?: number | null;
   suspend_when_idle_seconds?: number | null;
+  tty?: boolean;
   user?: string;
   user_data_base64?: string | null;
   volumes?: VolumeAttachment[];

@@ -141,6 +141,24 @@ def test_people_reach_in_with_kubectl(control_plane: ControlPlane, agent: Agent,
     )
 
 
+def test_a_pods_own_workload_has_a_terminal(control_plane: ControlPlane, agent: Agent) -> None:
+    container = json.loads(make_pod("shell"))["spec"]
+    kept = {
+        name: container[name] for name in ("nodeSelector", "tolerations", "terminationGracePeriodSeconds")
+    }
+    line = [
+        "run", "shell", "-it", "--rm", "--restart=Never", "--image=web:1.0.0", "--pod-running-timeout=5m",
+        f"--overrides={json.dumps({'spec': kept})}", "--", "sh",
+    ]  # fmt: skip
+    with start_kubectl(control_plane, *line, terminal=True) as shell:
+        shell.wait_for("# ", 400)
+        shell.write("tty; echo $((6 * 7)); exit 3\n")
+        shell.wait_for(r"/dev/pts/\d+")
+        shell.wait_for("42")
+        assert shell.wait() == 3
+    assert control_plane.kubectl("get", "pod", "shell", check=False).returncode
+
+
 def test_probes_gate_and_restart(control_plane: ControlPlane, agent: Agent) -> None:
     control_plane.kubectl("exec", "web", "--", "rm", "/www/ready.html")
     wait_ready(control_plane, "web", ready=False)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 import click
@@ -33,4 +34,8 @@ def check_command(line: str) -> None:
     }
     for word in rest:
         if word.startswith("-") and word not in ("-", "--"):
-            assert word.split("=")[0] in known, f"{line!r}: no option {word}"
+            # -it is -i and -t.
+            letters = {f"-{letter}" for letter in word[1:]} if re.fullmatch(r"-[a-z]{2,3}", word) else set()
+            assert word.split("=")[0] in known or (letters and letters <= known), (
+                f"{line!r}: no option {word}"
+            )

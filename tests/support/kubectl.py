@@ -42,10 +42,10 @@ class RunningKubectl:
     def find(self, pattern: str) -> re.Match[str] | None:
         return re.search(pattern, self.read())
 
-    def wait_for(self, pattern: str) -> str:
+    def wait_for(self, pattern: str, seconds: float = PATIENCE_SECONDS) -> str:
         """What the pattern's group found, or all that it did."""
         found: re.Match[str] = wait_until(
-            f"{pattern} of {self._process.args!r}", lambda: self.find(pattern), PATIENCE_SECONDS
+            f"{pattern} of {self._process.args!r}", lambda: self.find(pattern), seconds
         )
         return found.group(found.lastindex or 0)
 

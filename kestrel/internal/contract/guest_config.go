@@ -139,7 +139,11 @@ type Workload struct {
 	User       *string           `json:"user"`
 	Groups     []uint32          `json:"groups,omitempty"` // supplementary, beside those of the user
 
-	MessagePath        string            `json:"message_path"` // of the file that a command is offered for its last message
+	MessagePath string `json:"message_path"` // of the file that a command is offered for its last message
+	Stdin       bool   `json:"stdin"`        // it has a standard input, which people are joined to
+	StdinOnce   bool   `json:"stdin_once"`   // that ends with the first of them
+	Terminal    bool   `json:"tty"`          // its input and output are one terminal
+
 	StopSignal         string            `json:"stop_signal"`
 	StopTimeoutSeconds *float64          `json:"stop_timeout_seconds"`
 	Healthcheck        *ImageHealthcheck `json:"healthcheck"`

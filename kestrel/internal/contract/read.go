@@ -306,7 +306,11 @@ func (s section) workload() Workload {
 		Workdir:    s.get("workdir").optionalText(),
 		User:       s.get("user").optionalText(),
 
-		MessagePath:        s.get("message_path").text(""),
+		MessagePath: s.get("message_path").text(""),
+		Stdin:       s.get("stdin").boolean(),
+		StdinOnce:   s.get("stdin_once").boolean(),
+		Terminal:    s.get("tty").boolean(),
+
 		StopSignal:         s.get("stop_signal").text(""),
 		StopTimeoutSeconds: s.get("stop_timeout_seconds").optionalFloat(),
 		Healthcheck:        s.get("healthcheck").imageHealthcheck(),

@@ -36,7 +36,7 @@ func (g *Guest) Hello() contract.Hello {
 
 // features are what this guest's host may ask for; lines of plain text are read from a serial port alone.
 func (g *Guest) features() []string {
-	found := []string{"sftp", "streamlocal", "vsock-forward", "workload-forward", "settings-apply", "snapshot", "wake", "volume-grow", "resources-online"}
+	found := []string{"sftp", "streamlocal", "vsock-forward", "workload-forward", "settings-apply", "snapshot", "wake", "volume-grow", "resources-online", "attach"}
 	if g.config.Control.Transport == "vsock" {
 		return found
 	}

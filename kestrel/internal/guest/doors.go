@@ -76,6 +76,7 @@ func (g *Guest) openControl() error {
 	config := g.doorConfig(func(_ passwd.Account, key ssh.PublicKey) bool { return g.hostsKeys.Contains(key) })
 	config.Trusted = true
 	config.ListenSecret = g.secrets.Listen
+	config.Workload = g.supervisor
 	config.Subsystems = map[string]func(io.ReadWriteCloser){
 		"control": func(stream io.ReadWriteCloser) { _ = control.Serve(stream, g) },
 	}

@@ -273,6 +273,7 @@ func (g *Guest) waitUntilResultIsTold(patience time.Duration) {
 	case <-g.resultAsked.happened:
 	case <-time.After(patience):
 	}
+	g.supervisor.WaitServed(stoppedPatience)
 	time.Sleep(sendPatience)
 }
 

@@ -54,6 +54,12 @@ func (k *HostKey) Public() string {
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k.get().PublicKey())))
 }
 
+// Workload is the program that a guest exists for, where people may be joined to its input and output.
+type Workload interface {
+	Attach(stdin io.Reader, stdout, stderr io.Writer, gone <-chan struct{}) (reaper.Status, error)
+	Resize(columns, rows uint32) error
+}
+
 // Config is what a door needs. Reaper, HostKey and Accept must be given.
 type Config struct {
 	Reaper  *reaper.Reaper
@@ -65,6 +71,8 @@ type Config struct {
 	Trusted bool
 	// Subsystems besides sftp; a handler returns when the stream ends or it has nothing more to say.
 	Subsystems map[string]func(io.ReadWriteCloser)
+	// Workload is what clients of the subsystem "attach" are joined to; nil: nothing.
+	Workload Workload
 	// Environment is the VM's environment, NAME=value, which every session starts from.
 	Environment func() []string
 	// Place is a process whose namespaces sessions enter (reaper.Command.Inside); nil, or nil returned: none.

@@ -37,6 +37,8 @@ type session struct {
 	terminal   *terminal
 	agent      *agentSocket
 	run        func() // set by the request that says what to run
+	attached   bool   // to the workload
+	left       chan struct{}
 
 	mutex   sync.Mutex
 	process *reaper.Process
@@ -48,7 +50,7 @@ func (c *connection) serveSession(newChannel ssh.NewChannel) {
 	if err != nil {
 		return
 	}
-	s := &session{connection: c, channel: channel, account: c.account}
+	s := &session{connection: c, channel: channel, account: c.account, left: make(chan struct{})}
 	var running sync.WaitGroup
 	for request := range requests {
 		chosen := s.run != nil
@@ -111,8 +113,19 @@ func (s *session) choose(run func()) bool {
 }
 
 func (s *session) chooseSubsystem(name string) bool {
-	if name == "sftp" {
+	switch workload := s.connection.server.config.Workload; {
+	case name == "sftp":
 		return s.choose(s.runSFTP)
+	case name == "attach" && workload != nil:
+		s.attached = true
+		return s.choose(func() {
+			status, err := workload.Attach(s.channel, s.channel, s.channel.Stderr(), s.left)
+			if err != nil {
+				s.fail(exitCannotRun, err)
+				return
+			}
+			s.sendExit(status)
+		})
 	}
 	handler, ok := s.connection.server.config.Subsystems[name]
 	if !ok {
@@ -163,6 +176,7 @@ func (s *session) hangUp() {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.gone = true
+	close(s.left)
 	if s.process != nil {
 		_ = s.process.SignalGroup(unix.SIGHUP)
 	}

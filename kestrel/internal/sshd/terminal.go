@@ -57,7 +57,13 @@ func (s *session) openTerminal(payload []byte) bool {
 
 func (s *session) resizeTerminal(payload []byte) bool {
 	var message struct{ Columns, Rows, Width, Height uint32 }
-	if ssh.Unmarshal(payload, &message) != nil || s.terminal == nil {
+	if ssh.Unmarshal(payload, &message) != nil {
+		return false
+	}
+	if s.attached {
+		return s.connection.server.config.Workload.Resize(message.Columns, message.Rows) == nil
+	}
+	if s.terminal == nil {
 		return false
 	}
 	return s.terminal.resize(message.Columns, message.Rows, message.Width, message.Height) == nil

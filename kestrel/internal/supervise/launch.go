@@ -20,6 +20,9 @@ import (
 	"github.com/volantvm/volant/kestrel/internal/reaper"
 )
 
+// usualTerminal is what a terminal is called that nobody has given a name.
+const usualTerminal = "xterm"
+
 // prepareCommand makes the command of a process or of its check: with its user, folder and environment.
 func (s *Supervisor) prepareCommand(sp spec, command string, arguments []string) (reaper.Command, error) {
 	identity, err := program.FindIdentity(s.options.Root, sp.user, s.options.Workload.Groups...)
@@ -117,14 +120,16 @@ func (p *process) launch(begun time.Time) (*reaper.Process, []*logs.Pipe, error)
 		_ = stdout.Write.Chown(int(credential.Uid), int(credential.Gid))
 		_ = stderr.Write.Chown(int(credential.Uid), int(credential.Gid))
 	}
-	command.Files = []*os.File{nil, stdout.Write, stderr.Write}
-	command.Release = []*os.File{stdout.Write, stderr.Write}
 	command.Attributes.Setsid = true // a session and a group of its own, without a terminal
+	if err := p.connect(&command, stdout.Write, stderr.Write); err != nil {
+		return nil, nil, err
+	}
 	if p.cgroup.directory != nil {
 		command.Attributes.UseCgroupFD, command.Attributes.CgroupFD = true, int(p.cgroup.directory.Fd())
 	}
 	if p.isNested() {
 		if err := nested.Wrap(&command, p.cgroup.folder); err != nil {
+			p.abandon()
 			return nil, nil, err
 		}
 	}
@@ -135,7 +140,11 @@ func (p *process) launch(begun time.Time) (*reaper.Process, []*logs.Pipe, error)
 	})
 	child, err := s.options.Reaper.Start(command)
 	if err != nil {
+		p.abandon()
 		return nil, nil, program.Explain(command.Path, err)
+	}
+	if p.joined != nil {
+		p.joined.Begin()
 	}
 	s.options.Logs.Say("process %s started as pid %d", p.spec.name, child.PID())
 	if p.isNested() {
@@ -151,6 +160,39 @@ func (p *process) launch(begun time.Time) (*reaper.Process, []*logs.Pipe, error)
 		}
 	})
 	return child, []*logs.Pipe{stdout, stderr}, nil
+}
+
+// connect gives a program its input and output: the pipes of its log, or what people are joined to.
+func (p *process) connect(command *reaper.Command, stdout, stderr *os.File) error {
+	if !p.spec.attached || p.isNested() {
+		command.Files = []*os.File{nil, stdout, stderr}
+		command.Release = []*os.File{stdout, stderr}
+		return nil
+	}
+	var uid, gid int
+	if credential := command.Attributes.Credential; credential != nil {
+		uid, gid = int(credential.Uid), int(credential.Gid)
+	}
+	joined, err := p.supervisor.station.Prepare(stdout, stderr, uid, gid)
+	if err != nil {
+		return err
+	}
+	p.joined, command.Files, command.Release = joined, joined.Files, joined.Files
+	if p.supervisor.options.Workload.Terminal {
+		command.Attributes.Setctty, command.Attributes.Ctty = true, 0
+		if program.Get(command.Env, "TERM") == "" {
+			command.Env = append(command.Env, "TERM="+usualTerminal)
+		}
+	}
+	return nil
+}
+
+// abandon lets go of what a program was to have that could not be started.
+func (p *process) abandon() {
+	if p.joined != nil {
+		p.joined.Abandon()
+		p.joined = nil
+	}
 }
 
 // attend watches a running child until it has ended, by itself or because the context has.

@@ -34,6 +34,7 @@ type spec struct {
 	dependsOn   []string
 	runOnce     bool
 	init        bool // process 1 of a place of its own (nested)
+	attached    bool // people are joined to its input and output
 	restart     config.Restart
 	backoff     time.Duration
 	stopSignal  unix.Signal
@@ -70,9 +71,14 @@ func makeSpecs(
 		if len(workload.Command) > 0 {
 			return nil, fmt.Errorf("cannot run %q: this image's /etc/kestrel/config.yaml says what runs", workload.Command)
 		}
+		isAttached := workload.Stdin || workload.Terminal
+		if isAttached && len(settings.Exec) > 1 {
+			return nil, errors.New("cannot give the workload an input or a terminal: this image's /etc/kestrel/config.yaml has several processes")
+		}
 		specs := make([]spec, 0, len(settings.Exec))
 		for _, entry := range settings.Exec {
 			made := makeSpec(base, entry, settings.Exec)
+			made.attached = isAttached
 			made.finish(root, entry.Init, firstTimeout(entry.StopTimeout, workload.StopTimeoutSeconds))
 			specs = append(specs, made)
 		}
@@ -92,6 +98,7 @@ func makeSpecs(
 			"the manifest (workload.entrypoint) nor the image (ENTRYPOINT, CMD) names a command")
 	}
 	base.name, base.command, base.messagePath = defaultName, command, workload.MessagePath
+	base.attached = workload.Stdin || workload.Terminal
 	base.finish(root, nil, firstTimeout(nil, workload.StopTimeoutSeconds))
 	return []spec{base}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/volantvm/volant/kestrel/internal/attach"
 	"github.com/volantvm/volant/kestrel/internal/contract"
 	"github.com/volantvm/volant/kestrel/internal/health"
 	"github.com/volantvm/volant/kestrel/internal/reaper"
@@ -21,6 +22,7 @@ type process struct {
 	dependants   []*process
 	ended        chan struct{} // closed when Stop is done with this process
 	cgroup       cgroup        // the loop's own
+	joined       *attach.Run   // the loop's own: this run's, where people are joined to it
 	place        *os.File      // of a running init: a descriptor of it, by which others enter its namespaces
 
 	// What follows is guarded by the supervisor's lock.
@@ -163,6 +165,10 @@ func (p *process) restartUnhealthy() {
 func (p *process) loop(ctx context.Context) {
 	p.cgroup = openCgroup(p.spec.name)
 	defer p.cgroup.close()
+	if p.spec.attached {
+		p.supervisor.station.Reopen()
+		defer p.supervisor.station.Close()
+	}
 	for {
 		if !p.awaitDependencies(ctx) || !p.awaitVsock(ctx) {
 			if ctx.Err() != nil {
@@ -178,6 +184,10 @@ func (p *process) loop(ctx context.Context) {
 			return
 		}
 		status := p.attend(ctx, child, begun)
+		if p.joined != nil {
+			p.joined.End(status)
+			p.joined = nil
+		}
 		if !p.decideNext(ctx, status, outputs) {
 			return
 		}

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/volantvm/volant/kestrel/internal/attach"
 	"github.com/volantvm/volant/kestrel/internal/config"
 	"github.com/volantvm/volant/kestrel/internal/contract"
 	"github.com/volantvm/volant/kestrel/internal/health"
@@ -79,6 +80,7 @@ type Supervisor struct {
 	killed    chan struct{}   // closed when the deadline of Stop has passed
 	loops     sync.WaitGroup
 	memory    memoryWatch
+	station   *attach.Station // nil: the workload has neither input nor terminal
 
 	mutex       sync.Mutex
 	phase       contract.Phase
@@ -102,15 +104,18 @@ func New(options Options) *Supervisor {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Supervisor{
-		options:     options,
-		settings:    &config.Config{Hooks: config.Hooks{Timeout: config.DefaultHookTimeout}},
-		byName:      make(map[string]*process),
-		starting:    make(chan struct{}),
-		startCtx:    ctx,
-		cancel:      cancel,
-		killed:      make(chan struct{}),
-		phase:       contract.PhaseStarting,
-		memory:      memoryWatch{kills: firstKills()},
+		options:  options,
+		settings: &config.Config{Hooks: config.Hooks{Timeout: config.DefaultHookTimeout}},
+		byName:   make(map[string]*process),
+		starting: make(chan struct{}),
+		startCtx: ctx,
+		cancel:   cancel,
+		killed:   make(chan struct{}),
+		phase:    contract.PhaseStarting,
+		memory:   memoryWatch{kills: firstKills()},
+		station: attach.New(attach.Settings{
+			Stdin: options.Workload.Stdin, Once: options.Workload.StdinOnce, Terminal: options.Workload.Terminal,
+		}),
 		workloadEnv: maps.Clone(options.Workload.Env),
 		subscribers: make(map[chan struct{}]struct{}),
 	}
@@ -241,6 +246,9 @@ func (s *Supervisor) explain(problems []config.Problem) error {
 
 func (s *Supervisor) fail(err error) {
 	s.options.Logs.Say("%v", err)
+	if s.station != nil {
+		s.station.Close()
+	}
 	s.update(func() { s.move(contract.PhaseFailed, err.Error()) })
 }
 

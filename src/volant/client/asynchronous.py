@@ -130,6 +130,7 @@ class AsyncClient:
     forward_port = _as_context(Client.forward_port, int)
     open_port = _as_context(Client.open_port, _as_is)
     open_exec = _as_context(Client.open_exec, AsyncRunningCommand)
+    open_workload = _as_context(Client.open_workload, AsyncRunningCommand)
 
     list_snapshots = _in_thread(Client.list_snapshots)
     create_snapshot = _in_thread(Client.create_snapshot)

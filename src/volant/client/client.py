@@ -216,6 +216,22 @@ class Client(Transport):
         with open_stream(self, f"/vms/{quoted(name)}/exec/stream{encode_query(query)}") as stream:
             yield RunningCommand(stream, f"{command[0]} in {name}")
 
+    @contextmanager
+    def open_workload(
+        self, name: str, *, terminal: tuple[int, int] | None = None
+    ) -> Iterator[RunningCommand]:
+        """The workload's own input and output, of a VM that was made with `stdin` or `tty`. It runs on afterwards.
+
+        `terminal`: columns and rows that its terminal gets.
+        """
+        from volant.client.running_command import RunningCommand
+        from volant.client.streams import open_stream
+
+        columns, rows = terminal or (None, None)
+        query = encode_query({"columns": columns, "rows": rows})
+        with open_stream(self, f"/vms/{quoted(name)}/attach{query}") as stream:
+            yield RunningCommand(stream, f"the workload of {name}")
+
     def logs(
         self, name: str, *, follow: bool = False, process: str | None = None, since: str | None = None,
         tail: int | None = None,

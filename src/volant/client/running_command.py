@@ -48,6 +48,10 @@ class RunningCommand:
         with suppress(ConnectionClosed):
             self._stream.send(json.dumps({"columns": columns, "rows": rows}))
 
+    def leave(self) -> None:
+        """Go without waiting for its end; who iterates over it sees Unreachable."""
+        self._stream.close()
+
     def __iter__(self) -> Iterator[Output]:
         for message in self._stream:
             if isinstance(message, bytes):

@@ -38,6 +38,9 @@ Besides `control` the same connection serves: exec, shell, pty-req, window-chang
 `direct-streamlocal@openssh.com` to /run/kestrel/ssh.sock, which is kestrel's SSH server for people's sessions
 (so a real `ssh` client talks to it end to end through volantd); and `tcpip-forward` with bind address "vsock"
 and a port: connections to CID 2 at this port come back as `forwarded-tcpip` channels (secrets).
+The subsystem "attach" is the workload's
+own standard input, output and error output where it was made with them (`stdin`, `tty`), until it has ended, with its
+exit status or signal; `window-change` gives its terminal another size.
 
 On the control connection every login name means root. A session's `env` requests choose otherwise for exec and
 shell, and are not passed on: `KESTREL_USER` (name or number, from the guest's own /etc/passwd) and

@@ -155,6 +155,8 @@ class Vm(ApiModel):
     secrets: list[str] = Field(default_factory=list, description="names only")
     volumes: list[VolumeAttachment] = Field(default_factory=list)
     mounts: list[MountAttachment] = Field(default_factory=list, description="folders and files of this host")
+    stdin: bool = Field(False, description="its workload has a standard input: /vms/{name}/attach")
+    tty: bool = Field(False, description="its workload has a terminal")
     labels: dict[str, str] = Field(default_factory=dict)
     restart: str = "on-failure"
     kernel: str | None = Field(None, description="as /system/kernels names it; null: this host's usual one")

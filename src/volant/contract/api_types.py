@@ -563,7 +563,9 @@ class Vm(TypedDict):
     started_from: Literal["boot", "template", "workload", "snapshot"] | None
     status: Literal["created", "starting", "running", "paused", "suspended", "stopping", "stopped", "failed"]
     status_reason: str
+    stdin: bool
     suspend_when_idle_seconds: int
+    tty: bool
     url: str | None
     volumes: list[VolumeAttachment]
     warnings: list[str]
@@ -612,9 +614,12 @@ class VmCreate(TypedDict):
     snapshot: NotRequired[str | None]
     ssh_keys: NotRequired[list[str]]
     start: NotRequired[bool]
+    stdin: NotRequired[bool]
+    stdin_once: NotRequired[bool]
     stop_signal: NotRequired[str]
     stop_timeout_seconds: NotRequired[float | None]
     suspend_when_idle_seconds: NotRequired[int | None]
+    tty: NotRequired[bool]
     user: NotRequired[str]
     user_data_base64: NotRequired[str | None]
     volumes: NotRequired[list[VolumeAttachment]]
@@ -683,9 +688,12 @@ class VmTemplate(TypedDict):
     secrets: NotRequired[list[SecretAttachment]]
     snapshot: NotRequired[str | None]
     ssh_keys: NotRequired[list[str]]
+    stdin: NotRequired[bool]
+    stdin_once: NotRequired[bool]
     stop_signal: NotRequired[str]
     stop_timeout_seconds: NotRequired[float | None]
     suspend_when_idle_seconds: NotRequired[int | None]
+    tty: NotRequired[bool]
     user: NotRequired[str]
     user_data_base64: NotRequired[str | None]
     volumes: NotRequired[list[VolumeAttachment]]

@@ -149,6 +149,11 @@ class GuestWorkload(Workload):
         "", description="of the file that the command is offered for its last message; empty: none"
     )
     always: bool = Field(False, description="an image's command is started again however it ended")
+    stdin: bool = Field(
+        False, description="it has a standard input, which the subsystem `attach` joins people to"
+    )
+    stdin_once: bool = Field(False, description="which ends with the first of them")
+    tty: bool = Field(False, description="its input and output are one terminal")
     stop_signal: str = Field("", description="in place of the image's STOPSIGNAL")
     stop_timeout_seconds: float | None = Field(None, description="what processes are given to stop")
     healthcheck: ImageHealthcheck | None = Field(None, description="in place of every other check")

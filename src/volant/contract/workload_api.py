@@ -104,6 +104,12 @@ class WorkloadRequest(RequestModel):
         description="of a file that the image's command is offered for a last message, which its process then has",
     )  # fmt: skip
     hostname: str = Field("", max_length=253, description="in place of the VM's name")
+    stdin: bool = Field(
+        False,
+        description="it has a standard input, to which /vms/{name}/attach joins people; else it reads nothing",
+    )
+    stdin_once: bool = Field(False, description="its input ends with the first who is joined to it")
+    tty: bool = Field(False, description="all of its input and output is one terminal")
     stop_signal: str = Field(
         "", pattern=r"^((SIG)?[A-Z0-9+-]{1,20})?$", description="in place of the image's STOPSIGNAL"
     )

@@ -27,7 +27,7 @@ from volant.contract.api_types import Vm
 from volant.errors import NotFound, VolantError
 from volant.kubernetes.access import Access
 from volant.kubernetes.certificate import ServingCertificate
-from volant.kubernetes.exec_channels import run_command, send_lines
+from volant.kubernetes.exec_channels import attach, run_command, send_lines
 from volant.kubernetes.node_stats import PodUse, make_resource_metrics, make_summary, measure, read_host_use
 from volant.kubernetes.pod_logs import LogOptions, read_lines, read_options
 from volant.kubernetes.port_forward import forward_ports
@@ -173,6 +173,10 @@ class NodeServer:
 
     async def _attach(self, websocket: WebSocket) -> None:
         if (vm := await self._find_or_deny(websocket)) is None:
+            return
+        container = get_container(self._get_worker(websocket).pod)
+        if container.stdin or container.tty:
+            await attach(websocket, self._client, vm["name"])
             return
         lines = read_lines(self._client, vm, LogOptions(follow=True, tail=0))
         await send_lines(websocket, lines, wants_stdin=websocket.query_params.get("input") in ("1", "true"))

@@ -75,11 +75,6 @@ def check_pod(pod: Pod) -> None:
         raise Refused("UnsupportedVolume", "block devices (volumeDevices) are not given to VMs")
     if container.lifecycle is not None:
         raise Refused("UnsupportedLifecycle", "lifecycle hooks of containers are not run in VMs")
-    if container.stdin or container.tty:
-        raise Refused(
-            "UnsupportedStdin",
-            "a VM's workload has no standard input and no terminal (stdin, tty): kubectl exec -it gives a program both",
-        )
     for probe in list_probes(container):
         check_probe(container, probe)
     for volume in spec.volumes or []:
@@ -136,6 +131,7 @@ def make_request(
     if files:
         request["files"] = place_files(files)
     request["message_path"] = container.terminationMessagePath or DEFAULT_MESSAGE_PATH
+    _add_input(request, container)
     if container.workingDir:
         request["working_dir"] = container.workingDir
     _add_security(request, spec, container)
@@ -168,6 +164,13 @@ def _publish(container: Container, pod_ip: str) -> list[PublishRequest]:
         for port in container.ports or []
         if port.protocol in (None, "TCP", "UDP")
     ]
+
+
+def _add_input(request: VmCreate, container: Container) -> None:
+    if container.stdin:
+        request["stdin"], request["stdin_once"] = True, bool(container.stdinOnce)
+    if container.tty:
+        request["tty"] = True
 
 
 def _add_security(request: VmCreate, spec: PodSpec, container: Container) -> None:

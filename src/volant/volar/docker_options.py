@@ -17,10 +17,6 @@ _NO_VOLUMES = "-v NAME:/path mounts a volume, -v ./FOLDER:/path a folder of this
 _IN_THE_GUEST = "set it in the guest: --cloud-init FILE"
 _NO_LOGS = "leave it out: volar logs keeps what processes write"
 _NO_DEVICES = "devices of the host are not given to VMs"
-_INTERACTIVE = (
-    "a workload has neither terminal nor input: volar run -d --name NAME SOURCE -- sleep infinity,"
-    " then volar exec -it NAME sh"
-)
 
 # Flags (no value) and options (one value) that mean nothing here, so that the rest of the line may work.
 NOT_NEEDED_FLAGS = ("--privileged", "--init", "--oom-kill-disable", "--sig-proxy")
@@ -40,8 +36,6 @@ NOT_NEEDED = (
     "--oom-score-adj",
 )
 REFUSED_FLAGS = {
-    "-i/--interactive": _INTERACTIVE,
-    "-t/--tty": _INTERACTIVE,
     "-P/--publish-all": "-p PORT publishes a port; the workload's own is at the VM's address anyway: volar get NAME",
     "--read-only": "the root disk of a VM can be written to",
 }
@@ -50,7 +44,7 @@ REFUSED = {
     "--tmpfs": _IN_THE_GUEST,
     "--domainname": "give it with the host name: --hostname NAME.DOMAIN",
     "--group-add": _IN_THE_GUEST,
-    "-a/--attach": "without -d, run shows what the workload writes",
+    "-a/--attach": "without -d, run shows what the workload writes; -i gives it what is typed here",
     "--dns": _IN_THE_GUEST,
     "--dns-search": _IN_THE_GUEST,
     "--sysctl": _IN_THE_GUEST,

@@ -63,6 +63,13 @@ def follow(client: Client, name: str, *, for_engine: bool = False) -> End:
             return end
 
 
+def wait_for_end(client: Client, name: str) -> End:
+    """How it ended, once it has."""
+    while (end := find_end(_look(client, name))) is None:
+        time.sleep(POLL_SECONDS)
+    return end
+
+
 class _Follower:
     """One look after the other at a VM, with what is new to say of it."""
 

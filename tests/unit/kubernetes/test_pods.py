@@ -174,8 +174,6 @@ def test_volumes_are_files_before_the_workload_starts() -> None:
             {"volumeMounts": [{"name": "v", "mountPath": "/a"}, {"name": "v", "mountPath": "/b"}]},
             "UnsupportedVolume",
         ),
-        ({}, {"stdin": True}, "UnsupportedStdin"),
-        ({}, {"tty": True}, "UnsupportedStdin"),
     ],
 )
 def test_what_no_vm_can_be_is_refused_by_name(
@@ -239,3 +237,9 @@ def test_claims_are_mounted_as_the_volumes_that_they_are_bound_to() -> None:
         {"name": "pvc-shop-old", "target": "/old", "read_only": True},
         {"name": "pvc-web-scratch", "target": "/scratch", "read_only": False},
     ]
+
+
+def test_a_workload_has_input_and_terminal_where_the_pod_says_so() -> None:
+    request = ask(make_pod(stdin=True, stdinOnce=True, tty=True))
+    assert (request["stdin"], request["stdin_once"], request["tty"]) == (True, True, True)
+    assert not {"stdin", "stdin_once", "tty"} & set(ask(make_pod()))

@@ -38,7 +38,8 @@ def test_what_is_not_needed_is_noted_and_the_rest_of_the_line_works(volar: Volar
 
 
 def test_together_they_are_answered_too(volar: Volar) -> None:
-    assert "volar exec -it NAME sh" in volar("run", "-it", "--rm", NOWHERE, "sh").err
+    assert "standard input is none" in volar("run", "-it", "--rm", NOWHERE, "sh").err
+    assert "leave --foreground out" in volar("run", "-i", "--foreground", NOWHERE).err
     assert volar("run", "--rm", "-d", NOWHERE).exit_code == 2
     assert "add -d" in volar("run", "--restart", "always", NOWHERE).err
     assert volar("run", "-d", "--restart", "always", NOWHERE).exit_code == 4

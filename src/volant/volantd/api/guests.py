@@ -17,6 +17,7 @@ from fastapi import Query, Request, WebSocket
 from pydantic import Field
 from starlette.responses import Response, StreamingResponse
 
+from volant.contract.agent import Hello
 from volant.contract.api import (
     ExecRequest,
     ExecResult,
@@ -33,8 +34,10 @@ from volant.volantd.api.router import Router
 from volant.volantd.guest.connection import ByteReader, ByteWriter
 from volant.volantd.vms import own_sshd
 from volant.volantd.vms.fleet import Fleet
+from volant.volantd.vms.record import VmRecord
 
 Variable = Annotated[str, Field(pattern=r"^[^=\x00]+=[^\x00]*$")]
+ATTACH = "attach"
 CHUNK_BYTES = 1 << 16
 MOST_STREAMS = 256
 OTHER_METHODS = ["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -99,6 +102,21 @@ def make_router(fleet: Fleet) -> Router:
                 ) as process,
             ):
                 await pump_process(websocket, process)
+
+    @router.websocket("/attach")
+    async def stream_attach(
+        websocket: WebSocket,
+        name: str,
+        columns: Annotated[int, Query(ge=0, le=10_000)] = 0,
+        rows: Annotated[int, Query(ge=0, le=10_000)] = 0,
+    ) -> None:
+        """The workload's own input and output, as exec_stream.py tells them; its exit code is that of the workload."""
+        check_attachable(fleet.get(name))
+        with streams.count(name):
+            async with fleet.enter(name) as guest:
+                check_feature(name, guest.control.hello)
+                async with guest.connection.open_workload(columns, rows) as process:
+                    await pump_process(websocket, process)
 
     @router.post("/ssh")
     async def authorize_ssh(name: str, request: SshSessionRequest) -> SshSession:
@@ -191,6 +209,24 @@ def make_router(fleet: Fleet) -> Router:
         return reply
 
     return router
+
+
+def check_attachable(record: VmRecord) -> None:
+    """Raises Conflict."""
+    asked = record.definition.workload
+    if not asked.stdin and not asked.tty:
+        raise Conflict(
+            f"cannot attach to VM {record.name}: its workload was made without an input and a terminal",
+            resolution=f"volar logs -f {record.name} shows what it writes; volar run -it makes one with both",
+        )
+
+
+def check_feature(name: str, hello: Hello) -> None:
+    if ATTACH not in hello.features:
+        raise Unreachable(
+            f"cannot attach to VM {name}: its agent is of an older version",
+            resolution=f"restart it, so that it boots with this host's agent: volar vms restart {name}",
+        )
 
 
 class Streams:

@@ -115,6 +115,7 @@ RULES: Mapping[str, Need] = {
     f"GET {_V1}/vms/{{name}}/stats": Need.SEE_VM,
     f"POST {_V1}/vms/{{name}}/exec": Need.USE_VM,
     f"WEBSOCKET {_V1}/vms/{{name}}/exec/stream": Need.USE_VM,
+    f"WEBSOCKET {_V1}/vms/{{name}}/attach": Need.USE_VM,
     f"POST {_V1}/vms/{{name}}/ssh": Need.USE_VM,
     f"POST {_V1}/vms/{{name}}/ssh/signature": Need.USE_VM,
     f"WEBSOCKET {_V1}/vms/{{name}}/ssh/stream": Need.USE_VM,

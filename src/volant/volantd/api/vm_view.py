@@ -143,6 +143,7 @@ def describe_vm(domain: Domain, record: VmRecord, problem: str) -> Vm:
         agent=AgentInfo(**record.agent.model_dump()),
         hypervisor=hypervisor,
         cloud_init=guest.cloud_init if guest else CloudInitState(),
+        **record.definition.workload.model_dump(include={"stdin", "tty"}),
         secrets=[attached.name for attached in record.definition.secrets],
         volumes=_list_volumes(record),
         mounts=_list_mounts(record),

@@ -132,6 +132,19 @@ class GuestConnection:
                 process.close()
 
     @asynccontextmanager
+    async def open_workload(self, columns: int, rows: int) -> AsyncIterator[asyncssh.SSHClientProcess[bytes]]:
+        """The workload's own input and output; its terminal, where it has one, gets that size (0: the one it has)."""
+        with _reachable("cannot attach to the workload"):
+            process = await self.ssh.create_process(subsystem="attach", encoding=None)
+            if columns and rows:
+                process.change_terminal_size(columns, rows)
+        async with process:
+            try:
+                yield process
+            finally:
+                process.close()
+
+    @asynccontextmanager
     async def open_session_stream(self) -> AsyncIterator[tuple[ByteReader, ByteWriter]]:
         """A stream to the agent's SSH server for people."""
         with _reachable():

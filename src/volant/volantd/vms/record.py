@@ -78,6 +78,9 @@ class WorkloadSettings(StoredModel):
     groups: list[int] = Field(default_factory=list)
     message_path: str = ""
     hostname: str = ""
+    stdin: bool = False
+    stdin_once: bool = False
+    tty: bool = False
     stop_signal: str = ""
     stop_timeout_seconds: float | None = None
     health_check: StoredHealthCheck | None = None

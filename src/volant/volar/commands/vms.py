@@ -39,6 +39,7 @@ COMMANDS = {
     "exec": Lazy("vms_guest", "execute", "Run one program in a VM."),
     "cp": Lazy("vms_guest", "cp", "Copy files to or from a VM."),
     "port-forward": Lazy("vms_guest", "port_forward", "Make a TCP port of a VM reachable here."),
+    "attach": Lazy("vms_attach", "attach", "Join this terminal to what a VM's workload reads and writes."),
     "console": Lazy("vms_guest", "console", "Attach this terminal to a VM's serial console."),
 }
 
