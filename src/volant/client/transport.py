@@ -23,6 +23,8 @@ from volant.client.connection import Connector, make_connector
 T = TypeVar("T")
 
 RETRY_SECONDS, RETRY_PAUSE_SECONDS = 10.0, 0.3
+# A VM's disks may have to be fetched first; the daemon ends that where nothing comes any more.
+MOST_MAKING_SECONDS = 12 * 3600.0
 ERRORS = {
     kind.code: kind
     for kind in vars(errors).values()
@@ -127,17 +129,22 @@ class Transport:
         return self.call("POST", path, body={} if body is None else body, **options)
 
     def make(self, path: str, body: Any, **options: Any) -> Any:
-        """A request that makes something: once, however often the daemon goes away meanwhile.
+        """A request that makes something: once, however often the daemon goes away meanwhile, or is at it for longer
+        than one answer is waited for.
 
         It knows the tries of one request by their key.
         """
         key, self.next_key = self.next_key or secrets.token_hex(16), ""
-        deadline = time.monotonic() + RETRY_SECONDS
+        began = time.monotonic()
+        deadline = began + RETRY_SECONDS
         while True:
             try:
                 return self.post(path, body, idempotency_key=key, **options)
             except errors.Unreachable as error:
-                if not has_gone_away(error) or time.monotonic() > deadline:
+                now = time.monotonic()
+                if isinstance(error.__cause__, TimeoutError) and now < began + MOST_MAKING_SECONDS:
+                    deadline = now + RETRY_SECONDS
+                elif not has_gone_away(error) or now > deadline:
                     raise
             time.sleep(RETRY_PAUSE_SECONDS)
 

@@ -11,6 +11,7 @@ import pytest
 import volant
 from support.in_process_daemon import InProcessDaemon
 from volant import errors
+from volant.client import transport
 from volant.client.client import Client
 from volant.client.transport import ERRORS, Transport, encode_query, read_error
 
@@ -117,3 +118,37 @@ def test_what_only_reads_is_asked_again_when_the_daemon_ends_meanwhile() -> None
     with pytest.raises(errors.Unreachable, match="went away"):
         Transport("unix:gone", connect=daemon.connect).post("/vms/web/stop")
     assert daemon.asked == 1
+
+
+class BusyDaemon:
+    """Answers the third time that it is asked: until then it is still at it."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self.held: list[socket.socket] = []
+
+    def connect(self, timeout_seconds: float | None) -> http.client.HTTPConnection:
+        ours, theirs = socket.socketpair()
+        ours.settimeout(0.05 if len(self.held) < 2 else 30)
+        self.held.append(theirs)
+        if len(self.held) == 3:
+            theirs.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}")
+        connection = http.client.HTTPConnection("localhost", timeout=timeout_seconds)
+        connection.sock = ours
+        return connection
+
+
+def test_what_takes_longer_than_an_answer_is_waited_for_is_asked_for_again_by_its_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transport, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(transport, "RETRY_PAUSE_SECONDS", 0.0)
+    daemon = BusyDaemon()
+    assert Transport("unix:busy", connect=daemon.connect).make("/vms", {}) == {}
+    keys = {
+        line
+        for held in daemon.held
+        for line in held.recv(4096).decode().splitlines()
+        if line.startswith("Idempotency-Key")
+    }
+    assert (len(daemon.held), len(keys)) == (3, 1)

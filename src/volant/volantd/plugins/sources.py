@@ -18,6 +18,8 @@ from volant.digits import is_whole_number
 from volant.errors import InvalidInput, NotFound, Unreachable, VolantError
 
 DOWNLOAD_TIMEOUT_SECONDS = 60
+# Of a server that sends a byte now and then nobody waits for the last one.
+PACE_SECONDS, PACE_BYTES = 60.0, 256 << 10
 MOST_BREAKS, PAUSE_SECONDS = 5, 1.0
 
 
@@ -78,7 +80,8 @@ class Download:
         self._breaks = 0
         self._reply = self._ask({})
         length = self._reply.headers.get("Content-Length", "")
-        self._length = int(length) if is_whole_number(length) else None
+        self.length = int(length) if is_whole_number(length) else None
+        self._pace = (time.monotonic(), 0)
 
     def __enter__(self) -> Self:
         return self
@@ -87,18 +90,30 @@ class Download:
         self._reply.close()
 
     def read(self, size: int) -> bytes:
-        """Empty at its end. Raises Unreachable."""
+        """What is there, `size` bytes at most; empty at its end. Raises Unreachable."""
         while True:
+            self._check_pace()
             try:
-                data: bytes = self._reply.read(size)
+                data: bytes = self._reply.read1(size)
             except (OSError, http.client.HTTPException) as error:
                 self._go_on(str(error) or type(error).__name__)
                 continue
-            if not data and self._length is not None and self._position < self._length:
+            if not data and self.length is not None and self._position < self.length:
                 self._go_on("it ended too early")
                 continue
             self._position += len(data)
             return data
+
+    def _check_pace(self) -> None:
+        began, position = self._pace
+        if time.monotonic() - began < PACE_SECONDS:
+            return
+        if self._position - position < PACE_BYTES:
+            raise Unreachable(
+                f"cannot fetch {self._url}: it sent {self._position - position} bytes in {PACE_SECONDS:g} s",
+                resolution="try again when its server is less busy",
+            )
+        self._pace = (time.monotonic(), self._position)
 
     def _ask(self, headers: Mapping[str, str]) -> Any:
         """urllib's reply."""

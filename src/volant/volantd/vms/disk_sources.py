@@ -11,9 +11,10 @@ from pathlib import Path
 
 from volant.contract.manifest import Disk
 from volant.contract.volume_sizes import LARGEST_BYTES, SMALLEST_BYTES, STEP_BYTES
-from volant.errors import InvalidInput, StorageFull
+from volant.errors import Conflict, InvalidInput, StorageFull
 from volant.volantd.plugins.sources import Download
 from volant.volantd.vms.disks import check_layer, list_chain, run_qemu_img
+from volant.volantd.vms.making import Tell
 from volant.volantd.volumes.store import DISK, read_volume_size
 
 CHUNK_BYTES = 1 << 20
@@ -21,11 +22,14 @@ CHUNK_BYTES = 1 << 20
 MAGIC_AT, MAGIC = 1024 + 56, b"\x53\xef"
 
 
-def fetch_disk(disk: Disk, folder: Path, cancelled: threading.Event) -> int:
-    """Write what a manifest's disk begins with as `DISK` in `folder`; returns its bytes. Blocking."""
+def fetch_disk(disk: Disk, folder: Path, cancelled: threading.Event, tell: Tell = lambda *_: None) -> int:
+    """Write what a manifest's disk begins with as `DISK` in `folder`; returns its bytes. Blocking.
+
+    `tell` is told the bytes that were fetched, and how many there are.
+    """
     fetched, raw = folder / "fetched", folder / DISK
     try:
-        _fetch(disk, fetched, cancelled)
+        _fetch(disk, fetched, cancelled, tell)
         if disk.format == "qcow2":
             check_layer(fetched)
             if len(list(list_chain(fetched))) > 1:
@@ -45,17 +49,18 @@ def fetch_disk(disk: Disk, folder: Path, cancelled: threading.Event) -> int:
     return size_bytes
 
 
-def _fetch(disk: Disk, target: Path, cancelled: threading.Event) -> None:
+def _fetch(disk: Disk, target: Path, cancelled: threading.Event, tell: Tell) -> None:
     assert disk.source is not None
     digest = hashlib.sha256()
     with Download(disk.source) as download, target.open("xb") as file:
         while data := download.read(CHUNK_BYTES):
             if cancelled.is_set():
-                raise InvalidInput(f"cannot make disk {disk.name}: cancelled")
+                raise Conflict(f"cannot make disk {disk.name}: its VM was deleted meanwhile")
             if file.tell() > LARGEST_BYTES:
                 raise InvalidInput(f"cannot make disk {disk.name}: it is too large")
             digest.update(data)
             file.write(data)
+            tell(file.tell(), download.length)
     if (found := f"sha256:{digest.hexdigest()}") != disk.checksum:
         raise InvalidInput(
             f"cannot use disk {disk.name}: {disk.source} answers with something else than the manifest says",

@@ -24,6 +24,7 @@ from volant.volantd.vms.egress import EgressCounter, check_egress, hold_egress
 from volant.volantd.vms.hypervisor_choice import choose_hypervisor
 from volant.volantd.vms.keys import make_private_key
 from volant.volantd.vms.lifecycle import find_guest_kernel
+from volant.volantd.vms.making import Makings
 from volant.volantd.vms.monitor import Guest
 from volant.volantd.vms.networking import choose_place, list_guest_ports, sleeps_when_idle
 from volant.volantd.vms.pausing import pause_vm, unpause_vm
@@ -52,6 +53,7 @@ class Fleet:
         self.egress = EgressCounter(domain)
         self.free_layers: Callable[[], None] = lambda: None
         """Removes the layers that no disk stands on any more; of whoever knows all who may."""
+        self._makings = Makings(domain.events)
         self._registry = domain.registry
         self._vms: dict[str, RunningVm] = {}
 
@@ -94,8 +96,9 @@ class Fleet:
         if self._registry.has_name(request.name):
             raise name_taken(request.name)
         plugin = choose_plugin(self.domain, request)
-        async with with_disks(self.domain, request, plugin.manifest) as completed:
-            return await self._create(completed, plugin, on_add)
+        with self._makings.hold(request.name) as making:
+            async with with_disks(self.domain, request, plugin.manifest, making) as completed:
+                return await self._create(completed, plugin, on_add)
 
     async def _create(self, request: NewVm, plugin: StoredPlugin, on_add: OnAdd) -> VmRecord:
         definition = make_definition(self.domain, request, plugin.manifest)
@@ -207,7 +210,9 @@ class Fleet:
 
     async def delete(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove a VM with its disk, and with `volumes` those that were made with it; one that runs is stopped first,
-        at once with `force`."""
+        at once with `force`. One whose disks are being fetched does not come to be."""
+        if not self._registry.has_name(name) and self._makings.cancel(name):
+            return
         async with self.locked(name) as vm:
             record = vm.record
             if record.state in WITH_PROCESS:

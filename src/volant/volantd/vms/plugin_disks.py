@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -24,6 +23,7 @@ from volant.errors import Conflict, InvalidInput, VolantError
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.disk_sources import fetch_disk
 from volant.volantd.vms.domain import Domain
+from volant.volantd.vms.making import Making
 from volant.volantd.vms.targets import read_target
 from volant.volantd.volumes.store import Volume, VolumeStore, read_volume_size
 
@@ -33,13 +33,16 @@ DIGEST_CHARACTERS = 12
 
 
 @asynccontextmanager
-async def with_disks(domain: Domain, request: NewVm, manifest: Manifest) -> AsyncIterator[NewVm]:
+async def with_disks(
+    domain: Domain, request: NewVm, manifest: Manifest, making: Making
+) -> AsyncIterator[NewVm]:
     """The request with the plugin's disks among its volumes. What was made goes if the VM does not come to be."""
     made: list[Volume] = []
     try:
         # What another VM's memory knows is not changed.
         if request.origin is None or request.origin.wake is None:
-            request = await _add_disks(domain.volumes, request, manifest, made)
+            request = await _add_disks(domain.volumes, request, manifest, made, making)
+        making.check()
         yield request
     except BaseException:
         for volume in made:
@@ -50,7 +53,9 @@ async def with_disks(domain: Domain, request: NewVm, manifest: Manifest) -> Asyn
         domain.volumes.settle(volume)
 
 
-async def _add_disks(store: VolumeStore, request: NewVm, manifest: Manifest, made: list[Volume]) -> NewVm:
+async def _add_disks(
+    store: VolumeStore, request: NewVm, manifest: Manifest, made: list[Volume], making: Making
+) -> NewVm:
     named = [volume for volume in request.volumes if volume[0]]
     nameless = [
         Disk(name=_name_disk(target), target=target) for name, target, _ in request.volumes if not name
@@ -63,7 +68,7 @@ async def _add_disks(store: VolumeStore, request: NewVm, manifest: Manifest, mad
             continue
         taken.add(target)
         name = _name_volume(request.name, manifest, disk)
-        if not store.has(name) and (volume := await _make(store, name, disk)) is not None:
+        if not store.has(name) and (volume := await _make(store, name, disk, making)) is not None:
             made.append(volume)
         volumes.append((name, target, disk.readonly))
     return replace(request, volumes=volumes, made_volumes=[volume.name for volume in made])
@@ -89,22 +94,24 @@ def _name_volume(vm_name: str, manifest: Manifest, disk: Disk) -> str:
     return f"{vm_name}-{disk.name}"
 
 
-async def _make(store: VolumeStore, name: str, disk: Disk) -> Volume | None:
+async def _make(store: VolumeStore, name: str, disk: Disk, making: Making) -> Volume | None:
     """None where somebody else made it meanwhile."""
-    cancelled = threading.Event()
+    making.check()
     if disk.source is None:
         make = partial(store.create, name, read_volume_size(disk.size or USUAL_SIZE), is_settled=False)
     else:
-        make = partial(store.make, name, lambda folder: fetch_disk(disk, folder, cancelled), is_settled=False)
-    making = asyncio.ensure_future(asyncio.to_thread(make))
+        fetch = partial(fetch_disk, disk, cancelled=making.cancelled, tell=making.make_teller(disk.name))
+        make = partial(store.make, name, fetch, is_settled=False)
+    work = asyncio.ensure_future(asyncio.to_thread(make))
     try:
-        return await asyncio.shield(making)
+        return await asyncio.shield(work)
     except asyncio.CancelledError:
-        cancelled.set()
+        making.cancelled.set()
         with contextlib.suppress(VolantError, OSError):
-            await _remove_unused(store, await making)
+            await _remove_unused(store, await work)
         raise
     except Conflict:
+        making.check()
         if not store.has(name):
             raise
         return None

@@ -16,8 +16,9 @@ from volant.errors import Conflict, GuestFailed, NotFound, UsageError, WrongStat
 from volant.plugin_sources.making import BuildOptions, make_plugin
 from volant.volar.boot_watch import wait_for_workload
 from volant.volar.client import Client
-from volant.volar.commands.vms_create import announce, delete_when_interrupted
+from volant.volar.commands.vms_create import announce, delete_when_interrupted, tell
 from volant.volar.docker_options import docker_options, translate_network
+from volant.volar.fetching_watch import telling_fetches
 from volant.volar.options import VmOptions, collect, vm_options
 from volant.volar.run_follow import End, follow, interrupted_by_hangup, stop, wait_for_end
 from volant.volar.target import make_client
@@ -113,7 +114,8 @@ def run(
     if not detach:
         request["restart"] = "no"
     with delete_when_interrupted(client, name):
-        vm = client.create_vm(request)
+        with telling_fetches(client, name, tell):
+            vm = client.create_vm(request)
         if detach:
             vm = wait_for_workload(client, name, timeout)
     if detach:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,11 @@ from volant.volar.client import Client, quoted
 from volant.volar.cold_boots import find_cause
 from volant.volar.commands.vms import no_wait_option, timeout_option
 from volant.volar.commands.vms_show import describe_ports, has_own_system, show_vms
+from volant.volar.fetching_watch import telling_fetches
 from volant.volar.names import PLUGIN, SNAPSHOT
 from volant.volar.options import VmOptions, vm_options
 from volant.volar.output import Format, output_option
+from volant.volar.printable import make_printable_line
 from volant.volar.target import make_client
 
 if TYPE_CHECKING:
@@ -64,7 +66,8 @@ def create(
     if snapshot is not None:
         request["snapshot"] = snapshot
     with delete_when_interrupted(client, name):
-        vm = client.create_vm(request)
+        with telling_fetches(client, name, tell):
+            vm = client.create_vm(request)
         if not no_start and not no_wait:
             from volant.volar.boot_watch import wait_for_workload
 
@@ -100,12 +103,24 @@ def delete_when_interrupted(client: Client, name: str) -> Iterator[None]:
         raise
 
 
+def tell(line: str) -> None:
+    click.echo(make_printable_line(line), err=True)
+
+
 def _delete_own(client: Client, name: str, began: str) -> None:
     """The interrupt may have come while the daemon was still reading the request: give it a moment to appear."""
     for _ in range(10):
-        try:
-            if client.get_vm(name)["created_at"] >= began:
-                client.delete(f"/vms/{quoted(name)}", force=True)
+        with suppress(NotFound):
+            if _is_older(client, name, began):
+                return
+            # Also one that has no row yet, because its disks are being fetched.
+            client.delete(f"/vms/{quoted(name)}", force=True)
             return
-        except NotFound:
-            time.sleep(0.1)
+        time.sleep(0.1)
+
+
+def _is_older(client: Client, name: str, began: str) -> bool:
+    try:
+        return client.get_vm(name)["created_at"] < began
+    except NotFound:
+        return False

@@ -21,6 +21,7 @@ from volant.volar.compose.deploying import ask_for, describe_progress, is_made, 
 from volant.volar.compose.planning import Act, Step, find_dependencies
 from volant.volar.compose.project_vms import Unit
 from volant.volar.compose.requests import DIGEST_LABEL, ServiceRequest
+from volant.volar.fetching_watch import telling_fetches
 
 if TYPE_CHECKING:
     from volant.contract.api_types import Vm, VmCreate
@@ -121,7 +122,8 @@ class Doer:
 
     def _create(self, step: Step, request: ServiceRequest) -> None:
         self.tell(f"{step.name}: created")
-        self.client.create_vm(make_body(step.name, request, self.plugins[step.service]))
+        with telling_fetches(self.client, step.name, self.tell):
+            self.client.create_vm(make_body(step.name, request, self.plugins[step.service]))
 
     def _deploy(self, step: Step, request: ServiceRequest) -> None:
         count = f"{request.replicas} VM{'s' * (request.replicas != 1)}"

@@ -10,7 +10,7 @@ import pytest
 from support.breaking_server import serve
 from support.disk_images import describe, make_source
 from volant.contract.manifest import Disk
-from volant.errors import InvalidInput
+from volant.errors import Conflict, InvalidInput
 from volant.process import run_tool
 from volant.volantd.vms.disk_sources import fetch_disk
 
@@ -81,5 +81,5 @@ def test_one_that_is_cancelled_ends(folder: Path, tmp_path: Path) -> None:
     content, checksum = make_source(tmp_path, "raw")
     cancelled = threading.Event()
     cancelled.set()
-    with serve(content) as url, pytest.raises(InvalidInput, match="cancelled"):
+    with serve(content) as url, pytest.raises(Conflict, match="deleted meanwhile"):
         fetch_disk(Disk(name="seed", source=url, checksum=checksum), folder, cancelled)

@@ -2,8 +2,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.server
 import io
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,12 @@ from support.memory_daemon import start_daemon
 from support.memory_fleet import open_fleet
 from support.memory_hypervisor import MemoryHost
 from support.plugin_files import make_plugin
-from volant.errors import InvalidInput, NotFound, VolantError
+from volant.errors import Conflict, InvalidInput, NotFound, VolantError
 from volant.process import run_tool
+from volant.volantd.vms import making
 from volant.volantd.vms.definition import NewVm
 from volant.volantd.vms.fleet import Fleet
+from volant.volantd.vms.request_keys import RequestKey
 from volant.volantd.vms.volumes import make_mounts
 from volant.volantd.volumes.store import VolumeStore
 
@@ -198,3 +203,79 @@ async def test_a_folder_that_no_disk_can_have_is_refused(fleet: Fleet, target: s
     with pytest.raises(InvalidInput, match="cannot mount a disk"):
         await create(fleet, "one", "bad")
     assert list_volumes(fleet) == []
+
+
+class SlowServer:
+    """Sends a first part of the file, and the rest when it is let."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content, self.let, self.asked = content, threading.Event(), threading.Event()
+
+    @contextlib.contextmanager
+    def serve(self) -> Iterator[str]:
+        slow = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(slow.content)))
+                self.end_headers()
+                self.wfile.write(slow.content[:4096])
+                slow.asked.set()
+                slow.let.wait(60)
+                with contextlib.suppress(OSError):
+                    self.wfile.write(slow.content[4096:])
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+            yield f"http://127.0.0.1:{server.server_port}/disk"
+            self.let.set()
+            server.shutdown()
+
+
+async def test_one_whose_disk_is_being_fetched_has_its_name_and_can_be_deleted(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "SLOW_SECONDS", 0.0)
+    content, checksum = make_source(tmp_path, "raw")
+    slow = SlowServer(content)
+    with slow.serve() as url, fleet.domain.events.listen() as happenings:
+        await install(fleet, {"name": "seed", "source": url, "checksum": checksum}, name="seeded")
+        creating = asyncio.ensure_future(create(fleet, "one", "seeded"))
+        assert await asyncio.to_thread(slow.asked.wait, 60)
+        while (event := await happenings.get()).kind != "fetching":
+            pass
+        assert event.vm == "one"
+        assert event.data["disk"] == "seed" and 0 < event.data["done_bytes"] <= event.data["total_bytes"]
+        with pytest.raises(Conflict, match="is being created"):
+            await create(fleet, "one", "web")
+        await fleet.delete("one")
+        with pytest.raises(NotFound):
+            await fleet.delete("one")
+        slow.let.set()
+        with pytest.raises(Conflict, match="deleted meanwhile"):
+            await creating
+        assert list_volumes(fleet) == []
+        assert list(fleet.domain.volumes.folder.iterdir()) == []
+        await create(fleet, "one", "seeded")
+    assert list_volumes(fleet) == ["one-seed"]
+
+
+async def test_who_asks_again_waits_for_the_same_vm(fleet: Fleet, tmp_path: Path) -> None:
+    content, checksum = make_source(tmp_path, "raw")
+    slow = SlowServer(content)
+    key = RequestKey("somebody", "key", b"content")
+    with slow.serve() as url:
+        await install(fleet, {"name": "seed", "source": url, "checksum": checksum}, name="seeded")
+        request = NewVm(name="one", plugin="seeded", network="vsock")
+        asking = [
+            asyncio.ensure_future(fleet.create_once(key, request, lambda wanted: fleet.create(wanted)))
+            for _ in range(2)
+        ]
+        assert await asyncio.to_thread(slow.asked.wait, 60)
+        slow.let.set()
+        (first, _), (second, is_replayed) = await asyncio.gather(*asking)
+    assert (first.id, is_replayed) == (second.id, True)
