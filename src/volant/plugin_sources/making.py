@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,8 +15,7 @@ from typing import Literal
 import click
 
 from volant.client.client import Client
-from volant.errors import Conflict, NotFound, ToolFailed, ToolMissing
-from volant.installation import name_install_command
+from volant.errors import Conflict, NotFound, ToolFailed
 from volant.plugin_sources.source import (
     TRANSPORT,
     Build,
@@ -31,8 +28,10 @@ from volant.plugin_sources.source import (
     has_plugin,
 )
 from volant.plugin_sources.upload import upload_plugin
-from volant.process import find_tool, run_in_terminal, run_tool
+from volant.plugin_sources.workplace import Terminal, Workplace
+from volant.process import find_tool, run_tool
 
+TERMINAL = Terminal()
 LOOK_UP_SECONDS = 30
 
 
@@ -51,29 +50,44 @@ class BuildOptions:
 
 
 def make_plugin(
-    client: Client, text: str, options: BuildOptions, find: Callable[[str, Client], Source] = find_source
-) -> str:
+    client: Client, text: str, options: BuildOptions, find: Callable[[str, Client], Source] = find_source,
+    workplace: Workplace = TERMINAL,
+) -> str:  # fmt: skip
     """NAME:VERSION of a plugin that the daemon has for this source. Raises what building and installing raise.
 
     `find`: what a text may mean (`find_image` where it is somebody else's).
     """
     source = find(text, client)
+    return find_made(client, source, options) or make_new(client, source, options, workplace)
+
+
+def find_made(client: Client, source: Source, options: BuildOptions) -> str | None:
+    """NAME:VERSION where nothing has to be made. NotFound where nothing may be."""
     match source:
         case Installed():
             return source.reference
-        case PluginFile():
-            plugin = upload_plugin(client, source.path)
-            return f"{plugin['name']}:{plugin['version']}"
         case Image() if options.pull != "always" and has_plugin(client, source.tag):
             return source.tag
         case Image() if options.pull == "never":
             raise NotFound(
-                f"cannot run {text}: there is no plugin of it here, and --pull never forbids to fetch it"
+                f"cannot run {source.reference}: there is no plugin of it here, and --pull never forbids to fetch it"
             )
-    return build_and_install(client, source, options.arguments)
+    return None
 
 
-def build_and_install(client: Client, source: Build | Image, more: Sequence[str]) -> str:
+def make_new(client: Client, source: Source, options: BuildOptions, workplace: Workplace) -> str:
+    match source:
+        case Installed():
+            return source.reference
+        case PluginFile():
+            plugin = upload_plugin(client, source.path, workplace)
+            return f"{plugin['name']}:{plugin['version']}"
+    return build_and_install(client, source, options.arguments, workplace)
+
+
+def build_and_install(
+    client: Client, source: Build | Image, more: Sequence[str], workplace: Workplace = TERMINAL
+) -> str:
     """Build with fledge into a temporary file and install that.
 
     What the daemon has under the same name and version may be of other bytes, since somebody has changed a file: then
@@ -82,14 +96,14 @@ def build_and_install(client: Client, source: Build | Image, more: Sequence[str]
     with tempfile.TemporaryDirectory(prefix="volar-run-") as folder:
         output = Path(folder) / "plugin.tar.gz"
         arguments = [*make_fledge_arguments(source), *more, "--output", str(output)]
-        run_fledge(arguments)
+        workplace.run_fledge(arguments)
         try:
-            plugin = upload_plugin(client, output)
+            plugin = upload_plugin(client, output, workplace)
         except Conflict:
             reference = name_by_bytes(output)
             if not has_plugin(client, reference):
-                run_fledge([*arguments, "--tag", reference])
-                upload_plugin(client, output)
+                workplace.run_fledge([*arguments, "--tag", reference])
+                upload_plugin(client, output, workplace)
             return reference
     return f"{plugin['name']}:{plugin['version']}"
 
@@ -126,26 +140,6 @@ def find_local_image(reference: str) -> str | None:
         if done.returncode == 0:
             return transport + reference
     return None
-
-
-def run_fledge(arguments: Sequence[str]) -> None:
-    """fledge in this terminal, where it shows its own progress. ToolFailed where it fails, which it has explained."""
-    status = run_in_terminal([find_fledge(), "build", *arguments])
-    if status == 130:
-        raise KeyboardInterrupt
-    if status != 0:
-        raise ToolFailed(f"cannot run it: fledge build ended with exit code {status}")
-
-
-def find_fledge() -> str:
-    beside = Path(sys.argv[0]).resolve().parent / "fledge"
-    found = str(beside) if beside.is_file() else find_tool("fledge")
-    if found is None:
-        raise ToolMissing(
-            "cannot make a plugin: fledge is not installed here",
-            resolution=f"{name_install_command('fledge')}   (or run a plugin.tar.gz that was built elsewhere)",
-        )
-    return os.path.abspath(found)
 
 
 def name_by_bytes(path: Path) -> str:

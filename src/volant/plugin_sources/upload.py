@@ -4,12 +4,8 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
-
-import click
+from typing import TYPE_CHECKING
 
 from volant.client.client import Client
 from volant.contract.plugin_evidence import find_bundle, write_line
@@ -17,13 +13,16 @@ from volant.errors import NotFound
 
 if TYPE_CHECKING:
     from volant.contract.api_types import Plugin
+    from volant.plugin_sources.workplace import Workplace
 
 
-def upload_plugin(client: Client, path: Path) -> Plugin:
-    """Send a file and the signature beside it, with a bar on a terminal.
+def upload_plugin(client: Client, path: Path, workplace: Workplace | None = None) -> Plugin:
+    """Send a file and the signature beside it, with a bar on a terminal where no other workplace is named.
 
     Conflict where the same name and version has other bytes.
     """
+    from volant.plugin_sources.workplace import Terminal
+
     try:
         stream = path.open("rb")
     except OSError as error:
@@ -35,15 +34,4 @@ def upload_plugin(client: Client, path: Path) -> Plugin:
         length = os.fstat(stream.fileno()).st_size
         bundle = find_bundle(path)
         evidence = write_line(bundles=[bundle]) if bundle else b""
-        return client.upload_plugin(_show_upload(stream, length), length, evidence)
-
-
-def _show_upload(stream: IO[bytes], length: int) -> Iterator[bytes]:
-    sent, shown = 0, -1
-    on_terminal = sys.stderr.isatty()
-    while chunk := stream.read(1 << 20):
-        yield chunk
-        sent += len(chunk)
-        if on_terminal and (percent := 100 * sent // max(length, 1)) != shown:
-            shown = percent
-            click.echo(f"\ruploading {percent} %", nl=percent == 100, err=True)
+        return client.upload_plugin((workplace or Terminal()).read(stream, length), length, evidence)

@@ -3,25 +3,27 @@ from __future__ import annotations
 
 import gzip
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from support.in_process_daemon import InProcessDaemon
 from support.plugin_files import make_initramfs, make_plugin
-from volant.errors import NotFound, ToolFailed, ToolMissing
+from volant.errors import NotFound
 from volant.plugin_sources import making
-from volant.plugin_sources.making import BuildOptions, find_fledge, find_local_image
+from volant.plugin_sources.making import BuildOptions, find_local_image
+from volant.plugin_sources.workplace import Terminal
 
 
-class Fledge:
+class Fledge(Terminal):
     """Stands for the program: writes what it is told to have built, under the name that --tag gives."""
 
     def __init__(self, name: str, content: bytes) -> None:
         self.name, self.content = name, content
         self.calls: list[list[str]] = []
 
-    def __call__(self, arguments: list[str]) -> None:
+    def run_fledge(self, arguments: Sequence[str]) -> None:
         self.calls.append(list(arguments))
         options = dict(itertools.pairwise(arguments))
         name, _, version = options.get("--tag", f"{self.name}:1.0.0").partition(":")
@@ -37,37 +39,40 @@ def no_local_images(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_folder_is_built_and_one_that_changed_goes_by_its_bytes(
     daemon: InProcessDaemon,
-    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     fledge = Fledge("app", b"first")
-    monkeypatch.setattr(making, "run_fledge", fledge)
     source = f"{tmp_path}/"
-    assert making.make_plugin(daemon.client, source, BuildOptions(build_arg=("A=1",))) == "app:1.0.0"
+    assert (
+        making.make_plugin(daemon.client, source, BuildOptions(build_arg=("A=1",)), workplace=fledge)
+        == "app:1.0.0"
+    )
     assert fledge.calls[0][:3] == [str(tmp_path), "--build-arg", "A=1"]
-    assert making.make_plugin(daemon.client, source, BuildOptions()) == "app:1.0.0"
+    assert making.make_plugin(daemon.client, source, BuildOptions(), workplace=fledge) == "app:1.0.0"
     fledge.content = b"second"
-    changed = making.make_plugin(daemon.client, source, BuildOptions())
+    changed = making.make_plugin(daemon.client, source, BuildOptions(), workplace=fledge)
     assert changed.startswith("app:1.0.0+")
     assert "another app 1.0.0" in capsys.readouterr().err
     assert daemon.client.get_plugin(changed)["version"] == changed.removeprefix("app:")
     count = len(fledge.calls)
-    assert making.make_plugin(daemon.client, source, BuildOptions()) == changed
+    assert making.make_plugin(daemon.client, source, BuildOptions(), workplace=fledge) == changed
     assert len(fledge.calls) == count + 1, "the same bytes are not built a second time"
 
 
 @pytest.mark.usefixtures("no_local_images")
-def test_an_image_is_fetched_once(daemon: InProcessDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_is_fetched_once(daemon: InProcessDaemon) -> None:
     fledge = Fledge("", b"image")
-    monkeypatch.setattr(making, "run_fledge", fledge)
     with pytest.raises(NotFound, match="--pull never"):
-        making.make_plugin(daemon.client, "redis:7", BuildOptions(pull="never"))
-    assert making.make_plugin(daemon.client, "redis:7", BuildOptions()) == "redis:0.1.0+7"
+        making.make_plugin(daemon.client, "redis:7", BuildOptions(pull="never"), workplace=fledge)
+    assert making.make_plugin(daemon.client, "redis:7", BuildOptions(), workplace=fledge) == "redis:0.1.0+7"
     assert fledge.calls[0][:4] == ["--image", "docker.io/library/redis:7", "--tag", "redis:0.1.0+7"]
-    assert making.make_plugin(daemon.client, "redis:7", BuildOptions()) == "redis:0.1.0+7"
+    assert making.make_plugin(daemon.client, "redis:7", BuildOptions(), workplace=fledge) == "redis:0.1.0+7"
     assert len(fledge.calls) == 1
-    assert making.make_plugin(daemon.client, "redis:7", BuildOptions(pull="always")) == "redis:0.1.0+7"
+    assert (
+        making.make_plugin(daemon.client, "redis:7", BuildOptions(pull="always"), workplace=fledge)
+        == "redis:0.1.0+7"
+    )
     assert len(fledge.calls) == 2
 
 
@@ -102,23 +107,3 @@ def test_arguments_for_the_build() -> None:
     assert BuildOptions("always", "linux/arm64", ("A=1", "B")).arguments == [
         "--platform", "linux/arm64", "--build-arg", "A=1", "--build-arg", "B",
     ]  # fmt: skip
-
-
-def test_a_build_that_fails_has_said_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    tool = tmp_path / "fledge"
-    tool.write_text('#!/bin/sh\nexit "$2"\n')
-    tool.chmod(0o755)
-    monkeypatch.setattr(making, "find_fledge", lambda: str(tool))
-    with pytest.raises(ToolFailed, match="exit code 3"):
-        making.run_fledge(["3"])
-    with pytest.raises(KeyboardInterrupt):
-        making.run_fledge(["130"])
-
-
-def test_an_installation_without_fledge_says_how_to_get_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("sys.argv", [str(tmp_path / "volar")])
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ToolMissing, match="fledge is not installed"):
-        find_fledge()

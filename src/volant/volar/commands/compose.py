@@ -306,8 +306,9 @@ def pull(context: click.Context, services: tuple[str, ...]) -> None:
 
 def fetch(context: click.Context, services: Sequence[str], *, is_build: bool) -> None:
     composer = make_composer(context)
-    from volant.volar.compose.plugins import find_plugin
+    from volant.volar.compose.plugins import find_plugins
 
+    chosen = []
     for name in composer.select(services, alone=True):
         if (composer.project.stack.services[name].build is not None) is not is_build:
             if name in services:
@@ -315,6 +316,8 @@ def fetch(context: click.Context, services: Sequence[str], *, is_build: bool) ->
                     f"service {name} has {'no build' if is_build else 'a build'}",
                     resolution=f"volar compose {'pull' if is_build else 'build'} {name}",
                 )
-            continue
-        plugin = find_plugin(composer.client, composer.project, name, build=is_build, pull="always")
-        click.echo(f"{name}: {plugin}")
+        else:
+            chosen.append(name)
+    plugins = find_plugins(composer.client, composer.project, chosen, build=is_build, pull="always")
+    for name in chosen:
+        click.echo(f"{name}: {plugins[name]}")

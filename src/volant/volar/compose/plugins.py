@@ -5,35 +5,88 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Hashable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from volant.errors import InvalidInput, NotFound
-from volant.plugin_sources.making import BuildOptions, build_and_install, make_plugin
+from volant.plugin_sources.making import TERMINAL, BuildOptions, build_and_install, find_made, make_new
 from volant.plugin_sources.source import Build as FledgeBuild
-from volant.plugin_sources.source import has_plugin
+from volant.plugin_sources.source import Image, find_source, has_plugin
+from volant.plugin_sources.workplace import Workplace
 from volant.volar.client import Client
 from volant.volar.compose.loading import Project
 from volant.volar.compose.model import Build, Service
+from volant.volar.compose.side_by_side import Make, Row, make_side_by_side
 
 BUILT_VERSION = "0.1.0"
 Pull = Literal["missing", "always", "never"]
 
 
-def find_plugin(client: Client, project: Project, name: str, *, build: bool, pull: Pull | None) -> str:
-    """NAME:VERSION of a service's plugin, which is built or fetched where it is missing or that is asked for."""
-    service = project.stack.services[name]
-    if service.build is None:
-        if service.image is None:
+def find_plugins(
+    client: Client, project: Project, names: Sequence[str], *, build: bool, pull: Pull | None
+) -> dict[str, str]:
+    """NAME:VERSION of each service's plugin; what is missing or asked for is built and fetched side by side.
+
+    An image that several services have is made once, and builds that are alike follow each other: each finds the layers
+    of the one before.
+    """
+    found: dict[str, str] = {}
+    same: dict[Hashable, str] = {}
+    rows: dict[Hashable, list[tuple[str, Make]]] = {}
+    for name in names:
+        service = project.stack.services[name]
+        if service.build is not None:
+            made = None if build or service.pull_policy == "build" else find_built(client, project, name)
+            row: Hashable = service.build.model_dump_json()
+            make: Make = partial(build_service, client, project, name, service.build)
+        elif service.image is None:
             raise InvalidInput(f"cannot use services.{name}: it has neither image nor build")
-        return make_plugin(
-            client, service.image, BuildOptions(pull or choose_pull(service), service.platform)
-        )
+        else:
+            options = BuildOptions(pull or choose_pull(service), service.platform)
+            source = find_source(service.image, client)
+            made = find_made(client, source, options)
+            row = (source.tag if isinstance(source, Image) else source, service.platform)
+            make = partial(make_new, client, source, options)
+            same.setdefault(row, name)
+        if made is not None:
+            found[name] = made
+        elif (first := same.get(row, name)) == name:
+            rows.setdefault(row, []).append((name, make))
+        else:
+            same[name] = first
+    found |= make_rows(list(rows.values()))
+    return {name: found[same.get(name, name)] for name in names}
+
+
+def make_rows(rows: Sequence[Row]) -> dict[str, str]:
+    """One alone has the terminal for itself."""
+    if len(rows) > 1:
+        return make_side_by_side(rows)
+    return {name: make(TERMINAL) for row in rows for name, make in row}
+
+
+def find_built(client: Client, project: Project, name: str) -> str | None:
     own = name_plugin(project.name, name)
-    if not build and service.pull_policy != "build" and has_plugin(client, own):
-        plugin = client.get_plugin(own)
-        return f"{plugin['name']}:{plugin['version']}"
-    return build_service(client, project, name, service.build)
+    if not has_plugin(client, own):
+        return None
+    plugin = client.get_plugin(own)
+    return f"{plugin['name']}:{plugin['version']}"
+
+
+def find_disks(client: Client, project: Project, name: str) -> list[str]:
+    """Names of the disks that each VM of a service has for itself, as its plugin says; none where it is not here."""
+    service = project.stack.services[name]
+    with suppress(NotFound, InvalidInput):
+        reference = name_plugin(project.name, name)
+        if service.build is None:
+            source = find_source(service.image or "", client)
+            reference = source.tag if isinstance(source, Image) else getattr(source, "reference", "")
+        disks = client.get_plugin(reference)["manifest"].get("disks", [])
+        return [disk["name"] for disk in disks if not disk.get("readonly")]
+    return []
 
 
 def choose_pull(service: Service) -> Pull:
@@ -49,7 +102,7 @@ def name_plugin(project: str, service: str) -> str:
     return f"{project}-{service.lower().replace('.', '-')}"[:63].rstrip("-_")
 
 
-def build_service(client: Client, project: Project, name: str, build: Build) -> str:
+def build_service(client: Client, project: Project, name: str, build: Build, workplace: Workplace) -> str:
     """By a recipe of ours, which can say all that `build` does."""
     context = Path(build.context)
     if not context.is_dir():
@@ -64,7 +117,7 @@ def build_service(client: Client, project: Project, name: str, build: Build) -> 
             dockerfile.write_text(build.dockerfile_inline)
         recipe = Path(folder) / "fledge.toml"
         recipe.write_text(make_recipe(name_plugin(project.name, name), dockerfile, project, build))
-        return build_and_install(client, FledgeBuild(("--config", str(recipe))), [])
+        return build_and_install(client, FledgeBuild(("--config", str(recipe))), [], workplace)
 
 
 def find_dockerfile(context: Path) -> str:

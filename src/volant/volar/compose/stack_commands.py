@@ -21,7 +21,7 @@ from volant.volar.compose.host_folders import check_folders, make_folders
 from volant.volar.compose.loading import Project, load_project, read_dotenv
 from volant.volar.compose.networks import delete_networks, make_networks
 from volant.volar.compose.planning import Step, WantedDeployment, WantedVm
-from volant.volar.compose.plugins import Pull, find_plugin
+from volant.volar.compose.plugins import Pull, find_plugins
 from volant.volar.compose.project_vms import Unit
 from volant.volar.compose.requests import (
     DEFAULT_VOLUME_SIZE,
@@ -118,10 +118,9 @@ class Composer:
         """All VMs are asked for then, and updates are over."""
         self.warn()
         requests = self.read_requests(self.select(named, alone=options.no_deps), options.scale)
-        plugins = {
-            name: find_plugin(self.client, self.project, name, build=options.build, pull=options.pull)
-            for name in requests
-        }
+        plugins = find_plugins(
+            self.client, self.project, list(requests), build=options.build, pull=options.pull
+        )
         self.make_volumes()
         used = [name for request in requests.values() for name in request.body.get("networks", [])]
         make_networks(self.client, self.project, used, self.tell)
