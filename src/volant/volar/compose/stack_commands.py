@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from volant.volar.compose.host_folders import check_folders, make_folders
 from volant.volar.compose.loading import Project, load_project, read_dotenv
 from volant.volar.compose.networks import delete_networks, make_networks
 from volant.volar.compose.planning import Step, WantedDeployment, WantedVm
-from volant.volar.compose.plugins import Pull, find_plugins
+from volant.volar.compose.plugins import Pull, find_disks, find_plugins
 from volant.volar.compose.project_vms import Unit
 from volant.volar.compose.requests import (
     DEFAULT_VOLUME_SIZE,
@@ -272,7 +273,7 @@ class Composer:
         self.tell(f"{unit.name}: removed")
 
     def down(self, *, volumes: bool) -> None:
-        of_plugins = project_vms.list_own_volumes(self.client, self.project.name)
+        of_plugins = project_vms.list_own_volumes(self.client, self.project.name) if volumes else set()
         self._end(project_vms.list_units(self.client, self.project.name), self._remove_one)
         delete_networks(self.client, self.project.name, self.tell)
         there = {secret["name"] for secret in self.client.list_secrets()}
@@ -290,9 +291,11 @@ class Composer:
             if volume.external
         }
         named = {name_volume(self.project, key) for key in self.project.stack.volumes}
+        is_of_plugin = self._match_disks()
         for volume in self.client.list_volumes():
             name = volume["name"]
             is_own = name in named or name in of_plugins or name.startswith(f"{self.project.name}_")
+            is_own = is_own or is_of_plugin.fullmatch(name) is not None
             if name in external or not is_own:
                 continue
             try:
@@ -301,6 +304,16 @@ class Composer:
                 self.tell(f"warning: {error.what}")
             else:
                 self.tell(f"{name}: volume deleted")
+
+    def _match_disks(self) -> re.Pattern[str]:
+        """Names of volumes that VMs of the stack have had from their plugins, and left behind at an earlier `down`."""
+        project = self.project
+        names = [
+            f"{re.escape(project_vms.name_deployment(project.name, service))}-[0-9]+-{re.escape(disk)}"
+            for service in project.stack.services
+            for disk in find_disks(self.client, project, service)
+        ]
+        return re.compile("|".join(names) or r"(?!)")
 
 
 __all__ = ["Composer", "StackOptions", "UpOptions"]

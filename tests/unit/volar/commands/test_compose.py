@@ -5,11 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from support.in_process_daemon import InProcessDaemon
 from unit.volar.conftest import Done, Volar
+
+if TYPE_CHECKING:
+    from volant.contract.api_types import VmCreate, VolumeAttachment
 
 STACK = """
 name: shop
@@ -211,3 +215,57 @@ networks: {back: {internal: true, labels: {tier: rows}}, outside: {external: tru
     assert compose("down").exit_code == 0
     assert {network["name"] for network in daemon.client.list_networks()} == {"default", "outside"}
     daemon.client.delete_network("outside")
+
+
+DISKS = [{"name": "data", "target": "/var/lib/app", "size": "32M"}, {"name": "cache", "size": "32M"}]
+KEEPING = "name: shop\nservices: {db: {image: keeps, restart: always}, web: {image: keeps, restart: always, scale: 2}}"
+
+
+def test_disks_of_plugins_stay_at_down_and_go_with_v(
+    compose: Compose, daemon: InProcessDaemon, tmp_path: Path
+) -> None:
+    def list_volumes() -> list[str]:
+        return [volume["name"] for volume in daemon.client.list_volumes()]
+
+    def get_id(name: str) -> str:
+        return next(volume["id"] for volume in daemon.client.list_volumes() if volume["name"] == name)
+
+    daemon.install("keeps", disks=DISKS)
+    daemon.client.create_volume("shop-db-1-mine", "32M")
+    (tmp_path / "compose.yaml").write_text(KEEPING)
+    of_db = ["shop-db-1-cache", "shop-db-1-data"]
+    of_web = [f"shop-web-{number}-{disk}" for number in (1, 2) for disk in ("cache", "data")]
+    try:
+        assert compose("up", "-d", "--wait").exit_code == 0
+        assert list_volumes() == sorted(["shop-db-1-mine", *of_db, *of_web])
+        first = get_id("shop-db-1-data")
+        assert compose("up", "-d", "--force-recreate").exit_code == 0
+        assert get_id("shop-db-1-data") == first, "a new VM has its data again"
+        assert compose("down").exit_code == 0
+        assert list_volumes() == sorted(["shop-db-1-mine", *of_db]), "those of replicas go with them"
+        # What an earlier `down` has kept.
+        done = compose("down", "-v")
+        assert done.exit_code == 0, done.err
+        assert "shop-db-1-data: volume deleted" in done.err
+        assert list_volumes() == ["shop-db-1-mine"]
+        assert compose("up", "-d").exit_code == 0
+        assert compose("down", "-v").exit_code == 0
+        assert list_volumes() == ["shop-db-1-mine"]
+    finally:
+        daemon.client.delete_volume("shop-db-1-mine")
+
+
+def test_a_disk_that_another_vm_has_stays(compose: Compose, daemon: InProcessDaemon, tmp_path: Path) -> None:
+    daemon.install("keeps", disks=DISKS)
+    (tmp_path / "compose.yaml").write_text(KEEPING)
+    assert compose("up", "-d", "db").exit_code == 0
+    attached: VolumeAttachment = {"name": "shop-db-1-data", "target": "/data", "read_only": True}
+    request: VmCreate = {"name": "reader", "plugin": "part", "start": False, "volumes": [attached]}
+    daemon.client.create_vm(request)
+    done = compose("down", "-v")
+    assert done.exit_code == 0, done.err
+    assert "warning: cannot delete volume shop-db-1-data" in done.err
+    assert [volume["name"] for volume in daemon.client.list_volumes()] == ["shop-db-1-data"]
+    daemon.client.delete_vm("reader", force=True)
+    assert compose("down", "-v").exit_code == 0
+    assert daemon.client.list_volumes() == []
