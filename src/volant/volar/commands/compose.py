@@ -12,7 +12,8 @@ import click
 from volant.digits import is_whole_number
 from volant.errors import NotFound, ToolMissing, UsageError
 from volant.installation import name_install_command
-from volant.volar.output import print_table
+from volant.volar.commands.compose_options import ANSWERS, ignored
+from volant.volar.groups import Commands, Lazy
 from volant.volar.run_follow import interrupted_by_hangup
 from volant.volar.target import make_client
 
@@ -32,14 +33,33 @@ class Scale(click.ParamType[tuple[str, int]]):
         return service, int(count)
 
 
-@click.group()
+# In files of their own, and loaded when they are asked for.
+MORE = {
+    "ps": Lazy("compose_look", "ps", "List the stack's VMs."),
+    "logs": Lazy("compose_look", "logs", "Show what the services wrote."),
+    "run": Lazy("compose_run", "run", "Run one command in a new VM that is as a service's."),
+    "top": Lazy("compose_look", "top", "List the processes of the stack's VMs."),
+    "port": Lazy("compose_look", "port", "Print where a port of a service is published."),
+    "ls": Lazy("compose_look", "ls", "List the stacks that have VMs."),
+    "kill": Lazy("compose_run", "kill", "Switch VMs off at once."),
+    "rm": Lazy("compose_run", "rm", "Remove VMs that have stopped."),
+}
+
+
+@click.group(cls=Commands, lazy=MORE, answers=ANSWERS)
 @click.option(
-    "-f", "--file", multiple=True, metavar="FILE", help="Compose file; several are merged in order."
+    "-f",
+    "--file",
+    multiple=True,
+    metavar="FILE",
+    help="Compose file, - for standard input; several are merged in order.",
 )
 @click.option("-p", "--project-name", metavar="NAME", help="Name of the stack.  [default: the folder's]")
 @click.option("--profile", multiple=True, metavar="NAME", help="Also start services of this profile.")
 @click.option("--env-file", multiple=True, metavar="FILE", help="Variables, in place of .env.")
 @click.option("--project-directory", metavar="FOLDER", help="Folder that relative paths start from.")
+@ignored("--ansi", "--progress", "--parallel", takes_value=True)
+@ignored("--compatibility", "--all-resources")
 def compose(**options: Any) -> None:
     """Run the services of a compose file as VMs, each as many as it has replicas.
 
@@ -65,6 +85,11 @@ def make_composer(context: click.Context) -> Composer:
     return Composer(make_client(context), project, options.list_profiles(project), tell)
 
 
+stop_timeout = click.option(
+    "-t", "--timeout", type=click.FloatRange(0), help="Seconds to end, in place of stop_grace_period."
+)
+
+
 def tell(text: str) -> None:
     from volant.volar.printable import make_printable_line
 
@@ -82,15 +107,27 @@ def tell(text: str) -> None:
 )
 @click.option("--no-deps", is_flag=True, help="Do not start what the named services depend on.")
 @click.option(
-    "--timeout", type=float, default=600.0, show_default=True, help="Seconds to wait for a dependency."
-)
+    "--timeout", "--wait-timeout", type=float, default=600.0, show_default=True,
+    help="Seconds to wait for a dependency.",
+)  # fmt: skip
 @click.option("--scale", type=Scale(), multiple=True, help="How many VMs of a service to run, balanced.")
+@click.option(
+    "--abort-on-container-exit", "aborts", is_flag=True, help="Stop the stack when one of its VMs ends."
+)
+@click.option(
+    "--exit-code-from",
+    metavar="SERVICE",
+    help="As --abort-on-container-exit, with the exit code of this one.",
+)
+@ignored(
+    "--quiet-pull", "--quiet-build", "--no-color", "--no-log-prefix", "-y/--yes", "-V/--renew-anon-volumes"
+)
 @click.argument("services", nargs=-1)
 @click.pass_context
 def up(
     context: click.Context, detach: bool, wait: bool, build: bool, pull: Any, force_recreate: bool,
     remove_orphans: bool, no_deps: bool, timeout: float, scale: tuple[tuple[str, int], ...],
-    services: tuple[str, ...],
+    aborts: bool, exit_code_from: str | None, services: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Make the VMs match the files; only what differs is changed. Ctrl-C stops them in order.
 
@@ -99,10 +136,14 @@ def up(
     volar compose up -d --build web
     volar compose up -d --scale web=3
     """
+    if (aborts or exit_code_from) and (detach or wait):
+        raise UsageError("cannot follow the stack to the end of one: leave out --detach and --wait")
     composer = make_composer(context)
-    from volant.volar.compose.foreground import show_lines
+    from volant.volar.compose.foreground import LineOptions, show_lines
     from volant.volar.compose.stack_commands import UpOptions
 
+    if exit_code_from:
+        composer.select([exit_code_from])  # NotFound before anything is done
     options = UpOptions(build, pull, force_recreate, remove_orphans, no_deps, timeout, dict(scale))
     composer.up(services, options)
     if detach or wait:
@@ -113,7 +154,10 @@ def up(
     tell("Ctrl-C stops the stack")
     try:
         with interrupted_by_hangup():
-            show_lines(make_client(context, autostart=False), names, follow=True)
+            follower = make_client(context, autostart=False)
+            if aborts or exit_code_from:
+                context.exit(composer.follow_to_an_end(follower, names, exit_code_from))
+            show_lines(follower, names, LineOptions(), follow=True)
     except KeyboardInterrupt:
         tell("\nstopping the stack; Ctrl-C again switches it off")
         try:
@@ -125,27 +169,30 @@ def up(
 
 @compose.command()
 @click.option("-v", "--volumes", is_flag=True, help="Delete the stack's volumes, too.")
-@click.option("--remove-orphans", is_flag=True, help="Has no effect: every VM of the stack is removed.")
+@stop_timeout
+@ignored("--remove-orphans")
+@ignored("--rmi", takes_value=True)
 @click.pass_context
-def down(context: click.Context, volumes: bool, remove_orphans: bool) -> None:
+def down(context: click.Context, volumes: bool, timeout: float | None) -> None:
     """Stop and remove the stack's VMs; volumes are kept, except with -v.
 
     \b
     volar compose down -v
     """
-    make_composer(context).down(volumes=volumes)
+    make_composer(context).down(volumes=volumes, timeout_seconds=timeout)
 
 
 @compose.command()
+@stop_timeout
 @click.argument("services", nargs=-1)
 @click.pass_context
-def stop(context: click.Context, services: tuple[str, ...]) -> None:
+def stop(context: click.Context, timeout: float | None, services: tuple[str, ...]) -> None:
     """Stop VMs in order; their disks stay.
 
     \b
     volar compose stop
     """
-    make_composer(context).stop(services)
+    make_composer(context).stop(services, timeout)
 
 
 @compose.command()
@@ -161,59 +208,19 @@ def start(context: click.Context, services: tuple[str, ...]) -> None:
 
 
 @compose.command()
+@stop_timeout
+@ignored("--no-deps")
 @click.argument("services", nargs=-1)
 @click.pass_context
-def restart(context: click.Context, services: tuple[str, ...]) -> None:
+def restart(context: click.Context, timeout: float | None, services: tuple[str, ...]) -> None:
     """Restart VMs.
 
     \b
     volar compose restart web
     """
     composer = make_composer(context)
-    composer.stop(services)
+    composer.stop(services, timeout)
     composer.start(services)
-
-
-@compose.command()
-@click.option("-q", "--quiet", is_flag=True, help="Names only.")
-@click.argument("services", nargs=-1)
-@click.pass_context
-def ps(context: click.Context, quiet: bool, services: tuple[str, ...]) -> None:
-    """List the stack's VMs.
-
-    \b
-    volar compose ps
-    """
-    composer = make_composer(context)
-    balanced = composer.list_ports()
-    rows = []
-    for vm in (composer.client.get_vm(name) for name in composer.list_names(services)):
-        # Those of a deployment are balanced over its VMs.
-        own = balanced.get(vm["labels"].get("volant.deployment", ""), vm["ports"])
-        ports = [f"{port['host_ip']}:{port['host_port']}->{port['guest_port']}" for port in own]
-        service = vm["labels"].get("volant.compose.service", "")
-        rows.append([vm["name"], service, vm["status"], vm["health"], " ".join(ports) or "-"])
-    if quiet:
-        click.echo("".join(f"{row[0]}\n" for row in rows), nl=False)
-        return
-    print_table(["NAME", "SERVICE", "STATUS", "HEALTH", "PORTS"], rows)
-
-
-@compose.command()
-@click.option("-f", "--follow", is_flag=True, help="Go on as lines come.")
-@click.option("-n", "--tail", type=click.IntRange(0), help="Only the last lines of each VM.")
-@click.argument("services", nargs=-1)
-@click.pass_context
-def logs(context: click.Context, follow: bool, tail: int | None, services: tuple[str, ...]) -> None:
-    """Show what the services wrote.
-
-    \b
-    volar compose logs -f web
-    """
-    composer = make_composer(context)
-    from volant.volar.compose.foreground import show_lines
-
-    show_lines(composer.client, composer.list_names(services), follow=follow, tail=tail)
 
 
 @compose.command(
@@ -222,7 +229,9 @@ def logs(context: click.Context, follow: bool, tail: int | None, services: tuple
 @click.option("--index", type=click.IntRange(1), default=1, show_default=True, help="Which of several VMs.")
 @click.option("-u", "--user", default="root", show_default=True, help="User in the guest.")
 @click.option("-w", "--workdir", default="", help="Folder in the guest.")
-@click.option("-T", "--no-tty", is_flag=True, help="No terminal, as it is without one here.")
+@click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="More environment for it.")
+@click.option("-T", "--no-tty", "--no-TTY", is_flag=True, help="No terminal, as it is without one here.")
+@ignored("-i/--interactive", "-t/--tty", "--privileged")
 @click.argument("service")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
@@ -231,6 +240,7 @@ def run_in_service(
     index: int,
     user: str,
     workdir: str,
+    env: tuple[str, ...],
     no_tty: bool,
     service: str,
     command: tuple[str, ...],
@@ -253,6 +263,7 @@ def run_in_service(
         name=vms[index - 1],
         user=user,
         workdir=workdir or None,
+        env=env,
         tty=sys.stdin.isatty() and sys.stdout.isatty() and not no_tty,
         command=command,
     )
@@ -274,6 +285,8 @@ def config(context: click.Context, quiet: bool, services: bool) -> None:
     for line in composer.project.warnings:
         tell(f"warning: {line}")
     composer.select(())
+    for line in composer.list_remarks():
+        tell(line)
     if services:
         click.echo("".join(f"{name}\n" for name in composer.project.stack.services), nl=False)
     elif not quiet:

@@ -135,6 +135,7 @@ LEFT_OUT: dict[tuple[str, str], str] = {
         )
     },
     **{("Port", key): "it has no meaning for a VM" for key in ("name", "app_protocol", "mode")},
+    ("ServiceVolume", "tmpfs"): "the folder stays on the VM's disk",
     ("ServiceVolume", "bind"): "create_host_path is used; the rest has no meaning for a VM",
     **{("ServiceVolume", key): "it has no meaning for a VM" for key in ("consistency", "volume")},
     ("Dependency", "restart"): "a service that depends on another keeps running while that one is replaced",
@@ -178,7 +179,6 @@ REFUSED: dict[tuple[str, str], str] = {
     ("Service", "models"): "run the model as a service of its own",
     ("Stack", "models"): "run the model as a service of its own",
     ("Service", "volumes_from"): "name the volumes: a volume has one VM that writes to it",
-    ("ServiceVolume", "tmpfs"): "leave the volume out: the folder stays on the VM's disk",
     ("ServiceVolume", "image"): "copy what it holds into this service's image",
 }
 # Said without a warning: nothing is lost.

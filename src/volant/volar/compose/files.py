@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ OVERRIDES = {
     name: tuple(f"{Path(name).stem}.override{suffix}" for suffix in (".yaml", ".yml")) for name in USUAL_NAMES
 }
 MOST_BYTES = 4 << 20
+# What -f and COMPOSE_FILE call it, and messages.
+STANDARD_INPUT, STANDARD_INPUT_PATH = "-", Path("/dev/stdin")
 KeyPath = tuple[str, ...]
 
 
@@ -59,8 +63,7 @@ def find_files(folder: Path) -> list[Path]:
 def read_file(path: Path) -> RawFile:
     """Raises NotFound and InvalidInput, which name the file and the line."""
     try:
-        with path.open("rb") as stream:
-            content = stream.read(MOST_BYTES + 1)
+        content = read_standard_input() if path == STANDARD_INPUT_PATH else read_start(path)
     except FileNotFoundError:
         raise NotFound(f"cannot read {path}: no such file") from None
     except OSError as error:
@@ -85,6 +88,17 @@ def read_file(path: Path) -> RawFile:
     raw = RawFile(path, {})
     raw.tree = _take_out(tree, (), raw.replaced, 0, str(path))
     return raw
+
+
+def read_start(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(MOST_BYTES + 1)
+
+
+@cache
+def read_standard_input() -> bytes:
+    """Once: a file is looked at more than once, and a pipe is empty then."""
+    return sys.stdin.buffer.read(MOST_BYTES + 1)
 
 
 def _construct_integer(constructor: Any, node: Any) -> Any:
@@ -147,4 +161,6 @@ def choose_files(named: Sequence[str], environment: dict[str, str], folder: Path
     """Those of -f, else of COMPOSE_FILE, else the usual ones."""
     if not named and (text := environment.get("COMPOSE_FILE")):
         named = text.split(environment.get("COMPOSE_PATH_SEPARATOR", ":"))
-    return [(folder / name).absolute() for name in named] if named else find_files(folder)
+    if not named:
+        return find_files(folder)
+    return [STANDARD_INPUT_PATH if name == STANDARD_INPUT else (folder / name).absolute() for name in named]

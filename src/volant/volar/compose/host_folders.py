@@ -8,6 +8,7 @@ from pathlib import Path
 
 from volant.errors import InvalidInput
 from volant.volar.client import Client
+from volant.volar.compose.host_paths import find_obstacle
 from volant.volar.compose.requests import ServiceRequest
 
 
@@ -30,7 +31,13 @@ def make_folders(requests: Iterable[ServiceRequest]) -> list[str]:
         for number, volume in enumerate(request.service.volumes):
             path = Path(volume.source or "")
             is_wanted = (volume.bind or {}).get("create_host_path", True)
-            if volume.type != "bind" or not volume.source or not is_wanted or path.exists():
+            if (
+                volume.type != "bind"
+                or not volume.source
+                or not is_wanted
+                or path.exists()
+                or find_obstacle(path)
+            ):
                 continue
             try:
                 path.mkdir(parents=True, exist_ok=True)

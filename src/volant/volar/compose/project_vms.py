@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from volant.contract.api_types import Deployment, Vm
 
 DEPLOYMENT_LABEL = "volant.deployment"
+# Of VMs of `volar compose run`: the service that they are like, and are none of.
+ONE_OFF_LABEL = "volant.compose.one-off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,15 @@ class Unit:
 
 
 def list_vms(client: Client, project: str) -> list[Vm]:
+    """Those of its services."""
+    return [vm for vm in _list_all(client, project) if ONE_OFF_LABEL not in vm["labels"]]
+
+
+def list_one_offs(client: Client, project: str) -> list[str]:
+    return [vm["name"] for vm in _list_all(client, project) if ONE_OFF_LABEL in vm["labels"]]
+
+
+def _list_all(client: Client, project: str) -> list[Vm]:
     return client.list_vms(label=[f"{PROJECT_LABEL}={project}"])
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from volant.digits import is_whole_number
 from volant.errors import InvalidInput, NotFound
 from volant.volar.compose.env_files import read_env_file
+from volant.volar.compose.host_paths import find_obstacle
 from volant.volar.compose.loading import Project
 from volant.volar.compose.model import FileReference, NamedContent, Service, ServiceVolume
 from volant.volar.compose.networks import PROJECT_LABEL, read_aliases, read_networks
@@ -276,6 +277,8 @@ class _ServiceReader:
                 case "volume":
                     name = self.name_volume(volume, place)
                     volumes.append({"name": name, "target": volume.target, "read_only": volume.read_only})
+                case "bind" if volume.source and (why := find_obstacle(Path(volume.source))):
+                    self.notes.append(f"{place}: left out: {why}")
                 case "bind" if volume.source and Path(volume.source).is_file():
                     self.notes.append(f"{place}: {volume.source} is copied into the VM when it is made")
                     mode = 0o555 if Path(volume.source).stat().st_mode & 0o100 else 0o444

@@ -5,19 +5,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from volant.errors import Conflict, InvalidInput, NotFound
+from volant.errors import Conflict, InvalidInput, NotFound, VolantError
 from volant.volar.boot_watch import wait_for_workload
 from volant.volar.client import Client
 from volant.volar.compose import planning, project_vms
 from volant.volar.compose.doing import Doer, stop_in_order, stop_vm
 from volant.volar.compose.fates import Fate, list_fates, list_warnings
-from volant.volar.compose.files import choose_files
+from volant.volar.compose.files import STANDARD_INPUT_PATH, choose_files
+from volant.volar.compose.foreground import LineOptions, follow_beside
 from volant.volar.compose.host_folders import check_folders, make_folders
 from volant.volar.compose.loading import Project, load_project, read_dotenv
 from volant.volar.compose.networks import delete_networks, make_networks
@@ -54,12 +56,17 @@ class StackOptions:
         named = [here / name for name in self.env_file or _split(environment.get("COMPOSE_ENV_FILES"), ",")]
         known = {**read_dotenv(folder or here, named, environment), **environment}
         paths = choose_files(self.file, known, here)
+        if STANDARD_INPUT_PATH in paths:
+            folder = folder or here
         return load_project(
             paths, name=self.project_name, env_files=named, folder=folder, environment=environment
         )
 
     def list_profiles(self, project: Project) -> list[str]:
         return list(self.profile) or _split(project.environment.get("COMPOSE_PROFILES"), ",")
+
+
+END_POLL_SECONDS = 0.5
 
 
 def _split(text: str | None, sign: str) -> list[str]:
@@ -75,6 +82,17 @@ class UpOptions:
     no_deps: bool = False
     timeout_seconds: float = 600.0
     scale: Mapping[str, int] = field(default_factory=dict)
+
+
+def list_users(requests: Iterable[ServiceRequest]) -> dict[str, list[tuple[str, int, bool]]]:
+    """Of each volume: services, how many VMs they have, and whether these only read it."""
+    users: dict[str, list[tuple[str, int, bool]]] = {}
+    for request in requests:
+        for volume in request.body.get("volumes", []):
+            users.setdefault(volume["name"], []).append(
+                (request.name, request.replicas, volume.get("read_only", False))
+            )
+    return users
 
 
 @dataclass
@@ -93,6 +111,17 @@ class Composer:
         for line in (*self.project.warnings, *list_warnings(self.project.stack)):
             self.tell(f"warning: {line}")
 
+    def list_remarks(self) -> list[str]:
+        """What `up` would note and say no to, as far as no daemon is asked."""
+        remarks: list[str] = []
+        try:
+            requests = make_requests(self.project, self.select(())).values()
+            remarks += [f"note: {note}" for request in requests for note in request.notes]
+            planning.check_writers(list_users(requests))
+        except VolantError as error:
+            remarks += [f"warning: up: {line}" for line in (error.what, *error.details)]
+        return remarks
+
     def select(self, named: Sequence[str], *, alone: bool = False) -> list[str]:
         return planning.select_services(self.project.stack, named, self.profiles, alone=alone)
 
@@ -105,14 +134,8 @@ class Composer:
         for request in self.requests.values():
             for note in request.notes:
                 self.tell(f"note: {note}")
-        users: dict[str, list[tuple[str, int, bool]]] = {}
-        for request in self.requests.values():
-            for volume in request.body.get("volumes", []):
-                users.setdefault(volume["name"], []).append(
-                    (request.name, request.replicas, volume.get("read_only", False))
-                )
         check_folders(self.client, self.requests.values())
-        planning.check_writers(users)
+        planning.check_writers(list_users(self.requests.values()))
         return self.requests
 
     def up(self, named: Sequence[str], options: UpOptions) -> None:
@@ -122,20 +145,25 @@ class Composer:
         plugins = find_plugins(
             self.client, self.project, list(requests), build=options.build, pull=options.pull
         )
-        self.make_volumes()
-        used = [name for request in requests.values() for name in request.body.get("networks", [])]
-        make_networks(self.client, self.project, used, self.tell)
-        for folder in make_folders(requests.values()):
-            self.tell(f"{folder}: folder made")
-        for request in requests.values():
-            for secret, value in request.secrets.items():
-                self.client.set_secret(secret, value)
+        self.prepare()
         steps = self._plan(plugins, options)
         doer = Doer(
             self.client, requests, plugins, self.tell, options.timeout_seconds,
             force_recreate=options.force_recreate,
         )  # fmt: skip
         doer.carry_out(steps)
+
+    def prepare(self) -> None:
+        """What VMs of the services that were read need beside plugins: volumes, networks, folders, secrets."""
+        requests = self.requests.values()
+        self.make_volumes()
+        used = [name for request in requests for name in request.body.get("networks", [])]
+        make_networks(self.client, self.project, used, self.tell)
+        for folder in make_folders(requests):
+            self.tell(f"{folder}: folder made")
+        for request in requests:
+            for secret, value in request.secrets.items():
+                self.client.set_secret(secret, value)
 
     def _plan(self, plugins: Mapping[str, str], options: UpOptions) -> list[Step]:
         project, known = self.project.name, self.project.stack.services
@@ -184,6 +212,33 @@ class Composer:
         for unit in (unit for name in self.requests for unit in units.get(name, ())):
             wait = wait_for_deployment if unit.is_deployment else wait_for_workload
             wait(self.client, unit.name, timeout_seconds)
+
+    def follow_to_an_end(self, client: Client, names: Sequence[str], service: str | None) -> int:
+        """Show what they write until one ends that nobody waits for to end; then all are stopped. The exit code is that
+        of the service's VM, or of the one that ended."""
+        services = self.project.stack.services
+        jobs = {
+            other
+            for each in services.values()
+            for other, dependency in each.depends_on.items()
+            if dependency.condition == "service_completed_successfully"
+        }
+        threads = follow_beside(client, names, LineOptions())
+        while True:
+            vms = [client.get_vm(name) for name in names]
+            ended = [vm for vm in vms if vm["status"] in ("stopped", "failed")]
+            ended = [vm for vm in ended if vm["labels"].get(SERVICE_LABEL) not in jobs]
+            if ended:
+                break
+            time.sleep(END_POLL_SECONDS)
+        for thread in threads:
+            thread.join(END_POLL_SECONDS)
+        self.stop(())
+        wanted = [vm["name"] for vm in vms if vm["labels"].get(SERVICE_LABEL) == service] or [
+            ended[0]["name"]
+        ]
+        last = client.get_vm(wanted[0])
+        return last["exit_code"] if last["exit_code"] is not None else int(last["status"] == "failed")
 
     def make_volumes(self) -> None:
         """Those that services use; GuestFailed for an external one that is not there."""
@@ -234,16 +289,23 @@ class Composer:
         deployments = project_vms.list_deployments(self.client, self.project.name)
         return {each["name"]: each["publish"] for each in deployments}
 
-    def stop(self, named: Sequence[str]) -> None:
+    def stop(self, named: Sequence[str], timeout_seconds: float | None = None) -> None:
         vms = {name: [Unit(vm["name"], False) for vm in vms] for name, vms in self.find_vms(named).items()}
-        self._end(vms, self._stop_one)
+        self._end(vms, self._stop_one, timeout_seconds)
 
-    def _end(self, units: Mapping[str, Sequence[Unit]], act: Callable[[Unit, float], None]) -> None:
-        """In the reverse order of what depends on what."""
+    def _end(
+        self, units: Mapping[str, Sequence[Unit]], act: Callable[[Unit, float], None],
+        timeout_seconds: float | None,
+    ) -> None:  # fmt: skip
+        """In the reverse order of what depends on what. `timeout_seconds`: in place of each service's own."""
         services = self.project.stack.services
         needs = {name: list(planning.find_dependencies(service)) for name, service in services.items()}
         grace = {
-            name: 10.0 if service.stop_grace_period is None else service.stop_grace_period
+            name: timeout_seconds
+            if timeout_seconds is not None
+            else 10.0
+            if service.stop_grace_period is None
+            else service.stop_grace_period
             for name, service in services.items()
         }
         stop_in_order(units, needs, grace, act)
@@ -272,9 +334,11 @@ class Composer:
                 self.client.delete_vm(unit.name, force=True)
         self.tell(f"{unit.name}: removed")
 
-    def down(self, *, volumes: bool) -> None:
+    def down(self, *, volumes: bool, timeout_seconds: float | None = None) -> None:
         of_plugins = project_vms.list_own_volumes(self.client, self.project.name) if volumes else set()
-        self._end(project_vms.list_units(self.client, self.project.name), self._remove_one)
+        for name in project_vms.list_one_offs(self.client, self.project.name):
+            self._remove_one(Unit(name, is_deployment=False), 0.0)
+        self._end(project_vms.list_units(self.client, self.project.name), self._remove_one, timeout_seconds)
         delete_networks(self.client, self.project.name, self.tell)
         there = {secret["name"] for secret in self.client.list_secrets()}
         for name in sorted(name for name in there if name.startswith(f"compose.{self.project.name}.")):
