@@ -45,9 +45,10 @@ class Lost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Seconds to the page, and of processors until then: the daemon's with its helpers', QEMU's own, the guest's."""
+    """Seconds to the page, and of processors until then: the daemon's, that with its helpers', QEMU's, the guest's."""
 
     page: float
+    daemon: float
     host: float
     machine: float
     guest: float
@@ -119,7 +120,7 @@ class Rounds:
 
             try:
                 seconds = seconds_to_page(lambda: urls[0] if urls else "", is_lost)
-                host = find_spent_seconds(before, read_host_seconds(self.daemon))
+                after = read_host_seconds(self.daemon)
                 asking.join()
                 vm = self.client.get_vm(name)
                 if vm["restarts"] or vm["started_from"] != started_from:
@@ -134,7 +135,8 @@ class Rounds:
                 if not is_kept:
                     with contextlib.suppress(NotFound):
                         self.client.delete_vm(name, force=True)
-            return Start(seconds, host, machine.own, machine.guest)
+            own = after[self.daemon] - before[self.daemon]
+            return Start(seconds, own, find_spent_seconds(before, after), machine.own, machine.guest)
 
         return try_again(act)
 
@@ -185,7 +187,7 @@ def measure_by_hand(begin: Callable[[], subprocess.Popen[bytes]], prepare: Calla
                 machine = read_process(process.pid)
             finally:
                 process.kill()
-        return Start(seconds, 0.0, machine.own, machine.guest)
+        return Start(seconds, 0.0, 0.0, machine.own, machine.guest)
 
     return try_again(act)
 
