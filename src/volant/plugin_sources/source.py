@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tarfile
@@ -17,14 +18,16 @@ DEFAULT_REGISTRY = "docker.io"
 BASE_VERSION = "0.1.0"
 SEMANTIC = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?\Z")
 TRANSPORT = re.compile(r"(docker|docker-daemon|containers-storage|docker-archive|oci-archive|oci):")
-
-
 # github.com/distribution/reference, grammar of a reference.
 _IMAGE = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?/|\[[0-9a-fA-F:]+\](:[0-9]{1,5})?/)?"
     r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
     r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@[a-z0-9]+:[0-9a-f]{32,})?"
 )
+
+
+# An image of Docker's library whose name and tag a plugin's name says without loss.
+_SPOKEN_WHOLE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}(:[0-9A-Za-z.-]+)?")
 
 
 class PluginFile(NamedTuple):
@@ -74,7 +77,8 @@ def find_source(text: str, client: Client) -> Source:
 def find_image(text: str, client: Client) -> Installed | Image:
     """What `text` means where somebody else says it: a plugin or an image by name, and never a path of this machine.
 
-    Raises InvalidInput.
+    A plugin's name has less room than an image's. Where two images would have one, a digest of the whole name tells
+    them apart: who says it must not get, or leave, what somebody else calls by another name. Raises InvalidInput.
     """
     if re.fullmatch(r"[a-z0-9][a-z0-9_-]*(:[^/]+)?", text) and has_plugin(client, text):
         return Installed(text)
@@ -87,7 +91,11 @@ def find_image(text: str, client: Client) -> Installed | Image:
             resolution="name an installed plugin (web:1.2.0), or an image or a plugin in a registry"
             " (registry.example.com/team/web:1.2.0)",
         )
-    return Image(whole, name_image(plain))
+    tag = name_image(plain)
+    if not _SPOKEN_WHOLE.fullmatch(plain):
+        digest = hashlib.sha256(whole.encode()).hexdigest()[:12]
+        tag = f"{tag}{'.' if '+' in tag else '+'}{digest}"
+    return Image(whole, tag)
 
 
 def has_plugin(client: Client, reference: str) -> bool:
