@@ -11,8 +11,9 @@ const ALWAYS = [
   ["?", "These keys"],
 ] as const;
 
+// A dialog that was closed has the focus for another moment.
 const takesText = (node: EventTarget | null) =>
-  node instanceof HTMLElement && (/^(INPUT|TEXTAREA|SELECT)$/.test(node.tagName) || node.isContentEditable || node.closest(".xterm, dialog") !== null);
+  node instanceof HTMLElement && (/^(INPUT|TEXTAREA|SELECT)$/.test(node.tagName) || node.isContentEditable || node.closest(".xterm, dialog[open]") !== null);
 
 function walk(step: number) {
   const rows = [...document.querySelectorAll<HTMLElement>("main [data-row]")];

@@ -212,7 +212,6 @@ def test_a_vm_from_its_form_to_its_end(host: Host, nginx_plugin: Path, context: 
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     page.keyboard.press("g")
-    page.wait_for_timeout(2_000)  # as slowly as anybody types
     page.keyboard.press("v")
     expect(page.get_by_role("heading", name="VMs")).to_be_visible()
     page.keyboard.press("/")
