@@ -270,7 +270,8 @@ class VmTemplate(WorkloadRequest):
     restart: str = Field(
         "on-failure",
         pattern=RESTART_PATTERN,
-        description="no, on-failure, on-failure:N (N times in a row), always or unless-stopped",
+        description="no, on-failure, on-failure:N (N times in a row), always or unless-stopped; where it is given"
+        " with run_once, a command that fails is a failure, too",
     )
     suspend_when_idle_seconds: int | None = Field(
         None,

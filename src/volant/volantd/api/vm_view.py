@@ -50,6 +50,8 @@ def read_request(request: VmCreate) -> NewVm:
         entrypoint=request.entrypoint,
         command=request.command,
         run_once=request.run_once,
+        # The default is for VMs that fail: who says nothing of restarts wants a command to be run once.
+        retries=request.run_once and "restart" in request.model_fields_set,
         workload=WorkloadSettings.model_validate(
             request.model_dump(include=set(WorkloadSettings.model_fields)),
         ),

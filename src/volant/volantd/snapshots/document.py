@@ -48,6 +48,7 @@ LEFT_OUT = frozenset(
         "disk_size_bytes",
         "disk_bytes_per_second",
         "restart",
+        "retries",
         "cold",
         "wakes_from",
         "restores_to",

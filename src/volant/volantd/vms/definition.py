@@ -66,6 +66,7 @@ class NewVm:
     entrypoint: Sequence[str] = ()
     command: Sequence[str] = ()
     run_once: bool = False
+    retries: bool = False
     workload: WorkloadSettings = field(default_factory=WorkloadSettings)
     files: Sequence[FileRequest] = ()
     user_data: bytes = b""
@@ -162,6 +163,7 @@ def make_definition(domain: Domain, request: NewVm, manifest: Manifest) -> VmDef
         entrypoint=list(request.entrypoint),
         command=list(request.command),
         run_once=request.run_once,
+        retries=request.retries,
         architecture=request.architecture,
         user_data_base64=base64.b64encode(request.user_data).decode(),
         ssh_keys=list(request.ssh_keys),
@@ -204,6 +206,7 @@ def adapt_definition(request: NewVm, origin: Origin, volumes: list[AttachedVolum
             "aliases": list(dict.fromkeys(request.aliases)) or definition.aliases,
             "egress": request.egress or definition.egress,
             "restart": request.restart,
+            "retries": request.retries,
             "suspend_when_idle_seconds": definition.suspend_when_idle_seconds
             if request.suspend_when_idle_seconds is None
             else request.suspend_when_idle_seconds,

@@ -58,7 +58,8 @@ def find_restarts(record: VmRecord, outcome: Outcome, *, is_stable: bool) -> int
     long that those before do not count."""
     restarts = 0 if is_stable else record.restarts
     policy = read_policy(record.definition.restart)
-    wants = policy.wants(is_failure=outcome.state is VmState.FAILED, restarts=restarts)
+    has_failed = outcome.state is VmState.FAILED or (record.definition.retries and bool(record.exit_code))
+    wants = policy.wants(is_failure=has_failed, restarts=restarts)
     # One that has run before is worth another try, too, where it does not get that far this time.
     counts = outcome.by_itself or (outcome.state is VmState.FAILED and record.restarts > 0)
     return restarts if counts and wants else None

@@ -172,6 +172,8 @@ class VmDefinition(StoredModel):
     entrypoint: list[str] = Field(default_factory=list)
     command: list[str] = Field(default_factory=list)
     run_once: bool = False
+    retries: bool = False
+    """Whether a command that fails is a failure for the restart policy, too, and not its VM's alone."""
     workload: WorkloadSettings = WorkloadSettings()
     placed_files: list[StoredFile] = Field(default_factory=list)
     architecture: Architecture | None = None

@@ -103,7 +103,7 @@ async def test_old_revisions_go_but_not_what_is_gone_back_to(requests: Deploymen
     [
         (Template(vm=NewVm(name="", plugin="none")), NotFound, "none"),
         (Template(vm=NewVm(name="", plugin="")), InvalidInput, "of a snapshot"),
-        (Template(vm=NewVm(name="", plugin="web", env={"1": ""})), InvalidInput, "variable '1'"),
+        (Template(vm=NewVm(name="", plugin="web", env={"a b": ""})), InvalidInput, "variable 'a b'"),
         (Template(vm=NewVm(name="", plugin="web", secrets=[AttachedSecret(name="s")])), NotFound, "secret s"),
         (
             Template(vm=NewVm(name="", plugin="web", publish=[PortRequest(80, 8080)])),

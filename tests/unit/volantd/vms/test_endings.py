@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
+from support.vm_records import make_record
 from volant.volantd.hypervisors.base import EndKind, MachineEnd
-from volant.volantd.vms.endings import MOST_BOOTS, Outcome, find_outcome
+from volant.volantd.vms.endings import MOST_BOOTS, Outcome, find_outcome, find_restarts
 from volant.volantd.vms.states import VmState
 
 OFF = "the guest switched itself off"
@@ -51,3 +54,26 @@ def test_a_host_that_goes_down_has_not_crashed_its_vms() -> None:
     end = MachineEnd(EndKind.CRASHED, "SIGTERM")
     outcome = find_outcome(VmState.RUNNING, end, kill_reason="", is_host_stopping=True)
     assert (outcome.state, outcome.wanted) == (VmState.STOPPED, None)
+
+
+@pytest.mark.parametrize(
+    ("policy", "retries", "exit_code", "is_tried_again"),
+    [
+        ("on-failure", True, 3, True),
+        ("on-failure:2", True, 3, True),
+        ("on-failure:1", True, 3, False),
+        ("on-failure", True, 0, False),
+        ("on-failure", False, 3, False),
+        ("no", True, 3, False),
+        ("always", False, 0, True),
+    ],
+)
+def test_a_command_that_failed_is_tried_again_where_somebody_asked_for_that(
+    policy: str, retries: bool, exit_code: int, is_tried_again: bool
+) -> None:
+    record = make_record(restart=policy, retries=retries, run_once=True)
+    record = dataclasses.replace(record, state=VmState.RUNNING, exit_code=exit_code, restarts=1)
+    outcome = find_outcome(
+        record.state, MachineEnd(EndKind.POWERED_OFF), kill_reason="", is_host_stopping=False
+    )
+    assert (find_restarts(record, outcome, is_stable=False) is not None) is is_tried_again

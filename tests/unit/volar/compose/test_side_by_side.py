@@ -84,6 +84,8 @@ def test_ctrl_c_ends_all_of_them(script: Callable[[str], None], tmp_path: Path) 
         wait_until("both", lambda: all((tmp_path / f"pid.{name}").exists() for name in "ab"))
         os.kill(os.getpid(), signal.SIGINT)
 
+    # As in a terminal, also where this runs in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
