@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -69,8 +69,9 @@ def test_pages_load_no_command_line_and_mind_no_reader_that_left() -> None:
     command = [sys.executable, "-I", "-c", program, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr == "set()\n"
-    read, write = os.pipe()
-    os.close(read)
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
-    os.close(write)
+    # Not a pipe: what another thread starts at this moment would have its other end for as long as it begins.
+    reader, writer = socket.socketpair()
+    reader.shutdown(socket.SHUT_RDWR)
+    with reader, writer:
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (141, "")

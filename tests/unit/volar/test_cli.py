@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -97,11 +96,12 @@ def test_an_upload_that_is_refused_early_says_why(refusing_daemon: Path, tmp_pat
 
 
 def test_a_reader_that_went_away_hears_nothing_more() -> None:
-    read, write = os.pipe()
-    os.close(read)
+    # Not a pipe: what another thread starts at this moment would have its other end for as long as it begins.
+    reader, writer = socket.socketpair()
+    reader.shutdown(socket.SHUT_RDWR)
     program = "from volant.programs import volar; volar()"
     command = [sys.executable, "-c", program, "vms", "--help"]
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
-    os.close(write)
+    with reader, writer:
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr == ""
