@@ -73,5 +73,5 @@ def test_pages_load_no_command_line_and_mind_no_reader_that_left() -> None:
     reader, writer = socket.socketpair()
     reader.shutdown(socket.SHUT_RDWR)
     with reader, writer:
-        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+        done = subprocess.run(command, stdout=writer.fileno(), stderr=subprocess.PIPE, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (141, "")

@@ -102,6 +102,6 @@ def test_a_reader_that_went_away_hears_nothing_more() -> None:
     program = "from volant.programs import volar; volar()"
     command = [sys.executable, "-c", program, "vms", "--help"]
     with reader, writer:
-        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+        done = subprocess.run(command, stdout=writer.fileno(), stderr=subprocess.PIPE, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr == ""
