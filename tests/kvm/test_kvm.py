@@ -30,7 +30,7 @@ def test_doctor_says_that_kvm_works(kvm: KvmHost) -> None:
         kvm.run(f"rm {STATE}/cache/host-*.json")
         findings = examine(kvm)
         refuse_busy_machine(findings)
-    assert findings["accelerator"]["fact"] == "kvm: a guest booted with KVM"
+    assert findings["accelerator"]["fact"].startswith("kvm: a guest booted with KVM")
     assert findings["accelerator"]["state"] == "ok"
     assert [name for name, found in findings.items() if found["state"] == "missing"] == []
 
