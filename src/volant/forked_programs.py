@@ -11,8 +11,8 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from volant import fork_server
@@ -83,3 +83,23 @@ def start_forked(
             if is_last:
                 raise ToolFailed(f"cannot start {Path(program).stem}: {error}") from error
     raise AssertionError("unreachable")
+
+
+@contextmanager
+def listen_privately(place: Path, kind: socket.SocketKind) -> Iterator[socket.socket]:
+    """The UNIX socket on which a program that is about to start is asked, by this user alone; an older one goes."""
+    place.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, kind) as listener:
+        listener.bind(str(place))
+        place.chmod(0o600)
+        listener.listen(8)
+        yield listener
+
+
+def reap_ended(children: list[int]) -> None:
+    """Take those out that have ended, and those that are not ours to wait for."""
+    for pid in list(children):
+        with suppress(ChildProcessError):
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                continue
+        children.remove(pid)

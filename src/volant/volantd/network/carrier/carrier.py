@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import volant
 from volant.errors import ToolFailed, VolantError
-from volant.forked_programs import start_forked
+from volant.forked_programs import listen_privately, reap_ended, start_forked
 from volant.volantd.network.balancer import Backend
 from volant.volantd.network.carrier import program
 from volant.volantd.network.carrier.link import Link, Message, open_link
@@ -140,27 +139,15 @@ class Carrier:
             await asyncio.sleep(AGAIN_SECONDS)
 
     def _start(self) -> None:
-        self._reap()
-        self._place.unlink(missing_ok=True)
+        reap_ended(self._children)
         self._log.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(self._place))
-            self._place.chmod(0o600)
-            listener.listen(8)
+        with listen_privately(self._place, socket.SOCK_STREAM) as listener:
             packages = str(Path(volant.__file__).parent.parent)
             arguments = [str(LISTENER_DESCRIPTOR), packages, str(self._holder)]
             descriptors = {LISTENER_DESCRIPTOR: listener.fileno()}
             self._children.append(
                 start_forked(program.__file__, arguments, self._log, descriptors=descriptors)
             )
-
-    def _reap(self) -> None:
-        """Carriers that have ended, and were our children."""
-        for pid in list(self._children):
-            with suppress(ChildProcessError):
-                if os.waitpid(pid, os.WNOHANG) == (0, 0):
-                    continue
-            self._children.remove(pid)
 
     def _read_log(self) -> list[str]:
         return self._log.read_text(errors="replace").splitlines()[-5:] if self._log.exists() else []
@@ -172,7 +159,7 @@ class Carrier:
         link, self._link = self._link, None
         if link is not None:
             await link.close()
-        self._reap()
+        reap_ended(self._children)
 
 
 async def _ask(link: Link, message: Message) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from volant.errors import ToolFailed
-from volant.forked_programs import start_forked
+from volant.forked_programs import listen_privately, reap_ended, start_forked
 from volant.process import find_tool
 from volant.volantd.network.packet_filter import BridgeNet
 from volant.volantd.network.shared import holder
@@ -98,14 +98,9 @@ class Namespace:
         return self._inside
 
     def _start(self) -> None:
-        self._reap()
-        path = self.folder / SOCKET_NAME
-        path.unlink(missing_ok=True)
+        reap_ended(self._children)
         self.log.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-            listener.bind(str(path))
-            path.chmod(0o600)
-            listener.listen(8)
+        with listen_privately(self.folder / SOCKET_NAME, socket.SOCK_SEQPACKET) as listener:
             descriptors, namespaces = {LISTENER_DESCRIPTOR: listener.fileno()}, "new"
             if self._inside is not None:
                 descriptors |= {
@@ -119,14 +114,6 @@ class Namespace:
             arguments = [str(LISTENER_DESCRIPTOR), namespaces, *bridge, str(prefix6_length)]
             pid = start_forked(holder.__file__, arguments, self.log, descriptors=descriptors)
         self._children.append(pid)
-
-    def _reap(self) -> None:
-        """Holders that have ended, and were our children."""
-        for pid in list(self._children):
-            with suppress(ChildProcessError):
-                if os.waitpid(pid, os.WNOHANG) == (0, 0):
-                    continue
-            self._children.remove(pid)
 
     def _explain(self, error: OSError) -> ToolFailed:
         said = self.log.read_text(errors="replace").splitlines()[-5:] if self.log.exists() else []
@@ -211,7 +198,7 @@ class Namespace:
                 os.close(self._inside.user)
                 os.close(self._inside.network)
                 self._inside = None
-            self._reap()
+            reap_ended(self._children)
 
 
 def _is_open(channel: socket.socket) -> bool:
